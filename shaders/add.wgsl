@@ -1,0 +1,30 @@
+// Sum of two tensors. One invocation computes one vec4.
+// a, b and output [n, h, w, c/4] vec4.
+
+struct Params {
+    row_begin: u32,
+    row_end: u32,
+    row_elements: u32,
+    output_start: u32,
+    a_start: u32,
+    b_start: u32,
+}
+
+@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let group = workgroup.y * workgroups.x + workgroup.x;
+    let at = params.row_begin * params.row_elements + group * 64u + local;
+    if at >= params.row_end * params.row_elements {
+        return;
+    }
+    output[at - params.output_start] = a[at - params.a_start] + b[at - params.b_start];
+}

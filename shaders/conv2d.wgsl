@@ -1,0 +1,158 @@
+// 2-D convolution of ungrouped channels, straight from memory.
+//
+// One invocation computes 4 pixels, one after the other in memory, of 4 output channels. `lanes`
+// neighbouring invocations share the pixels and take neighbouring channels.
+// input [n, h, w, c/4], weight [tile][ky][kx][c][lanes], bias [out/4], output [n, h, w, out/4], all vec4.
+
+override KERNEL_H: u32 = 3u;
+override KERNEL_W: u32 = 3u;
+override STRIDE_H: u32 = 1u;
+override STRIDE_W: u32 = 1u;
+override DILATION_H: u32 = 1u;
+override DILATION_W: u32 = 1u;
+override RELU: bool = false;
+
+struct Params {
+    in_height: u32,
+    in_width: u32,
+    in_c4: u32,
+    out_height: u32,
+    out_width: u32,
+    out_c4: u32,
+    padding_h: u32,
+    padding_w: u32,
+    row_begin: u32,
+    row_end: u32,
+    channel_begin: u32,
+    channel_end: u32,
+    term_begin: u32,
+    term_end: u32,
+    terms: u32,
+    input_start: u32,
+    output_start: u32,
+    lanes: u32,
+}
+
+@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(4) var<uniform> params: Params;
+
+// Where a pixel's window begins: its image's first pixel, row and column of the first tap.
+struct Window {
+    image: u32,
+    y: i32,
+    x: i32,
+}
+
+fn window(pixel: u32) -> Window {
+    let row = pixel / params.out_width;
+    let n = row / params.out_height;
+    let y = row - n * params.out_height;
+    let x = pixel - row * params.out_width;
+    return Window(
+        n * params.in_height * params.in_width,
+        i32(y * STRIDE_H) - i32(params.padding_h),
+        i32(x * STRIDE_W) - i32(params.padding_w),
+    );
+}
+
+// The first element of the window's tap (y, x), relative to the binding; -1 outside the input.
+fn tap(w: Window, ky: u32, kx: u32) -> i32 {
+    let y = w.y + i32(ky * DILATION_H);
+    let x = w.x + i32(kx * DILATION_W);
+    if y < 0 || x < 0 || y >= i32(params.in_height) || x >= i32(params.in_width) {
+        return -1;
+    }
+    return i32((w.image + u32(y) * params.in_width + u32(x)) * params.in_c4 - params.input_start);
+}
+
+fn load(first: i32, c: u32) -> vec4<f32> {
+    if first < 0 {
+        return vec4<f32>();
+    }
+    return input[u32(first) + c];
+}
+
+fn store(at: u32, value: vec4<f32>) {
+    let negative = vec4<bool>(RELU && params.term_end == params.terms) & (value < vec4<f32>());
+    output[at] = select(value, vec4<f32>(), negative);
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let group = workgroup.y * workgroups.x + workgroup.x;
+    let begin = params.row_begin * params.out_width;
+    let end = params.row_end * params.out_width;
+    let pixels = 64u / params.lanes * 4u;
+    let pixel_groups = (end - begin + pixels - 1u) / pixels;
+    let tile = group / pixel_groups;
+    let lane = local % params.lanes;
+    let channel = params.channel_begin + tile * params.lanes + lane;
+    let first = begin + (group - tile * pixel_groups) * pixels + local / params.lanes * 4u;
+    if channel >= params.channel_end || first >= end {
+        return;
+    }
+    let last = end - 1u;
+    let p1 = min(first + 1u, last);
+    let p2 = min(first + 2u, last);
+    let p3 = min(first + 3u, last);
+    let at0 = first * params.out_c4 + channel - params.output_start;
+    let at1 = p1 * params.out_c4 + channel - params.output_start;
+    let at2 = p2 * params.out_c4 + channel - params.output_start;
+    let at3 = p3 * params.out_c4 + channel - params.output_start;
+
+    var sum0 = bias[channel];
+    var sum1 = sum0;
+    var sum2 = sum0;
+    var sum3 = sum0;
+    if params.term_begin > 0u {
+        sum0 = output[at0];
+        sum1 = output[at1];
+        sum2 = output[at2];
+        sum3 = output[at3];
+    }
+    let w0 = window(first);
+    let w1 = window(p1);
+    let w2 = window(p2);
+    let w3 = window(p3);
+    for (var ky = 0u; ky < KERNEL_H; ky++) {
+        for (var kx = 0u; kx < KERNEL_W; kx++) {
+            let t0 = tap(w0, ky, kx);
+            let t1 = tap(w1, ky, kx);
+            let t2 = tap(w2, ky, kx);
+            let t3 = tap(w3, ky, kx);
+            var at = (((tile * KERNEL_H + ky) * KERNEL_W + kx) * params.in_c4 + params.term_begin) * 4u * params.lanes + lane;
+            for (var c = params.term_begin; c < params.term_end; c++) {
+                let a = weight[at];
+                let b = weight[at + params.lanes];
+                let d = weight[at + 2u * params.lanes];
+                let e = weight[at + 3u * params.lanes];
+                let v0 = load(t0, c);
+                let v1 = load(t1, c);
+                let v2 = load(t2, c);
+                let v3 = load(t3, c);
+                sum0 += a * v0.x + b * v0.y + d * v0.z + e * v0.w;
+                sum1 += a * v1.x + b * v1.y + d * v1.z + e * v1.w;
+                sum2 += a * v2.x + b * v2.y + d * v2.z + e * v2.w;
+                sum3 += a * v3.x + b * v3.y + d * v3.z + e * v3.w;
+                at += 4u * params.lanes;
+            }
+        }
+    }
+    store(at0, sum0);
+    if first + 1u < end {
+        store(at1, sum1);
+    }
+    if first + 2u < end {
+        store(at2, sum2);
+    }
+    if first + 3u < end {
+        store(at3, sum3);
+    }
+}

@@ -1,0 +1,83 @@
+// 2-D transposed convolution of ungrouped channels.
+//
+// One invocation gathers one pixel of 4 output channels from the ⌈kernel / stride⌉² taps that reach it.
+// input [n, h, w, c/4], weight [out/4][ky][kx][c], bias [out/4], output [n, h, w, out/4], all vec4.
+
+struct Params {
+    in_height: u32,
+    in_width: u32,
+    in_c4: u32,
+    out_height: u32,
+    out_width: u32,
+    out_c4: u32,
+    kernel_h: u32,
+    kernel_w: u32,
+    stride_h: u32,
+    stride_w: u32,
+    padding_h: u32,
+    padding_w: u32,
+    row_begin: u32,
+    row_end: u32,
+    channel_begin: u32,
+    channel_end: u32,
+    term_begin: u32,
+    term_end: u32,
+    input_start: u32,
+    output_start: u32,
+}
+
+@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(4) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let group = workgroup.y * workgroups.x + workgroup.x;
+    let begin = params.row_begin * params.out_width;
+    let end = params.row_end * params.out_width;
+    let pixel_groups = (end - begin + 63u) / 64u;
+    let tile = group / pixel_groups;
+    let channel = params.channel_begin + tile;
+    let pixel = begin + (group - tile * pixel_groups) * 64u + local;
+    if channel >= params.channel_end || pixel >= end {
+        return;
+    }
+    let row = pixel / params.out_width;
+    let n = row / params.out_height;
+    // Output row y takes tap ky from input row (y + padding − ky) / stride, where that is whole.
+    let y = row - n * params.out_height + params.padding_h;
+    let x = pixel - row * params.out_width + params.padding_w;
+
+    let at = pixel * params.out_c4 + channel - params.output_start;
+    var sum = bias[channel];
+    if params.term_begin > 0u {
+        sum = output[at];
+    }
+    for (var ky = y % params.stride_h; ky < params.kernel_h && ky <= y; ky += params.stride_h) {
+        let from_y = (y - ky) / params.stride_h;
+        if from_y >= params.in_height {
+            continue;
+        }
+        for (var kx = x % params.stride_w; kx < params.kernel_w && kx <= x; kx += params.stride_w) {
+            let from_x = (x - kx) / params.stride_w;
+            if from_x >= params.in_width {
+                continue;
+            }
+            let source = ((n * params.in_height + from_y) * params.in_width + from_x) * params.in_c4 - params.input_start;
+            let taps = ((tile * params.kernel_h + ky) * params.kernel_w + kx) * params.in_c4;
+            for (var c = params.term_begin; c < params.term_end; c++) {
+                let value = input[source + c];
+                let first = (taps + c) * 4u;
+                sum += weight[first] * value.x + weight[first + 1u] * value.y
+                    + weight[first + 2u] * value.z + weight[first + 3u] * value.w;
+            }
+        }
+    }
+    output[at] = sum;
+}

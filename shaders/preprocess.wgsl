@@ -1,0 +1,90 @@
+// What a network wants of a picture: resized with an antialiasing triangle filter, channels in order,
+// scaled and centred. One invocation computes one pixel; the fourth channel is padding, 0.
+//
+// Input j has weight max(0, radius − |(2j + 1) · out − (2i + 1) · in|) for output i, radius = 2 · max(in,
+// out): whole numbers, exact at any size. input: one u32 a pixel, red in the lowest byte; output
+// [n, out_height, out_width] vec4.
+
+struct Params {
+    in_height: u32,
+    in_width: u32,
+    out_height: u32,
+    out_width: u32,
+    bgr: u32,
+    range: f32,
+    mean_0: f32,
+    mean_1: f32,
+    mean_2: f32,
+    std_0: f32,
+    std_1: f32,
+    std_2: f32,
+    row_begin: u32,
+    row_end: u32,
+    input_start: u32,
+    output_start: u32,
+}
+
+@group(0) @binding(0) var<storage, read> input: array<u32>;
+@group(0) @binding(1) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(2) var<uniform> params: Params;
+
+// The filter of one output along one axis: the inputs [begin, end) and what their weights follow from.
+struct Filter {
+    begin: i32,
+    end: i32,
+    centre: i32,
+    radius: i32,
+    outputs: i32,
+}
+
+fn filter_of(i: u32, in_size: u32, out_size: u32) -> Filter {
+    let inputs = i32(in_size);
+    let outputs = i32(out_size);
+    let centre = (2 * i32(i) + 1) * inputs;
+    let radius = 2 * max(inputs, outputs);
+    let begin = max(centre - radius - outputs, 0) / (2 * outputs);
+    let end = min(max(centre + radius - outputs, 0) / (2 * outputs) + 1, inputs);
+    return Filter(begin, end, centre, radius, outputs);
+}
+
+fn weight(f: Filter, j: i32) -> f32 {
+    return f32(max(f.radius - abs((2 * j + 1) * f.outputs - f.centre), 0)) / f32(f.radius);
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let group = workgroup.y * workgroups.x + workgroup.x;
+    let pixel = params.row_begin * params.out_width + group * 64u + local;
+    if pixel >= params.row_end * params.out_width {
+        return;
+    }
+    let row = pixel / params.out_width;
+    let n = row / params.out_height;
+    let down = filter_of(row - n * params.out_height, params.in_height, params.out_height);
+    let across = filter_of(pixel - row * params.out_width, params.in_width, params.out_width);
+
+    var sum = vec3<f32>();
+    var weights = 0.0;
+    for (var y = down.begin; y < down.end; y++) {
+        let line = (n * params.in_height + u32(y)) * params.in_width - params.input_start;
+        var line_sum = vec3<f32>();
+        var line_weights = 0.0;
+        for (var x = across.begin; x < across.end; x++) {
+            let share = weight(across, x);
+            line_sum += share * unpack4x8unorm(input[line + u32(x)]).xyz;
+            line_weights += share;
+        }
+        let share = weight(down, y);
+        sum += share * line_sum;
+        weights += share * line_weights;
+    }
+    let colour = sum / weights;
+    let ordered = select(colour, colour.zyx, params.bgr != 0u);
+    let mean = vec3<f32>(params.mean_0, params.mean_1, params.mean_2);
+    let deviation = vec3<f32>(params.std_0, params.std_1, params.std_2);
+    output[pixel - params.output_start] = vec4<f32>((ordered * params.range - mean) / deviation, 0.0);
+}

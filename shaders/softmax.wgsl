@@ -1,0 +1,48 @@
+// Softmax over the channels of a pixel. One invocation computes one pixel; padding channels become 0.
+// input and output [n, h, w, c/4] vec4.
+
+struct Params {
+    width: u32,
+    channels: u32,
+    c4: u32,
+    row_begin: u32,
+    row_end: u32,
+    input_start: u32,
+    output_start: u32,
+}
+
+@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(2) var<uniform> params: Params;
+
+fn is_channel(c4: u32) -> vec4<bool> {
+    return vec4<u32>(c4 * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(params.channels);
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let group = workgroup.y * workgroups.x + workgroup.x;
+    let pixel = params.row_begin * params.width + group * 64u + local;
+    if pixel >= params.row_end * params.width {
+        return;
+    }
+    let source = pixel * params.c4 - params.input_start;
+    let to = pixel * params.c4 - params.output_start;
+    var best = vec4<f32>(input[source].x);
+    for (var c = 0u; c < params.c4; c++) {
+        best = select(best, max(best, input[source + c]), is_channel(c));
+    }
+    let top = max(max(best.x, best.y), max(best.z, best.w));
+    var sums = vec4<f32>();
+    for (var c = 0u; c < params.c4; c++) {
+        sums += select(vec4<f32>(), exp(input[source + c] - top), is_channel(c));
+    }
+    let sum = sums.x + sums.y + sums.z + sums.w;
+    for (var c = 0u; c < params.c4; c++) {
+        output[to + c] = select(vec4<f32>(), exp(input[source + c] - top) / sum, is_channel(c));
+    }
+}

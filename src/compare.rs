@@ -1,0 +1,273 @@
+//! Every node of a network on the device against the CPU reference.
+//!
+//! A node is held against a bound on its relative error (L2 over the whole tensor) that follows from the
+//! lengths of the sums before it: adding up K products in `f32` errs by about √K · 2⁻²⁴ of the result,
+//! since roundings go either way, and each layer adds its own error to that of its inputs. Labels may
+//! differ only where the two best scores are closer than twice that bound times the largest score.
+
+use crate::error::Result;
+use crate::graph::{Graph, NodeId};
+use crate::picture::Picture;
+use crate::plan::Plan;
+use crate::reference;
+use crate::segmenter::{Segmenter, picture_graph};
+use crate::tensor::{Shape, Tensor};
+use std::collections::HashMap;
+
+/// The rounding error of one `f32` operation, relative to its result.
+const UNIT: f64 = 1.0 / (1u32 << 24) as f64;
+
+/// How far one node is from the reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeReport {
+    /// The node.
+    pub name: String,
+    /// Its op.
+    pub op: &'static str,
+    /// Its shape.
+    pub shape: Shape,
+    /// Largest difference of an element; infinite if one is not finite on the device alone.
+    pub max_abs_error: f64,
+    /// ‖device − reference‖ / ‖reference‖.
+    pub relative_error: f64,
+    /// What `relative_error` may be at most.
+    pub bound: f64,
+    /// `[n, c, y, x]` of the element with the largest difference.
+    pub worst: [usize; 4],
+    /// The node that computes this one too when the network is run for labels alone; this line then comes
+    /// from a run in which it is computed by itself.
+    pub fused_into: Option<String>,
+}
+
+impl NodeReport {
+    /// Whether the error is within its bound.
+    pub fn is_within_bound(&self) -> bool {
+        self.relative_error <= self.bound
+    }
+}
+
+/// How far the labels are from those of the reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelReport {
+    /// All pixels.
+    pub pixels: usize,
+    /// Pixels with the reference's label.
+    pub equal: usize,
+    /// Pixels with another label, whose two best scores are closer than the margin.
+    pub within_margin: usize,
+    /// The margin, in units of the scores.
+    pub margin: f64,
+}
+
+impl LabelReport {
+    /// Labels that differ and may not.
+    pub fn outside_margin(&self) -> usize {
+        self.pixels - self.equal - self.within_margin
+    }
+}
+
+/// A whole comparison.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Every op but the labels, in the order they run.
+    pub nodes: Vec<NodeReport>,
+    /// The labels.
+    pub labels: Option<LabelReport>,
+}
+
+impl Report {
+    /// The first node outside its bound.
+    pub fn first_outside(&self) -> Option<&NodeReport> {
+        self.nodes.iter().find(|node| !node.is_within_bound())
+    }
+
+    /// Whether every node and every label is where it has to be.
+    pub fn is_within_bounds(&self) -> bool {
+        self.first_outside().is_none()
+            && self.labels.as_ref().is_none_or(|l| l.outside_margin() == 0)
+    }
+}
+
+/// Compares the whole way of a picture, from preprocessing to labels.
+///
+/// # Errors
+/// As [`Segmenter::segment`].
+pub async fn compare_picture(segmenter: &Segmenter, picture: &Picture) -> Result<Report> {
+    let graph = picture_graph(segmenter.model(), [picture.height(), picture.width()])?;
+    compare(segmenter, &graph, &picture.to_tensor()?).await
+}
+
+/// Compares the network on an input that is preprocessed already, `[n, 3, h, w]`.
+///
+/// # Errors
+/// As [`Segmenter::run`].
+pub async fn compare_tensor(segmenter: &Segmenter, input: &Tensor) -> Result<Report> {
+    let mut graph = segmenter.model().graph().clone();
+    if segmenter.model().class_count() <= 256 {
+        graph.op("labels", crate::ops::Argmax::default(), &[graph.output()])?;
+    }
+    compare(segmenter, &graph, input).await
+}
+
+async fn compare(segmenter: &Segmenter, graph: &Graph, input: &Tensor) -> Result<Report> {
+    let ops: Vec<NodeId> = graph
+        .iter()
+        .filter(|(_, n)| n.op().is_some())
+        .map(|(id, _)| id)
+        .collect();
+    // As it is run for labels alone: the nodes that survive fusion, and which node took in the others.
+    let taken_in = Plan::fused(graph, &[graph.output()]);
+    let survivors: Vec<_> = ops
+        .iter()
+        .copied()
+        .filter(|id| !taken_in.contains_key(id))
+        .collect();
+    let fused = segmenter.values(graph, input, &survivors).await?;
+    let mut device: HashMap<NodeId, Tensor> = survivors.into_iter().zip(fused).collect();
+    // And each node by itself, for those that were taken in.
+    let apart = segmenter.values(graph, input, &ops).await?;
+    for (id, value) in ops.iter().zip(apart) {
+        device.entry(*id).or_insert(value);
+    }
+
+    let bounds = bounds(graph, input.shape())?;
+    let mut report = Report {
+        nodes: Vec::with_capacity(ops.len()),
+        labels: None,
+    };
+    let mut scores: Option<Tensor> = None;
+    reference::run_with(
+        graph,
+        segmenter.model().parameters(),
+        input,
+        |id, expected| {
+            let node = graph.node(id);
+            let op = node.op().map_or("", |op| op.name());
+            let Some(found) = device.remove(&id) else {
+                return Ok(());
+            };
+            if op == "argmax" {
+                let bound = bounds[node.inputs[0].index()];
+                report.labels = scores.as_ref().map(|s| labels(s, expected, &found, bound));
+                return Ok(());
+            }
+            report.nodes.push(NodeReport {
+                name: node.name.clone(),
+                op,
+                shape: expected.shape(),
+                bound: bounds[id.index()],
+                fused_into: taken_in.get(&id).map(|into| graph.node(*into).name.clone()),
+                ..difference(expected, &found)
+            });
+            let feeds_labels = graph.node(graph.output()).inputs.first() == Some(&id);
+            scores = feeds_labels.then(|| expected.clone());
+            Ok(())
+        },
+    )?;
+    Ok(report)
+}
+
+/// The bound of every node: √K · 2⁻²⁴ for its own sums, on top of its worst input's.
+fn bounds(graph: &Graph, input: Shape) -> Result<Vec<f64>> {
+    let shapes = graph.shapes(input)?;
+    let mut bounds: Vec<f64> = Vec::with_capacity(shapes.len());
+    for (_, node) in graph.iter() {
+        let own = node.op().map_or(0.0, |op| {
+            let inputs: Vec<_> = node.inputs.iter().map(|i| shapes[i.index()]).collect();
+            (op.terms(&inputs) as f64).sqrt() * UNIT
+        });
+        let inputs = node.inputs.iter().map(|i| bounds[i.index()]);
+        bounds.push(own + inputs.fold(0.0, f64::max));
+    }
+    Ok(bounds)
+}
+
+/// The figures of a node; the rest of its report is left empty.
+fn difference(expected: &Tensor, found: &Tensor) -> NodeReport {
+    let (mut squares, mut norm, mut max, mut worst) = (0.0, 0.0, 0.0, 0);
+    for (i, (e, f)) in expected.data().iter().zip(found.data()).enumerate() {
+        let (e, f) = (f64::from(*e), f64::from(*f));
+        let difference = if e == f { 0.0 } else { (e - f).abs() };
+        let difference = if difference.is_nan() {
+            f64::INFINITY
+        } else {
+            difference
+        };
+        if difference > max {
+            (max, worst) = (difference, i);
+        }
+        squares += difference * difference;
+        norm += e * e;
+    }
+    let relative_error = if squares == 0.0 {
+        0.0
+    } else {
+        (squares / norm).sqrt()
+    };
+    NodeReport {
+        name: String::new(),
+        op: "",
+        shape: expected.shape(),
+        max_abs_error: max,
+        relative_error,
+        bound: 0.0,
+        worst: expected.position(worst),
+        fused_into: None,
+    }
+}
+
+/// Compares labels by the margin rule.
+fn labels(scores: &Tensor, expected: &Tensor, found: &Tensor, bound: f64) -> LabelReport {
+    let shape = scores.shape();
+    let largest = scores.data().iter().fold(0.0f32, |max, s| max.max(s.abs()));
+    let margin = 2.0 * bound * f64::from(largest);
+    let (mut equal, mut within_margin) = (0, 0);
+    for (i, (e, f)) in expected.data().iter().zip(found.data()).enumerate() {
+        if e == f {
+            equal += 1;
+            continue;
+        }
+        let [n, _, y, x] = expected.position(i);
+        let score = |label: f32| f64::from(scores.at(n, (label as usize).min(shape.c - 1), y, x));
+        within_margin += usize::from(score(*e) - score(*f) <= margin);
+    }
+    LabelReport {
+        pixels: expected.shape().elements(),
+        equal,
+        within_margin,
+        margin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(values: &[f32]) -> Tensor {
+        Tensor::new(Shape::new(1, 1, 1, values.len()), values.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_nan_on_the_device_is_an_infinite_error() {
+        let report = difference(&row(&[1.0, 2.0]), &row(&[1.0, f32::NAN]));
+        assert_eq!(report.worst, [0, 0, 0, 1]);
+        assert!(report.max_abs_error.is_infinite() && !report.is_within_bound());
+    }
+
+    #[test]
+    fn one_wrong_element_is_named() {
+        let report = difference(&row(&[1.0, -2.0, 3.0]), &row(&[1.0, -2.5, 3.0]));
+        assert_eq!((report.max_abs_error, report.worst), (0.5, [0, 0, 0, 1]));
+        assert!((report.relative_error - 0.5 / 14f64.sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_label_may_differ_only_within_the_margin() {
+        let scores = Tensor::new(Shape::new(1, 2, 1, 2), vec![1.0, 1.0, 0.999, 0.5]).unwrap();
+        let report = labels(&scores, &row(&[0.0, 0.0]), &row(&[1.0, 1.0]), 0.001);
+        assert_eq!(
+            (report.equal, report.within_margin, report.outside_margin()),
+            (0, 1, 1)
+        );
+    }
+}

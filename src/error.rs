@@ -1,0 +1,92 @@
+//! One opaque [`Error`] for the whole crate: what failed, where, and what to do about it.
+
+use std::fmt;
+
+/// What went wrong, as far as a program needs to know to react.
+///
+/// The message of the [`Error`] says the rest: the node, the file, the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A file could not be read or written.
+    Io,
+    /// A model file is damaged, incomplete, or not one that this crate knows.
+    ModelFile,
+    /// A picture could not be decoded, or is not what was asked for.
+    Picture,
+    /// Shapes do not fit together.
+    Shape,
+    /// The caller asked for something that is not there: a node, an adapter, an architecture.
+    Request,
+    /// An operation, or a size of one, that this crate does not run.
+    Unsupported,
+    /// The device's limits do not allow it.
+    Limit,
+    /// No usable adapter was found.
+    NoAdapter,
+    /// The device failed: lost, out of memory, a shader it would not compile.
+    Device,
+}
+
+/// The error of every fallible function in this crate.
+///
+/// `Display` is one line for the person who meets it; [`Error::kind`] is for programs.
+///
+/// ```
+/// let error = fullconv::Model::read("no-such-file.safetensors").unwrap_err();
+/// assert_eq!(error.kind(), fullconv::ErrorKind::Io);
+/// assert!(error.to_string().contains("no-such-file.safetensors"));
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+}
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of `kind` with a one-line `message`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+        }))
+    }
+
+    /// What went wrong, for programs.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The same error with `place` (a file, a node) put before its message.
+    #[must_use]
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.0.message = format!("{place}: {}", self.0.message);
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.0.kind, self.0.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// `Err` of `kind` with a formatted message.
+macro_rules! bail {
+    ($kind:ident, $($message:tt)*) => {
+        return Err($crate::error::Error::new($crate::error::ErrorKind::$kind, format!($($message)*)))
+    };
+}
+pub(crate) use bail;

@@ -1,0 +1,198 @@
+//! Whole files in, whole files out: errors name the path, and nothing half-written is left behind.
+
+use crate::error::{Error, ErrorKind, Result, bail};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Reads the file at `path`, of at most `limit` bytes.
+///
+/// # Errors
+/// `Io` if it cannot be read, is a folder, or holds more than `limit` bytes (an endless device does).
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let shown = path.display();
+    // Opening a folder succeeds on some systems and is called "access denied" on others.
+    if path.is_dir() {
+        bail!(Io, "cannot read {shown}: it is a folder, not a file");
+    }
+    let mut bytes = Vec::new();
+    let outcome = File::open(path)
+        .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes));
+    match outcome {
+        Err(reason) => bail!(Io, "cannot read {shown}: {reason}"),
+        Ok(length) if length as u64 > limit => {
+            bail!(Io, "cannot read {shown}: it is larger than {limit} bytes")
+        }
+        Ok(_) => Ok(bytes),
+    }
+}
+
+/// Writes `bytes` to `path` in one piece: whoever looks finds the old file or the whole new one.
+///
+/// The bytes go to a temporary file in the same folder, which then takes the name. A new file gets
+/// the permissions that any new file gets, a replaced one keeps its own, and a link keeps pointing
+/// where it did. What cannot be replaced (a pipe, a device) is written to directly.
+///
+/// # Errors
+/// `Io`, naming the path and the reason: the folder is missing, not writable or full, or `path` is a
+/// folder or a read-only file. The temporary file is gone by then, an old file as it was.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    write(path, bytes).map_err(|reason| {
+        Error::new(
+            ErrorKind::Io,
+            format!("cannot write {}: {reason}", path.display()),
+        )
+    })
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (target, permissions) = match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Err(refused("it is a folder, not a file")),
+        Ok(found) if !found.is_file() => return fs::write(path, bytes),
+        // Taking the name over would succeed all the same: only the folder has to be writable.
+        Ok(found) if found.permissions().readonly() => return Err(refused("it is read-only")),
+        Ok(found) => (behind_links(path)?, Some(found.permissions())),
+        Err(_) => (path.to_path_buf(), None),
+    };
+    let folder = match target.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Err(refused("it names no file")),
+    };
+    if !folder.is_dir() {
+        let fault = if folder.exists() {
+            "is not a folder"
+        } else {
+            "does not exist"
+        };
+        return Err(refused(format!("{} {fault}", folder.display())));
+    }
+    // `make_in` with our own open, because tempfile's gives the owner alone access.
+    let mut file = tempfile::Builder::new()
+        .prefix(".fullconv-")
+        .make_in(folder, |name| {
+            OpenOptions::new().write(true).create_new(true).open(name)
+        })?;
+    file.write_all(bytes)?;
+    if let Some(permissions) = permissions
+        && file.as_file().metadata()?.permissions() != permissions
+    {
+        fs::set_permissions(file.path(), permissions)?;
+    }
+    file.into_temp_path()
+        .persist(&target)
+        .map_err(|refusal| refusal.error)
+}
+
+/// The file that `path` leads to, so that a link is written through and not replaced.
+fn behind_links(path: &Path) -> io::Result<PathBuf> {
+    if path.is_symlink() {
+        fs::canonicalize(path)
+    } else {
+        Ok(path.to_path_buf())
+    }
+}
+
+fn refused(reason: impl Into<String>) -> io::Error {
+    io::Error::other(reason.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_written_then_replaced_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        write_atomically(&path, b"first, and longer").unwrap();
+        write_atomically(&path, b"second").unwrap();
+        assert_eq!(read(&path, 6).unwrap(), b"second");
+        assert_eq!(names(folder.path()), ["x"]);
+    }
+
+    #[test]
+    fn a_failed_write_says_where_and_why_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, b"old").unwrap();
+        let taken = folder.path().join("taken");
+        fs::create_dir(&taken).unwrap();
+        for (path, reason) in [
+            (folder.path().join("missing").join("x"), "does not exist"),
+            (file.join("x"), "is not a folder"),
+            (taken, "is a folder"),
+            (PathBuf::from(""), "names no file"),
+        ] {
+            let error = write_atomically(&path, b"new").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io);
+            let message = error.to_string();
+            assert!(message.contains(&path.display().to_string()), "{message}");
+            assert!(message.contains(reason), "{message}");
+        }
+        assert_eq!(names(folder.path()), ["file", "taken"]);
+        assert_eq!(fs::read(&file).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_read_only_file_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        fs::write(&path, b"old").unwrap();
+        let before = fs::metadata(&path).unwrap().permissions();
+        let mut locked = before.clone();
+        locked.set_readonly(true);
+        fs::set_permissions(&path, locked).unwrap();
+        let error = write_atomically(&path, b"new").unwrap_err();
+        assert!(error.to_string().contains("read-only"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        fs::set_permissions(&path, before).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn permissions_and_links_are_those_of_an_ordinary_write() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (ordinary, ours) = (folder.path().join("ordinary"), folder.path().join("ours"));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        fs::write(&ordinary, b"").unwrap();
+        write_atomically(&ours, b"").unwrap();
+        assert_eq!(mode(&ours), mode(&ordinary));
+
+        fs::set_permissions(&ours, fs::Permissions::from_mode(0o640)).unwrap();
+        let link = folder.path().join("link");
+        symlink("ours", &link).unwrap();
+        write_atomically(&link, b"through").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(fs::read(&ours).unwrap(), b"through");
+        assert_eq!(mode(&ours) & 0o777, 0o640);
+
+        write_atomically(Path::new("/dev/null"), b"gone").unwrap();
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
+    }
+
+    #[test]
+    fn reading_names_the_path_and_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let missing = read(&path, 10).unwrap_err().to_string();
+        assert!(missing.contains(&path.display().to_string()), "{missing}");
+        let itself = read(folder.path(), 10).unwrap_err();
+        assert_eq!(itself.kind(), ErrorKind::Io);
+        assert!(itself.to_string().contains("is a folder"), "{itself}");
+        fs::write(&path, b"12345").unwrap();
+        assert_eq!(read(&path, 5).unwrap().len(), 5);
+        let large = read(&path, 4).unwrap_err().to_string();
+        assert!(large.contains("larger than 4 bytes"), "{large}");
+    }
+}

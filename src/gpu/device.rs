@@ -1,0 +1,378 @@
+//! Adapters and devices.
+
+use crate::device_profile::DeviceProfile;
+use crate::error::{Error, ErrorKind, Result, bail};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
+
+/// A graphics API to reach a device through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Vulkan.
+    Vulkan,
+    /// Metal.
+    Metal,
+    /// Direct3D 12.
+    Dx12,
+    /// OpenGL and OpenGL ES, where they have compute shaders.
+    Gl,
+}
+
+impl Backend {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Vulkan, Self::Metal, Self::Dx12, Self::Gl];
+
+    fn flags(self) -> wgpu::Backends {
+        match self {
+            Self::Vulkan => wgpu::Backends::VULKAN,
+            Self::Metal => wgpu::Backends::METAL,
+            Self::Dx12 => wgpu::Backends::DX12,
+            Self::Gl => wgpu::Backends::GL,
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vulkan => "vulkan",
+            Self::Metal => "metal",
+            Self::Dx12 => "dx12",
+            Self::Gl => "gl",
+        })
+    }
+}
+
+impl FromStr for Backend {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match Self::ALL.into_iter().find(|b| b.to_string() == name) {
+            Some(backend) => Ok(backend),
+            None => bail!(
+                Request,
+                "unknown backend {name:?}; known are {}",
+                Self::ALL.map(|b| b.to_string()).join(", ")
+            ),
+        }
+    }
+}
+
+/// Which device to open, and how.
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// Only this backend.
+    pub backend: Option<Backend>,
+    /// An adapter by its position in [`adapters`], or by a part of its name, in any case.
+    pub adapter: Option<String>,
+    /// Open the device with the limits that every WebGPU device has and no features, whatever it could
+    /// do: what runs here runs everywhere.
+    pub default_limits: bool,
+    /// Keep the bounds checks and loop guards that drivers and naga add to shaders. The shaders of this
+    /// crate are tested with them and run without.
+    pub checked_shaders: bool,
+    /// Fill every activation buffer with NaN before each run, so that a value that a kernel reads before
+    /// it was written shows.
+    pub poison: bool,
+}
+
+/// An adapter that wgpu found.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    adapter: wgpu::Adapter,
+    info: wgpu::AdapterInfo,
+}
+
+impl Adapter {
+    /// What wgpu says of it.
+    pub fn info(&self) -> &wgpu::AdapterInfo {
+        &self.info
+    }
+
+    /// The adapter.
+    pub fn wgpu(&self) -> &wgpu::Adapter {
+        &self.adapter
+    }
+
+    /// Why this crate cannot use it, if it cannot.
+    pub fn trouble(&self) -> Option<String> {
+        let limits = self.adapter.limits();
+        let required = wgpu::Limits::default();
+        if !self
+            .adapter
+            .get_downlevel_capabilities()
+            .flags
+            .contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
+        {
+            return Some("no compute shaders".into());
+        }
+        if limits.max_storage_buffers_per_shader_stage < 5 {
+            return Some(format!(
+                "shaders bind at most {} storage buffers; 5 are needed",
+                limits.max_storage_buffers_per_shader_stage
+            ));
+        }
+        let invocations = limits.max_compute_invocations_per_workgroup;
+        (invocations < 64.min(required.max_compute_invocations_per_workgroup))
+            .then(|| format!("workgroups hold at most {invocations} invocations; 64 are needed"))
+    }
+
+    /// Real GPUs first, CPUs behind a graphics driver last; OpenGL after all else.
+    fn rank(&self) -> (u8, bool) {
+        let kind = match self.info.device_type {
+            wgpu::DeviceType::DiscreteGpu => 0,
+            wgpu::DeviceType::IntegratedGpu => 1,
+            wgpu::DeviceType::VirtualGpu => 2,
+            wgpu::DeviceType::Other => 3,
+            wgpu::DeviceType::Cpu => 4,
+        };
+        (kind, self.info.backend == wgpu::Backend::Gl)
+    }
+}
+
+impl fmt::Display for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&describe(&self.info))
+    }
+}
+
+/// `NAME (backend, kind)`.
+fn describe(info: &wgpu::AdapterInfo) -> String {
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => "discrete GPU",
+        wgpu::DeviceType::IntegratedGpu => "integrated GPU",
+        wgpu::DeviceType::VirtualGpu => "virtual GPU",
+        wgpu::DeviceType::Cpu => "CPU",
+        wgpu::DeviceType::Other => "other",
+    };
+    let name = info.name.trim();
+    format!("{name} ({}, {kind})", info.backend.to_str())
+}
+
+fn instance(backend: Option<Backend>) -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = backend.map_or(wgpu::Backends::all(), Backend::flags);
+    descriptor.backend_options = wgpu::BackendOptions::from_env_or_default();
+    wgpu::Instance::new(descriptor)
+}
+
+/// The adapters there are, those that [`Gpu::new`] prefers first.
+pub async fn adapters(backend: Option<Backend>) -> Vec<Adapter> {
+    let flags = backend.map_or(wgpu::Backends::all(), Backend::flags);
+    let mut found: Vec<_> = instance(backend)
+        .enumerate_adapters(flags)
+        .await
+        .into_iter()
+        .map(|adapter| Adapter {
+            info: adapter.get_info(),
+            adapter,
+        })
+        .collect();
+    found.sort_by_key(Adapter::rank);
+    found
+}
+
+/// A device to run networks on. Cheap to clone; clones share the device.
+#[derive(Clone, Debug)]
+pub struct Gpu(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: wgpu::AdapterInfo,
+    profile: DeviceProfile,
+    lost: Arc<OnceLock<String>>,
+    checked_shaders: bool,
+    poison: bool,
+}
+
+impl Gpu {
+    /// Opens the best device: a GPU where there is one, else a CPU behind a graphics driver.
+    ///
+    /// # Errors
+    /// `NoAdapter` if there is none that can run this crate's kernels, `Device` if it cannot be opened.
+    pub async fn new() -> Result<Self> {
+        Self::with_options(&GpuOptions::default()).await
+    }
+
+    /// Opens the device that `options` ask for.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`], and `Request` if no adapter is the one asked for.
+    pub async fn with_options(options: &GpuOptions) -> Result<Self> {
+        let found = adapters(options.backend).await;
+        let adapter = pick(&found, options)?;
+        let limits = if options.default_limits {
+            wgpu::Limits::default()
+        } else {
+            adapter.adapter.limits()
+        };
+        let features = if options.default_limits {
+            wgpu::Features::empty()
+        } else {
+            adapter.adapter.features() & wgpu::Features::SUBGROUP
+        };
+        let (device, queue) = adapter
+            .adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("fullconv"),
+                required_features: features,
+                required_limits: limits,
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| Error::new(ErrorKind::Device, format!("cannot open {adapter}: {e}")))?;
+        device.on_uncaptured_error(Arc::new(|e| tracing::error!("{e}")));
+        let gpu = Self::build(device, queue, options);
+        let lost = gpu.0.lost.clone();
+        gpu.0
+            .device
+            .set_device_lost_callback(move |reason, message| {
+                // Only the first reason counts; a device that is let go also says that it is lost.
+                let _ = lost.set(format!("{reason:?}: {message}"));
+            });
+        Ok(gpu)
+    }
+
+    /// Adopts a device that the program already has, with whatever limits and features it was opened.
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        Self::build(device, queue, &GpuOptions::default())
+    }
+
+    fn build(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions) -> Self {
+        let info = device.adapter_info();
+        let profile = profile(&device, &info);
+        Self(Arc::new(Inner {
+            device,
+            queue,
+            info,
+            profile,
+            lost: Arc::new(OnceLock::new()),
+            checked_shaders: options.checked_shaders,
+            poison: options.poison,
+        }))
+    }
+
+    /// The device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.0.device
+    }
+
+    /// Its queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.0.queue
+    }
+
+    /// What wgpu says of the adapter.
+    pub fn info(&self) -> &wgpu::AdapterInfo {
+        &self.0.info
+    }
+
+    /// What plans are made for.
+    pub fn profile(&self) -> &DeviceProfile {
+        &self.0.profile
+    }
+
+    pub(super) fn checked_shaders(&self) -> bool {
+        self.0.checked_shaders
+    }
+
+    pub(super) fn poison(&self) -> bool {
+        self.0.poison
+    }
+
+    /// An error if the device is lost.
+    pub(super) fn check_lost(&self) -> Result<()> {
+        match self.0.lost.get() {
+            Some(reason) => bail!(Device, "{self} is lost: {reason}"),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `work` and turns what wgpu reports of it into an error that says `what` failed.
+    pub(super) async fn guarded<T>(&self, what: &str, work: impl FnOnce() -> T) -> Result<T> {
+        let device = self.device();
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let done = work();
+        let reports = (internal.pop(), validation.pop(), memory.pop());
+        let reports = [reports.0.await, reports.1.await, reports.2.await];
+        self.check_lost()?;
+        match reports.into_iter().flatten().next() {
+            Some(wgpu::Error::OutOfMemory { .. }) => {
+                bail!(Limit, "{what}: {self} is out of memory")
+            }
+            Some(error) => bail!(Device, "{what} on {self}: {error}"),
+            None => Ok(done),
+        }
+    }
+}
+
+impl fmt::Display for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&describe(&self.0.info))
+    }
+}
+
+/// The adapter asked for, or the first that works.
+fn pick<'a>(found: &'a [Adapter], options: &GpuOptions) -> Result<&'a Adapter> {
+    let through = options
+        .backend
+        .map_or(String::new(), |b| format!(" through {b}"));
+    if found.is_empty() {
+        bail!(
+            NoAdapter,
+            "no graphics adapter was found{through}: install a driver (on Debian and Ubuntu, \
+             mesa-vulkan-drivers has one that runs on any CPU)"
+        );
+    }
+    let list = || {
+        found
+            .iter()
+            .map(Adapter::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    let Some(wanted) = &options.adapter else {
+        return match found.iter().find(|a| a.trouble().is_none()) {
+            Some(adapter) => Ok(adapter),
+            None => bail!(NoAdapter, "no adapter{through} can be used: {}", list()),
+        };
+    };
+    let lower = wanted.to_lowercase();
+    let by_name = |a: &&Adapter| a.info.name.to_lowercase().contains(&lower);
+    let adapter = match wanted.parse::<usize>() {
+        Ok(index) => found.get(index),
+        Err(_) => found.iter().find(by_name),
+    };
+    match adapter {
+        None => bail!(
+            Request,
+            "no adapter{through} is {wanted:?}; there are {}",
+            list()
+        ),
+        Some(adapter) => match adapter.trouble() {
+            None => Ok(adapter),
+            Some(trouble) => bail!(NoAdapter, "{adapter} cannot be used: {trouble}"),
+        },
+    }
+}
+
+fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo) -> DeviceProfile {
+    let limits = device.limits();
+    let fixed = info.subgroup_min_size == info.subgroup_max_size;
+    DeviceProfile {
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_buffer_bytes: limits.max_buffer_size,
+        max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
+        max_invocations_per_workgroup: limits.max_compute_invocations_per_workgroup,
+        max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
+        subgroup_size: (device.features().contains(wgpu::Features::SUBGROUP) && fixed)
+            .then_some(info.subgroup_min_size),
+        is_cpu: info.device_type == wgpu::DeviceType::Cpu,
+    }
+}

@@ -1,0 +1,287 @@
+//! A plan into command buffers. It decides nothing.
+
+use super::pipelines::Pipelines;
+use super::weights::Weights;
+use super::{Gpu, layout, readback};
+use crate::error::{Result, bail};
+use crate::graph::{Graph, NodeId, NodeKind};
+use crate::parameters::Parameters;
+use crate::plan::{Bound, Place, Plan};
+use crate::tensor::{Shape, Tensor};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What activation buffers hold in tests before they are written: a NaN that no arithmetic makes.
+const POISON: u32 = 0x7fc0_dead;
+
+/// One network on one device: its pipelines and packed weights, shared by all its executors.
+#[derive(Debug)]
+pub struct Network {
+    gpu: Gpu,
+    pipelines: Pipelines,
+    weights: Weights,
+}
+
+impl Network {
+    /// A network whose pipelines and weights are yet to be loaded.
+    pub fn new(gpu: &Gpu) -> Self {
+        Self {
+            gpu: gpu.clone(),
+            pipelines: Pipelines::default(),
+            weights: Weights::default(),
+        }
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Makes the pipelines and uploads the weights that `plan` of `graph` needs and that are not there.
+    ///
+    /// # Errors
+    /// `Device` if a shader does not compile, `Limit` if memory runs out, `ModelFile` if a weight cannot
+    /// be used.
+    pub async fn load(&self, plan: &Plan, graph: &Graph, parameters: &Parameters) -> Result<()> {
+        self.pipelines.get(&self.gpu, &plan.pipelines)?;
+        self.parameters(plan, graph, parameters).await?;
+        Ok(())
+    }
+
+    async fn parameters(
+        &self,
+        plan: &Plan,
+        graph: &Graph,
+        parameters: &Parameters,
+    ) -> Result<Vec<wgpu::Buffer>> {
+        let shapes: HashMap<_, _> = graph
+            .nodes()
+            .iter()
+            .filter_map(|node| match node.kind {
+                NodeKind::Parameter(shape) => Some((node.name.as_str(), shape)),
+                _ => None,
+            })
+            .collect::<HashMap<&str, Shape>>();
+        self.weights.get(&self.gpu, plan, &shapes, parameters).await
+    }
+}
+
+/// A plan with its buffers, ready to run again and again.
+#[derive(Debug)]
+pub struct Executor {
+    gpu: Gpu,
+    plan: Plan,
+    slots: Vec<wgpu::Buffer>,
+    pipelines: Vec<Arc<wgpu::ComputePipeline>>,
+    bind_groups: Vec<wgpu::BindGroup>,
+    staging: Vec<wgpu::Buffer>,
+}
+
+impl Executor {
+    /// Makes the buffers of `plan`, of `graph`, for `network`.
+    ///
+    /// # Errors
+    /// As [`Network::load`].
+    pub async fn new(
+        network: &Network,
+        plan: Plan,
+        graph: &Graph,
+        parameters: &Parameters,
+    ) -> Result<Self> {
+        let gpu = network.gpu.clone();
+        let pipelines = network.pipelines.get(&gpu, &plan.pipelines)?;
+        let weights = network.parameters(&plan, graph, parameters).await?;
+        let (slots, bind_groups, staging) = gpu
+            .guarded("activation buffers", || {
+                let slots: Vec<_> = plan.slots.iter().map(|&b| activation(&gpu, b)).collect();
+                let bind_groups = bind_groups(&gpu, &plan, &slots, &weights, &pipelines);
+                let staging = plan.outputs.iter().map(|(_, p)| staging(&gpu, p)).collect();
+                (slots, bind_groups, staging)
+            })
+            .await?;
+        Ok(Self {
+            gpu,
+            plan,
+            slots,
+            pipelines,
+            bind_groups,
+            staging,
+        })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Runs the plan on `input` and gives back its outputs, in the order asked for.
+    ///
+    /// # Errors
+    /// `Shape` if `input` is not what was planned for; `Device` if the device fails.
+    pub async fn run(&mut self, input: &Tensor) -> Result<Vec<(NodeId, Tensor)>> {
+        let place = &self.plan.input;
+        if input.shape() != place.shape {
+            bail!(
+                Shape,
+                "planned for {}, given {}",
+                place.shape,
+                input.shape()
+            );
+        }
+        let bytes = self.run_bytes(&layout::encode(input, place.format)).await?;
+        let outputs = self.plan.outputs.iter().zip(bytes);
+        outputs
+            .map(|((id, p), bytes)| Ok((*id, layout::decode(&bytes, p.shape, p.format)?)))
+            .collect()
+    }
+
+    /// As [`Executor::run`], with input and outputs as they lie in device memory.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub async fn run_bytes(&mut self, input: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let place = &self.plan.input;
+        if input.len() as u64 != place.bytes() {
+            bail!(
+                Shape,
+                "{} bytes given, {} planned for",
+                input.len(),
+                place.bytes()
+            );
+        }
+        self.gpu.check_lost()?;
+        let submission = self.gpu.guarded("running", || self.submit(input)).await?;
+        let mut outputs = Vec::with_capacity(self.staging.len());
+        for (buffer, (_, place)) in self.staging.iter().zip(&self.plan.outputs) {
+            let bytes = place.bytes();
+            outputs.push(readback::read(&self.gpu, buffer, bytes, submission.clone()).await?);
+        }
+        Ok(outputs)
+    }
+
+    fn submit(&self, input: &[u8]) -> wgpu::SubmissionIndex {
+        let queue = self.gpu.queue();
+        if self.gpu.poison() {
+            for buffer in &self.slots {
+                let words = vec![POISON; (buffer.size() / 4) as usize];
+                queue.write_buffer(buffer, 0, bytemuck::cast_slice(&words));
+            }
+        }
+        queue.write_buffer(&self.slots[self.plan.input.slot], 0, input);
+        let mut steps = self.plan.steps.iter().zip(&self.bind_groups).peekable();
+        while steps.peek().is_some() {
+            let mut encoder = self.encoder();
+            {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                for (step, bind_group) in steps.by_ref() {
+                    pass.set_pipeline(&self.pipelines[step.pipeline]);
+                    pass.set_bind_group(0, bind_group, &[]);
+                    let [x, y] = step.workgroups;
+                    pass.dispatch_workgroups(x, y, 1);
+                    if step.ends_submit {
+                        break;
+                    }
+                }
+            }
+            if steps.peek().is_some() {
+                queue.submit([encoder.finish()]);
+            } else {
+                return self.submit_copies(encoder);
+            }
+        }
+        self.submit_copies(self.encoder())
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        let descriptor = wgpu::CommandEncoderDescriptor {
+            label: Some("fullconv"),
+        };
+        self.gpu.device().create_command_encoder(&descriptor)
+    }
+
+    /// Ends the last submission with the copies of the outputs.
+    fn submit_copies(&self, mut encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
+        for ((_, place), staging) in self.plan.outputs.iter().zip(&self.staging) {
+            let bytes = Some(place.bytes());
+            encoder.copy_buffer_to_buffer(&self.slots[place.slot], 0, staging, 0, bytes);
+        }
+        self.gpu.queue().submit([encoder.finish()])
+    }
+}
+
+fn activation(gpu: &Gpu, size: u64) -> wgpu::Buffer {
+    gpu.device().create_buffer(&wgpu::BufferDescriptor {
+        label: Some("activation"),
+        size,
+        usage: wgpu::BufferUsages::STORAGE
+            | wgpu::BufferUsages::COPY_SRC
+            | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    })
+}
+
+fn staging(gpu: &Gpu, place: &Place) -> wgpu::Buffer {
+    gpu.device().create_buffer(&wgpu::BufferDescriptor {
+        label: Some("output"),
+        size: place.bytes(),
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    })
+}
+
+/// One bind group a step; the parameters of all steps lie in one uniform buffer.
+fn bind_groups(
+    gpu: &Gpu,
+    plan: &Plan,
+    slots: &[wgpu::Buffer],
+    weights: &[wgpu::Buffer],
+    pipelines: &[Arc<wgpu::ComputePipeline>],
+) -> Vec<wgpu::BindGroup> {
+    let device = gpu.device();
+    let align = u64::from(device.limits().min_uniform_buffer_offset_alignment);
+    let stride = |words: usize| (words as u64 * 4).next_multiple_of(align);
+    let total: u64 = plan.steps.iter().map(|s| stride(s.params.len())).sum();
+    let params = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("params"),
+        size: total.max(align),
+        usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut all = vec![0u8; total as usize];
+    let mut offset = 0;
+    let mut groups = Vec::with_capacity(plan.steps.len());
+    for step in &plan.steps {
+        let words: &[u8] = bytemuck::cast_slice(&step.params);
+        all[offset as usize..][..words.len()].copy_from_slice(words);
+        let mut entries: Vec<_> = step
+            .bindings
+            .iter()
+            .map(|bound| match bound {
+                Bound::Parameter(i) => weights[*i].as_entire_binding(),
+                Bound::Slot { slot, bytes } => part(&slots[*slot], bytes.start, bytes.end),
+            })
+            .collect();
+        let size = (words.len() as u64).next_multiple_of(16);
+        entries.push(part(&params, offset, (offset + size).min(total.max(align))));
+        let entries: Vec<_> = (0u32..)
+            .zip(entries)
+            .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
+            .collect();
+        groups.push(device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(&plan.layers[step.layer].name),
+            layout: &pipelines[step.pipeline].get_bind_group_layout(0),
+            entries: &entries,
+        }));
+        offset += stride(step.params.len());
+    }
+    gpu.queue().write_buffer(&params, 0, &all);
+    groups
+}
+
+fn part(buffer: &wgpu::Buffer, begin: u64, end: u64) -> wgpu::BindingResource<'_> {
+    wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+        buffer,
+        offset: begin,
+        size: std::num::NonZeroU64::new(end - begin),
+    })
+}

@@ -1,0 +1,82 @@
+//! Between the host's tensors (NCHW) and the device's (NHWC, channels padded to a multiple of 4).
+
+use crate::error::Result;
+use crate::ops::kernel::Format;
+use crate::tensor::{Shape, Tensor};
+
+/// A host tensor as the device has it.
+pub(super) fn encode(tensor: &Tensor, format: Format) -> Vec<u8> {
+    let shape = tensor.shape();
+    match format {
+        Format::Nhwc4 => {
+            let channels = 4 * shape.c4();
+            let mut data = vec![0.0f32; shape.pixels() * channels];
+            for n in 0..shape.n {
+                for c in 0..shape.c {
+                    let image = &mut data[n * shape.h * shape.w * channels..];
+                    for (i, value) in tensor.plane(n, c).iter().enumerate() {
+                        image[i * channels + c] = *value;
+                    }
+                }
+            }
+            bytemuck::cast_slice(&data).to_vec()
+        }
+        Format::Rgba8 => {
+            let mut bytes = vec![255; shape.pixels() * 4];
+            for n in 0..shape.n {
+                for c in 0..shape.c.min(3) {
+                    let image = &mut bytes[n * shape.h * shape.w * 4..];
+                    for (i, value) in tensor.plane(n, c).iter().enumerate() {
+                        image[i * 4 + c] = *value as u8;
+                    }
+                }
+            }
+            bytes
+        }
+        Format::Labels8 => tensor.data().iter().map(|label| *label as u8).collect(),
+    }
+}
+
+/// A tensor of the device as the host has it.
+///
+/// # Errors
+/// `Limit` if the host has no memory for it.
+pub(super) fn decode(bytes: &[u8], shape: Shape, format: Format) -> Result<Tensor> {
+    match format {
+        Format::Nhwc4 => {
+            let data: &[f32] = bytemuck::cast_slice(bytes);
+            let channels = 4 * shape.c4();
+            Tensor::from_planes(shape, |n, c, plane| {
+                let image = &data[n * shape.h * shape.w * channels..];
+                for (to, pixel) in plane.iter_mut().zip(image.chunks_exact(channels)) {
+                    *to = pixel[c];
+                }
+            })
+        }
+        Format::Rgba8 => Tensor::from_planes(shape, |n, c, plane| {
+            let image = &bytes[n * shape.h * shape.w * 4..];
+            for (to, pixel) in plane.iter_mut().zip(image.chunks_exact(4)) {
+                *to = f32::from(pixel[c]);
+            }
+        }),
+        Format::Labels8 => {
+            let labels = bytes[..shape.pixels()].iter().map(|b| f32::from(*b));
+            Tensor::new(shape, labels.collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_and_back() {
+        let shape = Shape::new(2, 5, 3, 4);
+        let t =
+            Tensor::from_fn(shape, |n, c, y, x| (n * 1000 + c * 100 + y * 10 + x) as f32).unwrap();
+        let bytes = encode(&t, Format::Nhwc4);
+        assert_eq!(bytes.len() as u64, Format::Nhwc4.bytes(shape));
+        assert_eq!(decode(&bytes, shape, Format::Nhwc4).unwrap(), t);
+    }
+}

@@ -1,0 +1,13 @@
+//! The device: adapters, pipelines, weights in device memory, and the executor of plans. The home of
+//! wgpu.
+
+mod device;
+mod executor;
+mod layout;
+mod pipelines;
+mod readback;
+mod weights;
+
+pub use device::{Adapter, Backend, Gpu, GpuOptions, adapters};
+pub use executor::{Executor, Network};
+pub use wgpu;

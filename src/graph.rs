@@ -1,0 +1,242 @@
+//! A network as nodes of ops, in the order they run. It knows shapes, nothing of devices.
+
+use crate::error::{Result, bail};
+use crate::ops::Op;
+use crate::tensor::Shape;
+use std::sync::Arc;
+
+/// A node of the [`Graph`] that handed it out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub(crate) usize);
+
+/// What a node stands for.
+#[derive(Clone, Debug)]
+pub enum NodeKind {
+    /// What the network is given.
+    Input,
+    /// A weight or bias: a tensor of the model file, under the node's name.
+    Parameter(Shape),
+    /// An operation.
+    Op(Arc<dyn Op>),
+}
+
+/// A named value and how it comes about.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The checkpoint's name of it.
+    pub name: String,
+    /// What it is.
+    pub kind: NodeKind,
+    /// The nodes it is computed from, in the order of the op's inputs.
+    pub inputs: Vec<NodeId>,
+}
+
+impl Node {
+    /// The op, unless this is an input or a parameter.
+    pub fn op(&self) -> Option<&Arc<dyn Op>> {
+        match &self.kind {
+            NodeKind::Op(op) => Some(op),
+            _ => None,
+        }
+    }
+}
+
+/// A network: nodes, each after those it is computed from, one input and one output.
+///
+/// ```
+/// use fullconv::graph::Graph;
+/// use fullconv::ops::{Conv2d, Relu};
+/// use fullconv::Shape;
+///
+/// let mut graph = Graph::new("input");
+/// let weight = graph.parameter("conv.weight", Shape::new(8, 3, 3, 3))?;
+/// let conv = graph.op("conv", Conv2d::padded(1), &[graph.input(), weight])?;
+/// graph.op("relu", Relu {}, &[conv])?;
+/// let shapes = graph.shapes(Shape::new(1, 3, 32, 48))?;
+/// assert_eq!(shapes[graph.output().index()], Shape::new(1, 8, 32, 48));
+/// # Ok::<(), fullconv::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Graph {
+    nodes: Vec<Node>,
+}
+
+impl NodeId {
+    /// Position in [`Graph::nodes`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+impl Graph {
+    /// A graph of one node, the input.
+    pub fn new(input: impl Into<String>) -> Self {
+        Self {
+            nodes: vec![Node {
+                name: input.into(),
+                kind: NodeKind::Input,
+                inputs: Vec::new(),
+            }],
+        }
+    }
+
+    /// Adds a weight or bias of `shape`.
+    ///
+    /// # Errors
+    /// `Request` if the name is taken.
+    pub fn parameter(&mut self, name: impl Into<String>, shape: Shape) -> Result<NodeId> {
+        self.push(name.into(), NodeKind::Parameter(shape), Vec::new())
+    }
+
+    /// Adds an op on `inputs`. The last op is the output.
+    ///
+    /// # Errors
+    /// `Request` if the name is taken or an input is not of this graph.
+    pub fn op(
+        &mut self,
+        name: impl Into<String>,
+        op: impl Op + 'static,
+        inputs: &[NodeId],
+    ) -> Result<NodeId> {
+        self.push(name.into(), NodeKind::Op(Arc::new(op)), inputs.to_vec())
+    }
+
+    fn push(&mut self, name: String, kind: NodeKind, inputs: Vec<NodeId>) -> Result<NodeId> {
+        if self.find(&name).is_some() {
+            bail!(Request, "two nodes are called {name:?}");
+        }
+        if inputs.iter().any(|input| input.0 >= self.nodes.len()) {
+            bail!(Request, "an input of {name:?} is not in this graph");
+        }
+        self.nodes.push(Node { name, kind, inputs });
+        Ok(NodeId(self.nodes.len() - 1))
+    }
+
+    /// The input.
+    pub fn input(&self) -> NodeId {
+        NodeId(0)
+    }
+
+    /// The output: the last op, or the input of a graph without ops.
+    pub fn output(&self) -> NodeId {
+        let last = self.nodes.iter().rposition(|node| node.op().is_some());
+        NodeId(last.unwrap_or(0))
+    }
+
+    /// All nodes, each after those it is computed from.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// One node.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
+    }
+
+    /// The nodes with their ids, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.nodes.iter().enumerate().map(|(i, n)| (NodeId(i), n))
+    }
+
+    /// The node called `name`.
+    pub fn find(&self, name: &str) -> Option<NodeId> {
+        self.nodes.iter().position(|n| n.name == name).map(NodeId)
+    }
+
+    /// The op called `name`, for fetching its value.
+    ///
+    /// # Errors
+    /// `Request`, with the names there are.
+    pub fn find_op(&self, name: &str) -> Result<NodeId> {
+        match self.find(name) {
+            Some(id) if self.node(id).op().is_some() => Ok(id),
+            _ => {
+                let ops = self.nodes.iter().filter(|n| n.op().is_some());
+                let names: Vec<_> = ops.map(|n| n.name.as_str()).collect();
+                bail!(
+                    Request,
+                    "no node is called {name:?}; there are {}",
+                    names.join(", ")
+                )
+            }
+        }
+    }
+
+    /// The shape of every node for an input of shape `input`.
+    ///
+    /// # Errors
+    /// What the op's shape rule says, with the node's name and the shapes it was given.
+    pub fn shapes(&self, input: Shape) -> Result<Vec<Shape>> {
+        let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let shape = match &node.kind {
+                NodeKind::Input => input,
+                NodeKind::Parameter(shape) => *shape,
+                NodeKind::Op(op) => {
+                    let inputs: Vec<_> = node.inputs.iter().map(|id| shapes[id.0]).collect();
+                    op.output_shape(&inputs)
+                        .map_err(|error| error.at(format!("{} ({})", node.name, op.name())))?
+                }
+            };
+            shapes.push(shape);
+        }
+        Ok(shapes)
+    }
+
+    /// The graph that first does `op` to an input of its own called `input`, and then this with the
+    /// result.
+    ///
+    /// # Errors
+    /// `Request` if `input` is the name of a node.
+    pub fn after(&self, input: &str, op: impl Op + 'static) -> Result<Self> {
+        let mut graph = Self::new(input);
+        let first = graph.op(self.nodes[0].name.clone(), op, &[graph.input()])?;
+        for node in &self.nodes[1..] {
+            let inputs = node.inputs.iter().map(|id| NodeId(id.0 + first.0));
+            graph.push(node.name.clone(), node.kind.clone(), inputs.collect())?;
+        }
+        Ok(graph)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::{Add, Relu, Scale};
+
+    #[test]
+    fn a_wrong_shape_names_the_node_and_the_shapes() {
+        let mut graph = Graph::new("input");
+        let w = graph
+            .parameter("score.weight", Shape::new(2, 5, 1, 1))
+            .unwrap();
+        let conv = crate::ops::Conv2d::default();
+        graph.op("score", conv, &[graph.input(), w]).unwrap();
+        let message = graph
+            .shapes(Shape::new(1, 3, 4, 4))
+            .unwrap_err()
+            .to_string();
+        assert!(message.starts_with("score (conv2d): "), "{message}");
+        assert!(
+            message.contains("[2, 5, 1, 1]") && message.contains("[1, 3, 4, 4]"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut graph = Graph::new("x");
+        assert!(graph.op("x", Relu {}, &[graph.input()]).is_err());
+    }
+
+    #[test]
+    fn an_op_put_first_keeps_the_rest() {
+        let mut graph = Graph::new("input");
+        let a = graph.op("a", Relu {}, &[graph.input()]).unwrap();
+        graph.op("b", Add {}, &[a, graph.input()]).unwrap();
+        let graph = graph.after("picture", Scale { factor: 2.0 }).unwrap();
+        let names: Vec<_> = graph.nodes().iter().map(|n| n.name.as_str()).collect();
+        assert_eq!(names, ["picture", "input", "a", "b"]);
+        assert_eq!(graph.nodes()[3].inputs, [NodeId(2), NodeId(1)]);
+    }
+}

@@ -1,0 +1,65 @@
+//! **fullconv labels every pixel of an image on any GPU.** FCN-8s and its family (fully convolutional
+//! networks for semantic segmentation) run as WGSL compute kernels, dispatched by a graph executor over
+//! wgpu, with weights from safetensors.
+//!
+//! ```no_run
+//! # async fn example() -> fullconv::Result<()> {
+//! use fullconv::{Gpu, Model, Picture, Segmenter};
+//!
+//! let gpu = Gpu::new().await?;
+//! let segmenter = Segmenter::new(&gpu, &Model::demo()?).await?;
+//! let picture = Picture::open("street.jpg")?;
+//! let mask = segmenter.segment(&picture).await?;
+//! for (class, share) in mask.shares() {
+//!     println!("{} {:.1} %", mask.class_name(class), 100.0 * share);
+//! }
+//! mask.overlay(&picture, 0.5)?.save("street.overlay.png")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The way of the data:
+//!
+//! ```text
+//! picture ─ preprocess ─▶ tensor ─ graph ─▶ plan ─ kernels ─▶ class ids ─▶ mask, overlay
+//!            (GPU)                models    plan    shaders     (GPU)       PNG
+//! ```
+//!
+//! - [`Model`]: a model file: graph, weights, preprocessing, class names.
+//! - [`Segmenter`]: a model on a device; picture in, [`Mask`] out.
+//! - [`graph`], [`ops`]: a network as nodes of ops, each with its CPU twin and its kernels.
+//! - [`plan`]: a graph made ready for a device, as plain data.
+//! - [`gpu`]: the device and the executor of plans. wgpu is re-exported there.
+//! - [`reference`]: the graph on the CPU, what every device answers to; [`compare`] sets the two side
+//!   by side.
+
+pub mod compare;
+pub mod device_profile;
+mod error;
+pub mod files;
+pub mod gpu;
+pub mod graph;
+mod mask;
+mod metrics;
+mod model_file;
+pub mod models;
+pub mod ops;
+mod parallel;
+mod parameters;
+mod picture;
+pub mod plan;
+mod preprocess;
+pub mod reference;
+mod segmenter;
+mod tensor;
+
+pub use error::{Error, ErrorKind, Result};
+pub use gpu::{Gpu, GpuOptions};
+pub use mask::{Mask, Palette, decode_labels, read_labels};
+pub use metrics::ConfusionMatrix;
+pub use model_file::Model;
+pub use parameters::{Parameter, Parameters, TensorFile};
+pub use picture::Picture;
+pub use preprocess::{Channels, Preprocessing};
+pub use segmenter::{Run, Segmenter};
+pub use tensor::{Shape, Tensor};

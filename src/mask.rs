@@ -1,0 +1,512 @@
+//! What a network saw: a class for every pixel, as ids, colours and PNG.
+
+use crate::error::{Error, ErrorKind, Result, bail};
+use crate::files;
+use crate::picture::{MAX_BYTES, Picture, extension};
+use std::borrow::Cow;
+use std::fmt;
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What a file of labels has to be.
+const LABELS: &str =
+    "labels must be an 8-bit indexed or greyscale PNG whose pixel value is the class id";
+
+/// The colours of the classes. Cheap to clone.
+///
+/// ```
+/// use fullconv::Palette;
+/// let palette = Palette::new(vec![[0, 0, 0], [255, 255, 0]]);
+/// assert_eq!(palette.colour(1), [255, 255, 0]);
+/// assert_eq!(palette.colour(2), Palette::voc(21).colour(2));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Palette(Arc<[[u8; 3]]>);
+
+impl Palette {
+    /// The colours of classes 0, 1, 2 …, each red, green, blue.
+    pub fn new(colours: impl Into<Arc<[[u8; 3]]>>) -> Self {
+        Self(colours.into())
+    }
+
+    /// The first `n` colours of the PASCAL VOC colour map (`VOClabelcolormap` of its development
+    /// kit), at most 256: 0 is black, 255, the void around objects, is cream.
+    pub fn voc(n: usize) -> Self {
+        (0..=u8::MAX).take(n).map(voc_colour).collect()
+    }
+
+    /// The colour of `class`: red, green, blue. Where the palette has none, that of PASCAL VOC.
+    pub fn colour(&self, class: u8) -> [u8; 3] {
+        match self.0.get(usize::from(class)) {
+            Some(&colour) => colour,
+            None => voc_colour(class),
+        }
+    }
+
+    /// The colours given, of class 0 onwards.
+    pub fn colours(&self) -> &[[u8; 3]] {
+        &self.0
+    }
+}
+
+impl FromIterator<[u8; 3]> for Palette {
+    fn from_iter<I: IntoIterator<Item = [u8; 3]>>(colours: I) -> Self {
+        Self(colours.into_iter().collect())
+    }
+}
+
+/// The bits of `class` go to red, green and blue in turn, the lowest to the highest bit of each.
+fn voc_colour(class: u8) -> [u8; 3] {
+    [0, 1, 2].map(|channel| {
+        (0..3)
+            .filter(|bit| 3 * bit + channel < 8)
+            .fold(0, |colour, bit| {
+                colour | ((class >> (3 * bit + channel)) & 1) << (7 - bit)
+            })
+    })
+}
+
+/// A class id for every pixel of a picture, with the names and colours of the classes.
+///
+/// ```
+/// use fullconv::{Mask, Palette, Picture};
+/// let classes = ["sky", "road"].map(String::from);
+/// let mask = Mask::new(2, 2, vec![0, 1, 1, 1], classes.into(), Palette::voc(2))?;
+/// assert_eq!(mask.shares(), [(1, 0.75), (0, 0.25)]);
+/// assert_eq!(mask.class_name(1), "road");
+/// let picture = Picture::from_rgb(2, 2, vec![100; 12])?;
+/// assert_eq!(mask.overlay(&picture, 0.5)?.rgb()[..6], [50, 50, 50, 114, 50, 50]);
+/// # Ok::<(), fullconv::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Mask {
+    width: usize,
+    height: usize,
+    labels: Vec<u8>,
+    classes: Arc<[String]>,
+    palette: Palette,
+}
+
+impl Mask {
+    /// A mask of `width` × `height` pixels whose class ids are `labels`, row by row. `classes` are
+    /// the names of classes 0, 1, 2 …; there may be fewer than ids.
+    ///
+    /// # Errors
+    /// `Shape` if there is no pixel, or `labels` has not width · height elements.
+    pub fn new(
+        width: usize,
+        height: usize,
+        labels: Vec<u8>,
+        classes: Arc<[String]>,
+        palette: Palette,
+    ) -> Result<Self> {
+        if labels.is_empty() || width.checked_mul(height) != Some(labels.len()) {
+            bail!(
+                Shape,
+                "a mask of {width}x{height} pixels cannot be made of {} class ids",
+                labels.len()
+            );
+        }
+        Ok(Self {
+            width,
+            height,
+            labels,
+            classes,
+            palette,
+        })
+    }
+
+    /// Width in pixels, at least 1.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Height in pixels, at least 1.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// The class id of each pixel, row by row.
+    pub fn labels(&self) -> &[u8] {
+        &self.labels
+    }
+
+    /// The names of classes 0, 1, 2 …
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The colours of the classes.
+    pub fn palette(&self) -> &Palette {
+        &self.palette
+    }
+
+    /// The name of class `id`, or `class 7` where there is none.
+    pub fn class_name(&self, id: u8) -> Cow<'_, str> {
+        match self.classes.get(usize::from(id)) {
+            Some(name) if !name.is_empty() => Cow::Borrowed(name),
+            _ => Cow::Owned(format!("class {id}")),
+        }
+    }
+
+    /// The classes found, each with its share of all pixels (0 to 1, together 1), the most frequent
+    /// first.
+    pub fn shares(&self) -> Vec<(u8, f64)> {
+        let mut counts = [0_usize; 256];
+        for &label in &self.labels {
+            counts[usize::from(label)] += 1;
+        }
+        let mut found: Vec<_> = (0..=u8::MAX)
+            .zip(counts)
+            .filter(|&(_, count)| count > 0)
+            .collect();
+        // A stable sort: classes as frequent as each other stay in the order of their ids.
+        found.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        let all = self.labels.len() as f64;
+        found
+            .into_iter()
+            .map(|(id, count)| (id, count as f64 / all))
+            .collect()
+    }
+
+    /// The bytes of an indexed PNG, 8 bits a pixel: the value of a pixel is its class id, the colour
+    /// table the palette, as the masks of PASCAL VOC have it. [`decode_labels`] reads the ids back.
+    ///
+    /// # Errors
+    /// `Picture` if it cannot be encoded.
+    pub fn to_png(&self) -> Result<Vec<u8>> {
+        self.encode().map_err(|reason| {
+            Error::new(
+                ErrorKind::Picture,
+                format!("the mask cannot be encoded: {reason}"),
+            )
+        })
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, png::EncodingError> {
+        // A side beyond u32 becomes 0, which the encoder refuses.
+        let [width, height] = [self.width, self.height].map(|s| u32::try_from(s).unwrap_or(0));
+        let colours: Vec<u8> = (0..=u8::MAX)
+            .flat_map(|class| self.palette.colour(class))
+            .collect();
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, width, height);
+        encoder.set_color(png::ColorType::Indexed);
+        encoder.set_depth(png::BitDepth::Eight);
+        encoder.set_palette(colours);
+        // The difference of two ids means nothing, so that filters only make the file larger.
+        encoder.set_filter(png::Filter::NoFilter);
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(&self.labels)?;
+        writer.finish()?;
+        Ok(bytes)
+    }
+
+    /// Saves [`Mask::to_png`] at `path`, which ends in `.png`. The file appears whole or not at all.
+    ///
+    /// # Errors
+    /// `Request` if `path` ends in something else, `Io` if it cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        if extension(path).as_deref() != Some("png") {
+            bail!(
+                Request,
+                "cannot save {}: the name of a mask ends in .png",
+                path.display()
+            );
+        }
+        let bytes = self.to_png().map_err(|error| error.at(path.display()))?;
+        files::write_atomically(path, &bytes)
+    }
+
+    /// The picture with the colours of the mask over it: each channel of each pixel becomes
+    /// picture · (1 − opacity) + colour · opacity. `opacity` 0 is the picture, 1 the colours alone.
+    ///
+    /// # Errors
+    /// `Shape` if the picture has another size than the mask, `Request` if `opacity` is not 0 to 1.
+    pub fn overlay(&self, picture: &Picture, opacity: f32) -> Result<Picture> {
+        if (picture.width(), picture.height()) != (self.width, self.height) {
+            bail!(
+                Shape,
+                "a mask of {}x{} pixels does not fit a picture of {}x{}",
+                self.width,
+                self.height,
+                picture.width(),
+                picture.height()
+            );
+        }
+        if !(0.0..=1.0).contains(&opacity) {
+            bail!(Request, "an opacity is 0 to 1, not {opacity}");
+        }
+        let mut blended = picture.rgb().to_vec();
+        for (pixel, &label) in blended.chunks_exact_mut(3).zip(&self.labels) {
+            for (channel, colour) in pixel.iter_mut().zip(self.palette.colour(label)) {
+                let mixed = f32::from(*channel) * (1.0 - opacity) + f32::from(colour) * opacity;
+                *channel = mixed.round() as u8;
+            }
+        }
+        Picture::from_rgb(self.width, self.height, blended)
+    }
+}
+
+impl fmt::Debug for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mask({}x{})", self.width, self.height)
+    }
+}
+
+/// Reads the class ids of labels for evaluation: width, height, and one id a pixel, row by row.
+///
+/// The file is an indexed PNG, where the id is the index whatever colour it stands for, or a
+/// greyscale PNG, where it is the value of the pixel. Values of 1, 2 or 4 bits are unpacked, not
+/// scaled.
+///
+/// # Errors
+/// `Io` if the file cannot be read; `Picture` if it is no such PNG, damaged, cut short or larger than
+/// 1 GiB in memory.
+pub fn read_labels(path: impl AsRef<Path>) -> Result<(usize, usize, Vec<u8>)> {
+    let path = path.as_ref();
+    decode_labels(&files::read(path, MAX_BYTES)?).map_err(|error| error.at(path.display()))
+}
+
+/// Reads labels from memory, as [`read_labels`] does from a file.
+///
+/// # Errors
+/// `Picture`, as for [`read_labels`].
+pub fn decode_labels(bytes: &[u8]) -> Result<(usize, usize, Vec<u8>)> {
+    if !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
+        let found = if bytes.is_empty() {
+            "is empty"
+        } else {
+            "is no PNG"
+        };
+        bail!(Picture, "{LABELS}; this file {found}");
+    }
+    let damaged = |reason| {
+        Error::new(
+            ErrorKind::Picture,
+            format!("the labels cannot be decoded: {reason}"),
+        )
+    };
+    let limit = usize::try_from(MAX_BYTES).unwrap_or(usize::MAX);
+    let mut decoder =
+        png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: limit });
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
+    // Without it, indices would become colours.
+    decoder.set_transformations(png::Transformations::IDENTITY);
+    let mut reader = decoder.read_info().map_err(damaged)?;
+    let bits = match reader.output_color_type() {
+        (png::ColorType::Indexed | png::ColorType::Grayscale, depth) if depth as usize <= 8 => {
+            depth as usize
+        }
+        (colour, depth) => bail!(
+            Picture,
+            "{LABELS}; this one is {colour:?} {}-bit",
+            depth as u8
+        ),
+    };
+    let (width, height) = reader.info().size();
+    let (width, height) = (width as usize, height as usize);
+    let packed = reader.output_buffer_size();
+    let pixels = width.checked_mul(height);
+    let (Some(packed), Some(_)) = (packed, pixels.filter(|&pixels| pixels <= limit)) else {
+        bail!(Picture, "labels of {width}x{height} pixels are too large");
+    };
+    let mut rows = vec![0; packed];
+    reader.next_frame(&mut rows).map_err(damaged)?;
+    if bits < 8 {
+        rows = unpacked(&rows, width, height, bits);
+    }
+    Ok((width, height, rows))
+}
+
+/// One value a byte, of rows with `bits` a value, the first in the highest bits; each row begins a
+/// new byte.
+fn unpacked(rows: &[u8], width: usize, height: usize, bits: usize) -> Vec<u8> {
+    let mut values = Vec::with_capacity(width * height);
+    for row in rows.chunks_exact((width * bits).div_ceil(8)) {
+        values.extend((0..width).map(|x| {
+            let first = x * bits;
+            let shift = 8 - bits - first % 8;
+            (row[first / 8] >> shift) & ((1 << bits) - 1)
+        }));
+    }
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mask(width: usize, height: usize, labels: &[u8]) -> Mask {
+        let classes = ["background", "aeroplane", ""].map(String::from);
+        Mask::new(
+            width,
+            height,
+            labels.to_vec(),
+            classes.into(),
+            Palette::voc(21),
+        )
+        .unwrap()
+    }
+
+    fn encoded(colour: png::ColorType, depth: png::BitDepth, width: u32, data: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, width, 2);
+        encoder.set_color(colour);
+        encoder.set_depth(depth);
+        if colour == png::ColorType::Indexed {
+            encoder.set_palette(vec![99; 3 * 256.min(1 << depth as usize)]);
+        }
+        let mut writer = encoder.write_header().unwrap();
+        writer.write_image_data(data).unwrap();
+        writer.finish().unwrap();
+        bytes
+    }
+
+    #[test]
+    fn the_voc_palette_begins_as_published() {
+        let palette = Palette::voc(21);
+        assert_eq!(palette.colours().len(), 21);
+        for (class, colour) in [
+            (0, [0, 0, 0]),
+            (1, [128, 0, 0]),
+            (2, [0, 128, 0]),
+            (8, [64, 0, 0]),
+            (15, [192, 128, 128]),
+            (20, [0, 64, 128]),
+            (255, [224, 224, 192]),
+        ] {
+            assert_eq!(palette.colour(class), colour);
+        }
+        assert_eq!(Palette::voc(1000).colours().len(), 256);
+        let mine = Palette::new([[1, 2, 3]]);
+        assert_eq!((mine.colour(0), mine.colour(1)), ([1, 2, 3], [128, 0, 0]));
+    }
+
+    #[test]
+    fn names_and_shares() {
+        let mask = mask(2, 3, &[1, 1, 7, 1, 0, 7]);
+        let shares = mask.shares();
+        assert_eq!(shares.iter().map(|s| s.0).collect::<Vec<_>>(), [1, 7, 0]);
+        assert_eq!(shares[0].1, 0.5);
+        assert!((shares.iter().map(|s| s.1).sum::<f64>() - 1.0).abs() < 1e-12);
+        let names = [1, 2, 7].map(|id| mask.class_name(id).into_owned());
+        assert_eq!(names, ["aeroplane", "class 2", "class 7"]);
+    }
+
+    #[test]
+    fn the_length_must_fit() {
+        for (width, height, length) in [(2, 2, 3), (0, 5, 0), (usize::MAX, 2, 4)] {
+            let mask = Mask::new(width, height, vec![0; length], [].into(), Palette::voc(0));
+            assert_eq!(mask.unwrap_err().kind(), ErrorKind::Shape);
+        }
+    }
+
+    #[test]
+    fn a_png_holds_ids_and_palette() {
+        let labels: Vec<u8> = (0..=255).collect();
+        let bytes = mask(128, 2, &labels).to_png().unwrap();
+        assert_eq!(decode_labels(&bytes).unwrap(), (128, 2, labels));
+        let reader = png::Decoder::new(Cursor::new(&bytes)).read_info().unwrap();
+        let info = reader.info();
+        assert_eq!(info.color_type, png::ColorType::Indexed);
+        assert_eq!(info.bit_depth, png::BitDepth::Eight);
+        let palette = info.palette.as_deref().unwrap();
+        assert_eq!(palette.len(), 3 * 256);
+        assert_eq!(palette[..9], [0, 0, 0, 128, 0, 0, 0, 128, 0]);
+        // To any other reader it is a picture in the colours of the palette.
+        let picture = Picture::decode(&bytes).unwrap();
+        assert_eq!(picture.rgb()[3 * 15..][..3], [192, 128, 128]);
+    }
+
+    #[test]
+    fn one_pixel_is_a_mask() {
+        let bytes = mask(1, 1, &[3]).to_png().unwrap();
+        assert_eq!(decode_labels(&bytes).unwrap(), (1, 1, vec![3]));
+    }
+
+    #[test]
+    fn overlay_mixes_in_proportion() {
+        let picture = Picture::from_rgb(2, 1, vec![100, 200, 0, 8, 8, 8]).unwrap();
+        let mask = mask(2, 1, &[1, 0]);
+        let rgb = |opacity| mask.overlay(&picture, opacity).unwrap().rgb().to_vec();
+        assert_eq!(rgb(0.0), picture.rgb());
+        assert_eq!(rgb(1.0), [128, 0, 0, 0, 0, 0]);
+        assert_eq!(rgb(0.25), [107, 150, 0, 6, 6, 6]);
+        for opacity in [-0.1, 1.1, f32::NAN] {
+            let error = mask.overlay(&picture, opacity).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Request);
+        }
+        let turned = Picture::from_rgb(1, 2, vec![0; 6]).unwrap();
+        let error = mask.overlay(&turned, 0.5).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Shape);
+    }
+
+    #[test]
+    fn labels_of_fewer_bits_are_unpacked_and_not_scaled() {
+        use png::BitDepth::{Eight, Four, One, Two};
+        use png::ColorType::{Grayscale, Indexed};
+        for colour in [Grayscale, Indexed] {
+            for (depth, data, expected) in [
+                (One, &[0b1010_0000, 0b0100_0000][..], [1, 0, 1, 0, 1, 0]),
+                (Two, &[0b0011_1000, 0b0100_0100], [0, 3, 2, 1, 0, 1]),
+                (Four, &[0x0F, 0x10, 0x23, 0x40], [0, 15, 1, 2, 3, 4]),
+                (Eight, &[5, 6, 7, 8, 255, 0], [5, 6, 7, 8, 255, 0]),
+            ] {
+                let read = decode_labels(&encoded(colour, depth, 3, data)).unwrap();
+                assert_eq!(read, (3, 2, expected.to_vec()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_label_file_says_what_it_should_be() {
+        let rgb = encoded(png::ColorType::Rgb, png::BitDepth::Eight, 1, &[0; 6]);
+        let deep = encoded(
+            png::ColorType::Grayscale,
+            png::BitDepth::Sixteen,
+            1,
+            &[0; 4],
+        );
+        for bytes in [&rgb[..], &deep, b"", b"text"] {
+            let error = decode_labels(bytes).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Picture);
+            assert!(error.to_string().contains(LABELS), "{error}");
+        }
+    }
+
+    #[test]
+    fn labels_cut_short_or_damaged_never_panic() {
+        let png = mask(16, 2, &[3; 32]).to_png().unwrap();
+        for length in 0..png.len() - 12 {
+            assert!(decode_labels(&png[..length]).is_err());
+        }
+        for at in 0..png.len() {
+            let mut damaged = png.clone();
+            damaged[at] ^= 0xFF;
+            let _ = decode_labels(&damaged);
+        }
+    }
+
+    #[test]
+    fn saving_and_reading_name_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mask.png");
+        let mask = mask(2, 1, &[1, 2]);
+        mask.save(&path).unwrap();
+        assert_eq!(read_labels(&path).unwrap(), (2, 1, vec![1, 2]));
+        let error = mask.save(folder.path().join("mask.jpg")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Request);
+        std::fs::write(&path, b"").unwrap();
+        let error = read_labels(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("mask.png") && error.contains("is empty"),
+            "{error}"
+        );
+        let error = read_labels(folder.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+    }
+}

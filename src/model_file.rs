@@ -1,0 +1,257 @@
+//! A model file: safetensors → [`Model`], which is graph, weights, preprocessing and class names.
+//!
+//! The format of the `fullconv` metadata is documented in `docs/model-file.md`.
+
+use crate::error::{Error, ErrorKind, Result, bail};
+use crate::graph::{Graph, NodeKind};
+use crate::mask::Palette;
+use crate::models::{self, Choice};
+use crate::parameters::{Parameters, TensorFile};
+use crate::preprocess::Preprocessing;
+use crate::tensor::Shape;
+use serde::Deserialize;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The version of the metadata that this crate reads.
+const METADATA_VERSION: u32 = 1;
+/// A picture of this side fits every network there is; shapes are checked with it at load.
+const NOMINAL_SIDE: usize = 512;
+
+/// The `fullconv` entry of a file's metadata.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Metadata {
+    version: u32,
+    #[serde(default)]
+    architecture: Option<String>,
+    #[serde(default)]
+    geometry: Option<String>,
+    #[serde(default)]
+    preprocess: Option<Preprocessing>,
+    #[serde(default)]
+    classes: Vec<String>,
+    #[serde(default)]
+    palette: Vec<[u8; 3]>,
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    license: String,
+}
+
+/// A network with its weights and all that a picture and a mask need. Cheap to clone.
+///
+/// ```
+/// let model = fullconv::Model::demo()?;
+/// assert_eq!(model.architecture(), "fcn8s");
+/// assert_eq!(model.classes()[0], "Sky");
+/// # Ok::<(), fullconv::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Model(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    graph: Graph,
+    parameters: Parameters,
+    architecture: &'static str,
+    geometry: &'static str,
+    preprocessing: Preprocessing,
+    classes: Arc<[String]>,
+    class_count: usize,
+    palette: Palette,
+    description: String,
+    license: String,
+}
+
+impl Model {
+    /// Opens the model file at `path`. Weights are read when they are used: the file must stay as it is
+    /// while the model lives.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be opened; `ModelFile` if it is damaged, incomplete or of no known network.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        Self::read_as(path, &Choice::default())
+    }
+
+    /// As [`Model::read`], with architecture or geometry chosen instead of recognised.
+    ///
+    /// # Errors
+    /// As [`Model::read`], and `Request` for an unknown name.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn read_as(path: impl AsRef<Path>, choice: &Choice) -> Result<Self> {
+        let path = path.as_ref();
+        Self::from_file(TensorFile::open(path)?, choice).map_err(|e| e.at(path.display()))
+    }
+
+    /// A model file in memory.
+    ///
+    /// # Errors
+    /// As [`Model::read`].
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
+        Self::from_file(TensorFile::from_bytes(bytes)?, &Choice::default())
+    }
+
+    /// The small model that comes with this crate: FCN-8s at a quarter of its width, for scenes of
+    /// streets. Trained on CamVid; its weights are for research and personal use, see [`Model::license`].
+    ///
+    /// # Errors
+    /// None that a build which passes its tests can meet.
+    pub fn demo() -> Result<Self> {
+        let bytes = include_bytes!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/assets/demo.safetensors"
+        ));
+        Self::from_file(TensorFile::from_static(bytes)?, &Choice::default())
+    }
+
+    fn from_file(file: TensorFile, choice: &Choice) -> Result<Self> {
+        let metadata = match file.metadata("fullconv") {
+            Some(text) => Self::metadata(text)?,
+            None => Metadata::default(),
+        };
+        let checkpoint = file
+            .tensors()
+            .map(|(name, shape)| (name.to_owned(), shape.to_vec()))
+            .collect();
+        let choice = Choice {
+            architecture: choice.architecture.clone().or(metadata.architecture),
+            geometry: choice.geometry.clone().or(metadata.geometry),
+        };
+        let network = models::build(&checkpoint, &choice)?;
+        let nominal = Shape::new(1, 3, NOMINAL_SIDE, NOMINAL_SIDE);
+        let shapes = network.graph.shapes(nominal).map_err(|e| {
+            Error::new(ErrorKind::ModelFile, e.to_string()).at(network.architecture)
+        })?;
+        let class_count = shapes[network.graph.output().index()].c;
+        if !metadata.classes.is_empty() && metadata.classes.len() != class_count {
+            bail!(
+                ModelFile,
+                "the metadata names {} classes, the network has {class_count}",
+                metadata.classes.len()
+            );
+        }
+        let preprocessing = metadata.preprocess.unwrap_or(Preprocessing::CAFFE);
+        preprocessing.validate()?;
+        let model = Self(Arc::new(Inner {
+            parameters: Parameters::new(file, network.bilinear),
+            graph: network.graph,
+            architecture: network.architecture,
+            geometry: network.geometry,
+            preprocessing,
+            classes: metadata.classes.into(),
+            class_count,
+            palette: if metadata.palette.is_empty() {
+                Palette::voc(class_count)
+            } else {
+                Palette::new(metadata.palette)
+            },
+            description: metadata.description,
+            license: metadata.license,
+        }));
+        model.check_parameters()?;
+        Ok(model)
+    }
+
+    fn metadata(text: &str) -> Result<Metadata> {
+        let metadata: Metadata = serde_json::from_str(text)
+            .map_err(|e| Error::new(ErrorKind::ModelFile, format!("fullconv metadata: {e}")))?;
+        if metadata.version != METADATA_VERSION {
+            bail!(
+                ModelFile,
+                "fullconv metadata of version {}; this program reads version {METADATA_VERSION}",
+                metadata.version
+            );
+        }
+        Ok(metadata)
+    }
+
+    /// Every parameter is there and of a type that can be read.
+    fn check_parameters(&self) -> Result<()> {
+        for node in self.0.graph.nodes() {
+            if let NodeKind::Parameter(shape) = node.kind {
+                self.0.parameters.get(&node.name, shape)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The network, from a preprocessed input to the scores.
+    pub fn graph(&self) -> &Graph {
+        &self.0.graph
+    }
+
+    /// Its weights.
+    pub fn parameters(&self) -> &Parameters {
+        &self.0.parameters
+    }
+
+    /// The architecture, such as `fcn8s`.
+    pub fn architecture(&self) -> &'static str {
+        self.0.architecture
+    }
+
+    /// How borders are treated: `caffe`, `floor` or `same`.
+    pub fn geometry(&self) -> &'static str {
+        self.0.geometry
+    }
+
+    /// What it wants of a picture.
+    pub fn preprocessing(&self) -> &Preprocessing {
+        &self.0.preprocessing
+    }
+
+    /// The names of its classes; empty if the file does not say.
+    pub fn classes(&self) -> &Arc<[String]> {
+        &self.0.classes
+    }
+
+    /// How many classes it tells apart.
+    pub fn class_count(&self) -> usize {
+        self.0.class_count
+    }
+
+    /// The colours of its classes.
+    pub fn palette(&self) -> &Palette {
+        &self.0.palette
+    }
+
+    /// What the file says of itself.
+    pub fn description(&self) -> &str {
+        &self.0.description
+    }
+
+    /// The terms of its weights; empty if the file does not say.
+    pub fn license(&self) -> &str {
+        &self.0.license
+    }
+
+    /// The tensors in the file that the network does not use.
+    pub fn unused_tensors(&self) -> Vec<&str> {
+        let names = self.0.parameters.file().tensors().map(|(name, _)| name);
+        names.filter(|n| self.0.graph.find(n).is_none()).collect()
+    }
+
+    /// The size `[h, w]` at which a picture of `size` is given to the network: what the preprocessing
+    /// says, or where the network cannot take that, the next larger one that it can.
+    ///
+    /// # Errors
+    /// `Shape` if it cannot take any size near it.
+    pub fn network_size(&self, size: [usize; 2]) -> Result<[usize; 2]> {
+        let wanted = self.0.preprocessing.network_size(size);
+        let fits = |side: usize| self.0.graph.shapes(Shape::new(1, 3, side, side)).is_ok();
+        let larger = |side: usize| (side..side + 64).find(|side| fits(*side));
+        match wanted.map(larger) {
+            [Some(h), Some(w)] => Ok([h, w]),
+            _ => bail!(
+                Shape,
+                "{} ({}) takes no picture near {}×{}",
+                self.0.architecture,
+                self.0.geometry,
+                wanted[1],
+                wanted[0]
+            ),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Groups, depthwise included: an invocation computes one pixel of four channels, each of which finds
+//! its own group.
+
+use super::{Conv2d, Parts};
+use crate::ops::kernel::{Grid, Kernel, Packing, Word, shader};
+use crate::tensor::Shape;
+
+pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape) -> Kernel {
+    let weight = inputs[1];
+    op.kernel(
+        inputs,
+        output,
+        Parts {
+            shader: shader!("conv2d_grouped"),
+            packing: Packing::Conv {
+                tile: 4,
+                pad_input: false,
+            },
+            grid: Grid::Tiles {
+                pixels: 64,
+                channels: 4,
+            },
+            terms: weight.c,
+            extra: Word::sizes([output.c, output.c / op.groups]).to_vec(),
+        },
+    )
+}

@@ -1,0 +1,304 @@
+//! 2-D convolution: `out[n, o, y, x] = bias[o] + Σ weight[o, i, ky, kx] ·
+//! input[n, g·(C/groups) + i, y·stride + ky·dilation − padding, …]`, zeros outside the input.
+//!
+//! Inputs: `[n, c, h, w]`, weight `[out, c / groups, kh, kw]`, and optionally bias `[out, 1, 1, 1]`.
+//! Source: `torch.nn.functional.conv2d`.
+
+mod direct;
+mod grouped;
+mod subgroup;
+
+use super::{Case, Op, case, shapes};
+use crate::device_profile::DeviceProfile;
+use crate::error::{Result, bail};
+use crate::ops::kernel::{Binding, Format, Kernel, Packing, Rows, Word};
+use crate::tensor::{Shape, Tensor};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// The attributes of a convolution, each `[vertical, horizontal]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Conv2d {
+    /// Step between neighbouring windows.
+    pub stride: [usize; 2],
+    /// Zeros around the input, on each side.
+    pub padding: [usize; 2],
+    /// Step between the taps of a window.
+    pub dilation: [usize; 2],
+    /// Groups of channels that do not see each other.
+    pub groups: usize,
+    /// Apply ReLU to the result: set when planning fuses the two.
+    #[serde(skip)]
+    pub relu: bool,
+}
+
+impl Default for Conv2d {
+    fn default() -> Self {
+        Self {
+            stride: [1, 1],
+            padding: [0, 0],
+            dilation: [1, 1],
+            groups: 1,
+            relu: false,
+        }
+    }
+}
+
+impl Conv2d {
+    /// Stride 1 and `padding` zeros on each side.
+    pub fn padded(padding: usize) -> Self {
+        Self {
+            padding: [padding; 2],
+            ..Self::default()
+        }
+    }
+
+    fn output_size(&self, axis: usize, size: usize, kernel: usize) -> Result<usize> {
+        let window = self.dilation[axis] * (kernel - 1) + 1;
+        let padded = size + 2 * self.padding[axis];
+        if padded < window {
+            bail!(
+                Shape,
+                "the window of {window} pixels is larger than the input of {size} with padding {}",
+                self.padding[axis]
+            );
+        }
+        Ok((padded - window) / self.stride[axis] + 1)
+    }
+
+    /// Bindings, rows and the parameters that all kernels of this op share.
+    fn kernel(&self, inputs: &[Shape], output: Shape, parts: Parts) -> Kernel {
+        let (input, weight) = (inputs[0], inputs[1]);
+        let mut params = Word::sizes([
+            input.h,
+            input.w,
+            input.c4(),
+            output.h,
+            output.w,
+            output.c4(),
+            self.padding[0],
+            self.padding[1],
+        ])
+        .to_vec();
+        params.extend([
+            Word::RowBegin,
+            Word::RowEnd,
+            Word::ChannelBegin,
+            Word::ChannelEnd,
+            Word::TermBegin,
+            Word::TermEnd,
+            Word::sizes([parts.terms])[0],
+            Word::InputStart(0),
+            Word::OutputStart,
+        ]);
+        params.extend(parts.extra);
+        let reach = self.dilation[0] * (weight.h - 1);
+        Kernel {
+            shader: parts.shader,
+            constants: vec![
+                ("KERNEL_H", weight.h as f64),
+                ("KERNEL_W", weight.w as f64),
+                ("STRIDE_H", self.stride[0] as f64),
+                ("STRIDE_W", self.stride[1] as f64),
+                ("DILATION_H", self.dilation[0] as f64),
+                ("DILATION_W", self.dilation[1] as f64),
+                ("RELU", f64::from(u8::from(self.relu))),
+            ],
+            bindings: vec![
+                Binding::Activation {
+                    input: 0,
+                    format: Format::Nhwc4,
+                    rows: Rows {
+                        mul: self.stride[0] as i64,
+                        div: 1,
+                        first: -(self.padding[0] as i64),
+                        last: reach as i64 - self.padding[0] as i64,
+                    },
+                },
+                Binding::Parameter {
+                    input: 1,
+                    packing: parts.packing,
+                },
+                bias_binding(inputs, 2, output.c),
+            ],
+            output: Format::Nhwc4,
+            params,
+            grid: parts.grid,
+            terms: Some(parts.terms),
+            steps_per_term: (weight.h * weight.w) as u64,
+        }
+    }
+}
+
+/// Where the kernels of a convolution differ.
+struct Parts {
+    shader: crate::ops::kernel::Shader,
+    packing: Packing,
+    grid: crate::ops::kernel::Grid,
+    terms: usize,
+    extra: Vec<Word>,
+}
+
+/// The bias among `inputs` at `position`, or zeros for `channels` where it is not given.
+pub(super) fn bias_binding(inputs: &[Shape], position: usize, channels: usize) -> Binding {
+    if inputs.len() > position {
+        Binding::Parameter {
+            input: position,
+            packing: Packing::Vector,
+        }
+    } else {
+        Binding::Zeros { channels }
+    }
+}
+
+impl Op for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let (&[input, weight], bias) = inputs.split_at(2.min(inputs.len())) else {
+            bail!(Shape, "conv2d takes an input, a weight and perhaps a bias");
+        };
+        if self.stride.contains(&0) || self.dilation.contains(&0) || self.groups == 0 {
+            bail!(Shape, "stride, dilation and groups are at least 1");
+        }
+        if weight.elements() == 0 {
+            bail!(Shape, "the weight {weight} has no elements");
+        }
+        if input.c != weight.c * self.groups || weight.n % self.groups != 0 {
+            bail!(
+                Shape,
+                "a weight of shape {weight} with groups {} does not fit an input of shape {input}",
+                self.groups
+            );
+        }
+        if bias.len() > 1 || bias.iter().any(|b| *b != Shape::vector(weight.n)) {
+            bail!(Shape, "the bias {bias:?} does not fit a weight of shape {weight}");
+        }
+        let h = self.output_size(0, input.h, weight.h)?;
+        let w = self.output_size(1, input.w, weight.w)?;
+        Ok(Shape::new(input.n, weight.n, h, w))
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let output = self.output_shape(&shapes(inputs))?;
+        let (input, weight, bias) = (inputs[0], inputs[1], inputs.get(2));
+        let (size, kernel) = (input.shape(), weight.shape());
+        let columns: Vec<_> = (0..kernel.w)
+            .map(|kx| self.taps_inside(1, kx, size.w, output.w))
+            .collect();
+        Tensor::from_planes(output, |n, o, plane| {
+            let first_channel = o / (output.c / self.groups) * kernel.c;
+            let bias = bias.map_or(0.0, |b| f64::from(b.data()[o]));
+            let mut sums = vec![0.0f64; output.w];
+            for (y, row) in plane.chunks_exact_mut(output.w).enumerate() {
+                sums.fill(bias);
+                for i in 0..kernel.c {
+                    let image = input.plane(n, first_channel + i);
+                    for ky in 0..kernel.h {
+                        let from = y * self.stride[0] + ky * self.dilation[0];
+                        let Some(from) = from.checked_sub(self.padding[0]).filter(|f| *f < size.h)
+                        else {
+                            continue;
+                        };
+                        let line = &image[from * size.w..][..size.w];
+                        for (kx, (inside, from)) in columns.iter().enumerate() {
+                            let factor = f64::from(weight.at(o, i, ky, kx));
+                            let values = line.get(*from..).unwrap_or_default();
+                            add_scaled(&mut sums[inside.clone()], factor, values, self.stride[1]);
+                        }
+                    }
+                }
+                for (out, sum) in row.iter_mut().zip(&sums) {
+                    let sum = *sum as f32;
+                    *out = if self.relu && sum < 0.0 { 0.0 } else { sum };
+                }
+            }
+        })
+    }
+
+    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let output = self.output_shape(inputs)?;
+        if self.groups > 1 {
+            return Ok(vec![grouped::kernel(self, inputs, output)]);
+        }
+        let mut kernels = Vec::new();
+        kernels.extend(subgroup::kernel(self, inputs, output, device));
+        kernels.push(direct::kernel(self, inputs, output));
+        Ok(kernels)
+    }
+
+    fn terms(&self, inputs: &[Shape]) -> usize {
+        inputs[1].c * inputs[1].h * inputs[1].w
+    }
+
+    fn fused_with(&self, next: &dyn Op) -> Option<Arc<dyn Op>> {
+        (next.name() == "relu" && !self.relu).then(|| {
+            Arc::new(Self {
+                relu: true,
+                ..self.clone()
+            }) as Arc<dyn Op>
+        })
+    }
+}
+
+impl Conv2d {
+    /// The outputs along `axis` whose tap `k` lies inside the input, and where the first of them reads.
+    fn taps_inside(
+        &self,
+        axis: usize,
+        k: usize,
+        size: usize,
+        outputs: usize,
+    ) -> (std::ops::Range<usize>, usize) {
+        let (stride, padding) = (self.stride[axis], self.padding[axis]);
+        let offset = k * self.dilation[axis];
+        let begin = padding.saturating_sub(offset).div_ceil(stride);
+        let end = (size + padding).saturating_sub(offset).div_ceil(stride);
+        let end = end.min(outputs);
+        let begin = begin.min(end);
+        (begin..end, (begin * stride + offset).saturating_sub(padding))
+    }
+}
+
+/// `sums[j] += factor · values[j · stride]`.
+fn add_scaled(sums: &mut [f64], factor: f64, values: &[f32], stride: usize) {
+    if stride == 1 {
+        for (sum, value) in sums.iter_mut().zip(values) {
+            *sum += factor * f64::from(*value);
+        }
+    } else {
+        for (sum, value) in sums.iter_mut().zip(values.iter().step_by(stride)) {
+            *sum += factor * f64::from(*value);
+        }
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    let with = |stride, padding, dilation, groups| Conv2d {
+        stride: [stride; 2],
+        padding: [padding; 2],
+        dilation: [dilation; 2],
+        groups,
+        relu: false,
+    };
+    let relu = Conv2d {
+        relu: true,
+        ..Conv2d::padded(1)
+    };
+    vec![
+        case(Conv2d::padded(1), [[1, 3, 9, 7], [5, 3, 3, 3], [5, 1, 1, 1]]),
+        case(relu.clone(), [[3, 6, 8, 11], [70, 6, 3, 3], [70, 1, 1, 1]]),
+        case(relu, [[2, 16, 17, 5], [64, 16, 3, 3], [64, 1, 1, 1]]),
+        case(Conv2d::padded(0), [[1, 13, 5, 5], [21, 13, 1, 1]]),
+        case(Conv2d::padded(3), [[1, 8, 4, 6], [32, 8, 7, 7], [32, 1, 1, 1]]),
+        case(Conv2d::padded(100), [[1, 3, 1, 1], [4, 3, 3, 3], [4, 1, 1, 1]]),
+        case(with(2, 1, 1, 1), [[1, 5, 10, 9], [33, 5, 3, 3], [33, 1, 1, 1]]),
+        case(with(1, 2, 2, 1), [[1, 4, 9, 9], [8, 4, 3, 3]]),
+        case(with(3, 0, 1, 3), [[2, 6, 12, 10], [9, 2, 3, 3], [9, 1, 1, 1]]),
+        case(with(1, 1, 1, 7), [[1, 7, 6, 6], [7, 1, 3, 3], [7, 1, 1, 1]]),
+    ]
+}

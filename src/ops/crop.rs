@@ -1,0 +1,90 @@
+//! A window of a tensor, of the size of another: `out = input[:, :, y : y + h, x : x + w]`, where h and w
+//! are the height and width of the second input.
+//!
+//! Source: Caffe's Crop layer with axis 2; slicing in PyTorch. The second input gives its size only.
+
+use super::{Case, Op, case, take_inputs};
+use crate::device_profile::DeviceProfile;
+use crate::error::{Result, bail};
+use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
+use crate::tensor::{Shape, Tensor};
+use serde::Deserialize;
+
+/// Where the window begins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Crop {
+    /// Rows cut from the top, columns cut from the left.
+    pub offset: [usize; 2],
+}
+
+impl Op for Crop {
+    fn name(&self) -> &'static str {
+        "crop"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [input, like] = take_inputs(self.name(), inputs)?;
+        let [y, x] = self.offset;
+        if y.saturating_add(like.h) > input.h || x.saturating_add(like.w) > input.w {
+            bail!(
+                Shape,
+                "a window of {}×{} at ({y}, {x}) does not lie inside {input}",
+                like.h,
+                like.w
+            );
+        }
+        Ok(input.with_size(like.h, like.w))
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let output = self.output_shape(&super::shapes(inputs))?;
+        let [input, _] = take_inputs(self.name(), inputs)?;
+        let width = input.shape().w;
+        let [top, left] = self.offset;
+        Tensor::from_planes(output, |n, c, plane| {
+            let from = input.plane(n, c);
+            for (y, row) in plane.chunks_exact_mut(output.w).enumerate() {
+                row.copy_from_slice(&from[(top + y) * width + left..][..output.w]);
+            }
+        })
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let output = self.output_shape(inputs)?;
+        let input = inputs[0];
+        let [top, left] = self.offset;
+        let mut params = Word::sizes([
+            input.h, input.w, output.h, output.w, output.c4(), top, left,
+        ])
+        .to_vec();
+        params.extend([
+            Word::RowBegin,
+            Word::RowEnd,
+            Word::InputStart(0),
+            Word::OutputStart,
+        ]);
+        Ok(vec![Kernel {
+            shader: shader!("crop"),
+            constants: Vec::new(),
+            bindings: vec![Binding::Activation {
+                input: 0,
+                format: Format::Nhwc4,
+                rows: Rows::shifted(top),
+            }],
+            output: Format::Nhwc4,
+            params,
+            grid: Grid::Elements(64),
+            terms: None,
+            steps_per_term: 1,
+        }])
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case(Crop { offset: [2, 3] }, [[1, 5, 9, 11], [1, 1, 4, 6]]),
+        case(Crop { offset: [0, 0] }, [[3, 4, 7, 8], [3, 9, 7, 5]]),
+    ]
+}

@@ -1,0 +1,302 @@
+//! A kernel as data: shader, constants, bindings, parameters and grid.
+//!
+//! An op says *how* one part of its output is computed; the planner decides *which* parts: it cuts
+//! the output into bands of rows and runs of channels, and long sums into runs of terms, so that no
+//! binding, buffer or dispatch outgrows the device. What depends on the cut stands in the parameters
+//! as a [`Word`] that the planner replaces by a number.
+
+use crate::tensor::Shape;
+use std::borrow::Cow;
+
+/// The most loop steps that one invocation may take, all its loops together.
+///
+/// Mesa's lavapipe ends loops silently after 65,535 steps; real devices have watchdogs.
+pub const MAX_LOOP_STEPS: u64 = 60_000;
+
+/// How a tensor lies in a device buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// f32, `[n, h, w, c]`, channels padded with zeros to a multiple of 4. One element is a `vec4<f32>`.
+    Nhwc4,
+    /// A picture: one `u32` a pixel, red in the lowest byte.
+    Rgba8,
+    /// Class ids: one byte a pixel, four to a `u32`, lowest byte first.
+    Labels8,
+}
+
+impl Format {
+    /// Bytes of a tensor of `shape`, whole `u32`s.
+    pub fn bytes(self, shape: Shape) -> u64 {
+        let pixels = shape.pixels() as u64;
+        match self {
+            Self::Nhwc4 => pixels.saturating_mul(shape.c4() as u64 * 16),
+            Self::Rgba8 => pixels.saturating_mul(4),
+            Self::Labels8 => pixels.div_ceil(4) * 4,
+        }
+    }
+
+    /// Bytes of one element, the unit of [`Word::InputStart`] and [`Word::OutputStart`].
+    pub const fn element_bytes(self) -> u64 {
+        match self {
+            Self::Nhwc4 => 16,
+            Self::Rgba8 | Self::Labels8 => 4,
+        }
+    }
+}
+
+/// WGSL text and the name of its file in `shaders/`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shader {
+    /// File name without extension.
+    pub name: &'static str,
+    /// The text.
+    pub source: Cow<'static, str>,
+}
+
+/// `shader!("relu")` is the [`Shader`] in `shaders/relu.wgsl`.
+macro_rules! shader {
+    ($name:literal) => {
+        $crate::ops::kernel::Shader {
+            name: $name,
+            source: std::borrow::Cow::Borrowed(include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/shaders/",
+                $name,
+                ".wgsl"
+            ))),
+        }
+    };
+}
+pub(crate) use shader;
+
+/// Which input rows an output row needs: for output row y of an image, the rows from
+/// ⌊(y · `mul` + `first`) / `div`⌋ to ⌊(y · `mul` + `last`) / `div`⌋, both included, as far as they exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rows {
+    /// Factor of the output row.
+    pub mul: i64,
+    /// Divisor.
+    pub div: i64,
+    /// Added for the first row.
+    pub first: i64,
+    /// Added for the last row.
+    pub last: i64,
+}
+
+impl Rows {
+    /// Row y needs row y + `offset` alone.
+    pub const fn shifted(offset: usize) -> Self {
+        Self {
+            mul: 1,
+            div: 1,
+            first: offset as i64,
+            last: offset as i64,
+        }
+    }
+
+    /// The input rows `[begin, end)` for the output rows `[begin, end)`, never empty.
+    ///
+    /// Rows count through the batch: image 0's rows first, then image 1's. `out_height` and `in_height`
+    /// are the heights of one image.
+    pub fn needed(
+        &self,
+        rows: std::ops::Range<usize>,
+        out_height: usize,
+        in_height: usize,
+    ) -> std::ops::Range<usize> {
+        let row = |y: usize, add: i64| {
+            (y as i64 * self.mul + add)
+                .div_euclid(self.div)
+                .clamp(0, in_height as i64 - 1) as usize
+        };
+        let (first, last) = (rows.start, rows.end - 1);
+        let begin = first / out_height * in_height + row(first % out_height, self.first);
+        let end = last / out_height * in_height + row(last % out_height, self.last) + 1;
+        begin..end.max(begin + 1)
+    }
+}
+
+/// How a weight is packed at load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Packing {
+    /// A convolution's `[out, in / groups, kh, kw]` as `[out tile][ky][kx][in][out in tile]`: tiles of
+    /// `tile` output channels, input channels padded to a multiple of 4 when `pad_input`, zeros in
+    /// all padding. Cut between tiles where a binding would grow too large.
+    Conv {
+        /// Output channels a tile, a multiple of 4.
+        tile: usize,
+        /// Pad the input channels to a multiple of 4.
+        pad_input: bool,
+    },
+    /// A transposed convolution's `[in, out / groups, kh, kw]` with `groups` groups as
+    /// `[out / 4][ky][kx][in / groups][4]`, input channels padded to a multiple of 4 when ungrouped.
+    ConvTranspose {
+        /// Groups of the convolution.
+        groups: usize,
+    },
+    /// A bias, padded with zeros to a multiple of 4.
+    Vector,
+}
+
+/// One buffer that a kernel reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// The op's input number `input`, an activation in `format`, of which output row y needs `rows`.
+    Activation {
+        /// Position among the op's inputs.
+        input: usize,
+        /// How it must lie in memory.
+        format: Format,
+        /// The rows it is read at.
+        rows: Rows,
+    },
+    /// The op's input number `input`, a parameter packed at load.
+    Parameter {
+        /// Position among the op's inputs.
+        input: usize,
+        /// How it is packed.
+        packing: Packing,
+    },
+    /// Zeros for `channels` channels, in place of a bias that is not there.
+    Zeros {
+        /// How many.
+        channels: usize,
+    },
+}
+
+/// One 32-bit word of a kernel's `Params`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Word {
+    /// A number known now.
+    Value(u32),
+    /// A float known now.
+    Float(f32),
+    /// First row of the band; rows count through the batch.
+    RowBegin,
+    /// End of the band's rows.
+    RowEnd,
+    /// First group of four output channels in this dispatch.
+    ChannelBegin,
+    /// End of the groups of four output channels.
+    ChannelEnd,
+    /// First term of the sum: a group of four input channels, or one, as [`Kernel::terms`] says.
+    TermBegin,
+    /// End of the terms.
+    TermEnd,
+    /// First element that binding number `.0` shows.
+    InputStart(usize),
+    /// First element that the output binding shows.
+    OutputStart,
+}
+
+impl Word {
+    /// `Value`s of sizes; sizes that do not fit a `u32` never reach a kernel, see `Plan::new`.
+    pub fn sizes<const N: usize>(sizes: [usize; N]) -> [Self; N] {
+        sizes.map(|size| Self::Value(u32::try_from(size).unwrap_or(u32::MAX)))
+    }
+}
+
+/// What one workgroup computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grid {
+    /// `.0` elements of the output, one after the other in memory.
+    Elements(usize),
+    /// `pixels` pixels, one after the other in memory, of `channels` output channels.
+    Tiles {
+        /// Pixels a workgroup.
+        pixels: usize,
+        /// Output channels a workgroup, a multiple of 4.
+        channels: usize,
+    },
+}
+
+/// Everything the planner needs to cut a kernel into dispatches and the executor to run them.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The shader.
+    pub shader: Shader,
+    /// Values of its `override`s: what a model fixes.
+    pub constants: Vec<(&'static str, f64)>,
+    /// The buffers it reads, from binding 0 on; the output and then `Params` follow.
+    pub bindings: Vec<Binding>,
+    /// How the output lies in memory.
+    pub output: Format,
+    /// The words of `Params`, in the order of the shader's struct.
+    pub params: Vec<Word>,
+    /// What one workgroup computes.
+    pub grid: Grid,
+    /// The length of its outer loop over input channels, if the shader can add up runs of them in
+    /// several dispatches.
+    pub terms: Option<usize>,
+    /// Loop steps that one invocation takes for one term; for all of it where there are no terms.
+    pub steps_per_term: u64,
+}
+
+impl Kernel {
+    /// A kernel that maps an activation to an output of the same size, element by element: bindings
+    /// are the inputs `0..inputs`, parameters are the first element, the end, and `extra`.
+    pub fn elementwise(shader: Shader, inputs: usize, extra: &[Word], shape: Shape) -> Self {
+        let mut params = vec![
+            Word::RowBegin,
+            Word::RowEnd,
+            Word::sizes([shape.w * shape.c4()])[0],
+            Word::OutputStart,
+        ];
+        params.extend((0..inputs).map(Word::InputStart));
+        params.extend(extra);
+        Self {
+            shader,
+            constants: Vec::new(),
+            bindings: (0..inputs)
+                .map(|input| Binding::Activation {
+                    input,
+                    format: Format::Nhwc4,
+                    rows: Rows::shifted(0),
+                })
+                .collect(),
+            output: Format::Nhwc4,
+            params,
+            grid: Grid::Elements(64),
+            terms: None,
+            steps_per_term: 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_a_strided_padded_kernel() {
+        // 3 rows, stride 2, padding 1: row 0 needs -1..=1, row 3 needs 5..=7.
+        let rows = Rows {
+            mul: 2,
+            div: 1,
+            first: -1,
+            last: 1,
+        };
+        assert_eq!(rows.needed(0..1, 4, 7), 0..2);
+        assert_eq!(rows.needed(3..4, 4, 7), 5..7);
+        assert_eq!(rows.needed(1..3, 4, 7), 1..6);
+        // Across the end of the first image: its last row to the second image's first.
+        assert_eq!(rows.needed(3..5, 4, 7), 5..9);
+    }
+
+    #[test]
+    fn rows_all_in_the_padding_still_name_one_row() {
+        let rows = Rows {
+            mul: 1,
+            div: 1,
+            first: -100,
+            last: -98,
+        };
+        assert_eq!(rows.needed(0..1, 199, 1), 0..1);
+    }
+
+    #[test]
+    fn labels_are_whole_words() {
+        assert_eq!(Format::Labels8.bytes(Shape::new(1, 1, 3, 3)), 12);
+        assert_eq!(Format::Nhwc4.bytes(Shape::new(2, 5, 3, 3)), 2 * 9 * 32);
+    }
+}

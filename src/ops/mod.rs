@@ -1,0 +1,136 @@
+//! The operations: one file each, always in one order (formula and source, attributes, shape rule,
+//! CPU twin, kernels, cases), and the list of them all.
+
+pub mod kernel;
+pub mod packing;
+
+use crate::device_profile::DeviceProfile;
+use crate::error::{Error, ErrorKind, Result, bail};
+use crate::tensor::{Shape, Tensor};
+use kernel::Kernel;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+/// An operation with its attributes.
+///
+/// Inputs and output are tensors `[n, c, h, w]`. Weight and bias are inputs like any other, at the
+/// positions where the PyTorch function of the same name has them.
+pub trait Op: Debug + Send + Sync {
+    /// PyTorch's name of the operation.
+    fn name(&self) -> &'static str;
+
+    /// The shape of the output.
+    ///
+    /// # Errors
+    /// `Shape` if the inputs do not fit the operation or each other.
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape>;
+
+    /// The CPU twin: plain loops, sums in `f64`. What every kernel answers to.
+    ///
+    /// # Errors
+    /// As [`Op::output_shape`], and `Limit` if the host has no memory for the output.
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor>;
+
+    /// The kernels that can compute this for inputs of these shapes on that device, best first.
+    ///
+    /// # Errors
+    /// As [`Op::output_shape`], and `Unsupported` if no kernel can.
+    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>>;
+
+    /// How many products or values are added up for one element of the output; 1 where nothing is.
+    fn terms(&self, _inputs: &[Shape]) -> usize {
+        1
+    }
+
+    /// One op that does this and then `next`, if there is one.
+    fn fused_with(&self, _next: &dyn Op) -> Option<Arc<dyn Op>> {
+        None
+    }
+
+    /// Floating-point operations for inputs of these shapes, a multiply-add counted as two.
+    fn flops(&self, inputs: &[Shape]) -> u64 {
+        let outputs = self.output_shape(inputs).map_or(0, |s| s.elements() as u64);
+        let per_output = match self.terms(inputs) {
+            1 => 1,
+            terms => 2 * terms as u64,
+        };
+        outputs.saturating_mul(per_output)
+    }
+}
+
+/// An op and input shapes to try it with; every runner of tests takes all of them.
+#[derive(Debug)]
+pub struct Case {
+    /// The op.
+    pub op: Arc<dyn Op>,
+    /// The shapes of its inputs.
+    pub inputs: Vec<Shape>,
+}
+
+/// A case from an op and `[n, c, h, w]` of each input.
+fn case<const N: usize>(op: impl Op + 'static, inputs: [[usize; 4]; N]) -> Case {
+    Case {
+        op: Arc::new(op),
+        inputs: inputs.map(|[n, c, h, w]| Shape::new(n, c, h, w)).to_vec(),
+    }
+}
+
+/// Declares the modules and lists the ops by PyTorch's names.
+macro_rules! ops {
+    ($($module:ident :: $op:ident),+ $(,)?) => {
+        $(pub mod $module; pub use $module::$op;)+
+
+        /// The names of all ops.
+        pub const NAMES: &[&str] = &[$(stringify!($module)),+];
+
+        /// The op called `name` with `attributes`: PyTorch's names, as a JSON object.
+        ///
+        /// # Errors
+        /// `Unsupported` for an unknown name, `ModelFile` for attributes that do not fit.
+        pub fn from_name(name: &str, attributes: serde_json::Value) -> Result<Arc<dyn Op>> {
+            match name {
+                $(stringify!($module) => Ok(Arc::new(
+                    serde_json::from_value::<$module::$op>(attributes)
+                        .map_err(|e| Error::new(ErrorKind::ModelFile, format!("attributes of {name}: {e}")))?,
+                )),)+
+                _ => bail!(Unsupported, "unknown op {name:?}; known are {}", NAMES.join(", ")),
+            }
+        }
+
+        /// The cases of all ops.
+        pub fn cases() -> Vec<Case> {
+            let mut all = Vec::new();
+            $(all.extend($module::cases());)+
+            all
+        }
+    };
+}
+
+ops! {
+    conv2d::Conv2d,
+    conv_transpose2d::ConvTranspose2d,
+    max_pool2d::MaxPool2d,
+    relu::Relu,
+    add::Add,
+    scale::Scale,
+    crop::Crop,
+    resize_bilinear::ResizeBilinear,
+    softmax::Softmax,
+    argmax::Argmax,
+    preprocess::Preprocess,
+}
+
+/// The inputs as an array, or an error that says how many the op takes.
+fn take_inputs<T: Copy, const N: usize>(op: &str, inputs: &[T]) -> Result<[T; N]> {
+    inputs.try_into().map_err(|_| {
+        Error::new(
+            ErrorKind::Shape,
+            format!("{op} takes {N} inputs, not {}", inputs.len()),
+        )
+    })
+}
+
+/// Shapes of the inputs of a twin.
+fn shapes(inputs: &[&Tensor]) -> Vec<Shape> {
+    inputs.iter().map(|t| t.shape()).collect()
+}

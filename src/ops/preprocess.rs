@@ -1,0 +1,213 @@
+//! What a network wants of a picture: resized, its channels in order, scaled and centred,
+//! `out[c] = (picture[c] / 255 · range − mean[c]) / std[c]`.
+//!
+//! The input is a picture `[n, 3, h, w]`, red, green, blue from 0 to 255; mean and std are in the order
+//! of the network's channels. The resize is bilinear with antialiasing: where the picture shrinks, the
+//! triangle filter is widened to cover all of it. Source:
+//! `torch.nn.functional.interpolate(mode="bilinear", antialias=True)`, as torchvision and Pillow resize.
+
+use super::{Case, Op, case, take_inputs};
+use crate::device_profile::DeviceProfile;
+use crate::error::{Result, bail};
+use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
+use crate::tensor::{Shape, Tensor};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// The order of a network's input channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Channels {
+    /// Red, green, blue.
+    Rgb,
+    /// Blue, green, red, as Caffe has it.
+    Bgr,
+}
+
+/// Size and normalisation of a network's input.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocess {
+    /// Height and width of the output.
+    pub size: [usize; 2],
+    /// The order of the output's channels.
+    pub channels: Channels,
+    /// The value that a full channel (255) has before the mean is taken away: 1 or 255.
+    pub range: f32,
+    /// Subtracted from each channel.
+    pub mean: [f32; 3],
+    /// What each channel is divided by.
+    pub std: [f32; 3],
+}
+
+/// The triangle filter along one axis.
+#[derive(Clone, Copy, Debug)]
+struct Filter {
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Filter {
+    /// Inputs j and outputs i meet at distance |(2j + 1) · out − (2i + 1) · in|; the filter ends here.
+    fn radius(&self) -> i64 {
+        2 * self.inputs.max(self.outputs) as i64
+    }
+
+    /// The inputs under the filter of output `i` and their weights, which add up to 1.
+    fn weights(&self, i: usize) -> (Range<usize>, Vec<f64>) {
+        let (inputs, outputs) = (self.inputs as i64, self.outputs as i64);
+        let centre = (2 * i as i64 + 1) * inputs;
+        let radius = self.radius();
+        let begin = (centre - radius - outputs).div_euclid(2 * outputs).max(0);
+        let end = ((centre + radius - outputs).div_euclid(2 * outputs) + 1).min(inputs);
+        let mut weights: Vec<f64> = (begin..end)
+            .map(|j| (radius - ((2 * j + 1) * outputs - centre).abs()).max(0) as f64)
+            .collect();
+        let sum: f64 = weights.iter().sum();
+        weights.iter_mut().for_each(|weight| *weight /= sum);
+        (begin as usize..end as usize, weights)
+    }
+
+    fn rows(&self) -> Rows {
+        let (inputs, outputs) = (self.inputs as i64, self.outputs as i64);
+        Rows {
+            mul: 2 * inputs,
+            div: 2 * outputs,
+            first: inputs - self.radius() - outputs,
+            last: inputs + self.radius() - outputs,
+        }
+    }
+
+    /// Most inputs under the filter.
+    fn taps(&self) -> u64 {
+        2 * self.inputs.div_ceil(self.outputs) as u64 + 1
+    }
+}
+
+impl Preprocess {
+    fn filters(&self, input: Shape) -> Result<[Filter; 2]> {
+        let along = |inputs: usize, outputs: usize| {
+            if 4 * (inputs as u64 + 1) * (outputs as u64 + 1) > i32::MAX as u64 {
+                bail!(
+                    Unsupported,
+                    "resizing {inputs} pixels to {outputs} is more than this kernel can count"
+                );
+            }
+            Ok(Filter { inputs, outputs })
+        };
+        Ok([along(input.h, self.size[0])?, along(input.w, self.size[1])?])
+    }
+
+    /// The picture's channel that becomes the network's channel `c`.
+    fn source_channel(&self, c: usize) -> usize {
+        match self.channels {
+            Channels::Rgb => c,
+            Channels::Bgr => 2 - c,
+        }
+    }
+}
+
+impl Op for Preprocess {
+    fn name(&self) -> &'static str {
+        "preprocess"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [input] = take_inputs(self.name(), inputs)?;
+        if input.c != 3 || input.elements() == 0 || self.size.contains(&0) {
+            bail!(
+                Shape,
+                "a picture is [n, 3, h, w], none of them 0, and so is its new size; not {input}, {:?}",
+                self.size
+            );
+        }
+        Ok(input.with_size(self.size[0], self.size[1]))
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let output = self.output_shape(&super::shapes(inputs))?;
+        let [input] = take_inputs(self.name(), inputs)?;
+        let [rows, columns] = self.filters(input.shape())?;
+        let columns: Vec<_> = (0..output.w).map(|x| columns.weights(x)).collect();
+        let width = input.shape().w;
+        Tensor::from_planes(output, |n, c, plane| {
+            let from = input.plane(n, self.source_channel(c));
+            let (mean, std) = (f64::from(self.mean[c]), f64::from(self.std[c]));
+            for (y, line) in plane.chunks_exact_mut(output.w).enumerate() {
+                let (inside, weights) = rows.weights(y);
+                for (out, (columns, column_weights)) in line.iter_mut().zip(&columns) {
+                    let mut sum = 0.0;
+                    for (y, weight) in inside.clone().zip(&weights) {
+                        let pixels = &from[y * width..][columns.clone()];
+                        for (pixel, column_weight) in pixels.iter().zip(column_weights) {
+                            sum += weight * column_weight * f64::from(*pixel);
+                        }
+                    }
+                    *out = ((sum / 255.0 * f64::from(self.range) - mean) / std) as f32;
+                }
+            }
+        })
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let output = self.output_shape(inputs)?;
+        let input = inputs[0];
+        let [rows, columns] = self.filters(input)?;
+        let mut params = Word::sizes([
+            input.h,
+            input.w,
+            output.h,
+            output.w,
+            usize::from(self.channels == Channels::Bgr),
+        ])
+        .to_vec();
+        params.push(Word::Float(self.range));
+        params.extend(self.mean.map(Word::Float));
+        params.extend(self.std.map(Word::Float));
+        params.extend([
+            Word::RowBegin,
+            Word::RowEnd,
+            Word::InputStart(0),
+            Word::OutputStart,
+        ]);
+        Ok(vec![Kernel {
+            shader: shader!("preprocess"),
+            constants: Vec::new(),
+            bindings: vec![Binding::Activation {
+                input: 0,
+                format: Format::Rgba8,
+                rows: rows.rows(),
+            }],
+            output: Format::Nhwc4,
+            params,
+            grid: Grid::Tiles {
+                pixels: 64,
+                channels: 4,
+            },
+            terms: None,
+            steps_per_term: rows.taps() * (columns.taps() + 1),
+        }])
+    }
+
+    fn terms(&self, inputs: &[Shape]) -> usize {
+        self.filters(inputs[0])
+            .map_or(1, |[rows, columns]| (rows.taps() * columns.taps()) as usize)
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    let to = |h, w, channels, range| Preprocess {
+        size: [h, w],
+        channels,
+        range,
+        mean: [0.485, 0.456, 0.406].map(|m| m * range),
+        std: [0.229, 0.224, 0.225].map(|s| s * range),
+    };
+    vec![
+        case(to(9, 7, Channels::Rgb, 1.0), [[1, 3, 9, 7]]),
+        case(to(5, 6, Channels::Bgr, 255.0), [[2, 3, 17, 29]]),
+        case(to(11, 13, Channels::Rgb, 1.0), [[1, 3, 4, 6]]),
+        case(to(3, 1, Channels::Bgr, 1.0), [[1, 3, 1, 40]]),
+    ]
+}

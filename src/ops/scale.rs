@@ -1,0 +1,54 @@
+//! Multiplication by a constant: `out = factor · input`.
+//!
+//! Source: `torch.mul` with a number; in the FCN papers, the factors ahead of the score layers of
+//! `fcn8s-atonce`.
+
+use super::{Case, Op, case, take_inputs};
+use crate::device_profile::DeviceProfile;
+use crate::error::Result;
+use crate::ops::kernel::{Kernel, Word, shader};
+use crate::tensor::{Shape, Tensor};
+use serde::Deserialize;
+
+/// The factor.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// What every element is multiplied by.
+    pub factor: f32,
+}
+
+impl Op for Scale {
+    fn name(&self) -> &'static str {
+        "scale"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [input] = take_inputs(self.name(), inputs)?;
+        Ok(input)
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let [input] = take_inputs(self.name(), inputs)?;
+        Ok(input.map(|x| x * self.factor))
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let shape = self.output_shape(inputs)?;
+        let factor = [Word::Float(self.factor)];
+        Ok(vec![Kernel::elementwise(
+            shader!("scale"),
+            1,
+            &factor,
+            shape,
+        )])
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case(Scale { factor: 0.01 }, [[1, 5, 3, 7]]),
+        case(Scale { factor: -3.5 }, [[3, 8, 2, 5]]),
+    ]
+}

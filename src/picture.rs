@@ -1,0 +1,455 @@
+//! Pictures: JPEG and PNG, upright, as RGB bytes.
+
+use crate::error::{Error, ErrorKind, Result, bail};
+use crate::files;
+use crate::tensor::{Shape, Tensor};
+use image::codecs::jpeg::JpegEncoder;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use std::fmt;
+use std::io::Cursor;
+use std::path::Path;
+
+/// What a picture may take in memory while it is decoded, and a file before it is: 1 GiB, some
+/// 358 million RGB pixels. A larger one is a decompression bomb or beyond any device's limits.
+pub(crate) const MAX_BYTES: u64 = 1 << 30;
+
+/// The quality of a saved JPEG, of 100: the loss is hardly visible.
+const JPEG_QUALITY: u8 = 92;
+
+/// A picture of at least one pixel: RGB, 8 bits a channel, rows from the top.
+///
+/// ```
+/// use fullconv::Picture;
+/// let picture = Picture::from_rgb(2, 1, vec![255, 0, 0, 0, 0, 255])?;
+/// assert_eq!((picture.width(), picture.height()), (2, 1));
+/// assert_eq!(Picture::decode(&picture.to_png()?)?, picture);
+/// # Ok::<(), fullconv::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Picture(RgbImage);
+
+impl Picture {
+    /// Reads a JPEG or PNG file, whatever its name ends in.
+    ///
+    /// The picture is turned upright as its EXIF orientation says. Grey becomes RGB, 16 bits become
+    /// 8, transparency is dropped; colour profiles are ignored.
+    ///
+    /// # Errors
+    /// `Io` if the file cannot be read; `Picture` if it is empty, neither JPEG nor PNG, damaged, cut
+    /// short, or takes more than 1 GiB in memory.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        decode(&files::read(path, MAX_BYTES)?, &path.display())
+    }
+
+    /// Reads a JPEG or PNG from memory, as [`Picture::open`] does from a file.
+    ///
+    /// # Errors
+    /// `Picture`, as for [`Picture::open`].
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        decode(bytes, &"the picture")
+    }
+
+    /// The picture of `width` × `height` pixels in `data`: red, green and blue of each, row by row.
+    ///
+    /// # Errors
+    /// `Picture` if there is no pixel, or `data` has not 3 · width · height bytes.
+    pub fn from_rgb(width: usize, height: usize, data: Vec<u8>) -> Result<Self> {
+        let length = data.len();
+        let image = match (u32::try_from(width), u32::try_from(height)) {
+            (Ok(w), Ok(h)) if data_length(width, height) == Some(length) => {
+                RgbImage::from_raw(w, h, data)
+            }
+            _ => None,
+        };
+        let Some(image) = image else {
+            bail!(
+                Picture,
+                "a picture of {width}x{height} pixels takes 3 bytes for each, not {length} in all"
+            );
+        };
+        Self::try_from(image)
+    }
+
+    /// Width in pixels, at least 1.
+    pub fn width(&self) -> usize {
+        self.0.width() as usize
+    }
+
+    /// Height in pixels, at least 1.
+    pub fn height(&self) -> usize {
+        self.0.height() as usize
+    }
+
+    /// Red, green and blue of each pixel, row by row: 3 · width · height bytes.
+    pub fn rgb(&self) -> &[u8] {
+        self.0.as_raw()
+    }
+
+    /// The picture as the `image` crate has it.
+    pub fn image(&self) -> &RgbImage {
+        &self.0
+    }
+
+    /// One word a pixel, row by row: red in the lowest byte, then green, blue, and 255. Little-endian
+    /// in memory, these are the bytes of an `Rgba8Unorm` texture.
+    pub fn to_rgba_words(&self) -> Vec<u32> {
+        self.rgb()
+            .chunks_exact(3)
+            .map(|p| u32::from_le_bytes([p[0], p[1], p[2], 255]))
+            .collect()
+    }
+
+    /// The picture as a tensor `[1, 3, h, w]`: channels red, green, blue, values 0 to 255.
+    ///
+    /// # Errors
+    /// `Limit` if the host has no memory for it.
+    pub fn to_tensor(&self) -> Result<Tensor> {
+        let (w, rgb) = (self.width(), self.rgb());
+        Tensor::from_fn(Shape::new(1, 3, self.height(), w), |_, c, y, x| {
+            f32::from(rgb[(y * w + x) * 3 + c])
+        })
+    }
+
+    /// The bytes of a PNG file.
+    ///
+    /// # Errors
+    /// `Picture` if it cannot be encoded.
+    pub fn to_png(&self) -> Result<Vec<u8>> {
+        let mut bytes = Cursor::new(Vec::new());
+        self.0
+            .write_to(&mut bytes, ImageFormat::Png)
+            .map_err(not_encoded)?;
+        Ok(bytes.into_inner())
+    }
+
+    /// Saves the picture as what `path` ends in: `.png`, `.jpg` or `.jpeg`.
+    ///
+    /// The file appears whole or not at all.
+    ///
+    /// # Errors
+    /// `Request` if `path` ends in something else; `Io` if it cannot be written; `Picture` if JPEG
+    /// does not allow the size (65,535 pixels a side).
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let bytes = match extension(path).as_deref() {
+            Some("png") => self.to_png(),
+            Some("jpg" | "jpeg") => self.to_jpeg(),
+            _ => bail!(
+                Request,
+                "cannot save {}: the name of a picture ends in .png, .jpg or .jpeg",
+                path.display()
+            ),
+        };
+        files::write_atomically(path, &bytes.map_err(|error| error.at(path.display()))?)
+    }
+
+    fn to_jpeg(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
+            .encode_image(&self.0)
+            .map_err(not_encoded)?;
+        Ok(bytes)
+    }
+}
+
+impl TryFrom<RgbImage> for Picture {
+    type Error = Error;
+
+    /// # Errors
+    /// `Picture` if the image has no pixel.
+    fn try_from(image: RgbImage) -> Result<Self> {
+        let (width, height) = image.dimensions();
+        if width == 0 || height == 0 {
+            bail!(
+                Picture,
+                "a picture of {width}x{height} pixels has nothing in it"
+            );
+        }
+        Ok(Self(image))
+    }
+}
+
+impl TryFrom<DynamicImage> for Picture {
+    type Error = Error;
+
+    /// Converts as [`Picture::open`] does.
+    ///
+    /// # Errors
+    /// `Picture` if the image has no pixel.
+    fn try_from(image: DynamicImage) -> Result<Self> {
+        Self::try_from(image.into_rgb8())
+    }
+}
+
+impl fmt::Debug for Picture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Picture({}x{})", self.width(), self.height())
+    }
+}
+
+/// The end of a file's name, in lower case.
+pub(crate) fn extension(path: &Path) -> Option<String> {
+    Some(path.extension()?.to_str()?.to_ascii_lowercase())
+}
+
+fn data_length(width: usize, height: usize) -> Option<usize> {
+    width.checked_mul(height)?.checked_mul(3)
+}
+
+fn not_encoded(reason: ImageError) -> Error {
+    Error::new(
+        ErrorKind::Picture,
+        format!("the picture cannot be encoded: {reason}"),
+    )
+}
+
+/// Decodes `bytes`; errors call them `name`.
+fn decode(bytes: &[u8], name: &dyn fmt::Display) -> Result<Picture> {
+    if bytes.is_empty() {
+        bail!(Picture, "{name} is empty");
+    }
+    let format = match image::guess_format(bytes) {
+        Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png)) => format,
+        Ok(other) => bail!(
+            Picture,
+            "{name} is not a JPEG or PNG picture; it looks like {other:?}"
+        ),
+        Err(_) => bail!(Picture, "{name} is not a JPEG or PNG picture"),
+    };
+    if format == ImageFormat::Jpeg && !jpeg_has_end(bytes) {
+        bail!(Picture, "{name} is cut short: the JPEG has no end marker");
+    }
+    let damaged = |reason| {
+        Error::new(
+            ErrorKind::Picture,
+            format!("{name} cannot be decoded: {reason}"),
+        )
+    };
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_BYTES);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let (width, height) = decoder.dimensions();
+    if decoder.total_bytes() > MAX_BYTES {
+        bail!(
+            Picture,
+            "{name} is too large: {width}x{height} pixels take more than {MAX_BYTES} bytes"
+        );
+    }
+    let orientation = decoder.orientation().map_err(damaged)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    image.apply_orientation(orientation);
+    Picture::try_from(image).map_err(|error| error.at(name))
+}
+
+/// Whether an end-of-image marker follows the first scan of a JPEG. The decoder would fill up what
+/// is missing of a file cut short, and nothing would tell the grey from the photograph.
+fn jpeg_has_end(bytes: &[u8]) -> bool {
+    // The thumbnail in an EXIF segment has an end marker of its own, so that the search begins
+    // behind the segments. Scan data cannot hold one: a byte 0xFF in it is followed by 0.
+    first_scan(bytes).is_some_and(|scan| {
+        let mut pairs = bytes[scan..].windows(2).rev();
+        pairs.any(|pair| pair == [0xFF, 0xD9])
+    })
+}
+
+/// Where the first start-of-scan segment of a JPEG begins (ITU-T T.81, annex B).
+fn first_scan(bytes: &[u8]) -> Option<usize> {
+    let mut at = 2;
+    loop {
+        match *bytes.get(at..at + 2)? {
+            [0xFF, 0xDA] => return Some(at),
+            // Markers that stand alone.
+            [0xFF, 0x01 | 0xD0..=0xD8] => at += 2,
+            [0xFF, marker] if marker != 0 && marker != 0xFF => {
+                let length = bytes.get(at + 2..at + 4)?;
+                at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+            }
+            // Filling between segments.
+            _ => at += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{GrayImage, ImageBuffer, Luma, RgbaImage};
+    use std::fs;
+
+    fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.into().write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    /// Red on the left, blue on the right: 32 wide, 16 high.
+    fn two_halves() -> RgbImage {
+        RgbImage::from_fn(32, 16, |x, _| {
+            image::Rgb(if x < 16 { [255, 0, 0] } else { [0, 0, 255] })
+        })
+    }
+
+    fn jpeg() -> Vec<u8> {
+        encoded(two_halves(), ImageFormat::Jpeg)
+    }
+
+    /// An APP1 segment with one EXIF entry: orientation (tag 0x0112, one SHORT).
+    fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
+        let mut exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+        exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
+        let length = u16::try_from(exif.len() + 2).unwrap().to_be_bytes();
+        [&jpeg[..2], &[0xFF, 0xE1], &length, &exif, &jpeg[2..]].concat()
+    }
+
+    fn refusal(bytes: &[u8]) -> String {
+        let error = Picture::decode(bytes).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Picture);
+        let message = error.to_string();
+        assert!(!message.contains('\n'), "{message}");
+        message
+    }
+
+    #[test]
+    fn exif_orientation_turns_the_picture_upright() {
+        let plain = Picture::decode(&jpeg()).unwrap();
+        assert_eq!((plain.width(), plain.height()), (32, 16));
+        // 6: to be turned by 90 degrees clockwise, so that the left comes to the top.
+        let turned = Picture::decode(&with_orientation(&jpeg(), 6)).unwrap();
+        assert_eq!((turned.width(), turned.height()), (16, 32));
+        let [top, bottom] = [2, 29].map(|y| turned.image().get_pixel(8, y).0);
+        assert!(top[0] > 200 && top[2] < 50, "{top:?}");
+        assert!(bottom[0] < 50 && bottom[2] > 200, "{bottom:?}");
+    }
+
+    #[test]
+    fn what_is_no_picture_says_so() {
+        assert_eq!(refusal(b""), "the picture is empty");
+        for text in [&b"x"[..], b"Dear photograph,\n", &[0xFF, 0xD8]] {
+            assert_eq!(refusal(text), "the picture is not a JPEG or PNG picture");
+        }
+        assert!(
+            refusal(b"GIF89a\x01\0\x01\0").contains("not a JPEG or PNG picture; it looks like Gif")
+        );
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = folder.path().join("empty.jpg");
+        fs::write(&empty, b"").unwrap();
+        let error = Picture::open(&empty).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Picture);
+        assert_eq!(error.to_string(), format!("{} is empty", empty.display()));
+        for (path, reason) in [
+            (folder.path().to_path_buf(), "is a folder"),
+            (folder.path().join("none.png"), "none.png: "),
+        ] {
+            let error = Picture::open(&path).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io);
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_cut_of_a_file_is_an_error() {
+        let jpeg = with_orientation(&jpeg(), 6);
+        let png = encoded(two_halves(), ImageFormat::Png);
+        // A PNG whose image data is complete is complete, with or without the 12 bytes of IEND.
+        for (file, complete) in [(&jpeg, jpeg.len()), (&png, png.len() - 12)] {
+            for length in 0..complete {
+                refusal(&file[..length]);
+            }
+            Picture::decode(file).unwrap();
+        }
+    }
+
+    #[test]
+    fn damaged_bytes_never_panic() {
+        for file in [jpeg(), encoded(two_halves(), ImageFormat::Png)] {
+            for at in 0..file.len() {
+                for flip in [0xFF, 0x80, 0x01] {
+                    let mut damaged = file.clone();
+                    damaged[at] ^= flip;
+                    let _ = Picture::decode(&damaged);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_decompression_bomb_is_an_error() {
+        let mut png = encoded(GrayImage::new(1, 1), ImageFormat::Png);
+        // IHDR: length, type, width, height, 5 bytes, CRC of type and data.
+        png[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
+        let crc = crc32(&png[12..29]).to_be_bytes();
+        png[29..33].copy_from_slice(&crc);
+        assert!(
+            refusal(&png).contains("too large: 65536x65536"),
+            "{}",
+            refusal(&png)
+        );
+        let mut jpeg = jpeg();
+        // SOF0: marker, length, precision, height, width.
+        let sof = jpeg.windows(2).position(|m| m == [0xFF, 0xC0]).unwrap();
+        jpeg[sof + 5..sof + 9].fill(0xFF);
+        assert!(refusal(&jpeg).contains("too large: 65535x65535"));
+    }
+
+    fn crc32(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(u32::MAX, |crc, &byte| {
+            (0..8).fold(crc ^ u32::from(byte), |c, _| {
+                (c >> 1) ^ (0xEDB8_8320 & (c & 1).wrapping_neg())
+            })
+        })
+    }
+
+    #[test]
+    fn every_pixel_format_becomes_rgb8() {
+        let grey16 = ImageBuffer::<Luma<u16>, _>::from_vec(2, 1, vec![0, 0xFFFF]).unwrap();
+        let grey16 = Picture::decode(&encoded(grey16, ImageFormat::Png)).unwrap();
+        assert_eq!(grey16.rgb(), [0, 0, 0, 255, 255, 255]);
+        let rgba = RgbaImage::from_vec(1, 1, vec![10, 20, 30, 0]).unwrap();
+        let rgba = Picture::decode(&encoded(rgba, ImageFormat::Png)).unwrap();
+        assert_eq!(rgba.rgb(), [10, 20, 30]);
+        let grey = GrayImage::from_vec(1, 1, vec![7]).unwrap();
+        let grey = Picture::decode(&encoded(grey, ImageFormat::Png)).unwrap();
+        assert_eq!(grey.rgb(), [7, 7, 7]);
+    }
+
+    #[test]
+    fn words_and_tensor_hold_the_same_pixels() {
+        let picture = Picture::from_rgb(1, 2, vec![1, 2, 3, 4, 5, 6]).unwrap();
+        assert_eq!(picture.to_rgba_words(), [0xFF03_0201, 0xFF06_0504]);
+        let tensor = picture.to_tensor().unwrap();
+        assert_eq!(tensor.shape(), Shape::new(1, 3, 2, 1));
+        assert_eq!(tensor.data(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    }
+
+    #[test]
+    fn a_picture_has_a_pixel_and_all_its_bytes() {
+        let one = Picture::from_rgb(1, 1, vec![1, 2, 3]).unwrap();
+        assert_eq!(Picture::decode(&one.to_png().unwrap()).unwrap(), one);
+        for (width, height, length) in [(0, 1, 0), (1, 0, 0), (2, 2, 11), (usize::MAX, 2, 6)] {
+            let error = Picture::from_rgb(width, height, vec![0; length]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Picture);
+        }
+    }
+
+    #[test]
+    fn saving_follows_the_extension() {
+        let folder = tempfile::tempdir().unwrap();
+        let picture = Picture::try_from(two_halves()).unwrap();
+        for (name, start) in [("a.png", &b"\x89PNG"[..]), ("a.JPG", b"\xFF\xD8\xFF")] {
+            let path = folder.path().join(name);
+            picture.save(&path).unwrap();
+            assert!(fs::read(&path).unwrap().starts_with(start));
+            assert_eq!(Picture::open(&path).unwrap().width(), 32);
+        }
+        let error = picture.save(folder.path().join("a.webp")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Request);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+}

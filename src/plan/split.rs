@@ -1,0 +1,400 @@
+//! One kernel into dispatches: bands of rows, shards of the weight, runs of terms, so that no binding,
+//! loop or dispatch is longer than the device allows.
+
+use super::fuse::Operation;
+use super::{Bound, Layer, PackedParameter, Pipeline, Place, Plan, Step};
+use crate::device_profile::DeviceProfile;
+use crate::error::{Result, bail};
+use crate::graph::{Graph, NodeId};
+use crate::ops::kernel::{Binding, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Word};
+use crate::tensor::Shape;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// The longest dispatch, in floating-point operations: under a second at 10 GFLOP/s, well under the
+/// two seconds after which Windows resets a GPU.
+const DISPATCH_FLOPS: u64 = 8_000_000_000;
+/// The longest submission: such watchdogs may count a whole command buffer.
+const SUBMIT_FLOPS: u64 = 50_000_000_000;
+
+/// An activation that a kernel reads or writes, and where.
+struct View<'a> {
+    place: &'a Place,
+    /// The rows of it that output rows need.
+    rows: crate::ops::kernel::Rows,
+}
+
+/// A part of a buffer and the first element that it shows.
+struct Window {
+    bytes: Range<u64>,
+    start: u32,
+}
+
+impl View<'_> {
+    /// What `rows` of the output need of this: all of it where a binding may show all of it, else the
+    /// rows needed, from an aligned beginning.
+    fn window(&self, rows: &Range<usize>, out_height: usize, device: &DeviceProfile) -> Window {
+        let Place { shape, format, .. } = self.place;
+        let all = format.bytes(*shape);
+        if all <= device.max_binding_bytes {
+            return Window {
+                bytes: 0..all,
+                start: 0,
+            };
+        }
+        let needed = self.rows.needed(rows.clone(), out_height, shape.h);
+        let at = |row: usize| format.bytes(Shape::new(1, shape.c, row, shape.w));
+        let begin = at(needed.start) / device.binding_alignment * device.binding_alignment;
+        Window {
+            bytes: begin..at(needed.end).min(all),
+            start: (begin / format.element_bytes()) as u32,
+        }
+    }
+}
+
+/// Plans one operation: its layer, its parameters, its pipeline, its steps.
+pub(super) fn add_layer(
+    plan: &mut Plan,
+    graph: &Graph,
+    operation: &Operation,
+    kernel: &Kernel,
+    shapes: &[Shape],
+    places: &HashMap<NodeId, Place>,
+    device: &DeviceProfile,
+) -> Result<()> {
+    let inputs: Vec<_> = operation
+        .inputs
+        .iter()
+        .map(|id| shapes[id.index()])
+        .collect();
+    let output = &places[&operation.id];
+    let views: Vec<View> = kernel
+        .bindings
+        .iter()
+        .filter_map(|binding| match binding {
+            Binding::Activation { input, rows, .. } => Some(View {
+                place: &places[&operation.inputs[*input]],
+                rows: *rows,
+            }),
+            _ => None,
+        })
+        .chain([View {
+            place: output,
+            rows: crate::ops::kernel::Rows::shifted(0),
+        }])
+        .collect();
+    let cut = Cut {
+        kernel,
+        views,
+        output,
+        flops: operation.op.flops(&inputs),
+        device,
+    };
+    let shards = shards(kernel, &inputs, output.shape, device)?;
+    let term_runs = term_runs(kernel)?;
+    let bands = cut.bands(shards.len() * term_runs.len())?;
+
+    plan.layers.push(Layer {
+        name: operation.name.clone(),
+        kernel: kernel.shader.name,
+        shape: output.shape,
+        flops: cut.flops,
+    });
+    let pipeline = position_or_push(
+        &mut plan.pipelines,
+        Pipeline {
+            shader: kernel.shader.clone(),
+            constants: kernel.constants.clone(),
+        },
+    );
+    for shard in &shards {
+        let parameters = parameters(plan, graph, operation, kernel, &inputs, shard);
+        for band in &bands {
+            for terms in &term_runs {
+                let part = Part { shard, band, terms };
+                let step = cut.step(&part, &parameters, pipeline, plan.layers.len() - 1)?;
+                push_step(plan, step);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Appends a step, ending the submission before it grows too long.
+fn push_step(plan: &mut Plan, step: Step) {
+    let pending = plan.steps.iter().rev().take_while(|s| !s.ends_submit);
+    let pending: u64 = pending.map(|s| s.flops).sum();
+    if pending + step.flops > SUBMIT_FLOPS
+        && let Some(last) = plan.steps.last_mut()
+    {
+        last.ends_submit = true;
+    }
+    plan.steps.push(step);
+}
+
+fn position_or_push<T: PartialEq>(all: &mut Vec<T>, one: T) -> usize {
+    all.iter().position(|x| *x == one).unwrap_or_else(|| {
+        all.push(one);
+        all.len() - 1
+    })
+}
+
+/// A run of weight tiles that fits one binding, and the output channels in groups of four that it makes.
+struct Shard {
+    tiles: Range<usize>,
+    channels: Range<usize>,
+}
+
+fn shards(
+    kernel: &Kernel,
+    inputs: &[Shape],
+    output: Shape,
+    device: &DeviceProfile,
+) -> Result<Vec<Shard>> {
+    let weight = kernel.bindings.iter().find_map(|binding| match *binding {
+        Binding::Parameter { input, packing } if packing != Packing::Vector => {
+            Some((packing, inputs[input]))
+        }
+        _ => None,
+    });
+    let Some((packing, weight)) = weight else {
+        return Ok(vec![Shard {
+            tiles: 0..1,
+            channels: 0..output.c4(),
+        }]);
+    };
+    let tile_bytes = packing.tile_bytes(weight);
+    let most = device.max_binding_bytes.min(device.max_buffer_bytes);
+    if tile_bytes > most {
+        bail!(
+            Limit,
+            "{} output channels have {} MiB of weights; the device binds at most {} MiB",
+            packing.tile_channels(),
+            tile_bytes >> 20,
+            most >> 20
+        );
+    }
+    let tiles = packing.tiles(weight);
+    let per_shard = (most / tile_bytes) as usize;
+    let tile4 = packing.tile_channels() / 4;
+    Ok((0..tiles)
+        .step_by(per_shard)
+        .map(|first| {
+            let last = (first + per_shard).min(tiles);
+            Shard {
+                tiles: first..last,
+                channels: first * tile4..(last * tile4).min(output.c4()),
+            }
+        })
+        .collect())
+}
+
+/// Runs of terms, each few enough for an invocation's loops.
+fn term_runs(kernel: &Kernel) -> Result<Vec<Range<usize>>> {
+    let terms = kernel.terms.unwrap_or(1);
+    let per_run = (MAX_LOOP_STEPS / kernel.steps_per_term.max(1)) as usize;
+    if per_run == 0 || (kernel.terms.is_none() && kernel.steps_per_term > MAX_LOOP_STEPS) {
+        bail!(
+            Unsupported,
+            "a window this large takes {} steps in one invocation; at most {MAX_LOOP_STEPS} run",
+            kernel.steps_per_term
+        );
+    }
+    Ok((0..terms)
+        .step_by(per_run)
+        .map(|first| first..(first + per_run).min(terms))
+        .collect())
+}
+
+/// The packed parameters of one shard, one for each parameter binding.
+fn parameters(
+    plan: &mut Plan,
+    graph: &Graph,
+    operation: &Operation,
+    kernel: &Kernel,
+    inputs: &[Shape],
+    shard: &Shard,
+) -> Vec<usize> {
+    let mut packed = Vec::new();
+    for binding in &kernel.bindings {
+        let parameter = match *binding {
+            Binding::Activation { .. } => continue,
+            Binding::Parameter { input, packing } => {
+                let tiles = match packing {
+                    Packing::Vector => 0..1,
+                    _ => shard.tiles.clone(),
+                };
+                PackedParameter {
+                    name: Some(graph.node(operation.inputs[input]).name.clone()),
+                    packing,
+                    bytes: packing.tile_bytes(inputs[input]) * tiles.len() as u64,
+                    tiles,
+                }
+            }
+            Binding::Zeros { channels } => PackedParameter {
+                name: None,
+                packing: Packing::Vector,
+                tiles: 0..1,
+                bytes: Packing::Vector.tile_bytes(Shape::vector(channels)),
+            },
+        };
+        packed.push(position_or_push(&mut plan.parameters, parameter));
+    }
+    packed
+}
+
+/// Which part of the output a step computes.
+struct Part<'a> {
+    shard: &'a Shard,
+    band: &'a Range<usize>,
+    terms: &'a Range<usize>,
+}
+
+/// A kernel and all that cutting it depends on.
+struct Cut<'a> {
+    kernel: &'a Kernel,
+    /// The activations at the kernel's bindings, in order, then the output.
+    views: Vec<View<'a>>,
+    output: &'a Place,
+    flops: u64,
+    device: &'a DeviceProfile,
+}
+
+impl Cut<'_> {
+    /// Bands of output rows, as few as the limits allow, when each is computed in `parts` dispatches.
+    fn bands(&self, parts: usize) -> Result<Vec<Range<usize>>> {
+        let shape = self.output.shape;
+        let rows = shape.n * shape.h;
+        // Labels are written four at a time: a band begins at a multiple of four pixels.
+        let unit = match self.output.format {
+            Format::Labels8 if !shape.w.is_multiple_of(4) => 4,
+            _ => 1,
+        };
+        let row_flops = self.flops / (rows * parts).max(1) as u64;
+        let most_rows = (DISPATCH_FLOPS / row_flops.max(1)).clamp(1, rows as u64) as usize;
+        let mut bands = Vec::new();
+        let mut begin = 0;
+        while begin < rows {
+            let mut count = most_rows.min(rows - begin);
+            while !self.fits(&(begin..begin + count)) {
+                if count <= unit {
+                    bail!(
+                        Limit,
+                        "{unit} rows of {shape} need a larger binding than the device's {} MiB: use a \
+                         smaller picture",
+                        self.device.max_binding_bytes >> 20
+                    );
+                }
+                count -= (count / 8).max(1);
+            }
+            if begin + count < rows {
+                count = (count / unit * unit).max(unit).min(rows - begin);
+            }
+            bands.push(begin..begin + count);
+            begin += count;
+        }
+        Ok(bands)
+    }
+
+    fn window(&self, view: &View, band: &Range<usize>) -> Window {
+        view.window(band, self.output.shape.h, self.device)
+    }
+
+    fn fits(&self, band: &Range<usize>) -> bool {
+        self.views.iter().all(|view| {
+            let bytes = self.window(view, band).bytes;
+            bytes.end - bytes.start <= self.device.max_binding_bytes
+        })
+    }
+
+    fn step(
+        &self,
+        part: &Part,
+        parameters: &[usize],
+        pipeline: usize,
+        layer: usize,
+    ) -> Result<Step> {
+        let mut bindings = Vec::with_capacity(self.kernel.bindings.len() + 1);
+        let mut starts = Vec::with_capacity(self.kernel.bindings.len() + 1);
+        let (mut views, mut parameters) = (self.views.iter(), parameters.iter());
+        let outputs = std::iter::once(true);
+        let is_activation = |b: &Binding| matches!(b, Binding::Activation { .. });
+        for activation in self
+            .kernel
+            .bindings
+            .iter()
+            .map(is_activation)
+            .chain(outputs)
+        {
+            if !activation {
+                bindings.extend(parameters.next().map(|p| Bound::Parameter(*p)));
+                starts.push(0);
+            } else if let Some(view) = views.next() {
+                let window = self.window(view, part.band);
+                starts.push(window.start);
+                bindings.push(Bound::Slot {
+                    slot: view.place.slot,
+                    bytes: window.bytes,
+                });
+            }
+        }
+        let output_start = starts.last().copied().unwrap_or(0);
+        let word = |word: &Word| match *word {
+            Word::Value(value) => value,
+            Word::Float(value) => value.to_bits(),
+            Word::RowBegin => part.band.start as u32,
+            Word::RowEnd => part.band.end as u32,
+            Word::ChannelBegin => part.shard.channels.start as u32,
+            Word::ChannelEnd => part.shard.channels.end as u32,
+            Word::TermBegin => part.terms.start as u32,
+            Word::TermEnd => part.terms.end as u32,
+            Word::InputStart(binding) => starts[binding],
+            Word::OutputStart => output_start,
+        };
+        Ok(Step {
+            layer,
+            pipeline,
+            bindings,
+            params: self.kernel.params.iter().map(word).collect(),
+            workgroups: self.fold(self.workgroups(part))?,
+            flops: self.part_flops(part),
+            ends_submit: false,
+        })
+    }
+
+    /// This part's share of the layer's work.
+    fn part_flops(&self, part: &Part) -> u64 {
+        let shape = self.output.shape;
+        let share = |part: usize, all: usize| part as f64 / all.max(1) as f64;
+        let share = share(part.band.len(), shape.n * shape.h)
+            * share(part.shard.channels.len(), shape.c4())
+            * share(part.terms.len(), self.kernel.terms.unwrap_or(1));
+        (self.flops as f64 * share) as u64
+    }
+
+    fn workgroups(&self, part: &Part) -> usize {
+        let Shape { c, w, .. } = self.output.shape;
+        let pixels = part.band.len() * w;
+        match self.kernel.grid {
+            Grid::Elements(count) => (pixels * c.div_ceil(4)).div_ceil(count),
+            Grid::Tiles {
+                pixels: tile,
+                channels,
+            } => pixels.div_ceil(tile) * (4 * part.shard.channels.len()).div_ceil(channels),
+        }
+    }
+
+    /// Workgroups in x and y where there are too many for one dimension; shaders count y · width + x
+    /// and ignore what is past the end.
+    fn fold(&self, workgroups: usize) -> Result<[u32; 2]> {
+        let most = self.device.max_workgroups_per_dimension as usize;
+        let rows = workgroups.div_ceil(most);
+        if rows > most {
+            bail!(
+                Limit,
+                "{workgroups} workgroups are more than the device runs in one dispatch"
+            );
+        }
+        Ok([workgroups.div_ceil(rows.max(1)) as u32, rows as u32])
+    }
+}

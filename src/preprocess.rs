@@ -1,0 +1,87 @@
+//! What a network wants of a picture: channel order, range, mean, standard deviation, and the scale at
+//! which it is good.
+
+use crate::error::{Result, bail};
+pub use crate::ops::preprocess::Channels;
+use serde::{Deserialize, Serialize};
+
+/// How a picture becomes a network's input, the same for every size of picture.
+///
+/// A channel that is `v` of 255 becomes `(v / 255 · range − mean) / std`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preprocessing {
+    /// The order of the channels, which is also that of `mean` and `std`.
+    pub channels: Channels,
+    /// The value of a full channel, 1 or 255.
+    pub range: f32,
+    /// Subtracted.
+    pub mean: [f32; 3],
+    /// Divided by.
+    pub std: [f32; 3],
+    /// Resize every picture so that its longer side has this many pixels; as it is when absent. A
+    /// network is only good near the scale it was trained at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_side: Option<usize>,
+}
+
+/// The longest `long_side` that a model file may ask for.
+const MAX_LONG_SIDE: usize = 1 << 14;
+
+impl Preprocessing {
+    /// What the networks trained with Caffe want: BGR, 0 to 255, the mean of their training pictures
+    /// taken away (Long, Shelhamer, Darrell 2015).
+    pub const CAFFE: Self = Self {
+        channels: Channels::Bgr,
+        range: 255.0,
+        mean: [104.00699, 116.66877, 122.67892],
+        std: [1.0; 3],
+        long_side: None,
+    };
+
+    /// Checks that the numbers can be used.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let finite = |values: &[f32]| values.iter().all(|v| v.is_finite());
+        if !finite(&self.mean) || !finite(&[self.range]) || !self.std.iter().all(|s| s.is_normal())
+        {
+            bail!(
+                ModelFile,
+                "preprocess: range and mean must be finite, std finite and not 0"
+            );
+        }
+        if self.long_side.is_some_and(|s| s == 0 || s > MAX_LONG_SIDE) {
+            bail!(
+                ModelFile,
+                "preprocess: long_side must be 1 to {MAX_LONG_SIDE}"
+            );
+        }
+        Ok(())
+    }
+
+    /// The size `[h, w]` at which a picture of `[h, w]` is given to the network.
+    ///
+    /// ```
+    /// use fullconv::Preprocessing;
+    /// let at_480 = Preprocessing { long_side: Some(480), ..Preprocessing::CAFFE };
+    /// assert_eq!(at_480.network_size([563, 751]), [360, 480]);
+    /// assert_eq!(Preprocessing::CAFFE.network_size([563, 751]), [563, 751]);
+    /// ```
+    pub fn network_size(&self, size: [usize; 2]) -> [usize; 2] {
+        let Some(long) = self.long_side else {
+            return size;
+        };
+        let longer = size[0].max(size[1]).max(1);
+        size.map(|side| ((side * long * 2 + longer) / (2 * longer)).max(1))
+    }
+
+    /// The op that makes a picture an input of `size` `[h, w]`.
+    pub(crate) fn op(&self, size: [usize; 2]) -> crate::ops::Preprocess {
+        crate::ops::Preprocess {
+            size,
+            channels: self.channels,
+            range: self.range,
+            mean: self.mean,
+            std: self.std,
+        }
+    }
+}

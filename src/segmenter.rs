@@ -1,0 +1,318 @@
+//! Picture → [`Mask`]: preprocess, network, labels, all of it on the device.
+
+use crate::error::{ErrorKind, Result, bail};
+use crate::gpu::{Executor, Gpu, Network};
+use crate::graph::{Graph, NodeId};
+use crate::mask::Mask;
+use crate::model_file::Model;
+use crate::ops::{Argmax, ResizeBilinear};
+use crate::picture::Picture;
+use crate::plan::Plan;
+use crate::reference;
+use crate::tensor::{Shape, Tensor};
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+/// The node that holds the class of each pixel.
+const LABELS: &str = "labels";
+/// Pipelines and weights are loaded for a picture of this side; other sizes need no others.
+const NOMINAL_SIDE: usize = 64;
+
+/// A model on a device, ready for pictures of any size.
+///
+/// ```no_run
+/// # async fn example() -> fullconv::Result<()> {
+/// use fullconv::{Gpu, Model, Picture, Segmenter};
+///
+/// let gpu = Gpu::new().await?;
+/// let segmenter = Segmenter::new(&gpu, &Model::read("fcn8s.safetensors")?).await?;
+/// let picture = Picture::open("street.jpg")?;
+/// let mask = segmenter.segment(&picture).await?;
+/// mask.overlay(&picture, 0.5)?.save("street.overlay.png")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Segmenter {
+    model: Model,
+    engine: Engine,
+}
+
+#[derive(Debug)]
+enum Engine {
+    Gpu(Box<OnGpu>),
+    Reference,
+}
+
+#[derive(Debug)]
+struct OnGpu {
+    network: Network,
+    /// The executor of the last run, for the next picture of the same size.
+    latest: Mutex<Option<(Key, Executor)>>,
+}
+
+/// What an executor was made for: the name and shape of its graph's input, and what it gives back.
+#[derive(Debug, PartialEq, Eq)]
+struct Key(String, Shape, Shape, Vec<NodeId>);
+
+/// What [`Segmenter::run`] gives back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// Class scores before softmax, `[n, classes, h, w]`.
+    pub output: Tensor,
+    /// The class of each pixel, `[n, 1, h, w]`; absent for a network of more than 256 classes.
+    pub labels: Option<Tensor>,
+    /// The nodes asked for, by name, in the order asked.
+    pub fetched: Vec<(String, Tensor)>,
+}
+
+impl Segmenter {
+    /// Compiles the model's pipelines and uploads its weights.
+    ///
+    /// # Errors
+    /// `ModelFile` if a weight cannot be used; `Limit` or `Device` if the device cannot hold or run it.
+    pub async fn new(gpu: &Gpu, model: &Model) -> Result<Self> {
+        let network = Network::new(gpu);
+        let [h, w] = model.network_size([NOMINAL_SIDE; 2])?;
+        // With and without a resize of the scores.
+        for [h, w] in [[h, w], [h + 1, w + 1]] {
+            let graph = picture_graph(model, [h, w])?;
+            let picture = Shape::new(1, 3, h, w);
+            let plan = Plan::new(&graph, picture, &[graph.output()], gpu.profile())?;
+            network.load(&plan, &graph, model.parameters()).await?;
+        }
+        Ok(Self {
+            model: model.clone(),
+            engine: Engine::Gpu(Box::new(OnGpu {
+                network,
+                latest: Mutex::new(None),
+            })),
+        })
+    }
+
+    /// A segmenter that runs on the CPU reference: slow, but right, and on any machine.
+    pub fn on_cpu(model: &Model) -> Self {
+        Self {
+            model: model.clone(),
+            engine: Engine::Reference,
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The device, for people.
+    pub fn device(&self) -> String {
+        match &self.engine {
+            Engine::Gpu(on) => on.network.gpu().to_string(),
+            Engine::Reference => "CPU reference".into(),
+        }
+    }
+
+    /// The class of each pixel of a picture, at the picture's own size.
+    ///
+    /// # Errors
+    /// `Limit` if the picture is too large for the device, `Device` if that fails.
+    pub async fn segment(&self, picture: &Picture) -> Result<Mask> {
+        let graph = picture_graph(&self.model, [picture.height(), picture.width()])?;
+        let outputs = [graph.output()];
+        let labels = match &self.engine {
+            Engine::Reference => {
+                let input = picture.to_tensor()?;
+                let outputs = reference::run(&graph, self.model.parameters(), &input, &outputs)?;
+                only(outputs)?
+                    .into_data()
+                    .iter()
+                    .map(|l| *l as u8)
+                    .collect()
+            }
+            Engine::Gpu(_) => {
+                let shape = Shape::new(1, 3, picture.height(), picture.width());
+                let mut executor = self.executor(&graph, shape, &outputs).await?;
+                let words = picture.to_rgba_words();
+                let bytes = executor.1.run_bytes(bytemuck::cast_slice(&words)).await?;
+                self.keep(executor);
+                let mut labels = bytes.into_iter().next().unwrap_or_default();
+                labels.truncate(shape.pixels());
+                labels
+            }
+        };
+        Mask::new(
+            picture.width(),
+            picture.height(),
+            labels,
+            self.model.classes().clone(),
+            self.model.palette().clone(),
+        )
+    }
+
+    /// [`Segmenter::segment`] for programs that are not async.
+    ///
+    /// # Errors
+    /// As [`Segmenter::segment`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn segment_blocking(&self, picture: &Picture) -> Result<Mask> {
+        pollster::block_on(self.segment(picture))
+    }
+
+    /// Runs the network on an input that is preprocessed already, `[n, 3, h, w]`, and gives back scores,
+    /// labels and the values of the nodes in `fetch`. A batch too large for the device runs in parts.
+    ///
+    /// # Errors
+    /// `Request` if there is no such node, `Shape` if the network cannot take the input, `Limit` if even
+    /// one image is too large for the device.
+    pub async fn run(&self, input: &Tensor, fetch: &[&str]) -> Result<Run> {
+        let mut graph = self.model.graph().clone();
+        let mut outputs = vec![graph.output()];
+        for name in fetch {
+            outputs.push(graph.find_op(name)?);
+        }
+        if self.model.class_count() <= 256 {
+            outputs.push(graph.op(LABELS, Argmax::default(), &[graph.output()])?);
+        }
+        let mut values = self.values(&graph, input, &outputs).await?.into_iter();
+        let Some(output) = values.next() else {
+            bail!(Request, "the network has no output");
+        };
+        let fetched = fetch.iter().map(|name| name.to_string());
+        let fetched = fetched.zip(values.by_ref().take(fetch.len())).collect();
+        Ok(Run {
+            output,
+            fetched,
+            labels: values.next(),
+        })
+    }
+
+    /// The values of `outputs` of `graph`, on this segmenter's device, each whole.
+    pub(crate) async fn values(
+        &self,
+        graph: &Graph,
+        input: &Tensor,
+        outputs: &[NodeId],
+    ) -> Result<Vec<Tensor>> {
+        if let Engine::Reference = self.engine {
+            let values = reference::run(graph, self.model.parameters(), input, outputs)?;
+            return Ok(values.into_iter().map(|(_, value)| value).collect());
+        }
+        let shape = input.shape();
+        let mut at_once = shape.n;
+        let mut parts: Vec<Vec<Tensor>> = Vec::new();
+        let mut done = 0;
+        while done < shape.n {
+            let n = at_once.min(shape.n - done);
+            match self.executor(graph, shape.with_batch(n), outputs).await {
+                Err(e) if e.kind() == ErrorKind::Limit && n > 1 => at_once = n.div_ceil(2),
+                Err(e) => return Err(e),
+                Ok(mut executor) => {
+                    let values = executor.1.run(&images(input, done, n)?).await?;
+                    self.keep(executor);
+                    parts.push(values.into_iter().map(|(_, value)| value).collect());
+                    done += n;
+                }
+            }
+        }
+        join(parts)
+    }
+
+    /// The last run's executor if it fits, else a new one in its place.
+    async fn executor(
+        &self,
+        graph: &Graph,
+        input: Shape,
+        outputs: &[NodeId],
+    ) -> Result<(Key, Executor)> {
+        let Engine::Gpu(on) = &self.engine else {
+            bail!(Request, "the CPU reference has no executor");
+        };
+        let first = graph.node(graph.input());
+        let shapes = graph.shapes(input)?;
+        let last = shapes.last().copied().unwrap_or(input);
+        let key = Key(first.name.clone(), input, last, outputs.to_vec());
+        let kept = on
+            .latest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match kept {
+            Some((made_for, executor)) if made_for == key => Ok((key, executor)),
+            // Another size: its buffers go before the new ones come.
+            other => {
+                drop(other);
+                let plan = Plan::new(graph, input, outputs, on.network.gpu().profile())?;
+                let parameters = self.model.parameters();
+                Ok((
+                    key,
+                    Executor::new(&on.network, plan, graph, parameters).await?,
+                ))
+            }
+        }
+    }
+
+    fn keep(&self, executor: (Key, Executor)) {
+        if let Engine::Gpu(on) = &self.engine {
+            *on.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(executor);
+        }
+    }
+}
+
+impl fmt::Display for Segmenter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}", self.model.architecture(), self.device())
+    }
+}
+
+/// The whole way of a picture of `size` `[h, w]`: preprocess, network, scores at the picture's size,
+/// labels.
+pub(crate) fn picture_graph(model: &Model, size: [usize; 2]) -> Result<Graph> {
+    let network_size = model.network_size(size)?;
+    let preprocess = model.preprocessing().op(network_size);
+    let mut graph = model.graph().after("picture", preprocess)?;
+    let mut scores = graph.output();
+    if network_size != size {
+        let resize = ResizeBilinear {
+            size,
+            align_corners: false,
+        };
+        scores = graph.op("resized", resize, &[scores])?;
+    }
+    graph.op(LABELS, Argmax::default(), &[scores])?;
+    Ok(graph)
+}
+
+fn only(values: Vec<(NodeId, Tensor)>) -> Result<Tensor> {
+    match values.into_iter().next() {
+        Some((_, value)) => Ok(value),
+        None => bail!(Request, "the network has no output"),
+    }
+}
+
+/// `count` images of a batch, from `first` on.
+fn images(batch: &Tensor, first: usize, count: usize) -> Result<Tensor> {
+    let shape = batch.shape();
+    let size = shape.with_batch(1).elements();
+    let data = batch.data()[first * size..(first + count) * size].to_vec();
+    Tensor::new(shape.with_batch(count), data)
+}
+
+/// Parts of batches, each with one tensor an output, to whole batches.
+fn join(parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
+    let mut whole: Vec<(Shape, Vec<f32>)> = Vec::new();
+    for part in parts {
+        for (i, value) in part.into_iter().enumerate() {
+            let shape = value.shape();
+            match whole.get_mut(i) {
+                Some((all, data)) => {
+                    all.n += shape.n;
+                    data.extend(value.into_data());
+                }
+                None => whole.push((shape, value.into_data())),
+            }
+        }
+    }
+    whole
+        .into_iter()
+        .map(|(shape, data)| Tensor::new(shape, data))
+        .collect()
+}

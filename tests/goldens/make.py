@@ -1,0 +1,618 @@
+"""Makes the golden files of this folder with PyTorch. README.md describes them.
+
+    python make.py [--output DIR]
+
+Requires Python 3.11, torch 2.15, safetensors 0.8 and numpy 2.4 (other versions should do, but may
+change last bits). Takes well under a minute on one core.
+
+Every random tensor is seeded by its case's name, so adding a case leaves the others as they are.
+Inputs and weights are f32, and all outputs are computed in f64 from exactly those values.
+"""
+
+import argparse
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+import fcn
+
+
+def generator(name):
+    return torch.Generator().manual_seed(zlib.crc32(name.encode()))
+
+
+# --- ops: each computes f64 from f64, by PyTorch's rules ------------------------------------------
+
+
+def conv2d(input, weight, bias=None, *, stride, padding, dilation, groups):
+    return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv_transpose2d(input, weight, bias=None, *, stride, padding, output_padding, groups):
+    return F.conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups)
+
+
+def max_pool2d(input, *, kernel_size, stride, padding, ceil_mode):
+    return F.max_pool2d(input, kernel_size, stride, padding, ceil_mode=ceil_mode)
+
+
+def relu(input):
+    return F.relu(input)
+
+
+def add(input, other):
+    return input + other
+
+
+def scale(input, *, factor):
+    return input * factor
+
+
+def crop(input, other, *, offset):
+    (y, x), (h, w) = offset, other.shape[2:]
+    return input[:, :, y : y + h, x : x + w]
+
+
+def resize_bilinear(input, *, size, align_corners):
+    return F.interpolate(input, size, mode="bilinear", align_corners=align_corners)
+
+
+def softmax(input):
+    return F.softmax(input, dim=1)
+
+
+def argmax(input):
+    # numpy's argmax, unlike torch's, promises the first of equal maxima.
+    return torch.from_numpy(input.numpy().argmax(axis=1)).to(torch.uint8)
+
+
+def preprocess(input, *, size, channels, range, mean, std):
+    """Picture [h, w, 3] of 0...255, RGB -> [1, 3, h, w]; mean and std in the network's order."""
+    picture = input.permute(2, 0, 1)[None] / 255 * range
+    picture = F.interpolate(picture, size, mode="bilinear", align_corners=False, antialias=True)
+    if channels == "bgr":
+        picture = picture.flip(1)
+    mean, std = (torch.tensor(v, dtype=torch.float64).view(1, 3, 1, 1) for v in (mean, std))
+    return (picture - mean) / std
+
+
+OPS = {
+    op.__name__: op
+    for op in (
+        conv2d,
+        conv_transpose2d,
+        max_pool2d,
+        relu,
+        add,
+        scale,
+        crop,
+        resize_bilinear,
+        softmax,
+        argmax,
+        preprocess,
+    )
+}
+
+
+# --- cases of ops ---------------------------------------------------------------------------------
+
+
+def pair(value):
+    """An attribute as [h, w]."""
+    return list(value) if isinstance(value, tuple) else [value, value]
+
+
+class OpCases:
+    """Collects the cases: their tensors, and the list that describes them."""
+
+    def __init__(self):
+        self.tensors = {}
+        self.cases = []
+
+    def add(self, op, name, attributes, **inputs):
+        name = f"{op}_{name}"
+        if any(case["name"] == name for case in self.cases):
+            raise ValueError(f"two cases {name}")
+        inputs = {key: value for key, value in inputs.items() if value is not None}
+        output = OPS[op](**{key: value.double() for key, value in inputs.items()}, **attributes)
+        for key, value in {**inputs, "output": output}.items():
+            self.tensors[f"{name}/{key}"] = value.contiguous()
+        self.cases.append(
+            {"name": name, "op": op, "attributes": attributes, "inputs": list(inputs)}
+        )
+
+    def save(self, path):
+        save_file(self.tensors, path, metadata={"cases": json.dumps(self.cases)})
+
+
+def conv2d_cases(cases):
+    def case(name, input, out, kernel, stride=1, padding=0, dilation=1, groups=1, bias=True):
+        g = generator(f"conv2d {name}")
+        shape = [out, input[1] // groups, *pair(kernel)]
+        fan_in = shape[1] * shape[2] * shape[3]
+        attributes = {
+            "stride": pair(stride),
+            "padding": pair(padding),
+            "dilation": pair(dilation),
+            "groups": groups,
+        }
+        cases.add(
+            "conv2d",
+            name,
+            attributes,
+            input=torch.randn(input, generator=g),
+            weight=torch.randn(shape, generator=g) / fan_in**0.5,
+            bias=torch.randn(out, generator=g) if bias else None,
+        )
+
+    # Kernel sizes, channels that are no multiples of 4.
+    case("1x1", [1, 3, 5, 7], 5, 1)
+    case("1x1_of_1x1", [1, 13, 1, 1], 21, 1)
+    case("1x1_one_channel", [1, 1, 5, 3], 1, 1)
+    case("1x1_stride2", [1, 6, 7, 8], 5, 1, stride=2, bias=False)
+    case("1x1_padding1", [1, 3, 4, 5], 7, 1, padding=1)
+    case("3x3", [1, 3, 7, 9], 6, 3, padding=1)
+    case("3x3_one_channel", [1, 1, 6, 5], 1, 3, padding=1)
+    case("3x3_no_bias", [1, 5, 8, 7], 3, 3, padding=1, bias=False)
+    case("3x3_no_padding", [1, 7, 6, 5], 13, 3)
+    case("3x3_to_1x1", [1, 6, 3, 3], 7, 3)
+    case("3x3_of_1x1", [1, 5, 1, 1], 6, 3, padding=1)
+    case("3x3_one_row", [1, 3, 1, 19], 5, 3, padding=1)
+    case("3x3_one_column", [1, 3, 19, 1], 5, 3, padding=1)
+    case("3x3_wide", [1, 3, 5, 131], 2, 3, padding=1)
+    case("3x3_batch3", [3, 5, 6, 11], 7, 3, padding=1)
+    case("5x5_batch3_no_bias", [3, 3, 7, 5], 5, 5, padding=2, bias=False)
+    case("7x7", [1, 5, 9, 8], 21, 7, padding=3)
+    case("7x7_to_1x1", [1, 13, 7, 7], 10, 7)
+    case("7x7_long_sum", [1, 37, 8, 7], 5, 7)
+    case("7x7_stride2", [1, 3, 17, 23], 13, 7, stride=2, padding=3, bias=False)
+    case("11x11_stride4", [1, 3, 27, 31], 5, 11, stride=4)
+    case("11x11_stride4_padding11", [1, 3, 3, 2], 7, 11, stride=4, padding=11)
+    case("3x5", [1, 6, 7, 8], 5, (3, 5), padding=(1, 2))
+    case("1x7", [1, 5, 6, 9], 3, (1, 7), padding=(0, 3))
+    case("5x1", [1, 3, 9, 6], 7, (5, 1), padding=(2, 0))
+    case("2x3_even_kernel", [1, 5, 6, 7], 6, (2, 3), padding=(1, 1))
+    case("4x4_stride2_padding1", [1, 6, 9, 7], 5, 4, stride=2, padding=1)
+
+    # Channels that are multiples of 4 and of a tile, and more of them than one tile holds.
+    case("1x1_aligned", [1, 16, 8, 8], 32, 1)
+    case("3x3_aligned", [1, 8, 12, 16], 16, 3, padding=1)
+    case("1x1_many_channels", [1, 130, 3, 5], 66, 1)
+    case("3x3_many_channels", [1, 35, 6, 7], 33, 3, padding=1)
+
+    # Strides and paddings.
+    case("stride2", [1, 6, 9, 8], 5, 3, stride=2, padding=1)
+    case("stride2_no_padding", [1, 6, 8, 9], 7, 3, stride=2)
+    case("stride3", [1, 5, 10, 13], 6, 3, stride=3)
+    case("stride3_batch3", [3, 3, 8, 10], 5, 5, stride=3, padding=2)
+    case("stride_2_3", [1, 5, 9, 11], 7, 3, stride=(2, 3), padding=1)
+    case("stride_3_1", [1, 3, 10, 6], 5, 3, stride=(3, 1), padding=1)
+    case("padding_0_3", [1, 5, 6, 4], 3, 3, padding=(0, 3))
+    case("padding_2_1", [1, 3, 5, 7], 6, 3, padding=(2, 1))
+    case("padding5_of_1x1", [1, 3, 1, 1], 5, 3, padding=5)
+    case("padding20_of_2x3", [1, 3, 2, 3], 2, 3, padding=20)
+    case("padding7_batch3", [3, 1, 2, 1], 3, 3, padding=7, bias=False)
+
+    # Dilation.
+    case("dilation2", [1, 5, 9, 8], 6, 3, padding=2, dilation=2)
+    case("dilation3", [1, 6, 10, 11], 5, 3, padding=3, dilation=3)
+    case("dilation4_beyond_image", [1, 3, 3, 4], 7, 3, padding=4, dilation=4)
+    case("dilation2_no_padding", [1, 3, 7, 9], 5, 3, dilation=2, bias=False)
+    case("dilation_1_3", [1, 5, 6, 11], 3, 3, padding=(1, 3), dilation=(1, 3))
+    case("dilation_2_1", [1, 3, 8, 5], 7, 3, padding=(2, 1), dilation=(2, 1))
+    case("dilation2_stride2", [1, 6, 11, 9], 5, 3, stride=2, padding=2, dilation=2)
+    case("all_asymmetric", [3, 3, 9, 8], 5, (3, 2), (2, 1), (1, 2), (1, 2))
+
+    # Groups.
+    case("groups2", [1, 6, 7, 9], 10, 5, padding=2, groups=2)
+    case("groups2_no_bias", [1, 10, 5, 6], 6, 3, padding=1, groups=2, bias=False)
+    case("groups3", [1, 21, 6, 5], 6, 3, padding=1, groups=3)
+    case("groups3_stride2_batch3", [3, 9, 7, 8], 15, 3, stride=2, padding=1, groups=3)
+    case("groups2_1x1", [1, 14, 4, 5], 26, 1, groups=2)
+    case("groups2_aligned", [1, 16, 6, 7], 8, 3, padding=1, groups=2)
+    case("depthwise", [1, 7, 8, 9], 7, 3, padding=1, groups=7)
+    case("depthwise_multiplier2", [1, 5, 7, 6], 10, 3, padding=1, groups=5)
+    case("depthwise_stride2_no_bias", [3, 13, 9, 7], 13, 3, 2, 1, groups=13, bias=False)
+    case("depthwise_dilation2", [1, 6, 9, 8], 6, 3, padding=2, dilation=2, groups=6)
+
+
+def conv_transpose2d_cases(cases):
+    def case(name, input, out, kernel, stride=1, padding=0, output_padding=0, groups=1, bias=False,
+             bilinear=False):  # fmt: skip
+        g = generator(f"conv_transpose2d {name}")
+        if bilinear:
+            weight = fcn.bilinear_weight(out, kernel).float()
+        else:
+            weight = torch.randn([input[1], out // groups, *pair(kernel)], generator=g)
+            weight /= (input[1] // groups) ** 0.5
+        attributes = {
+            "stride": pair(stride),
+            "padding": pair(padding),
+            "output_padding": pair(output_padding),
+            "groups": groups,
+        }
+        cases.add(
+            "conv_transpose2d",
+            name,
+            attributes,
+            input=torch.randn(input, generator=g),
+            weight=weight,
+            bias=torch.randn(out, generator=g) if bias else None,
+        )
+
+    # The upsampling of the FCNs.
+    case("k4s2", [1, 5, 3, 4], 5, 4, 2)
+    case("k4s2_bilinear", [1, 7, 4, 3], 7, 4, 2, bilinear=True)
+    case("k4s2p1", [1, 7, 3, 5], 7, 4, 2, 1)
+    case("k4s2_bias", [1, 3, 4, 5], 5, 4, 2, bias=True)
+    case("k4s2_batch3", [3, 5, 2, 3], 6, 4, 2, 1, bias=True)
+    case("k4s2_of_1x1", [1, 6, 1, 1], 5, 4, 2)
+    case("k4s2_21_channels", [1, 21, 2, 3], 21, 4, 2)
+    case("k4s2_aligned", [1, 8, 4, 4], 16, 4, 2, 1)
+    case("k16s8", [1, 3, 2, 2], 3, 16, 8)
+    case("k16s8p4", [1, 5, 3, 2], 3, 16, 8, 4)
+    case("k32s16p8", [1, 2, 2, 3], 2, 32, 16, 8)
+    case("k63s32", [1, 1, 1, 2], 1, 63, 32)
+    case("k64s32", [1, 2, 1, 1], 1, 64, 32)
+    case("k32s16_bilinear", [1, 1, 2, 2], 1, 32, 16, bilinear=True)
+    case("k64s32p16", [1, 1, 2, 1], 1, 64, 32, 16, bias=True)
+
+    # The rest of the op.
+    case("k1", [1, 5, 4, 3], 6, 1, bias=True)
+    case("k3_stride1", [1, 3, 5, 6], 7, 3, 1, 1, bias=True)
+    case("k3_padding2", [1, 5, 5, 4], 3, 3, 1, 2)
+    case("k3_to_1x1", [1, 5, 1, 1], 3, 3, 1, 1)
+    case("k2s2", [1, 6, 4, 5], 3, 2, 2)
+    case("k3s2p1_output_padding1", [1, 5, 4, 3], 6, 3, 2, 1, 1, bias=True)
+    case("k3s2p1", [1, 6, 3, 4], 5, 3, 2, 1)
+    case("k3s3_output_padding_2_1", [1, 3, 3, 2], 5, 3, 3, 0, (2, 1), bias=True)
+    case("k2s3_holes", [1, 5, 3, 4], 3, 2, 3)
+    case("k2s3_holes_bias", [1, 3, 4, 3], 5, 2, 3, bias=True)
+    case("k1s2_holes_output_padding1", [1, 3, 3, 2], 2, 1, 2, 0, 1, bias=True)
+    case("k3x5", [1, 5, 4, 3], 6, (3, 5), (2, 3), (1, 0), bias=True)
+    case("k4x2", [3, 3, 3, 5], 5, (4, 2), (1, 2), (0, 1), (0, 1))
+    case("one_row", [1, 3, 1, 9], 5, 4, 2, 1)
+    case("groups2", [1, 6, 4, 3], 10, 4, 2, 1, groups=2, bias=True)
+    case("groups3_batch3", [3, 9, 3, 2], 3, 3, 2, 1, 1, groups=3)
+    case("depthwise", [1, 7, 3, 4], 7, 4, 2, groups=7)
+    case("many_channels", [1, 33, 2, 3], 19, 3, 2, 1, 1, bias=True)
+
+
+def max_pool2d_cases(cases):
+    def case(name, input, kernel, stride, padding=0, ceil=(False, True), negative=False):
+        for ceil_mode in ceil:
+            input_values = torch.randn(input, generator=generator(f"max_pool2d {name}"))
+            attributes = {
+                "kernel_size": pair(kernel),
+                "stride": pair(stride),
+                "padding": pair(padding),
+                "ceil_mode": ceil_mode,
+            }
+            cases.add(
+                "max_pool2d",
+                f"{name}_{'ceil' if ceil_mode else 'floor'}",
+                attributes,
+                input=-1 - input_values.abs() if negative else input_values,
+            )
+
+    # Every remainder of the size.
+    for h, w in [(6, 8), (7, 9), (6, 9), (7, 8)]:
+        case(f"k2s2_{h}x{w}", [1, 3, h, w], 2, 2)
+        case(f"k3s2_{h}x{w}", [1, 5, h, w], 3, 2)
+    for h, w in [(6, 9), (7, 10), (8, 11), (7, 8)]:
+        case(f"k3s3_{h}x{w}", [1, 3, h, w], 3, 3)
+    for h, w in [(6, 8), (7, 9), (6, 9)]:
+        case(f"k3s2p1_{h}x{w}", [1, 6, h, w], 3, 2, 1)
+
+    # Padding and what lies beyond the image must not act as 0.
+    case("k3s2p1_negative", [1, 5, 7, 6], 3, 2, 1, negative=True)
+    case("k2s2_negative", [1, 3, 7, 5], 2, 2, negative=True)
+    case("k2s2p1_negative", [1, 3, 5, 4], 2, 2, 1, negative=True)
+
+    # A last window that would start beyond image and left padding is dropped, ceil_mode or not.
+    case("k2s3_last_window", [1, 3, 6, 9], 2, 3)
+    case("k2s2p1_last_window", [1, 3, 3, 5], 2, 2, 1)
+    case("k1s2_last_window", [1, 3, 4, 5], 1, 2)
+
+    case("k2s2_of_1x1", [1, 7, 1, 1], 2, 2, ceil=(True,))
+    case("k2s2_of_2x1", [1, 3, 2, 1], 2, 2, ceil=(True,))
+    case("k3s2_of_2x5", [1, 3, 2, 5], 3, 2, ceil=(True,))
+    case("k2s2_batch3", [3, 13, 5, 6], 2, 2)
+    case("k2s2_aligned", [1, 8, 8, 8], 2, 2)
+    case("k3s1p1", [1, 5, 4, 6], 3, 1, 1)
+    case("k5s1p2", [1, 3, 5, 4], 5, 1, 2)
+    case("k2x3_s1x2", [1, 6, 6, 8], (2, 3), (1, 2), (0, 1))
+    case("k3x2_s2x3", [1, 5, 8, 9], (3, 2), (2, 3), (1, 0))
+
+
+def elementwise_cases(cases):
+    def normal(name, shape):
+        return torch.randn(shape, generator=generator(name))
+
+    shapes = {
+        "one": [1, 1, 1, 1],
+        "odd": [1, 3, 5, 7],
+        "aligned": [1, 8, 4, 8],
+        "batch3": [3, 5, 3, 7],
+        "many": [1, 7, 11, 13],
+    }
+    for name, shape in shapes.items():
+        cases.add("relu", name, {}, input=normal(f"relu {name}", shape))
+        cases.add(
+            "add",
+            name,
+            {},
+            input=normal(f"add {name} input", shape),
+            other=normal(f"add {name} other", shape),
+        )
+    values = [0.0, -0.0, 1e-37, -1e-37, 3e38, -3e38, 1e-6, -1e-6]
+    cases.add("relu", "extremes", {}, input=torch.tensor(values).view(1, 2, 2, 2))
+
+    for name, factor in [("0.01", 0.01), ("0.0001", 0.0001), ("negative", -2.5), ("zero", 0.0)]:
+        input = normal(f"scale {name}", [1, 5, 7, 9])
+        cases.add("scale", name, {"factor": factor}, input=input)
+    cases.add("scale", "batch3", {"factor": 3.7}, input=normal("scale batch3", [3, 7, 3, 5]))
+
+
+def crop_cases(cases):
+    def case(name, input, offset, like):
+        g = generator(f"crop {name}")
+        input, other = (torch.randn(shape, generator=g) for shape in (input, like))
+        cases.add("crop", name, {"offset": offset}, input=input, other=other)
+
+    case("identity", [1, 3, 5, 7], [0, 0], [1, 3, 5, 7])
+    case("right_bottom", [1, 5, 6, 8], [0, 0], [1, 5, 5, 7])
+    case("5", [1, 7, 13, 14], [5, 5], [1, 7, 4, 6])
+    case("9", [1, 5, 21, 19], [9, 9], [1, 5, 5, 3])
+    case("31", [1, 1, 47, 39], [31, 31], [1, 1, 11, 7])
+    case("asymmetric", [1, 6, 9, 11], [1, 4], [1, 2, 5, 6])
+    case("to_end", [1, 3, 8, 9], [3, 2], [1, 3, 5, 7])
+    case("to_1x1", [1, 5, 4, 5], [2, 3], [1, 1, 1, 1])
+    case("rows_only", [1, 3, 9, 5], [4, 0], [1, 3, 3, 5])
+    case("batch3", [3, 5, 8, 7], [2, 1], [3, 1, 5, 4])
+
+
+def resize_bilinear_cases(cases):
+    def case(name, input, size):
+        for align_corners in (False, True):
+            cases.add(
+                "resize_bilinear",
+                f"{name}_{'aligned' if align_corners else 'half_pixel'}",
+                {"size": list(size), "align_corners": align_corners},
+                input=torch.randn(input, generator=generator(f"resize_bilinear {name}")),
+            )
+
+    case("up2", [1, 3, 5, 7], (10, 14))
+    case("up8", [1, 5, 3, 2], (24, 16))
+    case("up_odd", [1, 3, 5, 6], (13, 17))
+    case("down2", [1, 5, 8, 10], (4, 5))
+    case("down_odd", [1, 3, 17, 19], (5, 7))
+    case("down_far", [1, 1, 31, 41], (3, 2))
+    case("up_and_down", [1, 3, 4, 15], (9, 4))
+    case("to_1x1", [1, 5, 6, 7], (1, 1))
+    case("from_1x1", [1, 3, 1, 1], (4, 5))
+    case("1x1_to_1x1", [1, 7, 1, 1], (1, 1))
+    case("to_one_row", [1, 3, 5, 6], (1, 11))
+    case("from_one_column", [1, 3, 5, 1], (8, 3))
+    case("identity", [1, 5, 6, 7], (6, 7))
+    case("one_more", [1, 3, 6, 7], (7, 8))
+    case("batch3", [3, 7, 4, 5], (7, 9))
+    case("21_classes", [1, 21, 2, 3], (7, 8))
+
+
+def class_cases(cases):
+    """softmax and argmax, both over the classes, dimension 1."""
+
+    def normal(name, shape, deviation=3.0):
+        return torch.randn(shape, generator=generator(name)) * deviation
+
+    shapes = {
+        "1_class": [1, 1, 3, 5],
+        "2_classes": [1, 2, 5, 7],
+        "5_classes": [1, 5, 7, 3],
+        "12_classes_batch3": [3, 12, 3, 5],
+        "21_classes": [1, 21, 5, 9],
+        "150_classes": [1, 150, 2, 3],
+        "one_pixel": [1, 7, 1, 1],
+    }
+    for name, shape in shapes.items():
+        cases.add("softmax", name, {}, input=normal(f"softmax {name}", shape))
+        cases.add("argmax", name, {}, input=normal(f"argmax {name}", shape))
+
+    # exp of these scores overflows or vanishes unless the maximum is taken off first.
+    for name, offset in [("large", 1000.0), ("very_negative", -1000.0)]:
+        cases.add("softmax", name, {}, input=normal(f"softmax {name}", [1, 5, 3, 7]) + offset)
+    cases.add("softmax", "far_apart", {}, input=normal("softmax far apart", [1, 6, 4, 5], 100.0))
+    cases.add("softmax", "equal", {}, input=torch.full([1, 7, 2, 3], -4.25))
+
+    # Equal scores: the lower class wins.
+    levels = torch.randint(-2, 2, [3, 5, 9, 7], generator=generator("argmax ties"))
+    cases.add("argmax", "ties", {}, input=levels.float())
+    levels = torch.randint(0, 3, [1, 21, 8, 11], generator=generator("argmax ties 21"))
+    cases.add("argmax", "ties_21_classes", {}, input=levels.float() - 7)
+    cases.add("argmax", "all_equal", {}, input=torch.full([1, 7, 3, 5], 0.5))
+    cases.add("argmax", "all_zero", {}, input=torch.zeros([1, 5, 3, 3]))
+    zeros = torch.tensor([-0.0, 0.0, 0.0, -0.0]).view(1, 2, 1, 2)
+    cases.add("argmax", "signed_zeros", {}, input=zeros)
+    cases.add("argmax", "negative", {}, input=-50 - normal("argmax negative", [1, 6, 5, 5]).abs())
+    last = normal("argmax last of 256", [1, 256, 2, 3])
+    last[:, 255, 0] = 100.0
+    cases.add("argmax", "256_classes", {}, input=last)
+
+
+def preprocess_cases(cases):
+    torchvision = {
+        "channels": "rgb",
+        "range": 1.0,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+    }
+    caffe = {
+        "channels": "bgr",
+        "range": 255.0,
+        "mean": [104.00699, 116.66877, 122.67892],
+        "std": [1.0, 1.0, 1.0],
+    }
+
+    def case(name, picture, size, network):
+        g = generator(f"preprocess {name}")
+        input = torch.randint(0, 256, [*picture, 3], dtype=torch.uint8, generator=g)
+        cases.add("preprocess", name, {"size": list(size), **network}, input=input)
+
+    case("same_size", (11, 13), (11, 13), torchvision)
+    case("same_size_caffe", (13, 10), (13, 10), caffe)
+    case("down_1.56", (50, 36), (32, 23), torchvision)
+    case("down_1.56_caffe", (18, 25), (12, 16), caffe)
+    case("down_4.3", (43, 86), (10, 20), torchvision)
+    case("down_4.3_caffe", (43, 30), (10, 7), caffe)
+    case("down_by_a_little", (14, 21), (13, 20), torchvision)
+    case("down_2", (24, 32), (12, 16), caffe)
+    case("up_2", (9, 7), (18, 14), torchvision)
+    case("up_odd_caffe", (10, 7), (23, 19), caffe)
+    case("to_1x1", (17, 12), (1, 1), torchvision)
+    case("from_1x1", (1, 1), (5, 7), caffe)
+    case("1x1", (1, 1), (1, 1), torchvision)
+    case("down_and_up", (40, 9), (13, 21), torchvision)
+    case("up_and_down_caffe", (9, 40), (21, 13), caffe)
+    case("one_row", (1, 30), (3, 11), torchvision)
+    case("rgb_0_255_with_std", (15, 14), (9, 10), {
+        "channels": "rgb", "range": 255.0, "mean": [123.675, 116.28, 103.53],
+        "std": [58.395, 57.12, 57.375],
+    })  # fmt: skip
+    case("bgr_0_1_with_std", (9, 10), (15, 14), {
+        "channels": "bgr", "range": 1.0, "mean": [0.406, 0.456, 0.485],
+        "std": [0.225, 0.224, 0.229],
+    })  # fmt: skip
+
+
+def make_ops(output):
+    cases = OpCases()
+    conv2d_cases(cases)
+    conv_transpose2d_cases(cases)
+    max_pool2d_cases(cases)
+    elementwise_cases(cases)
+    crop_cases(cases)
+    resize_bilinear_cases(cases)
+    class_cases(cases)
+    preprocess_cases(cases)
+    cases.save(output / "ops.safetensors")
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+# No multiples of 4 but where alignment is luck, as in any network somebody else has pruned.
+WIDTHS = (4, 6, 7, 9, 10)
+FC = 14
+
+DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32, "f64": torch.float64}
+
+
+@dataclass(frozen=True)
+class ModelCase:
+    architecture: str
+    geometry: str
+    classes: int
+    # (batch, h, w); the inner nodes of the last one are saved too.
+    inputs: list[tuple[int, int, int]]
+    # Deviation of the noise on the bilinear transposed convs; None leaves them out of the file.
+    perturbation: float | None
+    dtype: str = "f32"
+
+    @property
+    def name(self):
+        suffix = "" if self.dtype == "f32" else f".{self.dtype}"
+        return f"{self.architecture}-{self.geometry}{suffix}"
+
+
+MODELS = [
+    ModelCase("fcn32s", "caffe", 5, [(1, 1, 1), (3, 9, 14), (1, 33, 47)], None),
+    ModelCase("fcn32s", "caffe", 5, [(1, 9, 14)], None, "f16"),
+    ModelCase("fcn32s", "caffe", 5, [(1, 9, 14)], None, "bf16"),
+    ModelCase("fcn32s", "caffe", 5, [(1, 9, 14)], None, "f64"),
+    ModelCase("fcn32s", "floor", 3, [(1, 26, 27), (1, 33, 47)], 0.05),
+    ModelCase("fcn32s", "same", 2, [(1, 1, 1), (1, 33, 47)], 0.05),
+    ModelCase("fcn16s", "caffe", 3, [(1, 1, 1), (1, 33, 47)], 0.05),
+    ModelCase("fcn16s", "floor", 3, [(3, 26, 27), (1, 33, 47)], 0.05),
+    ModelCase("fcn16s", "same", 3, [(3, 17, 20), (1, 33, 47)], 0.05),
+    ModelCase("fcn8s", "caffe", 5, [(1, 1, 1), (3, 9, 14), (1, 97, 61)], 0.05),
+    ModelCase("fcn8s", "floor", 5, [(1, 26, 27), (1, 33, 47)], 0.0),
+    ModelCase("fcn8s", "same", 5, [(1, 1, 1), (3, 9, 14), (1, 64, 64)], 0.05),
+    ModelCase("fcn8s-atonce", "caffe", 7, [(1, 9, 14), (1, 33, 47)], 0.05),
+]
+
+
+def make_model(case, output):
+    """Writes the model's file; returns its expected tensors and its entry in their list."""
+    model = fcn.build(case.architecture, case.geometry, WIDTHS, FC, case.classes).double()
+    seed = zlib.crc32(f"{case.architecture}-{case.geometry}".encode())
+    fcn.initialize(model, seed, case.perturbation or 0.0)
+    images = [
+        3 * torch.randn(n, 3, h, w, generator=generator(f"{case.architecture} {n}x{h}x{w}"))
+        for n, h, w in case.inputs
+    ]
+
+    # Random networks prefer one class everywhere; balance them, so that the labels vary.
+    model.score_fr.bias.sub_(model(images[-1].double()).mean((0, 2, 3)))
+
+    upsampling = {k: v for k, v in model.state_dict().items() if k.startswith("upscore")}
+    left_out = {k: v.clone() for k, v in upsampling.items()} if case.perturbation is None else {}
+
+    # The outputs are those of the weights as rounded for the file, and of exact bilinear ones.
+    model.to(DTYPES[case.dtype])
+    weights = {name: value for name, value in model.state_dict().items() if name not in left_out}
+    file = f"{case.name}.safetensors"
+    save_file(weights, output / file, metadata=fcn.metadata(case.architecture, case.geometry))
+    model.double().load_state_dict(left_out, strict=False)
+
+    names = model.names
+    nodes = ["pool3", "pool4", names.get("fc7", "fc7"), "score_fr"]
+    tensors = {}
+    for (_, h, w), image in zip(case.inputs, images, strict=True):
+        key = f"{case.name}/{h}x{w}"
+        recorded = {}
+        scores = model(image.double(), recorded)
+        tensors[f"{key}/input"] = image
+        tensors[f"{key}/output"] = scores.float().contiguous()
+    for node in nodes:
+        tensors[f"{key}/node:{node}"] = recorded[node].float()
+
+    entry = {
+        "name": case.name,
+        "file": file,
+        "architecture": case.architecture,
+        "geometry": case.geometry,
+        "inputs": [f"{h}x{w}" for _, h, w in case.inputs],
+        "nodes": {key.split("/")[1]: nodes},
+    }
+    return tensors, entry
+
+
+def make_models(output):
+    tensors, entries = {}, []
+    for case in MODELS:
+        more, entry = make_model(case, output)
+        tensors.update(more)
+        entries.append(entry)
+    save_file(tensors, output / "models.safetensors", metadata={"models": json.dumps(entries)})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    here = Path(__file__).resolve().parent
+    parser.add_argument("--output", type=Path, default=here, help="folder (default: this one)")
+    output = parser.parse_args().output
+    output.mkdir(parents=True, exist_ok=True)
+
+    # One thread keeps the order of sums, and with it the last bits, the same everywhere.
+    torch.set_num_threads(1)
+    make_ops(output)
+    make_models(output)
+
+
+if __name__ == "__main__":
+    main()
