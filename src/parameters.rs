@@ -239,6 +239,24 @@ impl Parameters {
         self.bilinear.keys().map(String::as_str)
     }
 
+    /// Lets go of the memory that reading the parameter called `name` has taken; reading it again brings it
+    /// back from the file. What is copied to a device need not stay on the host too.
+    pub(crate) fn release(&self, name: &str) {
+        #[cfg(unix)]
+        if let (Bytes::Mapped(map), Some(stored)) = (&self.file.bytes, self.file.tensors.get(name)) {
+            let (offset, len) = (stored.bytes.start, stored.bytes.len());
+            // SAFETY: the map is a read-only view of a file: pages let go are read again from there.
+            let released = unsafe {
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len)
+            };
+            if let Err(e) = released {
+                tracing::debug!("memory of {name} was not released: {e}");
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = name;
+    }
+
     /// The parameter called `name`, of `shape`.
     ///
     /// # Errors

@@ -80,6 +80,7 @@ async fn upload(
         })
         .await?;
         super::readback::wait(gpu, None)?;
+        parameters.release(name);
     }
     Ok(buffer)
 }

@@ -70,6 +70,11 @@ pub struct Network {
 /// The architectures there are, as `--arch` and model files name them.
 pub const ARCHITECTURES: &[&str] = &["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"];
 
+/// The geometries there are, as `--geometry` and model files name them.
+pub fn geometries() -> impl Iterator<Item = &'static str> {
+    vgg::geometries().into_iter()
+}
+
 /// Builds the network that `choice` names, or the one recognised from names and shapes.
 ///
 /// # Errors

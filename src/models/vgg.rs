@@ -56,6 +56,11 @@ const GEOMETRIES: [Geometry; 3] = [
     },
 ];
 
+/// The names of the geometries.
+pub(super) fn geometries() -> [&'static str; 3] {
+    GEOMETRIES.map(|geometry| geometry.name)
+}
+
 /// The two ways in which checkpoints name their layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Names {
@@ -130,7 +135,7 @@ pub(super) fn build(
         bail!(
             Request,
             "unknown geometry {geometry:?}; known are {}",
-            GEOMETRIES.map(|g| g.name).join(", ")
+            geometries().join(", ")
         );
     };
     let mut net = Net {
