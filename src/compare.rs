@@ -1,12 +1,15 @@
 //! Every node of a network on the device against the CPU reference.
 //!
 //! A node is held against a bound on its relative error (L2 over the whole tensor) that follows from the
-//! lengths of the sums before it: adding up K products in `f32` errs by about √K · 2⁻²⁴ of the result,
-//! since roundings go either way, and each layer adds its own error to that of its inputs. Labels may
-//! differ only where the two best scores are closer than twice that bound times the largest score.
+//! lengths of the sums before it: adding up K products in `f32` errs by about √K · 2⁻²⁴ of the partial
+//! sums, since roundings go either way, and that comes on top of the error of the inputs. Where a layer
+//! cancels most of what it adds up, both weigh more against the little that is left: with r of the inputs,
+//! a node's bound is g · (r + √K · 2⁻²⁴), g being 1 or, if larger, what the layer makes of noise as large
+//! as its input ([`Op::noise`](crate::ops::Op::noise)) over the size of its output. Labels may differ only where the two
+//! best scores are closer than twice the bound times the largest score.
 
 use crate::error::Result;
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, Node, NodeId};
 use crate::picture::Picture;
 use crate::plan::Plan;
 use crate::reference;
@@ -130,56 +133,56 @@ async fn compare(segmenter: &Segmenter, graph: &Graph, input: &Tensor) -> Result
         device.entry(*id).or_insert(value);
     }
 
-    let bounds = bounds(graph, input.shape())?;
     let mut report = Report {
         nodes: Vec::with_capacity(ops.len()),
         labels: None,
     };
+    let mut bounds = vec![0.0; graph.nodes().len()];
     let mut scores: Option<Tensor> = None;
-    reference::run_with(
-        graph,
-        segmenter.model().parameters(),
-        input,
-        |id, expected| {
-            let node = graph.node(id);
-            let op = node.op().map_or("", |op| op.name());
-            let Some(found) = device.remove(&id) else {
-                return Ok(());
-            };
-            if op == "argmax" {
-                let bound = bounds[node.inputs[0].index()];
-                report.labels = scores.as_ref().map(|s| labels(s, expected, &found, bound));
-                return Ok(());
-            }
-            report.nodes.push(NodeReport {
-                name: node.name.clone(),
-                op,
-                shape: expected.shape(),
-                bound: bounds[id.index()],
-                fused_into: taken_in.get(&id).map(|into| graph.node(*into).name.clone()),
-                ..difference(expected, &found)
-            });
-            let feeds_labels = graph.node(graph.output()).inputs.first() == Some(&id);
-            scores = feeds_labels.then(|| expected.clone());
-            Ok(())
-        },
-    )?;
+    let parameters = segmenter.model().parameters();
+    reference::run_with(graph, parameters, input, |id, inputs, expected| {
+        let node = graph.node(id);
+        let (Some(op), Some(found)) = (node.op(), device.remove(&id)) else {
+            return Ok(());
+        };
+        if op.name() == "argmax" {
+            let bound = bounds[node.inputs[0].index()];
+            let scores = scores.as_ref();
+            report.labels = scores.map(|scores| labels(scores, expected, &found, bound));
+            return Ok(());
+        }
+        bounds[id.index()] = bound(node, inputs, expected, &bounds);
+        report.nodes.push(NodeReport {
+            name: node.name.clone(),
+            op: op.name(),
+            bound: bounds[id.index()],
+            fused_into: taken_in.get(&id).map(|into| graph.node(*into).name.clone()),
+            ..difference(expected, &found)
+        });
+        let feeds_labels = graph.node(graph.output()).inputs.first() == Some(&id);
+        scores = feeds_labels.then(|| expected.clone());
+        Ok(())
+    })?;
     Ok(report)
 }
 
-/// The bound of every node: √K · 2⁻²⁴ for its own sums, on top of its worst input's.
-fn bounds(graph: &Graph, input: Shape) -> Result<Vec<f64>> {
-    let shapes = graph.shapes(input)?;
-    let mut bounds: Vec<f64> = Vec::with_capacity(shapes.len());
-    for (_, node) in graph.iter() {
-        let own = node.op().map_or(0.0, |op| {
-            let inputs: Vec<_> = node.inputs.iter().map(|i| shapes[i.index()]).collect();
-            (op.terms(&inputs) as f64).sqrt() * UNIT
-        });
-        let inputs = node.inputs.iter().map(|i| bounds[i.index()]);
-        bounds.push(own + inputs.fold(0.0, f64::max));
-    }
-    Ok(bounds)
+/// The bound of a node, given those of the nodes before it.
+fn bound(node: &Node, inputs: &[&Tensor], value: &Tensor, before: &[f64]) -> f64 {
+    let Some(op) = node.op() else { return 0.0 };
+    let shapes: Vec<_> = inputs.iter().map(|t| t.shape()).collect();
+    let own = (op.terms(&shapes) as f64).sqrt() * UNIT;
+    let of_inputs = node
+        .inputs
+        .iter()
+        .map(|i| before[i.index()])
+        .fold(0.0, f64::max);
+    let amplified = op.noise(inputs) / value.root_mean_square();
+    let amplified = if amplified.is_finite() {
+        amplified.max(1.0)
+    } else {
+        1.0
+    };
+    amplified * (of_inputs + own)
 }
 
 /// The figures of a node; the rest of its report is left empty.

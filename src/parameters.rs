@@ -243,7 +243,8 @@ impl Parameters {
     /// back from the file. What is copied to a device need not stay on the host too.
     pub(crate) fn release(&self, name: &str) {
         #[cfg(unix)]
-        if let (Bytes::Mapped(map), Some(stored)) = (&self.file.bytes, self.file.tensors.get(name)) {
+        if let (Bytes::Mapped(map), Some(stored)) = (&self.file.bytes, self.file.tensors.get(name))
+        {
             let (offset, len) = (stored.bytes.start, stored.bytes.len());
             // SAFETY: the map is a read-only view of a file: pages let go are read again from there.
             let released = unsafe {

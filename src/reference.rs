@@ -6,8 +6,8 @@ use crate::parameters::Parameters;
 use crate::tensor::Tensor;
 use std::collections::HashMap;
 
-/// Runs `graph`, unoptimised, on `input` and hands every op's value to `visit`, in order. A value is
-/// let go after its last reader.
+/// Runs `graph`, unoptimised, on `input` and hands every op's inputs and value to `visit`, in
+/// order. A value is let go after its last reader.
 ///
 /// # Errors
 /// `Shape` if the graph does not fit the input; `ModelFile` if a weight cannot be used; whatever `visit`
@@ -16,7 +16,7 @@ pub fn run_with(
     graph: &Graph,
     parameters: &Parameters,
     input: &Tensor,
-    mut visit: impl FnMut(NodeId, &Tensor) -> Result<()>,
+    mut visit: impl FnMut(NodeId, &[&Tensor], &Tensor) -> Result<()>,
 ) -> Result<()> {
     graph.shapes(input.shape())?;
     let mut last_reader: HashMap<NodeId, NodeId> = HashMap::new();
@@ -38,7 +38,7 @@ pub fn run_with(
         }
         let inputs: Vec<&Tensor> = node.inputs.iter().map(|input| &values[input]).collect();
         let value = op.reference(&inputs).map_err(|e| e.at(&node.name))?;
-        visit(id, &value)?;
+        visit(id, &inputs, &value)?;
         values.insert(id, value);
         values.retain(|value, _| last_reader.get(value).is_some_and(|reader| *reader > id));
     }
@@ -56,7 +56,7 @@ pub fn run(
     outputs: &[NodeId],
 ) -> Result<Vec<(NodeId, Tensor)>> {
     let mut kept: HashMap<NodeId, Tensor> = HashMap::new();
-    run_with(graph, parameters, input, |id, value| {
+    run_with(graph, parameters, input, |id, _, value| {
         if outputs.contains(&id) {
             kept.insert(id, value.clone());
         }

@@ -197,6 +197,12 @@ impl Tensor {
         [rest / s.c, rest % s.c, y, x]
     }
 
+    /// √(mean of the squares) of the elements; 0 where there are none.
+    pub fn root_mean_square(&self) -> f64 {
+        let squares: f64 = self.data.iter().map(|x| f64::from(*x).powi(2)).sum();
+        (squares / self.data.len().max(1) as f64).sqrt()
+    }
+
     /// The same tensor with `f` applied to every element.
     #[must_use]
     pub fn map(&self, f: impl Fn(f32) -> f32) -> Self {

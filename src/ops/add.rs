@@ -36,6 +36,10 @@ impl Op for Add {
         )
     }
 
+    fn noise(&self, inputs: &[&Tensor]) -> f64 {
+        inputs[0].root_mean_square().hypot(inputs[1].root_mean_square())
+    }
+
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let shape = self.output_shape(inputs)?;
         Ok(vec![Kernel::elementwise(shader!("add"), 2, &[], shape)])

@@ -216,6 +216,11 @@ impl Op for ConvTranspose2d {
         let taps = weight.h.div_ceil(self.stride[0]) * weight.w.div_ceil(self.stride[1]);
         weight.n / self.groups * taps
     }
+
+    fn noise(&self, inputs: &[&Tensor]) -> f64 {
+        let terms = self.terms(&shapes(inputs)) as f64;
+        inputs[0].root_mean_square() * inputs[1].root_mean_square() * terms.sqrt()
+    }
 }
 
 /// Shapes to try.

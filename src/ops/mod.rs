@@ -42,6 +42,13 @@ pub trait Op: Debug + Send + Sync {
         1
     }
 
+    /// The root mean square of what the op would make of noise, independent from element to element, as
+    /// large as its inputs. Larger than the output where the op cancels most of what it adds up; 0 for ops
+    /// that add nothing up, since they pass errors on with the elements.
+    fn noise(&self, _inputs: &[&Tensor]) -> f64 {
+        0.0
+    }
+
     /// One op that does this and then `next`, if there is one.
     fn fused_with(&self, _next: &dyn Op) -> Option<Arc<dyn Op>> {
         None

@@ -48,13 +48,14 @@ impl Positions {
         [mul, Word::Value(self.add as i32 as u32), div]
     }
 
-    /// The input rows that an output row needs.
+    /// The input rows that an output row needs: that of its position and the next. A position before the
+    /// first row is moved to it, and reads its next one too, if only to multiply it by 0.
     pub(super) fn rows(&self) -> Rows {
         Rows {
             mul: self.mul as i64,
             div: self.div as i64,
             first: self.add,
-            last: self.add + self.div as i64,
+            last: self.add.max(0) + self.div as i64,
         }
     }
 }

@@ -2,9 +2,11 @@
 #![allow(dead_code)] // Each test program uses a part of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // These are tests.
 
+use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::{Executor, Network};
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::Op;
+use fullconv::ops::kernel::{Binding, Kernel};
 use fullconv::plan::Plan;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Parameters, Shape, Tensor, TensorFile};
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -124,11 +126,7 @@ impl Op for Shared {
     fn reference(&self, inputs: &[&Tensor]) -> fullconv::Result<Tensor> {
         self.0.reference(inputs)
     }
-    fn kernels(
-        &self,
-        inputs: &[Shape],
-        device: &fullconv::device_profile::DeviceProfile,
-    ) -> fullconv::Result<Vec<fullconv::ops::kernel::Kernel>> {
+    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> fullconv::Result<Vec<Kernel>> {
         self.0.kernels(inputs, device)
     }
     fn terms(&self, inputs: &[Shape]) -> usize {
@@ -195,10 +193,20 @@ impl OneOp {
             .unwrap()
     }
 
+    /// The plan for a device with `profile`.
+    pub fn plan(&self, profile: &DeviceProfile) -> fullconv::Result<Plan> {
+        let outputs = [self.graph.output()];
+        Plan::new(&self.graph, self.input.shape(), &outputs, profile)
+    }
+
     /// What the device says.
     pub fn run(&self, gpu: &Gpu) -> Tensor {
-        let outputs = [self.graph.output()];
-        run(gpu, &self.graph, &self.parameters, &self.input, &outputs)
+        self.run_plan(gpu, self.plan(gpu.profile()).unwrap())
+    }
+
+    /// What the device says when it does what `plan` says.
+    pub fn run_plan(&self, gpu: &Gpu, plan: Plan) -> Tensor {
+        run_plan(gpu, plan, &self.graph, &self.parameters, &self.input)
             .remove(0)
             .1
     }
@@ -210,38 +218,134 @@ impl OneOp {
         let factor = ((self.op.terms(&shapes) + 16) as f64 * UNIT) as f32;
         match self.op.name() {
             // Sums of terms: the sum of their magnitudes is the op of magnitudes.
-            "conv2d" | "conv_transpose2d" | "resize_bilinear" | "add" => {
+            "conv2d" | "conv_transpose2d" | "add" => {
                 let refs: Vec<_> = magnitudes.iter().collect();
                 self.op.reference(&refs).unwrap().map(|x| x * factor)
             }
-            // The mean that is taken away is as large as what is left.
-            "preprocess" => self.expected().map(|x| (x.abs() + 2.0) * factor),
-            // `exp` on a device errs by up to 3 + 2 · |x| units, here |x| ≤ 2.
-            "softmax" => self.expected().map(|x| x * 4.0 * factor),
+            "resize_bilinear" => {
+                let expected = self.expected();
+                expected.map(|_| resize_bound(&self.input))
+            }
+            "preprocess" => self.preprocess_bounds(factor),
+            "softmax" => softmax_bounds(&self.input, &self.expected()),
             _ => self.expected().map(|x| x.abs() * UNIT as f32),
         }
     }
 
+    /// What is left and the mean that was taken away are both made of the terms' sum, whose shares come
+    /// from divisions: 4 roundings a term where a plain sum has one.
+    fn preprocess_bounds(&self, factor: f32) -> Tensor {
+        let black = self.op.reference(&[&self.input.map(|_| 0.0)]).unwrap();
+        let mut bounds = self.expected();
+        for (bound, black) in bounds.data_mut().iter_mut().zip(black.data()) {
+            *bound = 4.0 * factor * (bound.abs() + 2.0 * black.abs());
+        }
+        bounds
+    }
+
     /// Panics unless the device agrees with the twin, element by element.
     pub fn check(&self, gpu: &Gpu, what: &str) {
-        let (expected, found, bounds) = (self.expected(), self.run(gpu), self.bounds());
-        assert_eq!(found.shape(), expected.shape(), "{what}");
-        for (i, ((e, f), b)) in expected
-            .data()
-            .iter()
-            .zip(found.data())
-            .zip(bounds.data())
-            .enumerate()
-        {
-            assert!(
-                (e - f).abs() <= *b,
-                "{what}: {:?} on {:?}: at {:?} expected {e}, found {f}, bound {b:e}",
-                self.op,
-                self.inputs.iter().map(Tensor::shape).collect::<Vec<_>>(),
-                expected.position(i),
-            );
+        self.check_found(&self.run(gpu), what);
+    }
+
+    /// Panics unless `found` agrees with the twin, element by element.
+    pub fn check_found(&self, found: &Tensor, what: &str) {
+        let (expected, bounds) = (self.expected(), self.bounds());
+        let shapes: Vec<_> = self.inputs.iter().map(Tensor::shape).collect();
+        let what = format!("{what}: {:?} on {shapes:?}", self.op);
+        assert_within(&expected, found, &bounds, &what);
+    }
+
+    /// Panics unless the rows that the planner binds for a row of the output hold all that it is made of:
+    /// the twin, with NaN in every other row, must say the same.
+    pub fn check_rows(&self) {
+        let shapes: Vec<_> = self.inputs.iter().map(Tensor::shape).collect();
+        let kernels = self.op.kernels(&shapes, &DeviceProfile::WEBGPU_DEFAULTS);
+        let expected = self.expected();
+        for binding in &kernels.unwrap()[0].bindings {
+            let Binding::Activation { input, rows, .. } = *binding else {
+                continue;
+            };
+            for row in 0..expected.shape().n * expected.shape().h {
+                let needed = rows.needed(row..row + 1, expected.shape().h, shapes[input].h);
+                let mut inputs = self.inputs.clone();
+                inputs[input] = with_nan_outside(&inputs[input], &needed);
+                let found = self
+                    .op
+                    .reference(&inputs.iter().collect::<Vec<_>>())
+                    .unwrap();
+                assert!(
+                    row_of(&found, row).eq(row_of(&expected, row)),
+                    "{:?} on {shapes:?}: row {row} needs more than rows {needed:?} of input {input}",
+                    self.op,
+                );
+            }
         }
     }
+}
+
+/// `tensor` with NaN in all rows but `rows`, which count through the batch.
+fn with_nan_outside(tensor: &Tensor, rows: &std::ops::Range<usize>) -> Tensor {
+    let shape = tensor.shape();
+    Tensor::from_fn(shape, |n, c, y, x| {
+        match rows.contains(&(n * shape.h + y)) {
+            true => tensor.at(n, c, y, x),
+            false => f32::NAN,
+        }
+    })
+    .unwrap()
+}
+
+/// The elements of a row, which counts through the batch.
+fn row_of(tensor: &Tensor, row: usize) -> impl Iterator<Item = &f32> {
+    let Shape { c, h, w, .. } = tensor.shape();
+    (0..c).flat_map(move |c| &tensor.plane(row / h, c)[row % h * w..][..w])
+}
+
+/// Panics unless every element of `found` is within its bound of `expected`.
+pub fn assert_within(expected: &Tensor, found: &Tensor, bounds: &Tensor, what: &str) {
+    assert_eq!(found.shape(), expected.shape(), "{what}");
+    let elements = expected.data().iter().zip(found.data()).zip(bounds.data());
+    for (i, ((e, f), b)) in elements.enumerate() {
+        assert!(
+            (f64::from(*e) - f64::from(*f)).abs() <= f64::from(*b),
+            "{what}: at {:?} expected {e}, found {f}, bound {b:e}",
+            expected.position(i),
+        );
+    }
+}
+
+/// How far an element of a resized `input` may be off. The share of a tap comes from a division (2.5
+/// ULP, 5 roundings) and a subtraction: it errs by 6 roundings of 1, however small it is, and the shares
+/// of rows and columns meet in 4 taps: 24, and 8 for adding up.
+pub fn resize_bound(input: &Tensor) -> f32 {
+    let largest = input.data().iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    32.0 * UNIT as f32 * largest
+}
+
+/// How far each element of the softmax of `input` may be off. WGSL allows `exp(d)` 3 + 2·|d| ULP, two
+/// roundings each, and d, the distance from the largest score, has one rounding of itself before that:
+/// 6 + 5·|d|. The sum of exponentials has that of each term, weighted, and a rounding for every term.
+/// What is too small for a normal number may be flushed to zero.
+pub fn softmax_bounds(input: &Tensor, expected: &Tensor) -> Tensor {
+    let shape = input.shape();
+    let mut bounds = expected.clone();
+    for (n, y, x) in (0..shape.n)
+        .flat_map(|n| (0..shape.h).flat_map(move |y| (0..shape.w).map(move |x| (n, y, x))))
+    {
+        let score = |c| f64::from(input.at(n, c, y, x));
+        let top = (0..shape.c).map(score).fold(f64::NEG_INFINITY, f64::max);
+        let exp_units = |c| 6.0 + 5.0 * (top - score(c));
+        let share = |c| f64::from(expected.at(n, c, y, x));
+        let of_sum: f64 = (0..shape.c).map(|c| share(c) * exp_units(c)).sum();
+        for c in 0..shape.c {
+            let units = exp_units(c) + of_sum + (shape.c + 16) as f64;
+            let bound = share(c) * units * UNIT + f64::from(f32::MIN_POSITIVE);
+            let at = ((n * shape.c + c) * shape.h + y) * shape.w + x;
+            bounds.data_mut()[at] = bound as f32;
+        }
+    }
+    bounds
 }
 
 /// Runs a graph on a device.

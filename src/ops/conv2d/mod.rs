@@ -234,6 +234,11 @@ impl Op for Conv2d {
         inputs[1].c * inputs[1].h * inputs[1].w
     }
 
+    fn noise(&self, inputs: &[&Tensor]) -> f64 {
+        let terms = self.terms(&shapes(inputs)) as f64;
+        inputs[0].root_mean_square() * inputs[1].root_mean_square() * terms.sqrt()
+    }
+
     fn fused_with(&self, next: &dyn Op) -> Option<Arc<dyn Op>> {
         (next.name() == "relu" && !self.relu).then(|| {
             Arc::new(Self {
