@@ -33,6 +33,9 @@
 //! - [`reference`]: the graph on the CPU, what every device answers to; [`compare`] sets the two side
 //!   by side.
 
+// Nothing that input can reach may panic.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo)]
+
 pub mod compare;
 pub mod device_profile;
 mod error;

@@ -87,10 +87,7 @@ impl ResizeBilinear {
                 }
             })
         };
-        Ok([
-            along(input.h, self.size[0])?,
-            along(input.w, self.size[1])?,
-        ])
+        Ok([along(input.h, self.size[0])?, along(input.w, self.size[1])?])
     }
 }
 
@@ -131,8 +128,7 @@ impl Op for ResizeBilinear {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
         let [rows, columns] = self.positions(input)?;
-        let mut params =
-            Word::sizes([input.h, input.w, output.h, output.w, output.c4()]).to_vec();
+        let mut params = Word::sizes([input.h, input.w, output.h, output.w, output.c4()]).to_vec();
         params.extend(rows.words());
         params.extend(columns.words());
         params.extend([

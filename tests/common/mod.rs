@@ -1,6 +1,5 @@
 //! What the tests share: devices, random tensors, graphs of one op, and the bounds they answer to.
 #![allow(dead_code)] // Each test program uses a part of it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // These are tests.
 
 use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::{Executor, Network};

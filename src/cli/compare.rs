@@ -1,0 +1,233 @@
+//! `fullconv compare`: every node on the device against the CPU reference.
+
+use super::inputs::read_tensor;
+use super::options::{DeviceOptions, ModelOptions, ModelSummary, describe, on_gpu};
+use super::{Failure, Outcome, terminal};
+use fullconv::compare::{LabelReport, NodeReport, Report, compare_picture, compare_tensor};
+use fullconv::{Error, ErrorKind, Picture, Result, Segmenter};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The photograph that is compared with where none is given.
+const PHOTOGRAPH: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/street.jpg"));
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The bound of a node's relative error follows from the lengths of the sums before it. \
+                  A label may differ\nonly where the two best scores are closer than rounding can tell. \
+                  A node that is fused into another\nwhen only labels are asked for was computed by \
+                  itself for its line."
+)]
+pub struct Args {
+    /// A picture, or a safetensors file with a tensor `input` [n, 3, h, w] that is preprocessed
+    /// already [default: a photograph of a street]
+    #[arg(long, value_name = "IMAGE|FILE")]
+    input: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+/// What is printed with `--json`; an infinite error is `null`.
+#[derive(Serialize)]
+struct Output<'a> {
+    device: String,
+    model: ModelSummary,
+    within_bounds: bool,
+    first_outside: Option<&'a str>,
+    nodes: Vec<Node<'a>>,
+    labels: Option<Labels>,
+}
+
+#[derive(Serialize)]
+struct Node<'a> {
+    name: &'a str,
+    op: &'static str,
+    shape: [usize; 4],
+    max_abs_error: f64,
+    relative_error: f64,
+    bound: f64,
+    worst: [usize; 4],
+    within_bound: bool,
+    fused_into: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Labels {
+    pixels: usize,
+    equal: usize,
+    share_equal: f64,
+    within_margin: usize,
+    outside_margin: usize,
+    margin: f64,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Outcome {
+    if args.device.is_cpu()? {
+        return Err(Failure::Usage(
+            "--backend cpu is the reference itself: compare holds a device against it",
+        ));
+    }
+    let model = args.model.open()?;
+    let given = Given::read(args.input.as_deref(), &model)?;
+    let gpu = args.device.gpu()?;
+    let segmenter = on_gpu(&gpu, &model, &args.model)?;
+    let report = pollster::block_on(async {
+        match &given {
+            Given::Picture(picture) => compare_picture(&segmenter, picture).await,
+            Given::Tensor(tensor) => compare_tensor(&segmenter, tensor).await,
+        }
+    });
+    let report = report.map_err(|error| args.model.blame(error))?;
+    if args.json {
+        terminal::json(&output(&segmenter, &report))?;
+    } else {
+        terminal::say(describe(&segmenter))?;
+        terminal::say(table(&report))?;
+        if let Some(labels) = &report.labels {
+            terminal::say(sentence(labels))?;
+        }
+    }
+    if report.is_within_bounds() {
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Err(verdict(&report).into())
+    }
+}
+
+/// What the network is given.
+enum Given {
+    Picture(Picture),
+    Tensor(fullconv::Tensor),
+}
+
+impl Given {
+    fn read(path: Option<&Path>, model: &fullconv::Model) -> Result<Self> {
+        let Some(path) = path else {
+            return Ok(Self::Picture(Picture::decode(PHOTOGRAPH)?));
+        };
+        if path
+            .extension()
+            .is_some_and(|e| e.eq_ignore_ascii_case("safetensors"))
+        {
+            Ok(Self::Tensor(read_tensor(path, model)?))
+        } else {
+            Ok(Self::Picture(Picture::open(path)?))
+        }
+    }
+}
+
+fn output<'a>(segmenter: &Segmenter, report: &'a Report) -> Output<'a> {
+    let labels = |labels: &LabelReport| Labels {
+        pixels: labels.pixels,
+        equal: labels.equal,
+        share_equal: share_equal(labels),
+        within_margin: labels.within_margin,
+        outside_margin: labels.outside_margin(),
+        margin: labels.margin,
+    };
+    Output {
+        device: segmenter.device(),
+        model: ModelSummary::from(segmenter.model()),
+        within_bounds: report.is_within_bounds(),
+        first_outside: report.first_outside().map(|node| node.name.as_str()),
+        nodes: report.nodes.iter().map(node).collect(),
+        labels: report.labels.as_ref().map(labels),
+    }
+}
+
+fn node(report: &NodeReport) -> Node<'_> {
+    let shape = report.shape;
+    Node {
+        name: &report.name,
+        op: report.op,
+        shape: [shape.n, shape.c, shape.h, shape.w],
+        max_abs_error: report.max_abs_error,
+        relative_error: report.relative_error,
+        bound: report.bound,
+        worst: report.worst,
+        within_bound: report.is_within_bound(),
+        fused_into: report.fused_into.as_deref(),
+    }
+}
+
+fn table(report: &Report) -> String {
+    let heads = [
+        "node",
+        "op",
+        "shape",
+        "max abs error",
+        "relative error",
+        "bound",
+        "worst at",
+        "",
+    ];
+    let row = |node: &NodeReport| {
+        let verdict = if node.is_within_bound() {
+            "ok"
+        } else {
+            "OUTSIDE"
+        };
+        let fused = node.fused_into.as_ref();
+        let fused = fused.map_or(String::new(), |into| format!(", fused into {into}"));
+        vec![
+            node.name.clone(),
+            node.op.to_owned(),
+            node.shape.to_string(),
+            format!("{:.2e}", node.max_abs_error),
+            format!("{:.2e}", node.relative_error),
+            format!("{:.2e}", node.bound),
+            format!("{:?}", node.worst),
+            format!("{verdict}{fused}"),
+        ]
+    };
+    let rows: Vec<_> = report.nodes.iter().map(row).collect();
+    terminal::table(&heads, &rows)
+}
+
+fn share_equal(labels: &LabelReport) -> f64 {
+    labels.equal as f64 / labels.pixels as f64
+}
+
+fn sentence(labels: &LabelReport) -> String {
+    format!(
+        "labels: {:.4} % of {} equal; {} differ within the margin of {:.2e}, {} outside it",
+        100.0 * share_equal(labels),
+        labels.pixels,
+        labels.within_margin,
+        labels.margin,
+        labels.outside_margin()
+    )
+}
+
+/// What is wrong, the first thing first.
+fn verdict(report: &Report) -> Error {
+    let message = match (report.first_outside(), &report.labels) {
+        (Some(node), _) => {
+            let all = report.nodes.iter().filter(|n| !n.is_within_bound());
+            format!(
+                "{} ({}) is the first node outside its bound, of {}: relative error {:.2e}, bound {:.2e}",
+                node.name,
+                node.op,
+                all.count(),
+                node.relative_error,
+                node.bound
+            )
+        }
+        (None, Some(labels)) => format!(
+            "{} of {} labels differ outside the margin of {:.2e}",
+            labels.outside_margin(),
+            labels.pixels,
+            labels.margin
+        ),
+        (None, None) => "the device differs from the reference".to_owned(),
+    };
+    Error::new(ErrorKind::Device, message)
+}

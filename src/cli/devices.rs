@@ -1,0 +1,148 @@
+//! `fullconv devices`: the adapters there are, and what is wrong with them.
+
+use super::{Outcome, terminal};
+use fullconv::gpu::{Adapter, Backend, adapters, wgpu};
+use fullconv::{Error, ErrorKind};
+use serde::Serialize;
+use std::process::ExitCode;
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only adapters of this backend: vulkan, metal, dx12 or gl [default: all]
+    #[arg(long, value_name = "NAME")]
+    backend: Option<Backend>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct Output {
+    /// The index of the adapter that is used where none is named.
+    default: Option<usize>,
+    adapters: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    index: usize,
+    name: String,
+    backend: String,
+    r#type: &'static str,
+    driver: String,
+    limits: Limits,
+    /// The smallest and the largest subgroup, where shaders may use them.
+    subgroups: Option<[u32; 2]>,
+    trouble: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Limits {
+    max_buffer_bytes: u64,
+    max_binding_bytes: u64,
+    max_workgroup_memory_bytes: u32,
+    max_invocations_per_workgroup: u32,
+    max_workgroups_per_dimension: u32,
+    max_storage_buffers: u32,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Outcome {
+    let found = pollster::block_on(adapters(args.backend));
+    let output = Output {
+        default: found.iter().position(|adapter| adapter.trouble().is_none()),
+        adapters: found.iter().enumerate().map(entry).collect(),
+    };
+    if args.json {
+        terminal::json(&output)?;
+    } else {
+        for entry in &output.adapters {
+            terminal::say(shown(entry, output.default))?;
+        }
+    }
+    match output.default {
+        Some(_) => Ok(ExitCode::SUCCESS),
+        None => Err(unusable(&output, args.backend).into()),
+    }
+}
+
+fn entry((index, adapter): (usize, &Adapter)) -> Entry {
+    let info = adapter.info();
+    let limits = adapter.wgpu().limits();
+    let has_subgroups = adapter.wgpu().features().contains(wgpu::Features::SUBGROUP);
+    Entry {
+        index,
+        name: info.name.trim().to_owned(),
+        backend: info.backend.to_str().to_owned(),
+        r#type: match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => "discrete GPU",
+            wgpu::DeviceType::IntegratedGpu => "integrated GPU",
+            wgpu::DeviceType::VirtualGpu => "virtual GPU",
+            wgpu::DeviceType::Cpu => "CPU",
+            wgpu::DeviceType::Other => "other",
+        },
+        driver: format!("{} {}", info.driver, info.driver_info)
+            .trim()
+            .to_owned(),
+        limits: Limits {
+            max_buffer_bytes: limits.max_buffer_size,
+            max_binding_bytes: limits.max_storage_buffer_binding_size,
+            max_workgroup_memory_bytes: limits.max_compute_workgroup_storage_size,
+            max_invocations_per_workgroup: limits.max_compute_invocations_per_workgroup,
+            max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
+            max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        },
+        subgroups: has_subgroups.then_some([info.subgroup_min_size, info.subgroup_max_size]),
+        trouble: adapter.trouble(),
+    }
+}
+
+fn shown(entry: &Entry, default: Option<usize>) -> String {
+    let Entry { limits, .. } = entry;
+    let subgroups = match entry.subgroups {
+        None => "no".to_owned(),
+        Some([min, max]) if min == max => format!("of {min}"),
+        Some([min, max]) => format!("of {min} to {max}"),
+    };
+    let state = match (&entry.trouble, default == Some(entry.index)) {
+        (Some(trouble), _) => format!("cannot be used: {trouble}"),
+        (None, true) => "the default".to_owned(),
+        (None, false) => "usable".to_owned(),
+    };
+    format!(
+        "{}  {}\n   state      {state}\n   backend    {}, {}\n   driver     {}\n   buffers    up to \
+         {}; bindings up to {}, {} a shader\n   workgroups {} invocations, {} KiB of memory; {} a \
+         dimension\n   subgroups  {subgroups}",
+        entry.index,
+        entry.name,
+        entry.backend,
+        entry.r#type,
+        if entry.driver.is_empty() {
+            "unknown"
+        } else {
+            &entry.driver
+        },
+        terminal::bytes(limits.max_buffer_bytes),
+        terminal::bytes(limits.max_binding_bytes),
+        limits.max_storage_buffers,
+        limits.max_invocations_per_workgroup,
+        limits.max_workgroup_memory_bytes >> 10,
+        limits.max_workgroups_per_dimension,
+    )
+}
+
+/// Why nothing can be used, and what to do.
+fn unusable(output: &Output, backend: Option<Backend>) -> Error {
+    let through = backend.map_or(String::new(), |backend| format!(" through {backend}"));
+    let message = if output.adapters.is_empty() {
+        format!(
+            "no graphics adapter was found{through}: install a driver (on Debian and Ubuntu, \
+             mesa-vulkan-drivers has one that runs on any CPU); until then there is --backend cpu"
+        )
+    } else {
+        format!("none of the adapters{through} can be used; there is --backend cpu")
+    };
+    Error::new(ErrorKind::NoAdapter, message)
+}

@@ -1,0 +1,249 @@
+//! `fullconv inspect`: what a model file holds, and what running it takes.
+
+use super::options::{DeviceOptions, ModelOptions};
+use super::{Failure, Outcome, terminal};
+use fullconv::device_profile::DeviceProfile;
+use fullconv::plan::Plan;
+use fullconv::{ErrorKind, Model, Preprocessing, Result, Shape};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The height and width of the picture whose size at the network is planned for by default: a street
+/// scene at the scale of CamVid's.
+const NOMINAL_SIZE: [usize; 2] = [360, 480];
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The model file; the same as --model
+    #[arg(value_name = "FILE", conflicts_with = "model")]
+    file: Option<PathBuf>,
+    /// Height and width of the network's input [default: what it makes of a picture of 360x480]
+    #[arg(long, value_name = "HxW", value_parser = size)]
+    size: Option<[usize; 2]>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+fn size(text: &str) -> Result<[usize; 2], String> {
+    let side = |side: &str| side.parse().ok().filter(|side| *side > 0);
+    let sides = text.split_once(['x', 'X']);
+    match sides.map(|(h, w)| (side(h), side(w))) {
+        Some((Some(h), Some(w))) => Ok([h, w]),
+        _ => Err("a size is HEIGHTxWIDTH in pixels, such as 360x480".into()),
+    }
+}
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct Output<'a> {
+    architecture: &'a str,
+    geometry: &'a str,
+    preprocessing: &'a Preprocessing,
+    class_count: usize,
+    classes: &'a [String],
+    palette: &'a [[u8; 3]],
+    description: &'a str,
+    license: &'a str,
+    tensors: Vec<Tensor<'a>>,
+    unused_tensors: Vec<&'a str>,
+    bilinear: Vec<&'a str>,
+    plan: PlanOutput<'a>,
+}
+
+#[derive(Serialize)]
+struct Tensor<'a> {
+    name: &'a str,
+    dtype: String,
+    shape: &'a [usize],
+}
+
+#[derive(Serialize)]
+struct PlanOutput<'a> {
+    device: &'a str,
+    input: [usize; 4],
+    output: [usize; 4],
+    flops: u64,
+    dispatches: usize,
+    activation_bytes: u64,
+    parameter_bytes: u64,
+    peak_device_bytes: u64,
+    layers: Vec<LayerOutput<'a>>,
+}
+
+#[derive(Serialize)]
+struct LayerOutput<'a> {
+    name: &'a str,
+    kernel: &'static str,
+    shape: [usize; 4],
+    dispatches: usize,
+    flops: u64,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Outcome {
+    if args.device.is_cpu()? {
+        return Err(Failure::Usage(
+            "--backend cpu has no plan to show: the CPU reference runs a network as it stands",
+        ));
+    }
+    let file = args.file.as_deref().or(args.model.model.as_deref());
+    let model = args.model.open_file(file)?;
+    let size = match args.size {
+        Some(size) => size,
+        None => model.network_size(NOMINAL_SIZE)?,
+    };
+    let (device, profile) = profile(&args.device)?;
+    let [h, w] = size;
+    let outputs = [model.graph().output()];
+    let plan = Plan::new(model.graph(), Shape::new(1, 3, h, w), &outputs, &profile)?;
+    if args.json {
+        terminal::json(&output(&model, &plan, &device))?;
+    } else {
+        terminal::say(about(&model))?;
+        terminal::say(format!(
+            "\nplan for an input of {h}x{w} (height x width) on {device}"
+        ))?;
+        terminal::say(&plan)?;
+        let peak = terminal::bytes(peak_device_bytes(&plan));
+        terminal::say(format!(
+            "peak device memory {peak}, with the scores that are read back"
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The device that is planned for, in words and figures: with no adapter at hand, that which WebGPU
+/// demands of every device.
+fn profile(options: &DeviceOptions) -> Outcome<(String, DeviceProfile)> {
+    let defaults = |why: &str| {
+        let device = format!("WebGPU's default limits{why}");
+        Ok((device, DeviceProfile::WEBGPU_DEFAULTS))
+    };
+    if options.default_limits() && !options.names_a_device() {
+        return defaults("");
+    }
+    match options.gpu() {
+        Ok(gpu) => Ok((gpu.to_string(), gpu.profile().clone())),
+        Err(e) if e.kind() == ErrorKind::NoAdapter && !options.names_a_device() => {
+            defaults(", for want of an adapter")
+        }
+        Err(e) => Err(Failure::Failed(e)),
+    }
+}
+
+/// Activations, parameters and the buffers that outputs are read back through.
+fn peak_device_bytes(plan: &Plan) -> u64 {
+    let read_back: u64 = plan.outputs.iter().map(|(_, place)| place.bytes()).sum();
+    plan.activation_bytes() + plan.parameter_bytes() + read_back
+}
+
+/// The model in words.
+fn about(model: &Model) -> String {
+    let mut lines = vec![format!(
+        "{} ({}), {} classes",
+        model.architecture(),
+        model.geometry(),
+        model.class_count()
+    )];
+    let mut say = |head: &str, text: String| {
+        if !text.is_empty() {
+            lines.push(format!("{head:<14} {text}"));
+        }
+    };
+    say("description", model.description().to_owned());
+    say("license", model.license().to_owned());
+    say("classes", model.classes().join(", "));
+    say("preprocessing", preprocessing(model.preprocessing()));
+    say("tensors", tensors(model));
+    say("not used", model.unused_tensors().join(", "));
+    let bilinear: Vec<_> = model.parameters().bilinear().collect();
+    say("bilinear", bilinear.join(", "));
+    lines.join("\n")
+}
+
+fn preprocessing(p: &Preprocessing) -> String {
+    let channels = match p.channels {
+        fullconv::Channels::Rgb => "RGB",
+        fullconv::Channels::Bgr => "BGR",
+    };
+    let scale = match p.long_side {
+        Some(side) => format!("long side {side}"),
+        None => "size as it is".into(),
+    };
+    let (range, mean, std) = (p.range, p.mean, p.std);
+    format!("{channels}, 0 to {range}, mean {mean:?}, std {std:?}, {scale}")
+}
+
+/// How many tensors of which type, and the bytes of the file.
+fn tensors(model: &Model) -> String {
+    let file = model.parameters().file();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for (name, _) in file.tensors() {
+        *counts
+            .entry(file.dtype(name).unwrap_or_default())
+            .or_default() += 1;
+    }
+    let counts: Vec<_> = counts
+        .iter()
+        .map(|(dtype, n)| format!("{n} {dtype}"))
+        .collect();
+    format!(
+        "{}; file of {}",
+        counts.join(", "),
+        terminal::bytes(file.len() as u64)
+    )
+}
+
+fn output<'a>(model: &'a Model, plan: &'a Plan, device: &'a str) -> Output<'a> {
+    let file = model.parameters().file();
+    let tensor = |(name, shape)| Tensor {
+        name,
+        dtype: file.dtype(name).unwrap_or_default(),
+        shape,
+    };
+    Output {
+        architecture: model.architecture(),
+        geometry: model.geometry(),
+        preprocessing: model.preprocessing(),
+        class_count: model.class_count(),
+        classes: model.classes(),
+        palette: model.palette().colours(),
+        description: model.description(),
+        license: model.license(),
+        tensors: file.tensors().map(tensor).collect(),
+        unused_tensors: model.unused_tensors(),
+        bilinear: model.parameters().bilinear().collect(),
+        plan: plan_output(plan, device),
+    }
+}
+
+fn plan_output<'a>(plan: &'a Plan, device: &'a str) -> PlanOutput<'a> {
+    let dimensions = |s: Shape| [s.n, s.c, s.h, s.w];
+    let layer = |(i, layer): (usize, &'a fullconv::plan::Layer)| LayerOutput {
+        name: &layer.name,
+        kernel: layer.kernel,
+        shape: dimensions(layer.shape),
+        dispatches: plan.steps.iter().filter(|step| step.layer == i).count(),
+        flops: layer.flops,
+    };
+    let output = plan.outputs.first().map_or(&plan.input, |(_, place)| place);
+    PlanOutput {
+        device,
+        input: dimensions(plan.input.shape),
+        output: dimensions(output.shape),
+        flops: plan.flops(),
+        dispatches: plan.steps.len(),
+        activation_bytes: plan.activation_bytes(),
+        parameter_bytes: plan.parameter_bytes(),
+        peak_device_bytes: peak_device_bytes(plan),
+        layers: plan.layers.iter().enumerate().map(layer).collect(),
+    }
+}

@@ -1,0 +1,192 @@
+//! The options that commands share: which model, which device.
+
+use super::{Failure, Outcome, terminal};
+use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
+use fullconv::gpu::Backend;
+use fullconv::models::{self, Choice};
+use fullconv::{Error, ErrorKind, Gpu, GpuOptions, Model, Result, Segmenter};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Which model.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelOptions {
+    /// The model file (.safetensors) [default: the built-in demo model, for streets]
+    #[arg(short, long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// Read the file as this architecture instead of recognising it
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(models::ARCHITECTURES))]
+    arch: Option<String>,
+    /// How borders are treated, where the file does not say
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(models::geometries()))]
+    geometry: Option<String>,
+}
+
+impl ModelOptions {
+    /// Opens the model.
+    pub fn open(&self) -> Outcome<Model> {
+        self.open_file(self.model.as_deref())
+    }
+
+    /// `error` with the model file's name before it, if that file is to blame: weights are looked at
+    /// when they are used, long after it was opened.
+    pub fn blame(&self, error: Error) -> Error {
+        match &self.model {
+            Some(model) if error.kind() == ErrorKind::ModelFile => error.at(model.display()),
+            _ => error,
+        }
+    }
+
+    /// `error` with the name of the file that is to blame, the model file or `input`.
+    pub fn blame_or(&self, input: &Path, error: Error) -> Error {
+        match error.kind() {
+            ErrorKind::ModelFile => self.blame(error),
+            _ => error.at(input.display()),
+        }
+    }
+
+    /// Opens the model in `file`, or the demo model.
+    pub fn open_file(&self, file: Option<&Path>) -> Outcome<Model> {
+        let choice = Choice {
+            architecture: self.arch.clone(),
+            geometry: self.geometry.clone(),
+        };
+        match file {
+            Some(file) => Ok(Model::read_as(file, &choice)?),
+            None if choice == Choice::default() => Ok(Model::demo()?),
+            None => Err(Failure::Usage(
+                "--arch and --geometry say how to read a model file: name it too",
+            )),
+        }
+    }
+}
+
+/// What a device is reached through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum BackendChoice {
+    /// The best device there is
+    Auto,
+    /// Vulkan
+    Vulkan,
+    /// Metal
+    Metal,
+    /// Direct3D 12
+    Dx12,
+    /// OpenGL or OpenGL ES
+    Gl,
+    /// No device: the CPU reference, slow but right
+    Cpu,
+}
+
+/// Which device.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Device")]
+pub struct DeviceOptions {
+    /// What to reach the device through
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = BackendChoice::Auto)]
+    backend: BackendChoice,
+    /// The adapter, by its index in `fullconv devices` or a part of its name
+    #[arg(long, value_name = "NAME|INDEX")]
+    adapter: Option<String>,
+    /// Open the device with WebGPU's default limits and no features: what runs so runs everywhere
+    #[arg(long)]
+    default_limits: bool,
+}
+
+impl DeviceOptions {
+    /// Whether the CPU reference is asked for.
+    ///
+    /// # Errors
+    /// Usage, if a device is asked for too.
+    pub fn is_cpu(&self) -> Outcome<bool> {
+        let is_cpu = self.backend == BackendChoice::Cpu;
+        if is_cpu && (self.adapter.is_some() || self.default_limits) {
+            return Err(Failure::Usage(
+                "--backend cpu uses no device: --adapter and --default-limits do not go with it",
+            ));
+        }
+        Ok(is_cpu)
+    }
+
+    /// Whether only WebGPU's default limits may be used.
+    pub fn default_limits(&self) -> bool {
+        self.default_limits
+    }
+
+    /// Whether a device was named, so that no other will do.
+    pub fn names_a_device(&self) -> bool {
+        self.backend != BackendChoice::Auto || self.adapter.is_some()
+    }
+
+    /// Opens the device.
+    pub fn gpu(&self) -> Result<Gpu> {
+        let options = GpuOptions {
+            backend: match self.backend {
+                BackendChoice::Auto | BackendChoice::Cpu => None,
+                BackendChoice::Vulkan => Some(Backend::Vulkan),
+                BackendChoice::Metal => Some(Backend::Metal),
+                BackendChoice::Dx12 => Some(Backend::Dx12),
+                BackendChoice::Gl => Some(Backend::Gl),
+            },
+            adapter: self.adapter.clone(),
+            default_limits: self.default_limits,
+            ..GpuOptions::default()
+        };
+        pollster::block_on(Gpu::with_options(&options))
+    }
+
+    /// `model`, opened by `options`, on the device asked for. Where none was named and there is none, on the CPU reference,
+    /// and says so.
+    pub fn segmenter(&self, model: &Model, options: &ModelOptions) -> Outcome<Segmenter> {
+        if self.is_cpu()? {
+            return Ok(Segmenter::on_cpu(model));
+        }
+        match self.gpu() {
+            Ok(gpu) => Ok(on_gpu(&gpu, model, options)?),
+            Err(e) if e.kind() == ErrorKind::NoAdapter && !self.names_a_device() => {
+                terminal::report(format!(
+                    "{e}; going on with the CPU reference, which is slow"
+                ));
+                Ok(Segmenter::on_cpu(model))
+            }
+            Err(e) => Err(Failure::Failed(e)),
+        }
+    }
+}
+
+/// `model`, opened by `options`, on `gpu`.
+pub fn on_gpu(gpu: &Gpu, model: &Model, options: &ModelOptions) -> Result<Segmenter> {
+    pollster::block_on(Segmenter::new(gpu, model)).map_err(|e| options.blame(e))
+}
+
+/// A model in a few words, for JSON.
+#[derive(Debug, Serialize)]
+pub struct ModelSummary {
+    architecture: &'static str,
+    geometry: &'static str,
+    classes: usize,
+}
+
+impl From<&Model> for ModelSummary {
+    fn from(model: &Model) -> Self {
+        Self {
+            architecture: model.architecture(),
+            geometry: model.geometry(),
+            classes: model.class_count(),
+        }
+    }
+}
+
+/// A model on its device, for people.
+pub fn describe(segmenter: &Segmenter) -> String {
+    let model = segmenter.model();
+    format!(
+        "{} ({}, {} classes) on {}",
+        model.architecture(),
+        model.geometry(),
+        model.class_count(),
+        segmenter.device()
+    )
+}

@@ -1,0 +1,207 @@
+//! `fullconv run`: tensor in, scores out. The door for comparison with other frameworks.
+
+use super::inputs::read_tensor;
+use super::options::{DeviceOptions, ModelOptions, ModelSummary, describe};
+use super::{Outcome, interrupt, terminal};
+use fullconv::{Error, ErrorKind, Model, Result, Shape, Tensor, files};
+use safetensors::Dtype;
+use safetensors::tensor::{TensorView, serialize};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// The names that a result has for itself.
+const OUTPUT: &str = "output";
+const LABELS: &str = "labels";
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The output file holds `output` f32 [n, classes, h, w], the scores before softmax, \
+                        `labels` u8 [n, h, w], and each node of --fetch under its own name."
+)]
+pub struct Args {
+    /// The safetensors file whose tensor `input` [n, 3, h, w] is given to the network as it is
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// The safetensors file to write
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Nodes whose values are wanted too; `fullconv compare` lists them
+    #[arg(long, value_name = "NODE,...", value_delimiter = ',')]
+    fetch: Vec<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct Output<'a> {
+    device: String,
+    model: ModelSummary,
+    input: [usize; 4],
+    output: String,
+    milliseconds: f64,
+    tensors: Vec<Stored<'a>>,
+}
+
+/// A tensor of the output file.
+#[derive(Serialize)]
+struct Stored<'a> {
+    name: &'a str,
+    dtype: &'static str,
+    shape: Vec<usize>,
+    #[serde(skip)]
+    bytes: Cow<'a, [u8]>,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Outcome {
+    let model = args.model.open()?;
+    let fetch = fetched(&args.fetch, &model)?;
+    check_output(args)?;
+    let input = read_tensor(&args.input, &model)?;
+    let segmenter = args.device.segmenter(&model, &args.model)?;
+    interrupt::stop_unless_writing()?;
+    let start = Instant::now();
+    let run = pollster::block_on(segmenter.run(&input, &fetch))
+        .map_err(|error| args.model.blame_or(&args.input, error))?;
+    let time = start.elapsed();
+
+    let mut tensors = vec![scores(OUTPUT, &run.output)];
+    tensors.extend(run.labels.as_ref().map(labels));
+    tensors.extend(run.fetched.iter().map(|(name, value)| scores(name, value)));
+    write(&args.output, &tensors)?;
+
+    if args.json {
+        terminal::json(&Output {
+            device: segmenter.device(),
+            model: ModelSummary::from(&model),
+            input: dimensions(input.shape()),
+            output: args.output.display().to_string(),
+            milliseconds: terminal::milliseconds(time),
+            tensors,
+        })?;
+    } else {
+        terminal::say(describe(&segmenter))?;
+        let (shape, time) = (input.shape(), terminal::time(time));
+        terminal::say(format!("input {shape}, {time}"))?;
+        for tensor in &tensors {
+            let Stored {
+                name, dtype, shape, ..
+            } = tensor;
+            terminal::say(format!("{name} {dtype} {shape:?}"))?;
+        }
+        terminal::say(args.output.display())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The nodes to fetch, each once, checked before any work.
+fn fetched<'a>(asked: &'a [String], model: &Model) -> Result<Vec<&'a str>> {
+    let mut names: Vec<&str> = Vec::with_capacity(asked.len());
+    for name in asked.iter().map(String::as_str) {
+        if [OUTPUT, LABELS].contains(&name) {
+            return Err(Error::new(
+                ErrorKind::Request,
+                format!("--fetch {name}: the output file holds {OUTPUT} and {LABELS} in any case"),
+            ));
+        }
+        model.graph().find_op(name).map_err(|e| e.at("--fetch"))?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Refuses what cannot be written, or would be a loss, before the work.
+fn check_output(args: &Args) -> Result<()> {
+    let output = &args.output;
+    let same = |file: &Path| {
+        let real = std::fs::canonicalize;
+        matches!((real(file), real(output)), (Ok(a), Ok(b)) if a == b)
+    };
+    let model = args.model.model.as_deref();
+    let folder = match output.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let fault = if output.is_dir() {
+        "it is a folder, not a file".to_owned()
+    } else if !folder.is_dir() {
+        format!("there is no folder {}", folder.display())
+    } else if same(&args.input) || model.is_some_and(same) {
+        "it is one of the files to read".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(
+        ErrorKind::Io,
+        format!("cannot write {}: {fault}", output.display()),
+    ))
+}
+
+fn scores<'a>(name: &'a str, value: &'a Tensor) -> Stored<'a> {
+    Stored {
+        name,
+        dtype: "F32",
+        shape: dimensions(value.shape()).to_vec(),
+        bytes: little_endian(value.data()),
+    }
+}
+
+fn labels(value: &Tensor) -> Stored<'static> {
+    let Shape { n, h, w, .. } = value.shape();
+    Stored {
+        name: LABELS,
+        dtype: "U8",
+        shape: vec![n, h, w],
+        bytes: value.data().iter().map(|label| *label as u8).collect(),
+    }
+}
+
+fn dimensions(shape: Shape) -> [usize; 4] {
+    [shape.n, shape.c, shape.h, shape.w]
+}
+
+/// The bytes of floats as safetensors has them.
+fn little_endian(values: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        Cow::Borrowed(bytemuck::cast_slice(values))
+    } else {
+        values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect()
+    }
+}
+
+fn write(path: &Path, tensors: &[Stored]) -> Result<()> {
+    let views = tensors.iter().map(|tensor| {
+        let dtype = if tensor.dtype == "U8" {
+            Dtype::U8
+        } else {
+            Dtype::F32
+        };
+        TensorView::new(dtype, tensor.shape.clone(), &tensor.bytes).map(|view| (tensor.name, view))
+    });
+    let bytes = views
+        .collect::<Result<Vec<_>, _>>()
+        .and_then(|views| serialize(views, None))
+        .map_err(|reason| {
+            Error::new(
+                ErrorKind::Io,
+                format!("cannot write {}: {reason}", path.display()),
+            )
+        })?;
+    let _guard = interrupt::writing();
+    files::write_atomically(path, &bytes)
+}

@@ -1,0 +1,250 @@
+//! `fullconv segment`: pictures in, masks and overlays out.
+
+use super::jobs::{Job, jobs};
+use super::options::{DeviceOptions, ModelOptions, ModelSummary, describe};
+use super::{Outcome, interrupt, terminal};
+use fullconv::{Error, ErrorKind, Mask, Picture, Result, Segmenter, files};
+use indicatif::ProgressBar;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The value of a pixel in NAME.mask.png is its class id; the colours are only its \
+                        palette.\nThe time of a picture is that from pixels in memory to class ids."
+)]
+pub struct Args {
+    /// Pictures (JPEG, PNG), and folders of them
+    #[arg(required = true, value_name = "IMAGE|FOLDER")]
+    inputs: Vec<PathBuf>,
+    /// Where the results go, made if it is not there [default: beside each picture]
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// How much the colours of the overlay cover the picture: 0 not at all, 1 all of it
+    #[arg(long, default_value = "0.5", value_parser = opacity)]
+    opacity: f32,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+fn opacity(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(opacity) if (0.0..=1.0).contains(&opacity) => Ok(opacity),
+        _ => Err("an opacity is a number from 0 to 1".into()),
+    }
+}
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct Output {
+    device: String,
+    model: ModelSummary,
+    images: Vec<Image>,
+    failed: Vec<Failed>,
+}
+
+#[derive(Serialize)]
+struct Image {
+    input: String,
+    mask: String,
+    overlay: String,
+    width: usize,
+    height: usize,
+    milliseconds: f64,
+    classes: Vec<Class>,
+}
+
+#[derive(Serialize)]
+struct Class {
+    id: u8,
+    name: String,
+    /// Of all pixels, 0 to 1.
+    share: f64,
+}
+
+#[derive(Serialize)]
+struct Failed {
+    input: String,
+    error: String,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Outcome {
+    let (jobs, results) = jobs(&args.inputs, args.output.as_deref())?;
+    let model = args.model.open()?;
+    let segmenter = args.device.segmenter(&model, &args.model)?;
+    if let Some(folder) = &args.output {
+        make_folder(folder)?;
+    }
+    if !args.json {
+        terminal::say(describe(&segmenter))?;
+        if results > 0 {
+            let what = "masks and overlays of an earlier run are left out";
+            terminal::say(format!("{results} {what}"))?;
+        }
+    }
+    let mut output = Output {
+        device: segmenter.device(),
+        model: ModelSummary::from(&model),
+        images: Vec::with_capacity(jobs.len()),
+        failed: Vec::new(),
+    };
+    let bar = terminal::progress(jobs.len());
+    let outcome = segment_all(args, &segmenter, &jobs, &bar, &mut output);
+    bar.finish_and_clear();
+    outcome?;
+    if args.json {
+        terminal::json(&output)?;
+    } else if jobs.len() > 1 {
+        let (done, all) = (output.images.len(), jobs.len());
+        let place = match &args.output {
+            Some(folder) => format!("in {}", folder.display()),
+            None => "beside the pictures".into(),
+        };
+        terminal::say(format!(
+            "{done} of {all} pictures done; masks and overlays are {place}"
+        ))?;
+    }
+    Ok(conclude(&output, jobs.len()))
+}
+
+/// Segments the pictures, one after the other, until Ctrl-C. A picture that fails is noted; a model
+/// that does ends it, as it would fail for every picture.
+fn segment_all(
+    args: &Args,
+    segmenter: &Segmenter,
+    jobs: &[Job],
+    bar: &ProgressBar,
+    output: &mut Output,
+) -> Result<()> {
+    interrupt::stop_when_asked()?;
+    for job in jobs {
+        if interrupt::is_asked() {
+            break;
+        }
+        bar.set_message(job.input.display().to_string());
+        match segment(segmenter, job, args.opacity) {
+            Ok((mask, time)) => {
+                if !args.json {
+                    bar.suspend(|| terminal::say(shown(job, &mask, time, jobs.len() > 1)))?;
+                }
+                output.images.push(image(job, &mask, time));
+            }
+            Err(error) if error.kind() == ErrorKind::ModelFile => {
+                return Err(args.model.blame(error));
+            }
+            Err(error) => output.failed.push(Failed {
+                input: job.input.display().to_string(),
+                error: error.to_string(),
+            }),
+        }
+        bar.inc(1);
+    }
+    Ok(())
+}
+
+/// Says on stderr what failed, and gives the exit status.
+fn conclude(output: &Output, all: usize) -> ExitCode {
+    for failed in &output.failed {
+        terminal::report(&failed.error);
+    }
+    let (done, failed) = (output.images.len(), output.failed.len());
+    if all > 1 && failed > 0 {
+        terminal::report(format!("{failed} of {all} pictures failed"));
+    }
+    if interrupt::is_asked() {
+        terminal::report(format!("stopped; {done} of {all} pictures are done"));
+        interrupt::status()
+    } else if failed > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// Segments one picture and writes its results. Errors name the picture or the result.
+fn segment(segmenter: &Segmenter, job: &Job, opacity: f32) -> Result<(Mask, Duration)> {
+    let picture = Picture::open(&job.input)?;
+    let start = Instant::now();
+    let at = |error: Error| match error.kind() {
+        ErrorKind::ModelFile => error,
+        _ => error.at(job.input.display()),
+    };
+    let mask = segmenter.segment_blocking(&picture).map_err(at)?;
+    let time = start.elapsed();
+    let overlay = mask.overlay(&picture, opacity).map_err(at)?;
+    // Both encoded before either is written, so that they come together.
+    let (mask_png, overlay_png) = (mask.to_png().map_err(at)?, overlay.to_png().map_err(at)?);
+    files::write_atomically(&job.mask, &mask_png)?;
+    files::write_atomically(&job.overlay, &overlay_png)?;
+    Ok((mask, time))
+}
+
+fn image(job: &Job, mask: &Mask, time: Duration) -> Image {
+    let class = |(id, share)| Class {
+        id,
+        name: mask.class_name(id).into_owned(),
+        share,
+    };
+    Image {
+        input: job.input.display().to_string(),
+        mask: job.mask.display().to_string(),
+        overlay: job.overlay.display().to_string(),
+        width: mask.width(),
+        height: mask.height(),
+        milliseconds: terminal::milliseconds(time),
+        classes: mask.shares().into_iter().map(class).collect(),
+    }
+}
+
+/// What is printed of a picture: a line where there are many, a list where it is the only one.
+fn shown(job: &Job, mask: &Mask, time: Duration, many: bool) -> String {
+    let shares = mask.shares().into_iter();
+    let input = job.input.display();
+    let time = terminal::time(time);
+    if many {
+        let shares =
+            shares.map(|(id, share)| format!("{} {}", mask.class_name(id), percent(share)));
+        let shares: Vec<_> = shares.collect();
+        return format!("{input}: {} ({time})", shares.join(", "));
+    }
+    let shares = shares.map(|(id, s)| format!("{:>9}  {}\n", percent(s), mask.class_name(id)));
+    format!(
+        "{input}: {}x{}, {time}\n{}{}\n{}",
+        mask.width(),
+        mask.height(),
+        shares.collect::<String>(),
+        job.mask.display(),
+        job.overlay.display()
+    )
+}
+
+/// `12.3 %`; what is there is never `0.0 %`.
+fn percent(share: f64) -> String {
+    if share < 0.0005 {
+        "<0.1 %".into()
+    } else {
+        format!("{:.1} %", 100.0 * share)
+    }
+}
+
+/// Makes the folder for the results and tries whether files can be written there, before the work.
+fn make_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)
+        .and_then(|()| tempfile::tempfile_in(folder))
+        .map_err(|reason| {
+            Error::new(
+                ErrorKind::Io,
+                format!("cannot write to folder {}: {reason}", folder.display()),
+            )
+        })?;
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! `fullconv devices` and `fullconv inspect`, and what happens without a device.
+
+use super::program::*;
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::fs;
+
+#[test]
+fn inspect_shows_the_model_and_its_plan_with_and_without_a_device() {
+    let text = fullconv(&["inspect", "--default-limits"]).expect(0).stdout;
+    for part in [
+        "fcn8s (same), 11 classes",
+        "Sky, Building",
+        "long side 480",
+        "39 F16",
+        "GFLOP",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let model = golden("fcn32s-caffe.bf16");
+    let json = fullconv_with("inspect {} --size 33x47 --json", &[&model])
+        .expect(0)
+        .json();
+    assert_eq!(json["bilinear"], serde_json::json!(["upscore.weight"]));
+    assert_eq!(json["plan"]["output"], serde_json::json!([1, 5, 33, 47]));
+    assert_eq!(json["tensors"][0]["dtype"], "BF16");
+    assert!(json["plan"]["peak_device_bytes"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn devices_lists_the_adapters() {
+    if !has_adapter() {
+        return;
+    }
+    let json = fullconv(&["devices", "--json"]).expect(0).json();
+    let default = json["default"].as_u64().unwrap() as usize;
+    let adapter = &json["adapters"][default];
+    assert_eq!(adapter["trouble"], Value::Null);
+    assert!(adapter["limits"]["max_buffer_bytes"].as_u64().unwrap() > 0);
+    let text = fullconv(&["devices"]).expect(0).stdout;
+    assert!(text.contains(adapter["name"].as_str().unwrap()), "{text}");
+}
+
+/// No Vulkan and no EGL driver is found where these variables lead.
+#[cfg(target_os = "linux")]
+#[test]
+fn without_an_adapter_the_reference_steps_in_unless_a_device_was_named() {
+    let nowhere = [
+        "VK_DRIVER_FILES",
+        "VK_ICD_FILENAMES",
+        "__EGL_VENDOR_LIBRARY_FILENAMES",
+    ];
+    let run = |arguments: &[&OsStr]| {
+        let mut command = command();
+        command
+            .args(arguments)
+            .envs(nowhere.map(|name| (name, "/nonexistent")));
+        let output = command.output().unwrap();
+        let [stdout, stderr] =
+            [output.stdout, output.stderr].map(|b| String::from_utf8(b).unwrap());
+        (output.status.code(), stdout, stderr)
+    };
+    let (status, stdout, _) = run(&["devices".as_ref(), "--json".as_ref()]);
+    if !stdout.contains("\"adapters\": []") {
+        eprintln!("SKIP: the adapters of this machine cannot be hidden");
+        return;
+    }
+    assert_eq!(status, Some(1));
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("x.jpg");
+    fs::write(&picture, jpeg(1)).unwrap();
+    let model = golden("fcn8s-same");
+    let segment = [
+        "segment".as_ref(),
+        picture.as_os_str(),
+        "-m".as_ref(),
+        model.as_os_str(),
+    ];
+    let (status, stdout, stderr) = run(&segment);
+    assert_eq!(status, Some(0), "{stderr}");
+    assert!(stdout.contains("on CPU reference"), "{stdout}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(
+        stderr.contains("going on with the CPU reference"),
+        "{stderr}"
+    );
+    for named in [["--backend", "vulkan"], ["--adapter", "0"]] {
+        let (status, _, stderr) = run(&[&segment[..], &named.map(OsStr::new)].concat());
+        assert_eq!((status, stderr.lines().count()), (Some(1), 1), "{stderr}");
+    }
+    assert_eq!(run(&["compare".as_ref()]).0, Some(1));
+    assert_eq!(run(&["inspect".as_ref()]).0, Some(0));
+}

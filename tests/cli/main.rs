@@ -1,0 +1,8 @@
+//! The command line as its users meet it: the real program, its files, its output, its exit status.
+
+mod devices;
+mod eval;
+mod program;
+mod run;
+mod segment;
+mod usage;

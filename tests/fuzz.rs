@@ -1,0 +1,408 @@
+//! Ops with random attributes on random shapes: the shape rules against PyTorch's formulas, and the
+//! device against the CPU twins, with bindings as large as they may be and cut small.
+//!
+//! The cases are random but the same in every run.
+
+mod common;
+
+use common::{OneOp, Random, assert_within, gpu, resize_bound};
+use fullconv::device_profile::DeviceProfile;
+use fullconv::ops::preprocess::Channels;
+use fullconv::ops::{
+    Add, Argmax, Conv2d, ConvTranspose2d, Crop, MaxPool2d, Op, Preprocess, Relu, ResizeBilinear,
+    Scale, Softmax,
+};
+use fullconv::{Gpu, GpuOptions, Shape};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use std::sync::{Arc, OnceLock};
+
+/// Cases that run on a device, each of which compiles kernels of its own.
+const ON_DEVICE: u32 = 64;
+/// Cases of shape rules, which cost nothing.
+const OF_SHAPES: u32 = 2000;
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(8),
+        ..ProptestConfig::default()
+    }
+}
+
+/// The devices, opened once for all tests: with all that they have, and with WebGPU's default limits.
+fn devices() -> &'static [Gpu] {
+    static DEVICES: OnceLock<Vec<Gpu>> = OnceLock::new();
+    DEVICES.get_or_init(|| {
+        let open = |default_limits| {
+            gpu(GpuOptions {
+                default_limits,
+                ..GpuOptions::default()
+            })
+        };
+        [false, true].into_iter().filter_map(open).collect()
+    })
+}
+
+/// An op on inputs of these shapes, and what else a run of it depends on.
+#[derive(Debug)]
+struct Sample {
+    op: Arc<dyn Op>,
+    shapes: Vec<Shape>,
+    seed: u8,
+    /// The largest binding that a plan may use, if it can be that small.
+    binding: u64,
+}
+
+/// Samples from ops with their shapes.
+fn samples<O: Op + 'static>(
+    ops: impl Strategy<Value = (O, Vec<Shape>)>,
+) -> impl Strategy<Value = Sample> {
+    (ops, any::<u8>(), 8u32..14).prop_map(|((op, shapes), seed, log2)| Sample {
+        op: Arc::new(op),
+        shapes,
+        seed,
+        binding: 1 << log2,
+    })
+}
+
+impl Sample {
+    /// Every device and cut against the twin.
+    fn check(&self) {
+        let one = OneOp::random(self.op.clone(), &self.shapes, &mut Random::new(self.seed));
+        one.check_rows();
+        for gpu in devices() {
+            one.check(gpu, "uncut");
+            let small = DeviceProfile {
+                max_binding_bytes: self.binding,
+                binding_alignment: gpu.profile().binding_alignment.max(64),
+                ..gpu.profile().clone()
+            };
+            // Where even one row is larger, there is no plan.
+            if let Ok(plan) = one.plan(&small) {
+                one.check_found(&one.run_plan(gpu, plan), "cut");
+            }
+        }
+    }
+}
+
+/// Two numbers, for height and width.
+fn pair(range: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = [usize; 2]> {
+    [range.clone(), range]
+}
+
+/// `[n, c, h, w]`, odd and even, aligned and not.
+fn tensors(most_channels: usize) -> impl Strategy<Value = Shape> {
+    (1usize..=3, 1..=most_channels, pair(1..=14)).prop_map(|(n, c, [h, w])| Shape::new(n, c, h, w))
+}
+
+fn conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
+    let geometry = (
+        pair(1..=4),
+        pair(1..=3),
+        pair(0..=4),
+        pair(1..=3),
+        pair(0..=9),
+    );
+    let channels = (
+        prop_oneof![Just(1usize), 1usize..=4],
+        1usize..=9,
+        1usize..=40,
+    );
+    (geometry, channels, 1usize..=3, any::<bool>(), any::<bool>()).prop_map(
+        |((kernel, stride, padding, dilation, more), (groups, c, out), n, bias, relu)| {
+            // Groups of up to 10 outputs, and more than one tile of 32 without them.
+            let out = if groups == 1 {
+                out
+            } else {
+                out.div_ceil(4) * groups
+            };
+            let op = Conv2d {
+                stride,
+                padding,
+                dilation,
+                groups,
+                relu,
+            };
+            let size = |i: usize| {
+                let window = dilation[i] * (kernel[i] - 1) + 1;
+                window.saturating_sub(2 * padding[i]).max(1) + more[i]
+            };
+            let input = Shape::new(n, c * groups, size(0), size(1));
+            let mut shapes = vec![input, Shape::new(out, c, kernel[0], kernel[1])];
+            shapes.extend(bias.then_some(Shape::vector(out)));
+            (op, shapes)
+        },
+    )
+}
+
+fn conv_transpose2d() -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
+    let geometry = (
+        pair(1..=5),
+        pair(1..=4),
+        pair(0..=3),
+        pair(0..=3),
+        pair(1..=6),
+    );
+    let channels = (
+        prop_oneof![Just(1usize), 1usize..=4],
+        1usize..=9,
+        1usize..=9,
+    );
+    (geometry, channels, 1usize..=3, any::<bool>()).prop_map(
+        |((kernel, stride, padding, extra, size), (groups, c, out), n, bias)| {
+            let output_padding = [0, 1].map(|i| extra[i] % stride[i]);
+            // No more padding than leaves a pixel.
+            let padding = [0, 1].map(|i| {
+                let full = (size[i] - 1) * stride[i] + kernel[i] + output_padding[i];
+                padding[i].min((full - 1) / 2)
+            });
+            let op = ConvTranspose2d {
+                stride,
+                padding,
+                output_padding,
+                groups,
+            };
+            let input = Shape::new(n, c * groups, size[0], size[1]);
+            let mut shapes = vec![input, Shape::new(c * groups, out, kernel[0], kernel[1])];
+            shapes.extend(bias.then_some(Shape::vector(out * groups)));
+            (op, shapes)
+        },
+    )
+}
+
+fn max_pool2d() -> impl Strategy<Value = (MaxPool2d, Vec<Shape>)> {
+    (
+        pair(1..=4),
+        pair(1..=4),
+        pair(0..=2),
+        any::<bool>(),
+        tensors(13),
+    )
+        .prop_map(|(kernel_size, stride, padding, ceil_mode, input)| {
+            let padding = [0, 1].map(|i| padding[i].min(kernel_size[i] / 2));
+            let least = |i: usize| (kernel_size[i] - 2 * padding[i]).max(1);
+            let input = input.with_size(input.h.max(least(0)), input.w.max(least(1)));
+            (
+                MaxPool2d {
+                    kernel_size,
+                    stride,
+                    padding,
+                    ceil_mode,
+                },
+                vec![input],
+            )
+        })
+}
+
+fn crop() -> impl Strategy<Value = (Crop, Vec<Shape>)> {
+    (tensors(9), pair(0..=5), pair(0..=5), 1usize..=5).prop_map(|(like, offset, rest, c)| {
+        let [h, w] = [like.h + offset[0] + rest[0], like.w + offset[1] + rest[1]];
+        let input = like.with_size(h, w).with_channels(c);
+        (Crop { offset }, vec![input, like])
+    })
+}
+
+fn resize_bilinear() -> impl Strategy<Value = (ResizeBilinear, Vec<Shape>)> {
+    (pair(1..=40), any::<bool>(), tensors(9)).prop_map(|(size, align_corners, input)| {
+        (
+            ResizeBilinear {
+                size,
+                align_corners,
+            },
+            vec![input],
+        )
+    })
+}
+
+fn preprocess() -> impl Strategy<Value = (Preprocess, Vec<Shape>)> {
+    let channels = prop_oneof![Just(Channels::Rgb), Just(Channels::Bgr)];
+    let numbers = (
+        prop::array::uniform3(-1.0f32..1.0),
+        prop::array::uniform3(0.2f32..2.0),
+    );
+    let ranges = prop_oneof![Just(1.0f32), Just(255.0)];
+    (
+        pair(1..=24),
+        pair(1..=40),
+        1usize..=3,
+        channels,
+        ranges,
+        numbers,
+    )
+        .prop_map(|(size, [h, w], n, channels, range, (mean, std))| {
+            let (mean, std) = (mean.map(|m| m * range), std.map(|s| s * range));
+            let op = Preprocess {
+                size,
+                channels,
+                range,
+                mean,
+                std,
+            };
+            (op, vec![Shape::new(n, 3, h, w)])
+        })
+}
+
+/// The scores that are resized and their size afterwards.
+fn argmax_resized() -> impl Strategy<Value = (ResizeBilinear, Shape)> {
+    (pair(1..=40), any::<bool>(), tensors(23)).prop_map(|(size, align_corners, input)| {
+        (
+            ResizeBilinear {
+                size,
+                align_corners,
+            },
+            input,
+        )
+    })
+}
+
+proptest! {
+    #![proptest_config(config(ON_DEVICE))]
+
+    #[test]
+    fn conv2d_is_its_twin(sample in samples(conv2d())) {
+        sample.check();
+    }
+
+    #[test]
+    fn conv_transpose2d_is_its_twin(sample in samples(conv_transpose2d())) {
+        sample.check();
+    }
+
+    #[test]
+    fn max_pool2d_is_its_twin(sample in samples(max_pool2d())) {
+        sample.check();
+    }
+
+    #[test]
+    fn relu_is_its_twin(sample in samples(tensors(13).prop_map(|s| (Relu {}, vec![s])))) {
+        sample.check();
+    }
+
+    #[test]
+    fn add_is_its_twin(sample in samples(tensors(13).prop_map(|s| (Add {}, vec![s; 2])))) {
+        sample.check();
+    }
+
+    #[test]
+    fn scale_is_its_twin(
+        sample in samples((-3.0f32..3.0, tensors(13)).prop_map(|(factor, s)| (Scale { factor }, vec![s])))
+    ) {
+        sample.check();
+    }
+
+    #[test]
+    fn crop_is_its_twin(sample in samples(crop())) {
+        sample.check();
+    }
+
+    #[test]
+    fn resize_bilinear_is_its_twin(sample in samples(resize_bilinear())) {
+        sample.check();
+    }
+
+    #[test]
+    fn softmax_is_its_twin(sample in samples(tensors(23).prop_map(|s| (Softmax {}, vec![s])))) {
+        sample.check();
+    }
+
+    #[test]
+    fn argmax_is_its_twin(
+        sample in samples(tensors(23).prop_map(|s| (Argmax::default(), vec![s])))
+    ) {
+        sample.check();
+    }
+
+    #[test]
+    fn preprocess_is_its_twin(sample in samples(preprocess())) {
+        sample.check();
+    }
+
+    /// The scores are resized on the way and never seen: a label may differ from the twin's where the
+    /// resized scores of the two are closer than both may err.
+    #[test]
+    fn argmax_of_resized_scores_is_its_twin((resize, shape) in argmax_resized(), seed: u8) {
+        let op = Argmax { resize: Some(resize.clone()) };
+        let one = OneOp::random(Arc::new(op), &[shape], &mut Random::new(seed));
+        one.check_rows();
+        let (scores, expected) = (resize.reference(&[&one.input]).unwrap(), one.expected());
+        let score_of = |labels: &fullconv::Tensor| {
+            let score = |n, _, y, x| scores.at(n, labels.at(n, 0, y, x) as usize, y, x);
+            fullconv::Tensor::from_fn(labels.shape(), score).unwrap()
+        };
+        for gpu in devices() {
+            let found = one.run(gpu);
+            prop_assert!(found.data().iter().all(|label| (*label as usize) < shape.c));
+            let bounds = expected.map(|_| 2.0 * resize_bound(&one.input));
+            assert_within(&score_of(&expected), &score_of(&found), &bounds, "scores of labels");
+        }
+    }
+}
+
+/// PyTorch's documentation of `Conv2d`: ⌊(size + 2·padding − dilation·(kernel − 1) − 1) / stride + 1⌋.
+fn conv_size(size: usize, kernel: usize, op: &Conv2d, axis: usize) -> usize {
+    let (padding, dilation) = (op.padding[axis] as f64, op.dilation[axis] as f64);
+    let room = size as f64 + 2.0 * padding - dilation * (kernel as f64 - 1.0) - 1.0;
+    (room / op.stride[axis] as f64 + 1.0).floor() as usize
+}
+
+/// PyTorch's documentation of `MaxPool2d`: ⌊(size + 2·padding − kernel) / stride + 1⌋, or ⌈…⌉ with
+/// `ceil_mode`, where windows that would start in the right padded region are ignored.
+fn pool_size(size: usize, op: &MaxPool2d, axis: usize) -> usize {
+    let (kernel, stride, padding) = (op.kernel_size[axis], op.stride[axis], op.padding[axis]);
+    let size = size as f64;
+    let outputs = (size + 2.0 * padding as f64 - kernel as f64) / stride as f64 + 1.0;
+    if !op.ceil_mode {
+        return outputs.floor() as usize;
+    }
+    let outputs = outputs.ceil();
+    let last_starts_at = (outputs - 1.0) * stride as f64;
+    let ignored = last_starts_at >= size + padding as f64;
+    outputs as usize - usize::from(ignored)
+}
+
+proptest! {
+    #![proptest_config(config(OF_SHAPES))]
+
+    #[test]
+    fn the_shape_of_conv2d_is_pytorchs((op, shapes) in conv2d()) {
+        let (input, weight) = (shapes[0], shapes[1]);
+        let [h, w] = [conv_size(input.h, weight.h, &op, 0), conv_size(input.w, weight.w, &op, 1)];
+        prop_assert_eq!(op.output_shape(&shapes).unwrap(), Shape::new(input.n, weight.n, h, w));
+    }
+
+    /// (size − 1)·stride − 2·padding + dilation·(kernel − 1) + output_padding + 1, dilation 1.
+    #[test]
+    fn the_shape_of_conv_transpose2d_is_pytorchs((op, shapes) in conv_transpose2d()) {
+        let (input, weight) = (shapes[0], shapes[1]);
+        let size = |axis: usize, size: usize, kernel: usize| {
+            (size - 1) * op.stride[axis] + kernel + op.output_padding[axis] - 2 * op.padding[axis]
+        };
+        let expected = Shape::new(
+            input.n,
+            weight.c * op.groups,
+            size(0, input.h, weight.h),
+            size(1, input.w, weight.w),
+        );
+        prop_assert_eq!(op.output_shape(&shapes).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_shape_of_max_pool2d_is_pytorchs((op, shapes) in max_pool2d()) {
+        let input = shapes[0];
+        let expected = input.with_size(pool_size(input.h, &op, 0), pool_size(input.w, &op, 1));
+        prop_assert_eq!(op.output_shape(&shapes).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_window_larger_than_its_input_is_an_error((op, shapes) in conv2d()) {
+        let window = op.dilation[0] * (shapes[1].h - 1) + 1;
+        let Some(height) = window.checked_sub(2 * op.padding[0] + 1) else {
+            return Ok(());
+        };
+        let small = shapes[0].with_size(height, shapes[0].w);
+        let error = op.output_shape(&[&[small], &shapes[1..]].concat()).unwrap_err();
+        prop_assert_eq!(error.kind(), fullconv::ErrorKind::Shape);
+    }
+}

@@ -1,0 +1,258 @@
+//! The house: modules import only from layers below their own, and each dependency has its home.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The modules of the library, from the bottom up. A module imports from earlier lines only.
+const LAYERS: &[&[&str]] = &[
+    &["error"],
+    &["files", "parallel"],
+    &["tensor"],
+    &["device_profile"],
+    &["ops"],
+    &["graph", "picture"],
+    &["mask", "metrics", "models", "parameters", "preprocess"],
+    &["model_file"],
+    &["plan", "reference"],
+    &["gpu"],
+    &["segmenter"],
+    &["compare"],
+];
+
+/// Where in the library each dependency may be named: files, or folders that end in `/`.
+const HOMES: &[(&str, &[&str])] = &[
+    ("bytemuck", &["gpu/", "parameters.rs", "segmenter.rs"]),
+    ("half", &["parameters.rs"]),
+    ("image", &["picture.rs"]),
+    ("memmap2", &["parameters.rs"]),
+    ("png", &["mask.rs"]),
+    // Where a blocking function wraps an async one, and where pipelines compile on many threads.
+    ("pollster", &["gpu/pipelines.rs", "segmenter.rs"]),
+    ("rayon", &["parallel.rs"]),
+    ("safetensors", &["parameters.rs"]),
+    ("serde", &["model_file.rs", "ops/", "preprocess.rs"]),
+    ("serde_json", &["model_file.rs", "ops/mod.rs"]),
+    ("tempfile", &["files.rs"]),
+    ("tracing", &["gpu/", "parameters.rs"]),
+    ("wgpu", &["gpu/"]),
+];
+
+/// What the command line names. Pictures and devices it has from the library alone, which re-exports
+/// wgpu.
+const COMMAND_LINE: &[&str] = &[
+    "bytemuck",
+    "clap",
+    "ctrlc",
+    "indicatif",
+    "pollster",
+    "safetensors",
+    "serde",
+    "serde_json",
+    "tempfile",
+    "tracing_subscriber",
+    "wgpu",
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The code of every file in `src/`, by its path there: without comments, and without the tests at its
+/// end, which may reach for anything.
+fn sources() -> BTreeMap<String, String> {
+    let mut sources = BTreeMap::new();
+    let mut folders = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(root().join("src")).unwrap();
+                let name = name.to_str().unwrap().replace('\\', "/");
+                sources.insert(name, code(&path));
+            }
+        }
+    }
+    assert!(sources.len() > 30, "only {} files", sources.len());
+    sources
+}
+
+fn code(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap();
+    let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
+    let lines = code.lines().map(|line| match line.find("//") {
+        // Not the two slashes of an address.
+        Some(at) if !line[..at].ends_with(':') => &line[..at],
+        _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The identifiers that follow `before` in `code`.
+fn names_after<'a>(code: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
+    code.match_indices(before).map(move |(at, _)| {
+        let rest = &code[at + before.len()..];
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+        &rest[..end.unwrap_or(rest.len())]
+    })
+}
+
+/// The library's module that a file belongs to.
+fn module_of(file: &str) -> &str {
+    file.split(['/', '.']).next().unwrap()
+}
+
+fn in_library(file: &str) -> bool {
+    !["cli", "lib", "main"].contains(&module_of(file))
+}
+
+fn layer_of(module: &str) -> usize {
+    LAYERS
+        .iter()
+        .position(|layer| layer.contains(&module))
+        .unwrap_or_else(|| panic!("{module} has no layer"))
+}
+
+#[test]
+fn every_module_has_a_layer() {
+    let sources = sources();
+    let declared: BTreeSet<_> = names_after(&sources["lib.rs"], "mod ").collect();
+    let layered: BTreeSet<_> = LAYERS
+        .iter()
+        .flat_map(|layer| layer.iter().copied())
+        .collect();
+    assert_eq!(declared, layered);
+    let files: BTreeSet<_> = sources
+        .keys()
+        .filter(|f| in_library(f))
+        .map(|f| module_of(f))
+        .collect();
+    assert_eq!(files, layered);
+}
+
+#[test]
+fn imports_point_downward() {
+    let mut imports = 0;
+    for (file, code) in sources().iter().filter(|(file, _)| in_library(file)) {
+        let module = module_of(file);
+        assert!(
+            !code.contains("crate::{"),
+            "{file}: a line for each module, please"
+        );
+        for other in names_after(code, "crate::").filter(|other| *other != module) {
+            assert!(
+                layer_of(other) < layer_of(module),
+                "{file} imports {other} from above"
+            );
+            imports += 1;
+        }
+    }
+    assert!(imports > 50, "only {imports} imports were found");
+}
+
+/// `super` must not lead out of a module of the library, where the layers do not see it.
+#[test]
+fn super_stays_inside_the_module() {
+    for (file, code) in sources() {
+        // The module's own file is the root of its folder: a/mod.rs is as deep as a.rs.
+        let depth = file.trim_end_matches("/mod.rs").matches('/').count();
+        let out = "super::".repeat(depth + 1);
+        assert!(!code.contains(&out), "{file} leaves its module by {out}");
+    }
+}
+
+#[test]
+fn the_command_line_uses_the_library_from_outside() {
+    for (file, code) in sources().iter().filter(|(file, _)| !in_library(file)) {
+        for name in names_after(code, "crate::") {
+            assert_eq!(
+                (module_of(file), name),
+                ("cli", "cli"),
+                "{file} imports {name}"
+            );
+        }
+    }
+}
+
+/// Whether `code` names the crate `name`: as the beginning of a path, or alone after `use`.
+fn names_crate(code: &str, name: &str) -> bool {
+    code.match_indices(name).any(|(at, _)| {
+        let before = code[..at].chars().next_back().unwrap_or(' ');
+        let after = &code[at + name.len()..];
+        let begins = !before.is_alphanumeric() && before != '_' && before != ':';
+        let used_alone = code[..at].ends_with("use ") && after.starts_with(';');
+        begins && (after.starts_with("::") || used_alone)
+    })
+}
+
+#[test]
+fn every_dependency_has_one_home_in_the_library() {
+    let sources = sources();
+    for (name, homes) in HOMES {
+        let is_home = |file: &str, home: &str| match home.strip_suffix('/') {
+            Some(_) => file.starts_with(home),
+            None => file == home,
+        };
+        let library = sources.iter().filter(|(file, _)| in_library(file));
+        let named = library.filter(|(_, code)| names_crate(code, name));
+        let files: Vec<_> = named.map(|(file, _)| file.as_str()).collect();
+        for file in &files {
+            assert!(
+                homes.iter().any(|home| is_home(file, home)),
+                "{file} uses {name}"
+            );
+        }
+        for home in *homes {
+            assert!(
+                files.iter().any(|file| is_home(file, home)),
+                "{name} has left {home}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_command_line_names_what_it_says() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let sources = sources();
+    let named: BTreeSet<_> = dependencies(&manifest)
+        .into_iter()
+        .filter(|name| {
+            let mut files = sources.iter().filter(|(file, _)| module_of(file) == "cli");
+            files.any(|(_, code)| names_crate(code, name))
+        })
+        .collect();
+    let said: BTreeSet<_> = COMMAND_LINE.iter().map(|name| name.to_string()).collect();
+    assert_eq!(named, said);
+}
+
+/// An embedder compiles what the library names, and nothing that the command line alone needs.
+#[test]
+fn what_only_the_command_line_needs_is_optional() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let in_library: BTreeSet<_> = HOMES.iter().map(|(name, _)| name.to_string()).collect();
+    let optional: BTreeSet<_> = manifest
+        .lines()
+        .filter(|line| line.contains("optional = true"))
+        .filter_map(|line| Some(line.split_once(" = ")?.0.replace('-', "_")))
+        .collect();
+    assert!(!optional.is_empty());
+    let all: BTreeSet<_> = in_library.union(&optional).cloned().collect();
+    assert_eq!(dependencies(&manifest), all);
+    assert_eq!(in_library.intersection(&optional).count(), 0);
+}
+
+/// The names of the dependencies in a table of Cargo.toml, as code spells them.
+fn dependencies(manifest: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut in_table = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            in_table = line.ends_with("dependencies]") && !line.contains("dev-dependencies");
+        } else if let (true, Some((name, _))) = (in_table, line.split_once(" = ")) {
+            names.insert(name.replace('-', "_"));
+        }
+    }
+    names
+}

@@ -1,0 +1,509 @@
+//! Plans keep the limits of the device they are made for, whatever these are, and what is cut to fit
+//! them computes the same.
+
+mod common;
+
+use common::{OneOp, Random, gpu, relative_error, run_plan};
+use fullconv::device_profile::DeviceProfile;
+use fullconv::graph::{Graph, NodeId, NodeKind};
+use fullconv::models::{Checkpoint, Choice, build};
+use fullconv::ops::kernel::{Format, Packing};
+use fullconv::ops::{Argmax, Conv2d, ConvTranspose2d, Op, Relu};
+use fullconv::plan::{Bound, Plan};
+use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Picture, Segmenter, Shape, Tensor, reference};
+use std::sync::Arc;
+
+/// No dispatch is longer than this, so that none outlasts a watchdog; nor is a submission.
+const DISPATCH_GFLOP: f64 = 8.0;
+const SUBMIT_GFLOP: f64 = 50.0;
+
+fn golden(file: &str) -> Model {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/");
+    Model::read(format!("{folder}{file}.safetensors")).unwrap()
+}
+
+fn device(default_limits: bool) -> Option<Gpu> {
+    gpu(GpuOptions {
+        default_limits,
+        ..GpuOptions::default()
+    })
+}
+
+/// `profile` with limits so small that tests reach them.
+fn small(profile: &DeviceProfile, max_binding_bytes: u64) -> DeviceProfile {
+    DeviceProfile {
+        max_binding_bytes,
+        max_workgroups_per_dimension: 16,
+        binding_alignment: 256,
+        ..profile.clone()
+    }
+}
+
+/// Panics unless every step of `plan` keeps the limits of `profile`.
+fn check_limits(plan: &Plan, profile: &DeviceProfile) {
+    assert!(!plan.steps.is_empty());
+    for bytes in &plan.slots {
+        assert!(
+            *bytes > 0 && *bytes <= profile.max_buffer_bytes,
+            "a slot of {bytes}"
+        );
+    }
+    for parameter in &plan.parameters {
+        let most = profile.max_binding_bytes.min(profile.max_buffer_bytes);
+        assert!(parameter.bytes <= most, "{parameter:?}");
+    }
+    for step in &plan.steps {
+        let layer = &plan.layers[step.layer].name;
+        assert!(
+            step.bindings.len() <= profile.max_storage_buffers as usize,
+            "{layer}"
+        );
+        for groups in step.workgroups {
+            assert!(
+                (1..=profile.max_workgroups_per_dimension).contains(&groups),
+                "{layer}"
+            );
+        }
+        for bound in &step.bindings {
+            let Bound::Slot { slot, bytes } = bound else {
+                continue;
+            };
+            assert!(
+                bytes.start % profile.binding_alignment == 0,
+                "{layer}: {bound:?}"
+            );
+            assert!(
+                bytes.start < bytes.end && bytes.end <= plan.slots[*slot],
+                "{layer}: {bound:?}"
+            );
+            assert!(
+                bytes.end - bytes.start <= profile.max_binding_bytes,
+                "{layer}: {bound:?}"
+            );
+            assert!(bytes.end % 4 == 0, "{layer}: {bound:?}");
+        }
+        check_output_is_apart(&step.bindings, layer);
+    }
+}
+
+/// A dispatch may not read and write one buffer.
+fn check_output_is_apart(bindings: &[Bound], layer: &str) {
+    let slot = |bound: &Bound| match bound {
+        Bound::Slot { slot, .. } => Some(*slot),
+        Bound::Parameter(_) => None,
+    };
+    let (output, inputs) = bindings.split_last().unwrap();
+    assert!(slot(output).is_some(), "{layer} writes a parameter");
+    assert!(
+        inputs.iter().all(|i| slot(i) != slot(output)),
+        "{layer} reads what it writes"
+    );
+}
+
+/// The plan for the smallest binding that allows one, and its profile.
+fn smallest(
+    profile: &DeviceProfile,
+    plan: impl Fn(&DeviceProfile) -> fullconv::Result<Plan>,
+) -> (Plan, DeviceProfile) {
+    for log2 in 8..30 {
+        let small = small(profile, 1 << log2);
+        match plan(&small) {
+            Ok(plan) => return (plan, small),
+            Err(e) => assert_eq!(e.kind(), ErrorKind::Limit, "{e}"),
+        }
+    }
+    panic!("no plan for any binding");
+}
+
+/// The cuts of a plan: layers in several steps, and weights in several parts.
+fn cuts(plan: &Plan) -> (bool, bool) {
+    let weights = plan
+        .parameters
+        .iter()
+        .filter(|p| p.packing != Packing::Vector);
+    (
+        plan.steps.len() > plan.layers.len(),
+        weights.count() > plan.layers.len(),
+    )
+}
+
+#[test]
+fn every_case_cut_as_small_as_can_be_is_its_twin() {
+    for gpu in [device(false), device(true)].into_iter().flatten() {
+        let mut random = Random::new(2);
+        let (mut in_steps, mut in_shards, mut cases) = (0, 0, 0);
+        for case in fullconv::ops::cases() {
+            let one = OneOp::random(case.op, &case.inputs, &mut random);
+            let (plan, profile) = smallest(gpu.profile(), |profile| one.plan(profile));
+            check_limits(&plan, &profile);
+            let (steps, shards) = cuts(&plan);
+            in_steps += usize::from(steps);
+            in_shards += usize::from(shards);
+            cases += 1;
+            one.check_found(&one.run_plan(&gpu, plan), "cut small");
+        }
+        // Some are smaller than any cut; but a planner that never cuts must not pass.
+        assert!(2 * in_steps > cases, "{in_steps} of {cases} cases were cut");
+        assert!(in_shards >= 3, "{in_shards} weights were cut");
+    }
+}
+
+#[test]
+fn a_band_binds_every_row_that_it_is_made_of() {
+    let mut random = Random::new(3);
+    for case in fullconv::ops::cases() {
+        OneOp::random(case.op, &case.inputs, &mut random).check_rows();
+    }
+}
+
+/// A model's own graph, with its labels.
+fn with_labels(model: &Model) -> Graph {
+    let mut graph = model.graph().clone();
+    graph
+        .op("labels", Argmax::default(), &[graph.output()])
+        .unwrap();
+    graph
+}
+
+#[test]
+fn networks_cut_as_small_as_can_be_are_the_reference() {
+    let sizes = [
+        ("fcn8s-caffe", Shape::new(3, 3, 9, 14)),
+        ("fcn16s-same", Shape::new(2, 3, 240, 201)),
+    ];
+    for gpu in [device(false), device(true)].into_iter().flatten() {
+        for (file, shape) in sizes {
+            let model = golden(file);
+            let graph = with_labels(&model);
+            let scores = graph.node(graph.output()).inputs[0];
+            let outputs = [scores, graph.output()];
+            let (plan, profile) = smallest(gpu.profile(), |profile| {
+                Plan::new(&graph, shape, &outputs, profile)
+            });
+            check_limits(&plan, &profile);
+            check_liveness(&plan, &graph);
+            assert!(
+                plan.steps.len() > 2 * plan.layers.len(),
+                "{file}: hardly cut\n{plan}"
+            );
+            let input = Random::new(4).tensor(shape);
+            let found = run_plan(&gpu, plan, &graph, model.parameters(), &input);
+            let expected = reference::run(&graph, model.parameters(), &input, &outputs).unwrap();
+            let error = relative_error(&expected[0].1, &found[0].1);
+            assert!(error < 1e-5, "{file}: {error:e}");
+            let labels = Argmax::default().reference(&[&found[0].1]).unwrap();
+            assert_eq!(labels, found[1].1, "{file}");
+        }
+    }
+}
+
+/// Walks through the plan's steps, and panics where one reads a buffer that holds something else than
+/// its input, or an output was overwritten.
+fn check_liveness(plan: &Plan, graph: &Graph) {
+    let mut holds: Vec<Option<NodeId>> = vec![None; plan.slots.len()];
+    holds[plan.input.slot] = Some(graph.input());
+    for step in &plan.steps {
+        let layer = &plan.layers[step.layer];
+        let nodes: Vec<_> = layer
+            .name
+            .split('+')
+            .map(|name| graph.find(name).unwrap())
+            .collect();
+        let is_activation = |id: &&NodeId| !matches!(graph.node(**id).kind, NodeKind::Parameter(_));
+        let mut inputs = graph.node(nodes[0]).inputs.iter().filter(is_activation);
+        let (output, read) = step.bindings.split_last().unwrap();
+        for bound in read {
+            if let Bound::Slot { slot, .. } = bound {
+                assert_eq!(
+                    holds[*slot],
+                    inputs.next().copied(),
+                    "{} reads {bound:?}",
+                    layer.name
+                );
+            }
+        }
+        if let Bound::Slot { slot, .. } = output {
+            holds[*slot] = nodes.last().copied();
+        }
+    }
+    for (id, place) in &plan.outputs {
+        assert_eq!(
+            holds[place.slot],
+            Some(*id),
+            "{} is gone",
+            graph.node(*id).name
+        );
+    }
+}
+
+/// The graph of FCN-8s as published: 134 million parameters, 21 classes.
+fn full_width() -> Graph {
+    let mut tensors = Vec::new();
+    let mut layer = |name: &str, out: usize, c: usize, kernel: usize| {
+        tensors.push((format!("{name}.weight"), vec![out, c, kernel, kernel]));
+        tensors.push((format!("{name}.bias"), vec![out]));
+    };
+    let mut c = 3;
+    for (stage, (convs, out)) in (1..).zip([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]) {
+        for i in 1..=convs {
+            layer(&format!("conv{stage}_{i}"), out, c, 3);
+            c = out;
+        }
+    }
+    layer("fc6", 4096, 512, 7);
+    layer("fc7", 4096, 4096, 1);
+    layer("score_fr", 21, 4096, 1);
+    layer("score_pool4", 21, 512, 1);
+    layer("score_pool3", 21, 256, 1);
+    let checkpoint: Checkpoint = tensors.into_iter().collect();
+    build(&checkpoint, &Choice::default()).unwrap().graph
+}
+
+const PICTURE: Shape = Shape::new(1, 3, 500, 500);
+
+#[test]
+fn full_width_fcn8s_fits_webgpus_default_limits() {
+    let graph = full_width();
+    let profile = DeviceProfile::WEBGPU_DEFAULTS;
+    let plan = Plan::new(&graph, PICTURE, &[graph.output()], &profile).unwrap();
+    check_limits(&plan, &profile);
+    check_liveness(&plan, &graph);
+    let fc6 = plan
+        .parameters
+        .iter()
+        .filter(|p| p.name.as_deref() == Some("fc6.weight"));
+    let fc6: Vec<_> = fc6.collect();
+    assert!(fc6.len() >= 4, "411 MB in {} parts", fc6.len());
+    assert!(fc6.iter().map(|p| p.bytes).sum::<u64>() >= 512 * 49 * 4096 * 4);
+    let gflop = plan.flops() as f64 / 1e9;
+    assert!((gflop / 363.0 - 1.0).abs() < 0.02, "{gflop} GFLOP");
+}
+
+#[test]
+fn full_width_fcn8s_runs_in_a_handful_of_buffers() {
+    let graph = full_width();
+    let profile = DeviceProfile::WEBGPU_DEFAULTS;
+    let plan = Plan::new(&graph, PICTURE, &[graph.output()], &profile).unwrap();
+    assert!(plan.layers.len() > 20);
+    assert!(
+        plan.slots.len() <= 6,
+        "{} buffers for {} layers",
+        plan.slots.len(),
+        plan.layers.len()
+    );
+    // All activations are 1.24 GB; two of conv1's 698² maps of 64 channels live at once.
+    let conv1 = Format::Nhwc4.bytes(Shape::new(1, 64, 698, 698));
+    assert!(
+        plan.activation_bytes() < 3 * conv1,
+        "{} bytes",
+        plan.activation_bytes()
+    );
+    // Asked for everything, it gives everything a buffer of its own that lasts.
+    let all: Vec<_> = graph
+        .iter()
+        .filter(|(_, n)| n.op().is_some())
+        .map(|(id, _)| id)
+        .collect();
+    let plan = Plan::new(&graph, PICTURE, &all, &profile).unwrap();
+    check_liveness(&plan, &graph);
+    assert_eq!(plan.layers.len(), all.len());
+}
+
+#[test]
+fn no_dispatch_and_no_submission_outlasts_a_watchdog() {
+    let graph = full_width();
+    for subgroup_size in [None, Some(8)] {
+        let profile = DeviceProfile {
+            is_cpu: subgroup_size.is_some(),
+            subgroup_size,
+            ..DeviceProfile::WEBGPU_DEFAULTS
+        };
+        let plan = Plan::new(&graph, PICTURE, &[graph.output()], &profile).unwrap();
+        let gflop = |step: &fullconv::plan::Step| step.flops as f64 / 1e9;
+        let longest = plan.steps.iter().map(gflop).fold(0.0, f64::max);
+        // A dispatch is at least one row of its output.
+        let rows = plan
+            .layers
+            .iter()
+            .map(|l| l.flops as f64 / 1e9 / l.shape.h as f64);
+        assert!(
+            longest <= DISPATCH_GFLOP + rows.fold(0.0, f64::max),
+            "{longest} GFLOP"
+        );
+        let submissions: Vec<f64> = plan
+            .steps
+            .split_inclusive(|step| step.ends_submit)
+            .map(|steps| steps.iter().map(gflop).sum())
+            .collect();
+        assert!(
+            submissions.iter().all(|s| *s <= SUBMIT_GFLOP + longest),
+            "{submissions:?}"
+        );
+        let all: f64 = submissions.iter().sum();
+        assert!(
+            (all * 1e9 / plan.flops() as f64 - 1.0).abs() < 1e-3,
+            "{all} GFLOP in all steps"
+        );
+    }
+}
+
+#[test]
+fn a_picture_that_is_too_large_is_an_error_with_the_figures() {
+    let graph = full_width();
+    let input = Shape::new(1, 3, 4000, 4000);
+    let profile = DeviceProfile::WEBGPU_DEFAULTS;
+    let error = Plan::new(&graph, input, &[graph.output()], &profile).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    let message = error.to_string();
+    for part in [
+        "relu1_1",
+        "[1, 64, 4198, 4198]",
+        "4303 MiB",
+        "256 MiB",
+        "smaller picture",
+    ] {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+}
+
+#[test]
+fn a_row_that_is_too_wide_is_an_error_with_the_figures() {
+    let mut graph = Graph::new("input");
+    graph.op("wide", Relu {}, &[graph.input()]).unwrap();
+    let profile = small(&DeviceProfile::WEBGPU_DEFAULTS, 1 << 20);
+    let input = Shape::new(1, 64, 3, 5000);
+    let error = Plan::new(&graph, input, &[graph.output()], &profile).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    let message = error.to_string();
+    for part in ["wide", "[1, 64, 3, 5000]", "1 MiB"] {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+}
+
+#[test]
+fn segmenting_a_picture_that_is_too_large_is_a_limit_and_the_next_one_runs() {
+    let Some(gpu) = device(true) else { return };
+    let segmenter = pollster::block_on(Segmenter::new(&gpu, &golden("fcn32s-same"))).unwrap();
+    let black = |side: usize| Picture::from_rgb(side, side, vec![0; side * side * 3]).unwrap();
+    let error = segmenter.segment_blocking(&black(4500)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+    assert_eq!(
+        segmenter
+            .segment_blocking(&black(5))
+            .unwrap()
+            .labels()
+            .len(),
+        25
+    );
+}
+
+/// An op on whole numbers so small that every sum of them is exact in f32, in any order.
+fn exact(op: impl Op + 'static, shapes: &[Shape]) -> OneOp {
+    let whole = |i: usize| ((i * 2_654_435_761) >> 7) % 7;
+    let tensor = |shape: &Shape| {
+        let numbers = (0..shape.elements()).map(|i| whole(i) as f32 - 3.0);
+        Tensor::new(*shape, numbers.collect()).unwrap()
+    };
+    let one = OneOp::new(Arc::new(op), shapes.iter().map(tensor).collect());
+    assert!(9 * one.op.terms(shapes) < 1 << 24);
+    one
+}
+
+/// Panics unless the device adds up all terms, in at least `runs` dispatches.
+fn check_exact(gpu: &Gpu, one: &OneOp, runs: usize) {
+    let plan = one.plan(gpu.profile()).unwrap();
+    assert!(plan.steps.len() >= runs, "{} dispatches", plan.steps.len());
+    let expected = one.expected();
+    assert!(expected.data().iter().any(|x| *x != 0.0));
+    assert_eq!(one.run_plan(gpu, plan), expected, "{:?}", one.op);
+}
+
+/// lavapipe ends loops silently after 65,535 steps.
+#[test]
+fn a_sum_of_more_terms_than_a_device_may_loop_is_whole() {
+    for gpu in [device(false), device(true)].into_iter().flatten() {
+        // Five channels and more than twelve: two kernels on a CPU device.
+        for out in [5, 13] {
+            let shapes = [
+                Shape::new(1, 8192, 3, 4),
+                Shape::new(out, 8192, 3, 3),
+                Shape::vector(out),
+            ];
+            check_exact(&gpu, &exact(Conv2d::default(), &shapes), 1);
+        }
+    }
+}
+
+/// Groups of four channels: 524,288 terms are 131,072 steps; with groups, every term is one.
+#[test]
+fn a_sum_too_long_for_one_dispatch_is_continued_by_the_next() {
+    let relu = Conv2d {
+        relu: true,
+        ..Conv2d::default()
+    };
+    let grouped = Conv2d {
+        groups: 2,
+        ..Conv2d::default()
+    };
+    let c = 524_288;
+    for gpu in [device(false), device(true)].into_iter().flatten() {
+        for out in [3, 12] {
+            let shapes = [
+                Shape::new(1, c, 1, 2),
+                Shape::new(out, c, 1, 1),
+                Shape::vector(out),
+            ];
+            check_exact(&gpu, &exact(relu.clone(), &shapes), 3);
+        }
+        let half = c / 4;
+        let shapes = [
+            Shape::new(1, 2 * half, 2, 1),
+            Shape::new(6, half, 1, 1),
+            Shape::vector(6),
+        ];
+        check_exact(&gpu, &exact(grouped.clone(), &shapes), 3);
+        let shapes = [
+            Shape::new(1, c, 1, 2),
+            Shape::new(c, 3, 1, 1),
+            Shape::vector(3),
+        ];
+        check_exact(&gpu, &exact(ConvTranspose2d::default(), &shapes), 3);
+        let shapes = [Shape::new(1, 2 * half, 1, 2), Shape::new(2 * half, 2, 1, 1)];
+        let grouped = ConvTranspose2d {
+            groups: 2,
+            ..ConvTranspose2d::default()
+        };
+        check_exact(&gpu, &exact(grouped, &shapes), 3);
+    }
+}
+
+#[test]
+fn more_workgroups_than_a_dimension_holds_fold_into_two() {
+    let Some(gpu) = device(false) else { return };
+    let shape = Shape::new(1, 4, 2100, 2048);
+    let one = exact(Relu {}, &[shape]);
+    let plan = one.plan(&DeviceProfile::WEBGPU_DEFAULTS).unwrap();
+    let [step] = &plan.steps[..] else {
+        panic!("{} steps", plan.steps.len());
+    };
+    assert!(step.workgroups[1] > 1, "{:?}", step.workgroups);
+    assert!(one.run_plan(&gpu, plan) == one.expected());
+}
+
+#[test]
+fn a_loop_too_long_for_one_invocation_is_an_error() {
+    let mut graph = Graph::new("picture");
+    let preprocess = fullconv::ops::Preprocess {
+        size: [1, 1],
+        channels: fullconv::Channels::Rgb,
+        range: 1.0,
+        mean: [0.0; 3],
+        std: [1.0; 3],
+    };
+    graph.op("input", preprocess, &[graph.input()]).unwrap();
+    let profile = DeviceProfile::WEBGPU_DEFAULTS;
+    let input = Shape::new(1, 3, 200, 200);
+    let error = Plan::new(&graph, input, &[graph.output()], &profile).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("input"), "{error}");
+}

@@ -1,0 +1,570 @@
+//! Every shader, and every variant of it that the ops' cases lead to, through naga's validator and its
+//! SPIR-V, MSL, HLSL and GLSL writers, and through Tint where `tint` is on the PATH; and the facts that
+//! Rust and WGSL must agree on.
+
+use fullconv::device_profile::DeviceProfile;
+use fullconv::ops::kernel::{Binding, Format, Grid, Kernel, Packing, Word};
+use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
+use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{
+    AddressSpace, GlobalVariable, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+/// What every WebGPU device binds, less the one that Metal needs for the sizes of buffers.
+const MOST_STORAGE_BUFFERS: usize = 7;
+
+/// The files in `shaders/`, by name without extension.
+fn files() -> BTreeMap<String, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let files: BTreeMap<_, _> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            assert_eq!(path.extension().unwrap(), "wgsl", "{}", path.display());
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            (name, std::fs::read_to_string(path).unwrap())
+        })
+        .collect();
+    assert!(!files.is_empty());
+    files
+}
+
+/// Devices that lead to every kernel there is.
+fn profiles() -> Vec<DeviceProfile> {
+    let with = |is_cpu, subgroup_size| DeviceProfile {
+        is_cpu,
+        subgroup_size,
+        ..DeviceProfile::WEBGPU_DEFAULTS
+    };
+    let cpus = [4, 8, 16, 32, 64].map(|size| with(true, Some(size)));
+    let others = [
+        DeviceProfile::WEBGPU_DEFAULTS,
+        with(true, None),
+        with(false, Some(32)),
+    ];
+    others.into_iter().chain(cpus).collect()
+}
+
+/// Every kernel of every case on every device.
+fn kernels() -> Vec<Kernel> {
+    let mut kernels = Vec::new();
+    for case in fullconv::ops::cases() {
+        for profile in profiles() {
+            let of_case = case.op.kernels(&case.inputs, &profile).unwrap();
+            assert!(!of_case.is_empty(), "{:?} has no kernel", case.op);
+            kernels.extend(of_case);
+        }
+    }
+    kernels
+}
+
+/// The kernels whose shaders and constants differ.
+fn variants() -> Vec<Kernel> {
+    let mut seen = BTreeSet::new();
+    let mut kernels = kernels();
+    kernels.retain(|k| seen.insert((k.shader.source.to_string(), format!("{:?}", k.constants))));
+    kernels
+}
+
+fn uses_subgroups(source: &str) -> bool {
+    source.contains("subgroup_") || source.contains("subgroupBroadcast")
+}
+
+/// Parses and validates a shader, with no more capabilities than it needs.
+fn validated(name: &str, source: &str) -> (Module, ModuleInfo) {
+    let module = naga::front::wgsl::parse_str(source)
+        .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
+    let capabilities = match uses_subgroups(source) {
+        true => Capabilities::SUBGROUP,
+        false => Capabilities::empty(),
+    };
+    let info = Validator::new(ValidationFlags::all(), capabilities)
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
+    (module, info)
+}
+
+/// Calls `check` with the module of every variant whose overrides are numbers.
+fn for_each_resolved(check: impl Fn(&str, &Module, &ModuleInfo)) {
+    for kernel in variants() {
+        let name = kernel.shader.name;
+        let (module, info) = validated(name, &kernel.shader.source);
+        let constants = kernel.constants.iter();
+        let constants = constants
+            .map(|(key, value)| (key.to_string(), *value))
+            .collect();
+        let entry = Some((ShaderStage::Compute, "main"));
+        let (module, info) = process_overrides(&module, &info, entry, &constants)
+            .unwrap_or_else(|e| panic!("{name} with {constants:?}: {e}"));
+        check(name, &module, &info);
+    }
+}
+
+#[test]
+fn every_file_is_complete_and_valid_as_it_stands() {
+    for (name, source) in files() {
+        let (module, _) = validated(&name, &source);
+        let [entry] = module.entry_points.as_slice() else {
+            panic!("{name} has {} entry points", module.entry_points.len());
+        };
+        assert_eq!(
+            (entry.name.as_str(), entry.stage),
+            ("main", ShaderStage::Compute),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn every_file_says_what_it_computes_and_how_its_buffers_lie() {
+    for (name, source) in files() {
+        let header = source.lines().take_while(|line| line.starts_with("//"));
+        let header = header.collect::<Vec<_>>().join("\n");
+        for word in ["One invocation", "A workgroup"] {
+            if header.contains(word) {
+                break;
+            }
+            assert_ne!(word, "A workgroup", "{name}: who computes what?\n{header}");
+        }
+        assert!(
+            header.contains("output"),
+            "{name}: how does the output lie?\n{header}"
+        );
+    }
+}
+
+#[test]
+fn every_file_is_the_shader_of_some_kernel() {
+    let files: BTreeSet<_> = files().into_keys().collect();
+    let used: BTreeSet<_> = kernels().iter().map(|k| k.shader.name.to_owned()).collect();
+    assert_eq!(files, used);
+}
+
+/// Bounds checks as they are put in for devices that run checked shaders, and none.
+fn policies() -> [BoundsCheckPolicies; 2] {
+    [BoundsCheckPolicy::Restrict, BoundsCheckPolicy::Unchecked].map(|policy| BoundsCheckPolicies {
+        index: policy,
+        buffer: policy,
+        image_load: policy,
+        binding_array: policy,
+    })
+}
+
+#[test]
+fn naga_writes_every_variant_as_spirv() {
+    for_each_resolved(|name, module, info| {
+        for bounds_check_policies in policies() {
+            let options = spv::Options {
+                lang_version: (1, 3),
+                bounds_check_policies,
+                ..spv::Options::default()
+            };
+            let pipeline = spv::PipelineOptions {
+                shader_stage: ShaderStage::Compute,
+                entry_point: "main".into(),
+            };
+            let words = spv::write_vec(module, info, &options, Some(&pipeline));
+            let words = words.unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(words[0], 0x0723_0203, "{name}");
+        }
+    });
+}
+
+#[test]
+fn naga_writes_every_variant_as_msl() {
+    for_each_resolved(|name, module, info| {
+        for bounds_check_policies in policies() {
+            let options = msl::Options {
+                lang_version: (2, 4),
+                bounds_check_policies,
+                ..msl::Options::default()
+            };
+            let pipeline = msl::PipelineOptions {
+                entry_point: Some((ShaderStage::Compute, "main".into())),
+                ..msl::PipelineOptions::default()
+            };
+            let written = msl::write_string(module, info, &options, &pipeline);
+            let (text, translation) = written.unwrap_or_else(|e| panic!("{name}: {e}"));
+            let entry = translation.entry_point_names[0].as_ref();
+            assert!(text.contains(entry.unwrap().as_str()), "{name}:\n{text}");
+        }
+    });
+}
+
+#[test]
+fn naga_writes_every_variant_as_hlsl() {
+    for_each_resolved(|name, module, info| {
+        for restrict_indexing in [true, false] {
+            let options = hlsl::Options {
+                // The least that wgpu compiles for: with FXC, and where there are subgroups with DXC.
+                shader_model: match name {
+                    "conv2d_subgroup" => hlsl::ShaderModel::V6_0,
+                    _ => hlsl::ShaderModel::V5_1,
+                },
+                restrict_indexing,
+                ..hlsl::Options::default()
+            };
+            let pipeline = hlsl::PipelineOptions {
+                entry_point: Some((ShaderStage::Compute, "main".into())),
+            };
+            let mut text = String::new();
+            let written =
+                hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None);
+            let reflection = written.unwrap_or_else(|e| panic!("{name}: {e}"));
+            let entry = reflection.entry_point_names[0].as_ref();
+            assert!(text.contains(entry.unwrap()), "{name}:\n{text}");
+        }
+    });
+}
+
+#[test]
+fn naga_writes_every_variant_as_glsl() {
+    for_each_resolved(|name, module, info| {
+        for version in [glsl::Version::new_gles(310), glsl::Version::Desktop(430)] {
+            let options = glsl::Options {
+                version,
+                ..glsl::Options::default()
+            };
+            let pipeline = glsl::PipelineOptions {
+                shader_stage: ShaderStage::Compute,
+                entry_point: "main".into(),
+                multiview: None,
+            };
+            for policies in policies() {
+                let mut text = String::new();
+                glsl::Writer::new(&mut text, module, info, &options, &pipeline, policies)
+                    .and_then(|mut writer| writer.write())
+                    .unwrap_or_else(|e| panic!("{name} as {version}: {e}"));
+                assert!(text.contains("void main()"), "{name} as {version}:\n{text}");
+            }
+        }
+    });
+}
+
+/// `source` as Tint takes it: with the line that asks for subgroups, which naga does not know, and with
+/// these values in place of its overrides, which Tint has no option for.
+fn for_tint(source: &str, constants: &[(&'static str, f64)]) -> String {
+    let mut text = String::new();
+    if uses_subgroups(source) {
+        text.push_str("enable subgroups;\n");
+    }
+    for line in source.lines() {
+        let value = constants.iter().find_map(|(name, value)| {
+            let rest = line.strip_prefix("override ")?.strip_prefix(name)?;
+            let kind = rest.strip_prefix(": ")?.split(' ').next()?;
+            Some(format!("const {name} = {kind}({value});"))
+        });
+        text.push_str(value.as_deref().unwrap_or(line));
+        text.push('\n');
+    }
+    text
+}
+
+/// Panics unless Tint accepts `source` with these values of its overrides.
+fn check_with_tint(name: &str, source: &str, constants: &[(&'static str, f64)]) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(format!("{name}.wgsl"));
+    std::fs::write(&file, for_tint(source, constants)).unwrap();
+    let output = Command::new("tint")
+        .args(["--format", "wgsl"])
+        .arg(&file)
+        .output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{name} {constants:?}: {said}");
+    // Tint writes the shader again from what it understood.
+    let written = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(written.contains("@compute"), "{name}: {written}");
+    assert_eq!(
+        written.contains("override "),
+        constants.is_empty() && source.contains("override ")
+    );
+}
+
+#[test]
+fn tint_accepts_every_file_and_every_variant() {
+    if Command::new("tint").arg("--help").output().is_err() {
+        eprintln!("SKIP: tint is not on the PATH");
+        return;
+    }
+    for (name, source) in files() {
+        check_with_tint(&name, &source, &[]);
+    }
+    for kernel in variants() {
+        check_with_tint(kernel.shader.name, &kernel.shader.source, &kernel.constants);
+    }
+}
+
+/// The shader's buffers in the order of their bindings, all of group 0.
+fn buffers<'a>(name: &str, module: &'a Module) -> Vec<&'a GlobalVariable> {
+    let globals = module.global_variables.iter().map(|(_, global)| global);
+    let mut bound: Vec<_> = globals.filter(|global| global.binding.is_some()).collect();
+    bound.sort_by_key(|global| global.binding.unwrap().binding);
+    for (i, global) in (0..).zip(&bound) {
+        let binding = global.binding.unwrap();
+        assert_eq!((binding.group, binding.binding), (0, i), "{name}");
+    }
+    bound
+}
+
+fn name_of(global: &GlobalVariable) -> &str {
+    global.name.as_deref().unwrap()
+}
+
+/// Bytes of the elements of a buffer that is one array.
+fn element_bytes(module: &Module, global: &GlobalVariable) -> u64 {
+    match module.types[global.ty].inner {
+        TypeInner::Array { stride, .. } => u64::from(stride),
+        ref other => panic!("{} is {other:?}", name_of(global)),
+    }
+}
+
+#[test]
+fn buffers_are_bound_in_the_order_of_the_house() {
+    for kernel in variants() {
+        let name = kernel.shader.name;
+        let (module, _) = validated(name, &kernel.shader.source);
+        let buffers = buffers(name, &module);
+        let [inputs @ .., output, params] = &buffers[..] else {
+            panic!("{name} binds {} buffers", buffers.len());
+        };
+        assert_eq!(inputs.len(), kernel.bindings.len(), "{name}");
+        assert!(inputs.len() < MOST_STORAGE_BUFFERS, "{name}");
+        for (binding, global) in kernel.bindings.iter().zip(inputs) {
+            let access = StorageAccess::LOAD;
+            assert_eq!(global.space, AddressSpace::Storage { access }, "{name}");
+            check_input(
+                &kernel,
+                binding,
+                name_of(global),
+                element_bytes(&module, global),
+            );
+        }
+        let access = StorageAccess::LOAD | StorageAccess::STORE;
+        assert_eq!(output.space, AddressSpace::Storage { access }, "{name}");
+        assert_eq!(name_of(output), "output", "{name}");
+        assert_eq!(
+            element_bytes(&module, output),
+            kernel.output.element_bytes(),
+            "{name}"
+        );
+        assert_eq!(
+            (params.space, name_of(params)),
+            (AddressSpace::Uniform, "params"),
+            "{name}"
+        );
+    }
+}
+
+/// One input buffer: its name, and that its elements are those that the planner counts in.
+fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
+    let shader = kernel.shader.name;
+    match binding {
+        Binding::Parameter { packing, .. } if *packing != Packing::Vector => {
+            assert_eq!((name, bytes), ("weight", 16), "{shader}");
+        }
+        Binding::Parameter { .. } | Binding::Zeros { .. } => {
+            assert_eq!((name, bytes), ("bias", 16), "{shader}");
+        }
+        // With groups, channels are read one by one; offsets still count in fours.
+        Binding::Activation { format, .. } if shader.ends_with("_grouped") => {
+            assert_eq!(
+                (*format, name, bytes),
+                (Format::Nhwc4, "input", 4),
+                "{shader}"
+            );
+        }
+        Binding::Activation { format, .. } => {
+            assert!(["input", "a", "b"].contains(&name), "{shader}: {name}");
+            assert_eq!(bytes, format.element_bytes(), "{shader}");
+        }
+    }
+}
+
+/// The members of the shader's `Params`: names and kinds, all of 32 bits and none with a gap before it.
+fn params(name: &str, module: &Module) -> Vec<(String, ScalarKind)> {
+    let buffers = buffers(name, module);
+    let TypeInner::Struct { members, .. } = &module.types[buffers[buffers.len() - 1].ty].inner
+    else {
+        panic!("{name}: params is no struct");
+    };
+    let member = |(i, member): (u32, &naga::StructMember)| {
+        assert_eq!(member.offset, 4 * i, "{name}");
+        match module.types[member.ty].inner {
+            TypeInner::Scalar(scalar) if scalar.width == 4 => {
+                (member.name.clone().unwrap(), scalar.kind)
+            }
+            ref other => panic!("{name}: {:?} is {other:?}", member.name),
+        }
+    };
+    (0..).zip(members).map(member).collect()
+}
+
+#[test]
+fn params_are_the_words_that_rust_writes() {
+    for kernel in kernels() {
+        let shader = kernel.shader.name;
+        let (module, _) = validated(shader, &kernel.shader.source);
+        let members = params(shader, &module);
+        assert_eq!(members.len(), kernel.params.len(), "{shader}: {members:?}");
+        let buffers = buffers(shader, &module);
+        for (word, (name, kind)) in kernel.params.iter().zip(&members) {
+            let float = matches!(word, Word::Float(_));
+            assert_eq!(
+                float,
+                *kind == ScalarKind::Float,
+                "{shader}: {name} is {word:?}"
+            );
+            let expected = match word {
+                Word::Value(_) | Word::Float(_) => continue,
+                Word::RowBegin => "row_begin".into(),
+                Word::RowEnd => "row_end".into(),
+                Word::ChannelBegin => "channel_begin".into(),
+                Word::ChannelEnd => "channel_end".into(),
+                Word::TermBegin => "term_begin".into(),
+                Word::TermEnd => "term_end".into(),
+                Word::InputStart(binding) => format!("{}_start", name_of(buffers[*binding])),
+                Word::OutputStart => "output_start".into(),
+            };
+            assert_eq!(*name, expected, "{shader}: {word:?}");
+        }
+    }
+}
+
+/// A word that the planner fills in is there if the kernel can be cut that way, so that no cut goes
+/// unnoticed by the shader.
+#[test]
+fn params_have_every_word_that_a_cut_changes() {
+    for kernel in kernels() {
+        let shader = kernel.shader.name;
+        let has = |word: Word| kernel.params.contains(&word);
+        assert!(
+            has(Word::RowBegin) && has(Word::RowEnd) && has(Word::OutputStart),
+            "{shader}"
+        );
+        for (i, binding) in kernel.bindings.iter().enumerate() {
+            let is_activation = matches!(binding, Binding::Activation { .. });
+            assert_eq!(
+                has(Word::InputStart(i)),
+                is_activation,
+                "{shader}: binding {i}"
+            );
+        }
+        let sharded = kernel.bindings.iter().any(
+            |b| matches!(b, Binding::Parameter { packing, .. } if *packing != Packing::Vector),
+        );
+        assert_eq!(
+            has(Word::ChannelBegin) && has(Word::ChannelEnd),
+            sharded,
+            "{shader}"
+        );
+        let summed = kernel.terms.is_some();
+        assert_eq!(
+            has(Word::TermBegin) && has(Word::TermEnd),
+            summed,
+            "{shader}"
+        );
+    }
+}
+
+#[test]
+fn constants_are_the_overrides_of_the_shader() {
+    for kernel in variants() {
+        let name = kernel.shader.name;
+        let (module, _) = validated(name, &kernel.shader.source);
+        let overrides = module.overrides.iter();
+        let overrides: BTreeSet<_> = overrides.map(|(_, o)| o.name.clone().unwrap()).collect();
+        let constants: BTreeSet<_> = kernel
+            .constants
+            .iter()
+            .map(|(k, _)| k.to_string())
+            .collect();
+        assert_eq!(overrides, constants, "{name}");
+        assert_eq!(
+            constants.len(),
+            kernel.constants.len(),
+            "{name} names one twice"
+        );
+    }
+}
+
+/// The value of a `const` of the shader, a u32.
+fn constant(module: &Module, name: &str) -> Option<usize> {
+    let (_, constant) = module
+        .constants
+        .iter()
+        .find(|(_, c)| c.name.as_deref() == Some(name))?;
+    match module.global_expressions[constant.init] {
+        naga::Expression::Literal(naga::Literal::U32(value)) => Some(value as usize),
+        ref other => panic!("{name} is {other:?}"),
+    }
+}
+
+/// How many groups of four channels of one pixel an invocation computes.
+fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
+    match (kernel.shader.name, kernel.grid) {
+        // Four pixels.
+        ("conv2d" | "argmax" | "argmax_resized", _) => 4,
+        // Every pixel of the tile, for the four channels that the lane owns.
+        ("conv2d_subgroup", _) => constant(module, "PIXELS").unwrap(),
+        // All channels of a pixel.
+        ("softmax", Grid::Tiles { channels, .. }) => channels / 4,
+        _ => 1,
+    }
+}
+
+#[test]
+fn a_workgroup_computes_what_the_grid_says() {
+    for kernel in kernels() {
+        let name = kernel.shader.name;
+        let (module, _) = validated(name, &kernel.shader.source);
+        let [x, y, z] = module.entry_points[0].workgroup_size;
+        assert_eq!((y, z), (1, 1), "{name}");
+        assert!(
+            x <= DeviceProfile::WEBGPU_DEFAULTS.max_invocations_per_workgroup,
+            "{name}"
+        );
+        let computed = match kernel.grid {
+            Grid::Elements(elements) => elements,
+            Grid::Tiles { pixels, channels } => {
+                assert_eq!(channels % 4, 0, "{name}");
+                pixels * channels / 4
+            }
+        };
+        assert_eq!(
+            computed,
+            x as usize * per_invocation(&kernel, &module),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_subgroup_tile_is_as_wide_as_the_subgroup_and_its_packed_weights() {
+    let mut widths = BTreeSet::new();
+    for kernel in kernels()
+        .iter()
+        .filter(|k| k.shader.name == "conv2d_subgroup")
+    {
+        let (module, _) = validated(kernel.shader.name, &kernel.shader.source);
+        let lanes = constant(&module, "LANES").unwrap();
+        let pixels = constant(&module, "PIXELS").unwrap();
+        let channels = 4 * lanes;
+        assert_eq!(module.entry_points[0].workgroup_size[0] as usize, lanes);
+        assert_eq!(kernel.grid, Grid::Tiles { pixels, channels });
+        let tile = kernel.bindings.iter().find_map(|binding| match binding {
+            Binding::Parameter {
+                packing: Packing::Conv { tile, .. },
+                ..
+            } => Some(*tile),
+            _ => None,
+        });
+        assert_eq!(tile, Some(channels));
+        widths.insert(lanes);
+    }
+    assert_eq!(widths.into_iter().collect::<Vec<_>>(), [4, 8, 16, 32, 64]);
+}
