@@ -30,7 +30,7 @@
 //! - [`graph`], [`ops`]: a network as nodes of ops, each with its CPU twin and its kernels.
 //! - [`plan`]: a graph made ready for a device, as plain data.
 //! - [`gpu`]: the device and the executor of plans. wgpu is re-exported there.
-//! - [`reference`]: the graph on the CPU, what every device answers to; [`compare`] sets the two side
+//! - [`mod@reference`]: the graph on the CPU, what every device answers to; [`compare`] sets the two side
 //!   by side.
 
 // Nothing that input can reach may panic.
@@ -64,5 +64,5 @@ pub use model_file::Model;
 pub use parameters::{Parameter, Parameters, TensorFile};
 pub use picture::Picture;
 pub use preprocess::{Channels, Preprocessing};
-pub use segmenter::{Run, Segmenter};
+pub use segmenter::{Profile, Run, Segmenter};
 pub use tensor::{Shape, Tensor};

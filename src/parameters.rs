@@ -311,7 +311,7 @@ impl Parameter<'_> {
             let Shape { h, w, .. } = self.shape;
             bail!(
                 ModelFile,
-                "tensor {} holds {} at [{i}, {}, {}, {}]; weights must be finite",
+                "tensor {} holds {} at [{i}, {}, {}, {}]; it must be finite",
                 self.name,
                 row[j],
                 j / (h * w),

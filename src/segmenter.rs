@@ -1,7 +1,7 @@
 //! Picture → [`Mask`]: preprocess, network, labels, all of it on the device.
 
 use crate::error::{ErrorKind, Result, bail};
-use crate::gpu::{Executor, Gpu, Network};
+use crate::gpu::{Executor, Gpu, LayerTimes, Network};
 use crate::graph::{Graph, NodeId};
 use crate::mask::Mask;
 use crate::model_file::Model;
@@ -64,6 +64,33 @@ pub struct Run {
     pub labels: Option<Tensor>,
     /// The nodes asked for, by name, in the order asked.
     pub fetched: Vec<(String, Tensor)>,
+}
+
+/// What [`Segmenter::profile`] measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Profile {
+    /// What was run.
+    pub plan: Plan,
+    /// Milliseconds of the first run, planning and making buffers included.
+    pub first_ms: f64,
+    /// Milliseconds of each run after it.
+    pub run_ms: Vec<f64>,
+    /// How long each layer took in one more run.
+    pub layers: LayerTimes,
+}
+
+impl Profile {
+    /// The median of the runs, in milliseconds.
+    pub fn median_ms(&self) -> f64 {
+        let mut sorted = self.run_ms.clone();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        match sorted.len() {
+            0 => 0.0,
+            n if n % 2 == 1 => sorted[middle],
+            _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
+        }
+    }
 }
 
 impl Segmenter {
@@ -155,6 +182,46 @@ impl Segmenter {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn segment_blocking(&self, picture: &Picture) -> Result<Mask> {
         pollster::block_on(self.segment(picture))
+    }
+
+    /// Measures the whole way of `batch` pictures of `size` `[h, w]`, from pixels in host memory to class
+    /// ids in host memory: `runs` times after a first one, and then layer by layer.
+    ///
+    /// # Errors
+    /// `Request` on the CPU reference or for no runs, else as [`Segmenter::segment`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn profile(&self, size: [usize; 2], batch: usize, runs: usize) -> Result<Profile> {
+        if runs == 0 || batch == 0 {
+            bail!(
+                Request,
+                "a profile is of at least one run of at least one picture"
+            );
+        }
+        let graph = picture_graph(&self.model, size)?;
+        let shape = Shape::new(batch, 3, size[0], size[1]);
+        let begin = std::time::Instant::now();
+        let mut executor = self.executor(&graph, shape, &[graph.output()]).await?;
+        // Pixels of many colours; what they show does not matter.
+        let words: Vec<u32> = (0..shape.pixels() as u32)
+            .map(|i| i.wrapping_mul(2_654_435_761))
+            .collect();
+        executor.1.run_bytes(bytemuck::cast_slice(&words)).await?;
+        let first_ms = begin.elapsed().as_secs_f64() * 1e3;
+        let mut run_ms = Vec::with_capacity(runs);
+        for _ in 0..runs {
+            let begin = std::time::Instant::now();
+            executor.1.run_bytes(bytemuck::cast_slice(&words)).await?;
+            run_ms.push(begin.elapsed().as_secs_f64() * 1e3);
+        }
+        let layers = executor.1.time_layers().await?;
+        let plan = executor.1.plan().clone();
+        self.keep(executor);
+        Ok(Profile {
+            plan,
+            first_ms,
+            run_ms,
+            layers,
+        })
     }
 
     /// Runs the network on an input that is preprocessed already, `[n, 3, h, w]`, and gives back scores,

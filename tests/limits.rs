@@ -434,46 +434,58 @@ fn a_sum_of_more_terms_than_a_device_may_loop_is_whole() {
     }
 }
 
-/// Groups of four channels: 524,288 terms are 131,072 steps; with groups, every term is one.
+/// More channels than three dispatches of one kernel add up: 131,072 groups of four.
+const LONG: usize = 524_288;
+
 #[test]
 fn a_sum_too_long_for_one_dispatch_is_continued_by_the_next() {
-    let relu = Conv2d {
-        relu: true,
-        ..Conv2d::default()
+    let conv = |groups, out| {
+        let op = Conv2d {
+            groups,
+            ..Conv2d::default()
+        };
+        let input = Shape::new(1, LONG, 1, 2);
+        let weight = Shape::new(out, LONG / groups, 1, 1);
+        exact(op, &[input, weight, Shape::vector(out)])
     };
-    let grouped = Conv2d {
-        groups: 2,
-        ..Conv2d::default()
-    };
-    let c = 524_288;
-    for gpu in [device(false), device(true)].into_iter().flatten() {
-        for out in [3, 12] {
-            let shapes = [
-                Shape::new(1, c, 1, 2),
-                Shape::new(out, c, 1, 1),
-                Shape::vector(out),
-            ];
-            check_exact(&gpu, &exact(relu.clone(), &shapes), 3);
-        }
-        let half = c / 4;
-        let shapes = [
-            Shape::new(1, 2 * half, 2, 1),
-            Shape::new(6, half, 1, 1),
-            Shape::vector(6),
-        ];
-        check_exact(&gpu, &exact(grouped.clone(), &shapes), 3);
-        let shapes = [
-            Shape::new(1, c, 1, 2),
-            Shape::new(c, 3, 1, 1),
-            Shape::vector(3),
-        ];
-        check_exact(&gpu, &exact(ConvTranspose2d::default(), &shapes), 3);
-        let shapes = [Shape::new(1, 2 * half, 1, 2), Shape::new(2 * half, 2, 1, 1)];
-        let grouped = ConvTranspose2d {
-            groups: 2,
+    let transposed = |groups, out| {
+        let op = ConvTranspose2d {
+            groups,
             ..ConvTranspose2d::default()
         };
-        check_exact(&gpu, &exact(grouped, &shapes), 3);
+        let input = Shape::new(1, LONG, 2, 1);
+        let weight = Shape::new(LONG, out / groups, 1, 1);
+        exact(op, &[input, weight, Shape::vector(out)])
+    };
+    for gpu in [device(false), device(true)].into_iter().flatten() {
+        for (groups, out) in [(1, 3), (1, 12), (2, 6)] {
+            check_exact(&gpu, &conv(groups, out), 3);
+        }
+        for (groups, out) in [(1, 3), (2, 4)] {
+            check_exact(&gpu, &transposed(groups, out), 3);
+        }
+    }
+}
+
+/// Sums that are negative where one dispatch leaves them to the next, and positive in the end.
+#[test]
+fn relu_waits_for_the_end_of_a_sum() {
+    for gpu in [device(false), device(true)].into_iter().flatten() {
+        for (groups, out) in [(1, 3), (1, 12), (2, 6)] {
+            let op = Conv2d {
+                groups,
+                relu: true,
+                ..Conv2d::default()
+            };
+            let terms = LONG / groups;
+            let rising = |c: usize| if c % terms < terms / 2 { -1.0 } else { 2.0 };
+            let input = Tensor::from_fn(Shape::new(1, LONG, 1, 2), |_, c, _, _| rising(c));
+            let weights = Shape::new(out, terms, 1, 1);
+            let weight = Tensor::from_fn(weights, |o, _, _, _| (o + 1) as f32);
+            let one = OneOp::new(Arc::new(op), vec![input.unwrap(), weight.unwrap()]);
+            assert!(one.expected().data().iter().all(|x| *x > 0.0));
+            check_exact(&gpu, &one, 3);
+        }
     }
 }
 

@@ -231,3 +231,50 @@ fn verdict(report: &Report) -> Error {
     };
     Error::new(ErrorKind::Device, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fullconv::Shape;
+
+    fn node(name: &str, relative_error: f64) -> NodeReport {
+        NodeReport {
+            name: name.into(),
+            op: "relu",
+            shape: Shape::new(1, 2, 3, 4),
+            max_abs_error: 0.5,
+            relative_error,
+            bound: 1e-6,
+            worst: [0, 1, 2, 3],
+            fused_into: None,
+        }
+    }
+
+    #[test]
+    fn the_first_node_outside_is_named_before_the_labels() {
+        let mut report = Report {
+            nodes: vec![node("a", 1e-7), node("b", 1e-3), node("c", f64::INFINITY)],
+            labels: Some(LabelReport {
+                pixels: 10,
+                equal: 7,
+                within_margin: 1,
+                margin: 0.25,
+            }),
+        };
+        let expected = "b (relu) is the first node outside its bound, of 2: relative error 1.00e-3";
+        assert!(verdict(&report).to_string().starts_with(expected));
+        let table = table(&report);
+        let lines: Vec<_> = table.lines().collect();
+        assert!(lines[1].ends_with("[0, 1, 2, 3]  ok"), "{table}");
+        assert!(
+            lines[2].ends_with("OUTSIDE") && lines[3].contains("inf"),
+            "{table}"
+        );
+        report.nodes.truncate(1);
+        let message = verdict(&report).to_string();
+        assert!(
+            message.starts_with("2 of 10 labels differ outside the margin"),
+            "{message}"
+        );
+    }
+}

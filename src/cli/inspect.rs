@@ -1,10 +1,10 @@
 //! `fullconv inspect`: what a model file holds, and what running it takes.
 
-use super::options::{DeviceOptions, ModelOptions};
+use super::options::{DeviceOptions, ModelOptions, size};
 use super::{Failure, Outcome, terminal};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::plan::Plan;
-use fullconv::{ErrorKind, Model, Preprocessing, Result, Shape};
+use fullconv::{ErrorKind, Model, Preprocessing, Shape};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,15 +30,6 @@ pub struct Args {
     model: ModelOptions,
     #[command(flatten)]
     device: DeviceOptions,
-}
-
-fn size(text: &str) -> Result<[usize; 2], String> {
-    let side = |side: &str| side.parse().ok().filter(|side| *side > 0);
-    let sides = text.split_once(['x', 'X']);
-    match sides.map(|(h, w)| (side(h), side(w))) {
-        Some((Some(h), Some(w))) => Ok([h, w]),
-        _ => Err("a size is HEIGHTxWIDTH in pixels, such as 360x480".into()),
-    }
 }
 
 /// What is printed with `--json`.
@@ -112,7 +103,7 @@ pub fn run(args: &Args) -> Outcome {
             "\nplan for an input of {h}x{w} (height x width) on {device}"
         ))?;
         terminal::say(&plan)?;
-        let peak = terminal::bytes(peak_device_bytes(&plan));
+        let peak = terminal::bytes(plan.peak_device_bytes());
         terminal::say(format!(
             "peak device memory {peak}, with the scores that are read back"
         ))?;
@@ -137,12 +128,6 @@ fn profile(options: &DeviceOptions) -> Outcome<(String, DeviceProfile)> {
         }
         Err(e) => Err(Failure::Failed(e)),
     }
-}
-
-/// Activations, parameters and the buffers that outputs are read back through.
-fn peak_device_bytes(plan: &Plan) -> u64 {
-    let read_back: u64 = plan.outputs.iter().map(|(_, place)| place.bytes()).sum();
-    plan.activation_bytes() + plan.parameter_bytes() + read_back
 }
 
 /// The model in words.
@@ -243,7 +228,7 @@ fn plan_output<'a>(plan: &'a Plan, device: &'a str) -> PlanOutput<'a> {
         dispatches: plan.steps.len(),
         activation_bytes: plan.activation_bytes(),
         parameter_bytes: plan.parameter_bytes(),
-        peak_device_bytes: peak_device_bytes(plan),
+        peak_device_bytes: plan.peak_device_bytes(),
         layers: plan.layers.iter().enumerate().map(layer).collect(),
     }
 }

@@ -11,6 +11,7 @@ mod inspect;
 mod interrupt;
 mod jobs;
 mod options;
+mod profile;
 mod run;
 mod segment;
 mod terminal;
@@ -39,6 +40,8 @@ enum Command {
     Run(run::Args),
     /// Hold every node on the device against the CPU reference
     Compare(compare::Args),
+    /// Time a model layer by layer
+    Profile(profile::Args),
     /// Show what a model file holds and what running it takes
     Inspect(inspect::Args),
     /// Measure a model on labelled pictures: pixel accuracy, mean IoU
@@ -72,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Segment(args) => ("segment", segment::run(args)),
         Command::Run(args) => ("run", run::run(args)),
         Command::Compare(args) => ("compare", compare::run(args)),
+        Command::Profile(args) => ("profile", profile::run(args)),
         Command::Inspect(args) => ("inspect", inspect::run(args)),
         Command::Eval(args) => ("eval", eval::run(args)),
         Command::Devices(args) => ("devices", devices::run(args)),

@@ -63,6 +63,16 @@ impl ModelOptions {
     }
 }
 
+/// Height and width, such as `360x480`.
+pub fn size(text: &str) -> Result<[usize; 2], String> {
+    let side = |side: &str| side.parse().ok().filter(|side| *side > 0);
+    let sides = text.split_once(['x', 'X']);
+    match sides.map(|(h, w)| (side(h), side(w))) {
+        Some((Some(h), Some(w))) => Ok([h, w]),
+        _ => Err("a size is HEIGHTxWIDTH in pixels, such as 360x480".into()),
+    }
+}
+
 /// What a device is reached through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum BackendChoice {

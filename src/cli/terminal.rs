@@ -77,7 +77,8 @@ pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     };
     let figures = |column: usize| {
         let mut cells = rows.iter().filter_map(|row| row.get(column));
-        cells.all(|cell| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-'))
+        cells
+            .all(|cell| cell == "inf" || cell.starts_with(|c: char| c.is_ascii_digit() || c == '-'))
     };
     let line = |row: &[String]| {
         let cells = row.iter().enumerate().map(|(column, cell)| {

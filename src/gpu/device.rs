@@ -212,7 +212,8 @@ impl Gpu {
         let features = if options.default_limits {
             wgpu::Features::empty()
         } else {
-            adapter.adapter.features() & wgpu::Features::SUBGROUP
+            adapter.adapter.features()
+                & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY)
         };
         let (device, queue) = adapter
             .adapter
@@ -323,10 +324,15 @@ fn pick<'a>(found: &'a [Adapter], options: &GpuOptions) -> Result<&'a Adapter> {
         .backend
         .map_or(String::new(), |b| format!(" through {b}"));
     if found.is_empty() {
+        let hint = match options.backend {
+            None | Some(Backend::Vulkan) => {
+                " (on Debian and Ubuntu, mesa-vulkan-drivers has one that runs on any CPU)"
+            }
+            _ => "",
+        };
         bail!(
             NoAdapter,
-            "no graphics adapter was found{through}: install a driver (on Debian and Ubuntu, \
-             mesa-vulkan-drivers has one that runs on any CPU)"
+            "no graphics adapter was found{through}: install a driver{hint}"
         );
     }
     let list = || {
@@ -339,7 +345,11 @@ fn pick<'a>(found: &'a [Adapter], options: &GpuOptions) -> Result<&'a Adapter> {
     let Some(wanted) = &options.adapter else {
         return match found.iter().find(|a| a.trouble().is_none()) {
             Some(adapter) => Ok(adapter),
-            None => bail!(NoAdapter, "no adapter{through} can be used: {}", list()),
+            None => {
+                let why = |a: &Adapter| format!("{a}: {}", a.trouble().unwrap_or_default());
+                let why = found.iter().map(why).collect::<Vec<_>>().join("; ");
+                bail!(NoAdapter, "no adapter{through} can be used: {why}")
+            }
         };
     };
     let lower = wanted.to_lowercase();

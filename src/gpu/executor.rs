@@ -9,6 +9,7 @@ use crate::parameters::Parameters;
 use crate::plan::{Bound, Place, Plan};
 use crate::tensor::{Shape, Tensor};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What activation buffers hold in tests before they are written: a NaN that no arithmetic makes.
@@ -168,31 +169,59 @@ impl Executor {
             }
         }
         queue.write_buffer(&self.slots[self.plan.input.slot], 0, input);
-        let mut steps = self.plan.steps.iter().zip(&self.bind_groups).peekable();
-        while steps.peek().is_some() {
-            let mut encoder = self.encoder();
-            {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                for (step, bind_group) in steps.by_ref() {
-                    pass.set_pipeline(&self.pipelines[step.pipeline]);
-                    pass.set_bind_group(0, bind_group, &[]);
-                    let [x, y] = step.workgroups;
-                    pass.dispatch_workgroups(x, y, 1);
-                    if step.ends_submit {
-                        break;
-                    }
-                }
+        let mut encoder = self.encoder();
+        for (i, steps) in self.submissions().enumerate() {
+            if i > 0 {
+                queue.submit([std::mem::replace(&mut encoder, self.encoder()).finish()]);
             }
-            if steps.peek().is_some() {
-                queue.submit([encoder.finish()]);
-            } else {
-                return self.submit_copies(encoder);
-            }
+            self.record(&mut encoder, steps, None);
         }
-        self.submit_copies(self.encoder())
+        self.submit_copies(encoder)
     }
 
-    fn encoder(&self) -> wgpu::CommandEncoder {
+    /// The steps of each submission.
+    pub(super) fn submissions(&self) -> impl Iterator<Item = Range<usize>> {
+        let steps = &self.plan.steps;
+        let mut begin = 0;
+        std::iter::from_fn(move || {
+            let rest = &steps[begin..];
+            let length = rest
+                .iter()
+                .position(|s| s.ends_submit)
+                .map_or(rest.len(), |i| i + 1);
+            let submission = begin..begin + length;
+            begin += length;
+            (length > 0).then_some(submission)
+        })
+    }
+
+    /// Records `steps` as one pass.
+    pub(super) fn record(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        steps: Range<usize>,
+        timestamp_writes: Option<wgpu::ComputePassTimestampWrites<'_>>,
+    ) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: None,
+            timestamp_writes,
+        });
+        for (step, bind_group) in self.plan.steps[steps.clone()]
+            .iter()
+            .zip(&self.bind_groups[steps])
+        {
+            pass.set_pipeline(&self.pipelines[step.pipeline]);
+            pass.set_bind_group(0, bind_group, &[]);
+            let [x, y] = step.workgroups;
+            pass.dispatch_workgroups(x, y, 1);
+        }
+    }
+
+    pub(super) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    pub(super) fn encoder(&self) -> wgpu::CommandEncoder {
         let descriptor = wgpu::CommandEncoderDescriptor {
             label: Some("fullconv"),
         };

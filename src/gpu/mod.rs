@@ -5,9 +5,11 @@ mod device;
 mod executor;
 mod layout;
 mod pipelines;
+mod profile;
 mod readback;
 mod weights;
 
 pub use device::{Adapter, Backend, Gpu, GpuOptions, adapters};
 pub use executor::{Executor, Network};
+pub use profile::{LayerTimes, Timer};
 pub use wgpu;

@@ -92,6 +92,7 @@ pub fn build(checkpoint: &Checkpoint, choice: &Choice) -> Result<Network> {
         },
         None => match vgg::recognise(checkpoint) {
             Some(architecture) => architecture,
+            None if checkpoint.shapes.is_empty() => bail!(ModelFile, "the file holds no tensors"),
             None => bail!(
                 ModelFile,
                 "the tensor names are those of no known network ({}); the first are {}",

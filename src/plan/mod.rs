@@ -101,6 +101,8 @@ pub struct Layer {
     pub shape: Shape,
     /// Floating-point operations.
     pub flops: u64,
+    /// Bytes that it has to read and write at least: each input, parameter and output once.
+    pub bytes: u64,
 }
 
 /// All that the executor does, as plain data.
@@ -189,6 +191,13 @@ impl Plan {
     /// Bytes of all activation buffers.
     pub fn activation_bytes(&self) -> u64 {
         self.slots.iter().sum()
+    }
+
+    /// Bytes of device memory that a run takes: activations, parameters, and the buffers that outputs are
+    /// read back through.
+    pub fn peak_device_bytes(&self) -> u64 {
+        let read_back: u64 = self.outputs.iter().map(|(_, place)| place.bytes()).sum();
+        self.activation_bytes() + self.parameter_bytes() + read_back
     }
 
     /// Bytes of all packed parameters.

@@ -99,6 +99,7 @@ pub(super) fn add_layer(
         kernel: kernel.shader.name,
         shape: output.shape,
         flops: cut.flops,
+        bytes: cut.views.iter().map(|view| view.place.bytes()).sum(),
     });
     let pipeline = position_or_push(
         &mut plan.pipelines,
@@ -109,6 +110,12 @@ pub(super) fn add_layer(
     );
     for shard in &shards {
         let parameters = parameters(plan, graph, operation, kernel, &inputs, shard);
+        let bytes: u64 = parameters.iter().map(|i| plan.parameters[*i].bytes).sum();
+        plan.layers
+            .iter_mut()
+            .last()
+            .into_iter()
+            .for_each(|layer| layer.bytes += bytes);
         for band in &bands {
             for terms in &term_runs {
                 let part = Part { shard, band, terms };

@@ -2,6 +2,7 @@
 
 mod devices;
 mod eval;
+mod profile;
 mod program;
 mod run;
 mod segment;

@@ -1,0 +1,177 @@
+//! `fullconv profile`: what each layer takes.
+
+use super::options::{DeviceOptions, ModelOptions, ModelSummary, describe, on_gpu, size};
+use super::{Failure, Outcome, terminal};
+use fullconv::Profile;
+use fullconv::gpu::Timer;
+use serde::Serialize;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A run is all that a picture takes: upload, preprocessing, network, labels, their way \
+                  back.\nThe bytes of a layer are those that it has to move at least: each input, \
+                  weight and output once."
+)]
+pub struct Args {
+    /// Height and width of the pictures
+    #[arg(long, value_name = "HxW", value_parser = size, default_value = "500x500")]
+    size: [usize; 2],
+    /// Pictures in one run
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    /// Runs after the first
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    runs: u16,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    model: ModelOptions,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct Output<'a> {
+    device: String,
+    model: ModelSummary,
+    size: [usize; 2],
+    batch: u16,
+    load_ms: f64,
+    first_ms: f64,
+    median_ms: f64,
+    run_ms: &'a [f64],
+    flops: u64,
+    peak_device_bytes: u64,
+    /// `timestamps` of the device, or the `host`'s clock.
+    timer: &'static str,
+    steps: Vec<Step<'a>>,
+}
+
+#[derive(Serialize)]
+struct Step<'a> {
+    name: &'a str,
+    kernel: &'static str,
+    shape: [usize; 4],
+    ms: f64,
+    flops: u64,
+    bytes: u64,
+    /// Of the time of all steps, 0 to 1.
+    share: f64,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Outcome {
+    if args.device.is_cpu()? {
+        return Err(Failure::Usage(
+            "--backend cpu has no kernels to time: profile is for devices",
+        ));
+    }
+    let begin = Instant::now();
+    let model = args.model.open()?;
+    let gpu = args.device.gpu()?;
+    let segmenter = on_gpu(&gpu, &model, &args.model)?;
+    let load_ms = terminal::milliseconds(begin.elapsed());
+    let (batch, runs) = (usize::from(args.batch), usize::from(args.runs));
+    let profile = pollster::block_on(segmenter.profile(args.size, batch, runs))?;
+    let output = Output {
+        device: segmenter.device(),
+        model: ModelSummary::from(&model),
+        size: args.size,
+        batch: args.batch,
+        load_ms,
+        first_ms: profile.first_ms,
+        median_ms: profile.median_ms(),
+        run_ms: &profile.run_ms,
+        flops: profile.plan.flops(),
+        peak_device_bytes: profile.plan.peak_device_bytes(),
+        timer: match profile.layers.timer {
+            Timer::Timestamps => "timestamps",
+            Timer::Host => "host",
+        },
+        steps: steps(&profile),
+    };
+    if args.json {
+        terminal::json(&output)?;
+    } else {
+        terminal::say(describe(&segmenter))?;
+        terminal::say(table(&output))?;
+        terminal::say(totals(&output))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn steps(profile: &Profile) -> Vec<Step<'_>> {
+    let all: f64 = profile.layers.milliseconds.iter().sum();
+    let layers = profile.plan.layers.iter().zip(&profile.layers.milliseconds);
+    layers
+        .map(|(layer, ms)| Step {
+            name: &layer.name,
+            kernel: layer.kernel,
+            shape: [layer.shape.n, layer.shape.c, layer.shape.h, layer.shape.w],
+            ms: *ms,
+            flops: layer.flops,
+            bytes: layer.bytes,
+            share: if all > 0.0 { ms / all } else { 0.0 },
+        })
+        .collect()
+}
+
+/// Units of `amount` a nanosecond, which is 10⁹ of them a second.
+fn giga_per_second(amount: u64, ms: f64) -> String {
+    if ms > 0.0 {
+        format!("{:.1}", amount as f64 / (ms * 1e6))
+    } else {
+        "-".into()
+    }
+}
+
+fn table(output: &Output<'_>) -> String {
+    let rows: Vec<_> = output
+        .steps
+        .iter()
+        .map(|step| {
+            let [n, c, h, w] = step.shape;
+            vec![
+                step.name.to_owned(),
+                step.kernel.to_owned(),
+                format!("[{n}, {c}, {h}, {w}]"),
+                format!("{:.3}", step.ms),
+                giga_per_second(step.flops, step.ms),
+                giga_per_second(step.bytes, step.ms),
+                format!("{:.1} %", 100.0 * step.share),
+            ]
+        })
+        .collect();
+    let heads = [
+        "layer", "kernel", "output", "ms", "GFLOP/s", "GB/s", "share",
+    ];
+    terminal::table(&heads, &rows)
+}
+
+fn totals(output: &Output<'_>) -> String {
+    let steps: f64 = output.steps.iter().map(|step| step.ms).sum();
+    let clock = match output.timer {
+        "timestamps" => "by the device's timestamps",
+        _ => "by the host's clock, each layer submitted by itself",
+    };
+    let [h, w] = output.size;
+    format!(
+        "all layers {steps:.1} ms, {clock}; {:.2} GFLOP, {} GFLOP/s\n\
+         a run of {} picture(s) of {h}x{w} (height x width): median {:.1} ms of {}, {} GFLOP/s; first {:.1} ms; load {:.1} ms\n\
+         peak device memory {}",
+        output.flops as f64 / 1e9,
+        giga_per_second(output.flops, steps),
+        output.batch,
+        output.median_ms,
+        output.run_ms.len(),
+        giga_per_second(output.flops, output.median_ms),
+        output.first_ms,
+        output.load_ms,
+        terminal::bytes(output.peak_device_bytes),
+    )
+}
