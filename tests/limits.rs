@@ -8,9 +8,12 @@ use fullconv::device_profile::DeviceProfile;
 use fullconv::graph::{Graph, NodeId, NodeKind};
 use fullconv::models::{Checkpoint, Choice, build};
 use fullconv::ops::kernel::{Format, Packing};
-use fullconv::ops::{Argmax, Conv2d, ConvTranspose2d, Op, Relu};
+use fullconv::ops::{Add, Argmax, Conv2d, ConvTranspose2d, Op, Relu, ResizeBilinear, Softmax};
 use fullconv::plan::{Bound, Plan};
-use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Picture, Segmenter, Shape, Tensor, reference};
+use fullconv::{
+    ErrorKind, Gpu, GpuOptions, Model, Parameters, Picture, Segmenter, Shape, Tensor, reference,
+};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// No dispatch is longer than this, so that none outlasts a watchdog; nor is a submission.
@@ -233,6 +236,76 @@ fn check_liveness(plan: &Plan, graph: &Graph) {
             "{} is gone",
             graph.node(*id).name
         );
+    }
+}
+
+/// A convolution with ReLU, then a resize and its labels; `also` reads the value before the ReLU and the
+/// one before the labels once more.
+fn fusible(also: bool) -> (Graph, Parameters) {
+    let weight = Random::new(5).tensor(Shape::new(6, 3, 3, 3));
+    let mut graph = Graph::new("input");
+    let id = graph.parameter("weight", weight.shape()).unwrap();
+    let inputs = [graph.input(), id];
+    let conv = graph.op("conv", Conv2d::padded(1), &inputs).unwrap();
+    let relu = graph.op("relu", Relu {}, &[conv]).unwrap();
+    let sum = match also {
+        true => graph.op("sum", Add {}, &[conv, relu]).unwrap(),
+        false => relu,
+    };
+    let resize = ResizeBilinear {
+        size: [13, 9],
+        align_corners: false,
+    };
+    let resized = graph.op("resized", resize, &[sum]).unwrap();
+    if also {
+        let soft = graph.op("soft", Softmax {}, &[resized]).unwrap();
+        graph.op("resized_soft", Add {}, &[resized, soft]).unwrap();
+    }
+    graph.op("labels", Argmax::default(), &[resized]).unwrap();
+    let file = common::tensor_file(&[("weight".into(), weight)]);
+    (graph, Parameters::new(file, BTreeMap::new()))
+}
+
+#[test]
+fn nodes_are_fused_unless_something_else_reads_them() {
+    let input = Random::new(6).tensor(Shape::new(2, 3, 7, 8));
+    let layers = |graph: &Graph, outputs: &[NodeId]| {
+        let profile = DeviceProfile::WEBGPU_DEFAULTS;
+        let plan = Plan::new(graph, input.shape(), outputs, &profile).unwrap();
+        check_liveness(&plan, graph);
+        plan.layers
+            .into_iter()
+            .map(|layer| layer.name)
+            .collect::<Vec<_>>()
+    };
+    let (graph, _) = fusible(false);
+    let named = |name: &str| graph.find(name).unwrap();
+    let labels = named("labels");
+    assert_eq!(layers(&graph, &[labels]), ["conv+relu", "resized+labels"]);
+    let fetched = [labels, named("conv"), named("resized")];
+    assert_eq!(
+        layers(&graph, &fetched),
+        ["conv", "relu", "resized", "labels"]
+    );
+
+    let (graph, parameters) = fusible(true);
+    let outputs = ["labels", "resized_soft", "sum"].map(|name| graph.find(name).unwrap());
+    let all = [
+        "conv",
+        "relu",
+        "sum",
+        "resized",
+        "soft",
+        "resized_soft",
+        "labels",
+    ];
+    assert_eq!(layers(&graph, &outputs), all);
+    let Some(gpu) = device(false) else { return };
+    let found = common::run(&gpu, &graph, &parameters, &input, &outputs);
+    let expected = reference::run(&graph, &parameters, &input, &outputs).unwrap();
+    for ((_, expected), (id, found)) in expected.iter().zip(&found).skip(1) {
+        let error = relative_error(expected, found);
+        assert!(error < 1e-5, "{}: {error:e}", graph.node(*id).name);
     }
 }
 

@@ -534,6 +534,12 @@ fn a_workgroup_computes_what_the_grid_says() {
                 assert_eq!(channels % 4, 0, "{name}");
                 pixels * channels / 4
             }
+            Grid::Items {
+                items, channels, ..
+            } => {
+                assert_eq!(channels % 4, 0, "{name}");
+                items * channels / 4
+            }
         };
         assert_eq!(
             computed,

@@ -170,8 +170,12 @@ impl Op for ConvTranspose2d {
             Word::InputStart(0),
             Word::OutputStart,
         ]);
+        // Ungrouped, an invocation computes four pixels of one row that read the same taps.
+        let per_row = self.stride[1] * output.w.div_ceil(4 * self.stride[1]);
         if grouped {
             params.extend(Word::sizes([group_inputs, output.c, weight.c]));
+        } else {
+            params.extend(Word::sizes([per_row]));
         }
         let taps = weight.h.div_ceil(self.stride[0]) * weight.w.div_ceil(self.stride[1]);
         Ok(vec![Kernel {
@@ -202,9 +206,17 @@ impl Op for ConvTranspose2d {
             ],
             output: Format::Nhwc4,
             params,
-            grid: Grid::Tiles {
-                pixels: 64,
-                channels: 4,
+            grid: if grouped {
+                Grid::Tiles {
+                    pixels: 64,
+                    channels: 4,
+                }
+            } else {
+                Grid::Items {
+                    items: 64,
+                    per_row,
+                    channels: 4,
+                }
             },
             terms: Some(terms),
             steps_per_term: taps as u64,

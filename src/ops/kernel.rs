@@ -208,6 +208,16 @@ pub enum Grid {
         /// Output channels a workgroup, a multiple of 4.
         channels: usize,
     },
+    /// `items` of the `per_row` items that a row of the output is divided into, one after the other through
+    /// the rows, of `channels` output channels.
+    Items {
+        /// Items a workgroup.
+        items: usize,
+        /// Items a row.
+        per_row: usize,
+        /// Output channels a workgroup, a multiple of 4.
+        channels: usize,
+    },
 }
 
 /// Everything the planner needs to cut a kernel into dispatches and the executor to run them.

@@ -382,12 +382,18 @@ impl Cut<'_> {
     fn workgroups(&self, part: &Part) -> usize {
         let Shape { c, w, .. } = self.output.shape;
         let pixels = part.band.len() * w;
+        let tiles = |channels: usize| (4 * part.shard.channels.len()).div_ceil(channels);
         match self.kernel.grid {
             Grid::Elements(count) => (pixels * c.div_ceil(4)).div_ceil(count),
             Grid::Tiles {
                 pixels: tile,
                 channels,
-            } => pixels.div_ceil(tile) * (4 * part.shard.channels.len()).div_ceil(channels),
+            } => pixels.div_ceil(tile) * tiles(channels),
+            Grid::Items {
+                items,
+                per_row,
+                channels,
+            } => (part.band.len() * per_row).div_ceil(items) * tiles(channels),
         }
     }
 
