@@ -19,12 +19,22 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<u32>;
 @group(0) @binding(2) var<uniform> params: Params;
 
+// The label of a pixel that has a score which is not finite: no class.
+const NO_CLASS = 255u;
+
+fn is_finite(score: vec4<f32>) -> bool {
+    return all((bitcast<vec4<u32>>(score) & vec4<u32>(0x7f800000u)) != vec4<u32>(0x7f800000u));
+}
+
 fn label(pixel: u32) -> u32 {
     let source = pixel * params.c4 - params.input_start;
     var best = 0u;
     var top = input[source].x;
     for (var c = 0u; c < params.c4; c++) {
         let score = input[source + c];
+        if !is_finite(score) {
+            return NO_CLASS;
+        }
         let id = c * 4u;
         if score.x > top { top = score.x; best = id; }
         if score.y > top && id + 1u < params.channels { top = score.y; best = id + 1u; }

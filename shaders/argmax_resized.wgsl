@@ -26,6 +26,13 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<u32>;
 @group(0) @binding(2) var<uniform> params: Params;
 
+// The label of a pixel that has a score which is not finite: no class.
+const NO_CLASS = 255u;
+
+fn is_finite(score: vec4<f32>) -> bool {
+    return all((bitcast<vec4<u32>>(score) & vec4<u32>(0x7f800000u)) != vec4<u32>(0x7f800000u));
+}
+
 fn label(pixel: u32) -> u32 {
     let row = pixel / params.out_width;
     let n = row / params.out_height;
@@ -50,6 +57,9 @@ fn label(pixel: u32) -> u32 {
         let top = input[top_left + c] * (1.0 - right) + input[top_right + c] * right;
         let bottom = input[bottom_left + c] * (1.0 - right) + input[bottom_right + c] * right;
         let score = top * (1.0 - down) + bottom * down;
+        if !is_finite(score) {
+            return NO_CLASS;
+        }
         let id = c * 4u;
         if score.x > highest || c == 0u { highest = score.x; best = id; }
         if score.y > highest && id + 1u < params.channels { highest = score.y; best = id + 1u; }

@@ -2,7 +2,7 @@
 // scaled and centred. One invocation computes one pixel; the fourth channel is padding, 0.
 //
 // Input j has weight max(0, radius − |(2j + 1) · out − (2i + 1) · in|) for output i, radius = 2 · max(in,
-// out): whole numbers, exact at any size. input: one u32 a pixel, red in the lowest byte; output
+// out), with in / out in lowest terms: whole numbers, exact at any size. input: one u32 a pixel, red in the lowest byte; output
 // [n, out_height, out_width] vec4.
 
 struct Params {
@@ -10,6 +10,10 @@ struct Params {
     in_width: u32,
     out_height: u32,
     out_width: u32,
+    row_inputs: u32,
+    row_outputs: u32,
+    column_inputs: u32,
+    column_outputs: u32,
     bgr: u32,
     range: f32,
     mean_0: f32,
@@ -37,13 +41,13 @@ struct Filter {
     outputs: i32,
 }
 
-fn filter_of(i: u32, in_size: u32, out_size: u32) -> Filter {
-    let inputs = i32(in_size);
-    let outputs = i32(out_size);
+fn filter_of(i: u32, in_size: u32, per: u32, by: u32) -> Filter {
+    let inputs = i32(per);
+    let outputs = i32(by);
     let centre = (2 * i32(i) + 1) * inputs;
     let radius = 2 * max(inputs, outputs);
     let begin = max(centre - radius - outputs, 0) / (2 * outputs);
-    let end = min(max(centre + radius - outputs, 0) / (2 * outputs) + 1, inputs);
+    let end = min(max(centre + radius - outputs, 0) / (2 * outputs) + 1, i32(in_size));
     return Filter(begin, end, centre, radius, outputs);
 }
 
@@ -64,8 +68,8 @@ fn main(
     }
     let row = pixel / params.out_width;
     let n = row / params.out_height;
-    let down = filter_of(row - n * params.out_height, params.in_height, params.out_height);
-    let across = filter_of(pixel - row * params.out_width, params.in_width, params.out_width);
+    let down = filter_of(row - n * params.out_height, params.in_height, params.row_inputs, params.row_outputs);
+    let across = filter_of(pixel - row * params.out_width, params.in_width, params.column_inputs, params.column_outputs);
 
     var sum = vec3<f32>();
     var weights = 0.0;

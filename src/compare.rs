@@ -8,7 +8,7 @@
 //! as its input ([`Op::noise`](crate::ops::Op::noise)) over the size of its output. Labels may differ only where the two
 //! best scores are closer than twice the bound times the largest score.
 
-use crate::error::Result;
+use crate::error::{Result, bail};
 use crate::graph::{Graph, Node, NodeId};
 use crate::picture::Picture;
 use crate::plan::Plan;
@@ -29,7 +29,7 @@ pub struct NodeReport {
     pub op: &'static str,
     /// Its shape.
     pub shape: Shape,
-    /// Largest difference of an element; infinite if one is not finite on the device alone.
+    /// Largest difference of an element; infinite if one is not finite on the device.
     pub max_abs_error: f64,
     /// ‖device − reference‖ / ‖reference‖.
     pub relative_error: f64,
@@ -94,7 +94,7 @@ impl Report {
 /// Compares the whole way of a picture, from preprocessing to labels.
 ///
 /// # Errors
-/// As [`Segmenter::segment`].
+/// As [`Segmenter::segment`]; `NotFinite` if a value is not finite on the CPU.
 pub async fn compare_picture(segmenter: &Segmenter, picture: &Picture) -> Result<Report> {
     let graph = picture_graph(segmenter.model(), [picture.height(), picture.width()])?;
     compare(segmenter, &graph, &picture.to_tensor()?).await
@@ -103,10 +103,10 @@ pub async fn compare_picture(segmenter: &Segmenter, picture: &Picture) -> Result
 /// Compares the network on an input that is preprocessed already, `[n, 3, h, w]`.
 ///
 /// # Errors
-/// As [`Segmenter::run`].
+/// As [`Segmenter::run`]; `NotFinite` if a value is not finite on the CPU.
 pub async fn compare_tensor(segmenter: &Segmenter, input: &Tensor) -> Result<Report> {
     let mut graph = segmenter.model().graph().clone();
-    if segmenter.model().class_count() <= 256 {
+    if segmenter.model().class_count() <= crate::ops::argmax::MAX_CLASSES {
         graph.op("labels", crate::ops::Argmax::default(), &[graph.output()])?;
     }
     compare(segmenter, &graph, input).await
@@ -145,6 +145,15 @@ async fn compare(segmenter: &Segmenter, graph: &Graph, input: &Tensor) -> Result
         let (Some(op), Some(found)) = (node.op(), device.remove(&id)) else {
             return Ok(());
         };
+        if let Some(i) = expected.data().iter().position(|x| !x.is_finite()) {
+            bail!(
+                NotFinite,
+                "{} is {} at {:?} on the CPU too: the weights or the input are too large for f32",
+                node.name,
+                expected.data()[i],
+                expected.position(i)
+            );
+        }
         if op.name() == "argmax" {
             let bound = bounds[node.inputs[0].index()];
             let scores = scores.as_ref();
@@ -190,7 +199,7 @@ fn difference(expected: &Tensor, found: &Tensor) -> NodeReport {
     let (mut squares, mut norm, mut max, mut worst) = (0.0, 0.0, 0.0, 0);
     for (i, (e, f)) in expected.data().iter().zip(found.data()).enumerate() {
         let (e, f) = (f64::from(*e), f64::from(*f));
-        let difference = if e == f { 0.0 } else { (e - f).abs() };
+        let difference = (e - f).abs();
         let difference = if difference.is_nan() {
             f64::INFINITY
         } else {
@@ -231,7 +240,10 @@ fn labels(scores: &Tensor, expected: &Tensor, found: &Tensor, bound: f64) -> Lab
             continue;
         }
         let [n, _, y, x] = expected.position(i);
-        let score = |label: f32| f64::from(scores.at(n, (label as usize).min(shape.c - 1), y, x));
+        let score = |label: f32| match label as usize {
+            class if class < shape.c => f64::from(scores.at(n, class, y, x)),
+            _ => f64::NAN,
+        };
         within_margin += usize::from(score(*e) - score(*f) <= margin);
     }
     LabelReport {

@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Unsupported,
     /// The device's limits do not allow it.
     Limit,
+    /// Scores are not finite: the weights or the input are too large for `f32`.
+    NotFinite,
     /// No usable adapter was found.
     NoAdapter,
     /// The device failed: lost, out of memory, a shader it would not compile.

@@ -167,6 +167,7 @@ impl Graph {
     /// # Errors
     /// What the op's shape rule says, with the node's name and the shapes it was given.
     pub fn shapes(&self, input: Shape) -> Result<Vec<Shape>> {
+        input.check()?;
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
             let shape = match &node.kind {
@@ -175,6 +176,7 @@ impl Graph {
                 NodeKind::Op(op) => {
                     let inputs: Vec<_> = node.inputs.iter().map(|id| shapes[id.0]).collect();
                     op.output_shape(&inputs)
+                        .and_then(|shape| shape.check().map(|()| shape))
                         .map_err(|error| error.at(format!("{} ({})", node.name, op.name())))?
                 }
             };

@@ -132,6 +132,13 @@ impl Model {
                 metadata.classes.len()
             );
         }
+        if !metadata.palette.is_empty() && metadata.palette.len() != class_count {
+            bail!(
+                ModelFile,
+                "the metadata has {} colours, the network {class_count} classes",
+                metadata.palette.len()
+            );
+        }
         let preprocessing = metadata.preprocess.unwrap_or(Preprocessing::CAFFE);
         preprocessing.validate()?;
         let model = Self(Arc::new(Inner {
@@ -157,6 +164,17 @@ impl Model {
     fn metadata(text: &str) -> Result<Metadata> {
         let metadata: Metadata = serde_json::from_str(text)
             .map_err(|e| Error::new(ErrorKind::ModelFile, format!("fullconv metadata: {e}")))?;
+        let unprintable = |text: &str| text.chars().any(|c| c.is_control() && c != '\n');
+        let name = |class: &String| class.contains('\n') || unprintable(class);
+        if metadata.classes.iter().any(name)
+            || unprintable(&metadata.description)
+            || unprintable(&metadata.license)
+        {
+            bail!(
+                ModelFile,
+                "fullconv metadata: names and texts hold control characters"
+            );
+        }
         if metadata.version != METADATA_VERSION {
             bail!(
                 ModelFile,
@@ -239,18 +257,20 @@ impl Model {
     /// # Errors
     /// `Shape` if it cannot take any size near it.
     pub fn network_size(&self, size: [usize; 2]) -> Result<[usize; 2]> {
-        let wanted = self.0.preprocessing.network_size(size);
-        let fits = |side: usize| self.0.graph.shapes(Shape::new(1, 3, side, side)).is_ok();
-        let larger = |side: usize| (side..side + 64).find(|side| fits(*side));
-        match wanted.map(larger) {
-            [Some(h), Some(w)] => Ok([h, w]),
-            _ => bail!(
+        let [h, w] = self.0.preprocessing.network_size(size);
+        Ok([self.side_from(h)?, self.side_from(w)?])
+    }
+
+    /// The least side from `side` on that the network takes.
+    pub(crate) fn side_from(&self, side: usize) -> Result<usize> {
+        let fits = |side: &usize| self.0.graph.shapes(Shape::new(1, 3, *side, *side)).is_ok();
+        match (side..side.saturating_add(64)).find(fits) {
+            Some(side) => Ok(side),
+            None => bail!(
                 Shape,
-                "{} ({}) takes no picture near {}×{}",
+                "{} ({}) takes no picture with a side of {side} pixels",
                 self.0.architecture,
-                self.0.geometry,
-                wanted[1],
-                wanted[0]
+                self.0.geometry
             ),
         }
     }

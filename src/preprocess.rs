@@ -71,7 +71,9 @@ impl Preprocessing {
             return size;
         };
         let longer = size[0].max(size[1]).max(1);
-        size.map(|side| ((side * long * 2 + longer) / (2 * longer)).max(1))
+        let share =
+            |side: usize| (side as u128 * long as u128 * 2 + longer as u128) / (2 * longer as u128);
+        size.map(|side| share(side).max(1) as usize)
     }
 
     /// The op that makes a picture an input of `size` `[h, w]`.

@@ -5,6 +5,7 @@ use crate::gpu::{Executor, Gpu, LayerTimes, Network};
 use crate::graph::{Graph, NodeId};
 use crate::mask::Mask;
 use crate::model_file::Model;
+use crate::ops::argmax::{MAX_CLASSES, NO_CLASS};
 use crate::ops::{Argmax, ResizeBilinear};
 use crate::picture::Picture;
 use crate::plan::Plan;
@@ -15,7 +16,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// The node that holds the class of each pixel.
 const LABELS: &str = "labels";
-/// Pipelines and weights are loaded for a picture of this side; other sizes need no others.
+/// The input of a graph that begins with a picture.
+const PICTURE: &str = "picture";
+/// Pipelines and weights are loaded for a picture of about this side; other sizes need no others.
 const NOMINAL_SIDE: usize = 64;
 
 /// A model on a device, ready for pictures of any size.
@@ -60,7 +63,7 @@ struct Key(String, Shape, Shape, Vec<NodeId>);
 pub struct Run {
     /// Class scores before softmax, `[n, classes, h, w]`.
     pub output: Tensor,
-    /// The class of each pixel, `[n, 1, h, w]`; absent for a network of more than 256 classes.
+    /// The class of each pixel, `[n, 1, h, w]`; absent for a network of more than 255 classes.
     pub labels: Option<Tensor>,
     /// The nodes asked for, by name, in the order asked.
     pub fetched: Vec<(String, Tensor)>,
@@ -100,12 +103,8 @@ impl Segmenter {
     /// `ModelFile` if a weight cannot be used; `Limit` or `Device` if the device cannot hold or run it.
     pub async fn new(gpu: &Gpu, model: &Model) -> Result<Self> {
         let network = Network::new(gpu);
-        let [h, w] = model.network_size([NOMINAL_SIDE; 2])?;
-        // With and without a resize of the scores.
-        for [h, w] in [[h, w], [h + 1, w + 1]] {
-            let graph = picture_graph(model, [h, w])?;
-            let picture = Shape::new(1, 3, h, w);
-            let plan = Plan::new(&graph, picture, &[graph.output()], gpu.profile())?;
+        for (graph, input) in nominal_graphs(model)? {
+            let plan = Plan::new(&graph, input, &[graph.output()], gpu.profile())?;
             network.load(&plan, &graph, model.parameters()).await?;
         }
         Ok(Self {
@@ -141,7 +140,8 @@ impl Segmenter {
     /// The class of each pixel of a picture, at the picture's own size.
     ///
     /// # Errors
-    /// `Limit` if the picture is too large for the device, `Device` if that fails.
+    /// `Limit` if the picture is too large for the device, `Device` if that fails, `NotFinite` if the scores
+    /// of a pixel are not finite.
     pub async fn segment(&self, picture: &Picture) -> Result<Mask> {
         let graph = picture_graph(&self.model, [picture.height(), picture.width()])?;
         let outputs = [graph.output()];
@@ -149,11 +149,8 @@ impl Segmenter {
             Engine::Reference => {
                 let input = picture.to_tensor()?;
                 let outputs = reference::run(&graph, self.model.parameters(), &input, &outputs)?;
-                only(outputs)?
-                    .into_data()
-                    .iter()
-                    .map(|l| *l as u8)
-                    .collect()
+                let labels = first(outputs.into_iter().map(|(_, value)| value))?;
+                labels.data().iter().map(|l| *l as u8).collect()
             }
             Engine::Gpu(_) => {
                 let shape = Shape::new(1, 3, picture.height(), picture.width());
@@ -166,6 +163,7 @@ impl Segmenter {
                 labels
             }
         };
+        check_labels(labels.iter().copied(), picture.width())?;
         Mask::new(
             picture.width(),
             picture.height(),
@@ -182,6 +180,22 @@ impl Segmenter {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn segment_blocking(&self, picture: &Picture) -> Result<Mask> {
         pollster::block_on(self.segment(picture))
+    }
+
+    /// The class scores of a picture, before softmax, at the size at which the network sees it: `[1, classes,
+    /// h, w]`, see [`Model::network_size`].
+    ///
+    /// # Errors
+    /// As [`Segmenter::segment`].
+    pub async fn scores(&self, picture: &Picture) -> Result<Tensor> {
+        let size = self
+            .model
+            .network_size([picture.height(), picture.width()])?;
+        let preprocess = self.model.preprocessing().op(size);
+        let graph = self.model.graph().after(PICTURE, preprocess)?;
+        let outputs = [graph.output()];
+        let values = self.values(&graph, &picture.to_tensor()?, &outputs).await?;
+        first(values)
     }
 
     /// Measures the whole way of `batch` pictures of `size` `[h, w]`, from pixels in host memory to class
@@ -236,19 +250,21 @@ impl Segmenter {
         for name in fetch {
             outputs.push(graph.find_op(name)?);
         }
-        if self.model.class_count() <= 256 {
+        if self.model.class_count() <= MAX_CLASSES {
             outputs.push(graph.op(LABELS, Argmax::default(), &[graph.output()])?);
         }
         let mut values = self.values(&graph, input, &outputs).await?.into_iter();
-        let Some(output) = values.next() else {
-            bail!(Request, "the network has no output");
-        };
+        let output = first(values.by_ref())?;
         let fetched = fetch.iter().map(|name| name.to_string());
         let fetched = fetched.zip(values.by_ref().take(fetch.len())).collect();
+        let labels = values.next();
+        if let Some(labels) = &labels {
+            check_labels(labels.data().iter().map(|l| *l as u8), labels.shape().w)?;
+        }
         Ok(Run {
             output,
+            labels,
             fetched,
-            labels: values.next(),
         })
     }
 
@@ -333,9 +349,13 @@ impl fmt::Display for Segmenter {
 /// The whole way of a picture of `size` `[h, w]`: preprocess, network, scores at the picture's size,
 /// labels.
 pub(crate) fn picture_graph(model: &Model, size: [usize; 2]) -> Result<Graph> {
-    let network_size = model.network_size(size)?;
+    picture_graph_at(model, size, model.network_size(size)?)
+}
+
+/// The same, with the network at `network_size`.
+fn picture_graph_at(model: &Model, size: [usize; 2], network_size: [usize; 2]) -> Result<Graph> {
     let preprocess = model.preprocessing().op(network_size);
-    let mut graph = model.graph().after("picture", preprocess)?;
+    let mut graph = model.graph().after(PICTURE, preprocess)?;
     let mut scores = graph.output();
     if network_size != size {
         let resize = ResizeBilinear {
@@ -348,9 +368,39 @@ pub(crate) fn picture_graph(model: &Model, size: [usize; 2]) -> Result<Graph> {
     Ok(graph)
 }
 
-fn only(values: Vec<(NodeId, Tensor)>) -> Result<Tensor> {
+/// Graphs of small pictures, with a resize of the scores and without, that need every pipeline and weight
+/// that a picture of any size does.
+fn nominal_graphs(model: &Model) -> Result<Vec<(Graph, Shape)>> {
+    let side = model.side_from(NOMINAL_SIDE)?;
+    if model.class_count() > MAX_CLASSES {
+        return Ok(vec![(model.graph().clone(), Shape::new(1, 3, side, side))]);
+    }
+    [side, side + 1]
+        .map(|size| {
+            let graph = picture_graph_at(model, [size; 2], [side; 2])?;
+            Ok((graph, Shape::new(1, 3, size, size)))
+        })
+        .into_iter()
+        .collect()
+}
+
+/// An error if a label is no class: its pixel's scores are not finite.
+fn check_labels(labels: impl IntoIterator<Item = u8>, width: usize) -> Result<()> {
+    if let Some(i) = labels.into_iter().position(|label| label == NO_CLASS) {
+        bail!(
+            NotFinite,
+            "the scores of pixel ({}, {}) are not finite: the weights or the input are too large for f32 \
+             (`fullconv compare` shows where)",
+            i % width,
+            i / width
+        );
+    }
+    Ok(())
+}
+
+fn first(values: impl IntoIterator<Item = Tensor>) -> Result<Tensor> {
     match values.into_iter().next() {
-        Some((_, value)) => Ok(value),
+        Some(value) => Ok(value),
         None => bail!(Request, "the network has no output"),
     }
 }

@@ -3,6 +3,10 @@
 use crate::error::{Error, ErrorKind, Result, bail};
 use std::fmt;
 
+/// The largest size of any dimension, and of any attribute that is added to one or multiplied with one:
+/// far beyond what any device holds, and small enough that no product of two overflows.
+pub(crate) const MAX_SIZE: usize = 1 << 24;
+
 /// The four dimensions of a tensor: batch, channels, height, width.
 ///
 /// Weights use the same four places as PyTorch does: `[out, in / groups, kh, kw]` for a convolution,
@@ -35,6 +39,17 @@ impl Shape {
         [self.c, self.h, self.w]
             .iter()
             .fold(self.n, |product, &d| product.saturating_mul(d))
+    }
+
+    /// An error if a dimension is larger than any that is computed with.
+    pub(crate) fn check(&self) -> Result<()> {
+        if [self.n, self.c, self.h, self.w]
+            .iter()
+            .any(|d| *d > MAX_SIZE)
+        {
+            bail!(Shape, "{self} is larger than {MAX_SIZE} in a dimension");
+        }
+        Ok(())
     }
 
     /// Channels in groups of four, as the device stores them: ⌈c / 4⌉.

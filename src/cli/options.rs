@@ -19,7 +19,7 @@ pub struct ModelOptions {
     /// Read the file as this architecture instead of recognising it
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(models::ARCHITECTURES))]
     arch: Option<String>,
-    /// How borders are treated, where the file does not say
+    /// How borders are treated, whatever the file says of it
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(models::geometries()))]
     geometry: Option<String>,
 }

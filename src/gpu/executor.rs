@@ -152,10 +152,12 @@ impl Executor {
         }
         self.gpu.check_lost()?;
         let submission = self.gpu.guarded("running", || self.submit(input)).await?;
+        let patience = readback::patience(self.plan.flops());
         let mut outputs = Vec::with_capacity(self.staging.len());
         for (buffer, (_, place)) in self.staging.iter().zip(&self.plan.outputs) {
             let bytes = place.bytes();
-            outputs.push(readback::read(&self.gpu, buffer, bytes, submission.clone()).await?);
+            let index = submission.clone();
+            outputs.push(readback::read(&self.gpu, buffer, bytes, index, patience).await?);
         }
         Ok(outputs)
     }

@@ -79,7 +79,8 @@ impl Executor {
                 self.record(&mut encoder, section.steps.clone(), None);
                 self.gpu().queue().submit([encoder.finish()])
             });
-            readback::wait(self.gpu(), Some(submission.await?))?;
+            let patience = readback::patience(self.plan().flops());
+            readback::wait(self.gpu(), Some(submission.await?), patience)?;
             milliseconds[section.layer] += begin.elapsed().as_secs_f64() * 1e3;
         }
         Ok(LayerTimes {
@@ -94,7 +95,8 @@ impl Executor {
         let (submission, staging) = gpu
             .guarded("timing", || self.submit_timed(sections, bytes))
             .await?;
-        let ticks = readback::read(gpu, &staging, bytes, submission).await?;
+        let patience = readback::patience(self.plan().flops());
+        let ticks = readback::read(gpu, &staging, bytes, submission, patience).await?;
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&ticks);
         let period = f64::from(gpu.queue().get_timestamp_period()) * 1e-6;
         let mut milliseconds = vec![0.0; self.plan().layers.len()];

@@ -79,7 +79,7 @@ async fn upload(
             gpu.queue().submit([])
         })
         .await?;
-        super::readback::wait(gpu, None)?;
+        super::readback::wait(gpu, None, super::readback::patience(0))?;
         parameters.release(name);
     }
     Ok(buffer)

@@ -127,7 +127,7 @@ impl<'a> Builder<'a> {
             [n] => Shape::vector(n),
             ref other => bail!(
                 ModelFile,
-                "tensor {name} has shape {other:?}; 4 dimensions are expected"
+                "tensor {name} has shape {other:?}; weights have 4 dimensions, biases 1"
             ),
         };
         self.graph.parameter(name, shape)

@@ -1,6 +1,7 @@
 //! The class of each pixel: the channel with the highest score, the lower one of equals.
 //!
-//! The output is `[n, 1, h, w]`; at most 256 channels, since a class id is one byte.
+//! The output is `[n, 1, h, w]`; at most 255 channels, since a class id is one byte and [`NO_CLASS`] is
+//! none. A pixel with a score that is not finite gets that.
 //! Source: `torch.argmax(dim=1)`.
 
 use super::{Case, Op, ResizeBilinear, case, take_inputs};
@@ -9,6 +10,11 @@ use crate::error::{Result, bail};
 use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
+
+/// The most classes that labels of one byte tell apart.
+pub const MAX_CLASSES: usize = 255;
+/// The label of a pixel of which some score is not finite.
+pub const NO_CLASS: u8 = 255;
 
 /// Argmax is over dimension 1, the classes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -30,10 +36,10 @@ impl Op for Argmax {
             Some(resize) => resize.output_shape(inputs)?,
             None => take_inputs::<_, 1>(self.name(), inputs)?[0],
         };
-        if !(1..=256).contains(&scores.c) {
+        if !(1..=MAX_CLASSES).contains(&scores.c) {
             bail!(
                 Shape,
-                "labels are one byte each: argmax takes 1 to 256 classes, not {}",
+                "labels are one byte each: argmax takes 1 to {MAX_CLASSES} classes, not {}",
                 scores.c
             );
         }
@@ -50,10 +56,13 @@ impl Op for Argmax {
         Tensor::from_planes(output, |n, _, plane| {
             for (pixel, label) in plane.iter_mut().enumerate() {
                 let score = |c: usize| scores.plane(n, c)[pixel];
-                let best = (1..scores.shape().c).fold(0, |best, c| {
-                    if score(c) > score(best) { c } else { best }
-                });
-                *label = best as f32;
+                let mut classes = 0..scores.shape().c;
+                *label = if classes.clone().all(|c| score(c).is_finite()) {
+                    let better = |best, c| if score(c) > score(best) { c } else { best };
+                    classes.by_ref().fold(0, better) as f32
+                } else {
+                    f32::from(NO_CLASS)
+                };
             }
         })
     }
@@ -96,6 +105,7 @@ impl Op for Argmax {
             },
             terms: None,
             steps_per_term: 4 * (1 + input.c4() as u64),
+            fixed_steps: 0,
         }])
     }
 }

@@ -48,6 +48,14 @@ impl ConvTranspose2d {
         }
     }
 
+    /// The most rows and columns of the kernel that reach one output pixel.
+    fn taps(&self, weight: Shape) -> [usize; 2] {
+        [
+            weight.h.div_ceil(self.stride[0]),
+            weight.w.div_ceil(self.stride[1]),
+        ]
+    }
+
     fn output_size(&self, axis: usize, size: usize, kernel: usize) -> Result<usize> {
         let full = (size - 1) * self.stride[axis] + kernel + self.output_padding[axis];
         match full.checked_sub(2 * self.padding[axis]) {
@@ -73,6 +81,7 @@ impl Op for ConvTranspose2d {
                 "conv_transpose2d takes an input, a weight and perhaps a bias"
             );
         };
+        super::check_attributes(&[self.stride, self.padding, [self.groups; 2]])?;
         if self.stride.contains(&0) || self.groups == 0 {
             bail!(Shape, "stride and groups are at least 1");
         }
@@ -177,7 +186,7 @@ impl Op for ConvTranspose2d {
         } else {
             params.extend(Word::sizes([per_row]));
         }
-        let taps = weight.h.div_ceil(self.stride[0]) * weight.w.div_ceil(self.stride[1]);
+        let [rows, columns] = self.taps(weight);
         Ok(vec![Kernel {
             shader: if grouped {
                 shader!("conv_transpose2d_grouped")
@@ -219,14 +228,15 @@ impl Op for ConvTranspose2d {
                 }
             },
             terms: Some(terms),
-            steps_per_term: taps as u64,
+            steps_per_term: (rows * columns) as u64,
+            fixed_steps: (rows * (columns + 1)) as u64,
         }])
     }
 
     fn terms(&self, inputs: &[Shape]) -> usize {
         let weight = inputs[1];
-        let taps = weight.h.div_ceil(self.stride[0]) * weight.w.div_ceil(self.stride[1]);
-        weight.n / self.groups * taps
+        let [rows, columns] = self.taps(weight);
+        weight.n / self.groups * rows * columns
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {

@@ -77,6 +77,7 @@ impl Op for Crop {
             grid: Grid::Elements(64),
             terms: None,
             steps_per_term: 1,
+            fixed_steps: 0,
         }])
     }
 }

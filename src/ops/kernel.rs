@@ -240,6 +240,8 @@ pub struct Kernel {
     pub terms: Option<usize>,
     /// Loop steps that one invocation takes for one term; for all of it where there are no terms.
     pub steps_per_term: u64,
+    /// Loop steps that it takes in each dispatch beside those: the loops around that over the terms.
+    pub fixed_steps: u64,
 }
 
 impl Kernel {
@@ -269,6 +271,7 @@ impl Kernel {
             grid: Grid::Elements(64),
             terms: None,
             steps_per_term: 1,
+            fixed_steps: 0,
         }
     }
 }

@@ -73,6 +73,7 @@ impl Op for MaxPool2d {
 
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
         let [input] = take_inputs(self.name(), inputs)?;
+        super::check_attributes(&[self.kernel_size, self.stride, self.padding])?;
         for axis in 0..2 {
             let (kernel, padding) = (self.kernel_size[axis], self.padding[axis]);
             if kernel == 0 || self.stride[axis] == 0 || 2 * padding > kernel {
@@ -153,6 +154,7 @@ impl Op for MaxPool2d {
             grid: Grid::Elements(64),
             terms: None,
             steps_per_term: (kernel_h * (kernel_w + 1)) as u64,
+            fixed_steps: 0,
         }])
     }
 }

@@ -6,7 +6,7 @@ pub mod packing;
 
 use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::tensor::{Shape, Tensor};
+use crate::tensor::{MAX_SIZE, Shape, Tensor};
 use kernel::Kernel;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -135,6 +135,14 @@ fn take_inputs<T: Copy, const N: usize>(op: &str, inputs: &[T]) -> Result<[T; N]
             format!("{op} takes {N} inputs, not {}", inputs.len()),
         )
     })
+}
+
+/// An error if an attribute is larger than any that is computed with.
+fn check_attributes(attributes: &[[usize; 2]]) -> Result<()> {
+    if let Some(large) = attributes.iter().flatten().find(|a| **a > MAX_SIZE) {
+        bail!(Shape, "an attribute of {large} is larger than {MAX_SIZE}");
+    }
+    Ok(())
 }
 
 /// Shapes of the inputs of a twin.

@@ -9,6 +9,7 @@
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
+use crate::ops::resize_bilinear::lowest_terms;
 use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
 use crate::tensor::{Shape, Tensor};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,8 @@ pub struct Preprocess {
 /// The triangle filter along one axis.
 #[derive(Clone, Copy, Debug)]
 struct Filter {
+    size: usize,
+    /// Input size over output size, in lowest terms.
     inputs: usize,
     outputs: usize,
 }
@@ -59,7 +62,7 @@ impl Filter {
         let centre = (2 * i as i64 + 1) * inputs;
         let radius = self.radius();
         let begin = (centre - radius - outputs).div_euclid(2 * outputs).max(0);
-        let end = ((centre + radius - outputs).div_euclid(2 * outputs) + 1).min(inputs);
+        let end = ((centre + radius - outputs).div_euclid(2 * outputs) + 1).min(self.size as i64);
         let mut weights: Vec<f64> = (begin..end)
             .map(|j| (radius - ((2 * j + 1) * outputs - centre).abs()).max(0) as f64)
             .collect();
@@ -87,13 +90,18 @@ impl Filter {
 impl Preprocess {
     fn filters(&self, input: Shape) -> Result<[Filter; 2]> {
         let along = |inputs: usize, outputs: usize| {
-            if 4 * (inputs as u64 + 1) * (outputs as u64 + 1) > i32::MAX as u64 {
+            let (per, by) = lowest_terms(inputs, outputs);
+            if 4 * (outputs.max(inputs) as u64 + 1).saturating_mul(per.min(by) as u64 + 1) > i32::MAX as u64 {
                 bail!(
                     Unsupported,
                     "resizing {inputs} pixels to {outputs} is more than this kernel can count"
                 );
             }
-            Ok(Filter { inputs, outputs })
+            Ok(Filter {
+                size: inputs,
+                inputs: per,
+                outputs: by,
+            })
         };
         Ok([along(input.h, self.size[0])?, along(input.w, self.size[1])?])
     }
@@ -114,6 +122,7 @@ impl Op for Preprocess {
 
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
         let [input] = take_inputs(self.name(), inputs)?;
+        super::check_attributes(&[self.size])?;
         if input.c != 3 || input.elements() == 0 || self.size.contains(&0) {
             bail!(
                 Shape,
@@ -158,6 +167,10 @@ impl Op for Preprocess {
             input.w,
             output.h,
             output.w,
+            rows.inputs,
+            rows.outputs,
+            columns.inputs,
+            columns.outputs,
             usize::from(self.channels == Channels::Bgr),
         ])
         .to_vec();
@@ -186,6 +199,7 @@ impl Op for Preprocess {
             },
             terms: None,
             steps_per_term: rows.taps() * (columns.taps() + 1),
+            fixed_steps: 0,
         }])
     }
 

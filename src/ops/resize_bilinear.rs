@@ -60,32 +60,44 @@ impl Positions {
     }
 }
 
+/// `a / b` in lowest terms, so that sizes alike are counted with small numbers.
+pub(super) fn lowest_terms(a: usize, b: usize) -> (usize, usize) {
+    let (mut divisor, mut rest) = (a, b);
+    while rest > 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    (a / divisor.max(1), b / divisor.max(1))
+}
+
 impl ResizeBilinear {
     /// The source positions of rows and of columns, or an error where they would overflow an `i32`.
     pub(super) fn positions(&self, input: Shape) -> Result<[Positions; 2]> {
         let along = |inputs: usize, outputs: usize| {
-            if 2 * (inputs as u64 + 1) * (outputs as u64 + 1) > i32::MAX as u64 {
+            let positions = if self.align_corners {
+                let mul = if outputs > 1 { inputs - 1 } else { 0 };
+                let (mul, div) = lowest_terms(mul, (outputs - 1).max(1));
+                Positions {
+                    mul,
+                    add: 0,
+                    div,
+                    inputs,
+                }
+            } else {
+                let (mul, div) = lowest_terms(inputs, outputs);
+                Positions {
+                    mul: 2 * mul,
+                    add: mul as i64 - div as i64,
+                    div: 2 * div,
+                    inputs,
+                }
+            };
+            if (outputs as u64 + 1).saturating_mul(positions.mul as u64 + 1) > i32::MAX as u64 {
                 bail!(
                     Unsupported,
                     "resizing {inputs} pixels to {outputs} is more than this kernel can count"
                 );
             }
-            Ok(if self.align_corners {
-                let mul = if outputs > 1 { inputs - 1 } else { 0 };
-                Positions {
-                    mul,
-                    add: 0,
-                    div: (outputs - 1).max(1),
-                    inputs,
-                }
-            } else {
-                Positions {
-                    mul: 2 * inputs,
-                    add: inputs as i64 - outputs as i64,
-                    div: 2 * outputs,
-                    inputs,
-                }
-            })
+            Ok(positions)
         };
         Ok([along(input.h, self.size[0])?, along(input.w, self.size[1])?])
     }
@@ -98,6 +110,7 @@ impl Op for ResizeBilinear {
 
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
         let [input] = take_inputs(self.name(), inputs)?;
+        super::check_attributes(&[self.size])?;
         if input.elements() == 0 || self.size.contains(&0) {
             bail!(Shape, "cannot resize {input} to {:?}", self.size);
         }
@@ -150,6 +163,7 @@ impl Op for ResizeBilinear {
             grid: Grid::Elements(64),
             terms: None,
             steps_per_term: 1,
+            fixed_steps: 0,
         }])
     }
 

@@ -71,6 +71,7 @@ impl Op for Softmax {
             },
             terms: None,
             steps_per_term: 3 * shape.c4() as u64,
+            fixed_steps: 0,
         }])
     }
 

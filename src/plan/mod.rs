@@ -140,6 +140,14 @@ impl Plan {
             bail!(Shape, "the input {input} has no elements");
         }
         let shapes = graph.shapes(input)?;
+        let counted =
+            |shape: &Shape| shape.pixels().saturating_mul(shape.c4()) <= u32::MAX as usize;
+        if let Some(large) = shapes.iter().find(|shape| !counted(shape)) {
+            bail!(
+                Limit,
+                "a tensor of shape {large} is more than kernels can count"
+            );
+        }
         let operations = fuse::operations(graph, outputs);
         let mut kernels = Vec::with_capacity(operations.len());
         for operation in &operations {

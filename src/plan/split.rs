@@ -91,7 +91,8 @@ pub(super) fn add_layer(
         device,
     };
     let shards = shards(kernel, &inputs, output.shape, device)?;
-    let term_runs = term_runs(kernel)?;
+    let rows = output.shape.n * output.shape.h * shards.len();
+    let term_runs = term_runs(kernel, cut.flops / rows.max(1) as u64)?;
     let bands = cut.bands(shards.len() * term_runs.len())?;
 
     plan.layers.push(Layer {
@@ -196,17 +197,22 @@ fn shards(
         .collect())
 }
 
-/// Runs of terms, each few enough for an invocation's loops.
-fn term_runs(kernel: &Kernel) -> Result<Vec<Range<usize>>> {
-    let terms = kernel.terms.unwrap_or(1);
-    let per_run = (MAX_LOOP_STEPS / kernel.steps_per_term.max(1)) as usize;
-    if per_run == 0 || (kernel.terms.is_none() && kernel.steps_per_term > MAX_LOOP_STEPS) {
+/// Runs of terms, each few enough for an invocation's loops, and for a dispatch of one row, which takes
+/// `row_flops` for all terms.
+fn term_runs(kernel: &Kernel, row_flops: u64) -> Result<Vec<Range<usize>>> {
+    let steps = kernel.steps_per_term.max(1);
+    let per_run = MAX_LOOP_STEPS.saturating_sub(kernel.fixed_steps) / steps;
+    if per_run == 0 {
         bail!(
             Unsupported,
             "a window this large takes {} steps in one invocation; at most {MAX_LOOP_STEPS} run",
-            kernel.steps_per_term
+            steps.saturating_add(kernel.fixed_steps)
         );
     }
+    // A kernel that cannot add up runs of terms has one term, all of it.
+    let terms = kernel.terms.unwrap_or(1);
+    let in_time = terms as u64 / row_flops.div_ceil(DISPATCH_FLOPS).max(1);
+    let per_run = per_run.min(in_time.max(1)) as usize;
     Ok((0..terms)
         .step_by(per_run)
         .map(|first| first..(first + per_run).min(terms))

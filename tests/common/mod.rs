@@ -205,9 +205,17 @@ impl OneOp {
 
     /// What the device says when it does what `plan` says.
     pub fn run_plan(&self, gpu: &Gpu, plan: Plan) -> Tensor {
-        run_plan(gpu, plan, &self.graph, &self.parameters, &self.input)
-            .remove(0)
-            .1
+        self.run_plans(gpu, vec![plan]).remove(0)
+    }
+
+    /// What the device says when it does what each of `plans` says, with kernels compiled once.
+    pub fn run_plans(&self, gpu: &Gpu, plans: Vec<Plan>) -> Vec<Tensor> {
+        let network = Network::new(gpu);
+        plans
+            .into_iter()
+            .map(|plan| run_on(&network, plan, &self.graph, &self.parameters, &self.input))
+            .map(|mut outputs| outputs.remove(0).1)
+            .collect()
     }
 
     /// How far an element may be off: (K + 16) roundings of the sum of its terms' magnitudes.
@@ -367,9 +375,19 @@ pub fn run_plan(
     parameters: &Parameters,
     input: &Tensor,
 ) -> Vec<(NodeId, Tensor)> {
+    run_on(&Network::new(gpu), plan, graph, parameters, input)
+}
+
+/// Runs a plan with the kernels and weights that `network` has.
+fn run_on(
+    network: &Network,
+    plan: Plan,
+    graph: &Graph,
+    parameters: &Parameters,
+    input: &Tensor,
+) -> Vec<(NodeId, Tensor)> {
     pollster::block_on(async {
-        let network = Network::new(gpu);
-        let mut executor = Executor::new(&network, plan, graph, parameters).await?;
+        let mut executor = Executor::new(network, plan, graph, parameters).await?;
         executor.run(input).await
     })
     .unwrap()

@@ -127,6 +127,7 @@ impl Conv2d {
             grid: parts.grid,
             terms: Some(parts.terms),
             steps_per_term: (weight.h * weight.w) as u64,
+            fixed_steps: (weight.h * (weight.w + 1)) as u64,
         }
     }
 }
@@ -161,6 +162,7 @@ impl Op for Conv2d {
         let (&[input, weight], bias) = inputs.split_at(2.min(inputs.len())) else {
             bail!(Shape, "conv2d takes an input, a weight and perhaps a bias");
         };
+        super::check_attributes(&[self.stride, self.padding, self.dilation, [self.groups; 2]])?;
         if self.stride.contains(&0) || self.dilation.contains(&0) || self.groups == 0 {
             bail!(Shape, "stride, dilation and groups are at least 1");
         }
@@ -235,7 +237,14 @@ impl Op for Conv2d {
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
-        let terms = self.terms(&shapes(inputs)) as f64;
+        let (size, kernel) = (inputs[0].shape(), inputs[1].shape());
+        // Taps in the padding add nothing.
+        let inside = |axis: usize, taps: usize, size: usize| {
+            let outputs = self.output_size(axis, size, taps).unwrap_or(1);
+            let reads = (0..taps).map(|k| self.taps_inside(axis, k, size, outputs).0.len());
+            reads.sum::<usize>() as f64 / outputs as f64
+        };
+        let terms = kernel.c as f64 * inside(0, kernel.h, size.h) * inside(1, kernel.w, size.w);
         inputs[0].root_mean_square() * inputs[1].root_mean_square() * terms.sqrt()
     }
 
