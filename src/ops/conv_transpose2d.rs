@@ -56,6 +56,36 @@ impl ConvTranspose2d {
         ]
     }
 
+    /// The parameters that both kernels share.
+    fn params(&self, input: Shape, weight: Shape, output: Shape) -> Vec<Word> {
+        let mut params = Word::sizes([
+            input.h,
+            input.w,
+            input.c4(),
+            output.h,
+            output.w,
+            output.c4(),
+            weight.h,
+            weight.w,
+            self.stride[0],
+            self.stride[1],
+            self.padding[0],
+            self.padding[1],
+        ])
+        .to_vec();
+        params.extend([
+            Word::RowBegin,
+            Word::RowEnd,
+            Word::ChannelBegin,
+            Word::ChannelEnd,
+            Word::TermBegin,
+            Word::TermEnd,
+            Word::InputStart(0),
+            Word::OutputStart,
+        ]);
+        params
+    }
+
     fn output_size(&self, axis: usize, size: usize, kernel: usize) -> Result<usize> {
         let full = (size - 1) * self.stride[axis] + kernel + self.output_padding[axis];
         match full.checked_sub(2 * self.padding[axis]) {
@@ -153,46 +183,28 @@ impl Op for ConvTranspose2d {
         let (input, weight) = (inputs[0], inputs[1]);
         let grouped = self.groups > 1;
         let group_inputs = input.c / self.groups;
-        let terms = if grouped { group_inputs } else { input.c4() };
-        let mut params = Word::sizes([
-            input.h,
-            input.w,
-            input.c4(),
-            output.h,
-            output.w,
-            output.c4(),
-            weight.h,
-            weight.w,
-            self.stride[0],
-            self.stride[1],
-            self.padding[0],
-            self.padding[1],
-        ])
-        .to_vec();
-        params.extend([
-            Word::RowBegin,
-            Word::RowEnd,
-            Word::ChannelBegin,
-            Word::ChannelEnd,
-            Word::TermBegin,
-            Word::TermEnd,
-            Word::InputStart(0),
-            Word::OutputStart,
-        ]);
         // Ungrouped, an invocation computes four pixels of one row that read the same taps.
         let per_row = self.stride[1] * output.w.div_ceil(4 * self.stride[1]);
-        if grouped {
+        let mut params = self.params(input, weight, output);
+        let (shader, grid, terms) = if grouped {
             params.extend(Word::sizes([group_inputs, output.c, weight.c]));
+            let grid = Grid::Tiles {
+                pixels: 64,
+                channels: 4,
+            };
+            (shader!("conv_transpose2d_grouped"), grid, group_inputs)
         } else {
             params.extend(Word::sizes([per_row]));
-        }
+            let grid = Grid::Items {
+                items: 64,
+                per_row,
+                channels: 4,
+            };
+            (shader!("conv_transpose2d"), grid, input.c4())
+        };
         let [rows, columns] = self.taps(weight);
         Ok(vec![Kernel {
-            shader: if grouped {
-                shader!("conv_transpose2d_grouped")
-            } else {
-                shader!("conv_transpose2d")
-            },
+            shader,
             constants: Vec::new(),
             bindings: vec![
                 Binding::Activation {
@@ -215,18 +227,7 @@ impl Op for ConvTranspose2d {
             ],
             output: Format::Nhwc4,
             params,
-            grid: if grouped {
-                Grid::Tiles {
-                    pixels: 64,
-                    channels: 4,
-                }
-            } else {
-                Grid::Items {
-                    items: 64,
-                    per_row,
-                    channels: 4,
-                }
-            },
+            grid,
             terms: Some(terms),
             steps_per_term: (rows * columns) as u64,
             fixed_steps: (rows * (columns + 1)) as u64,

@@ -6,7 +6,7 @@ use super::{Bound, Layer, PackedParameter, Pipeline, Place, Plan, Step};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId};
-use crate::ops::kernel::{Binding, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Word};
+use crate::ops::kernel::{Binding, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Rows, Word};
 use crate::tensor::Shape;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,7 +21,7 @@ const SUBMIT_FLOPS: u64 = 50_000_000_000;
 struct View<'a> {
     place: &'a Place,
     /// The rows of it that output rows need.
-    rows: crate::ops::kernel::Rows,
+    rows: Rows,
 }
 
 /// A part of a buffer and the first element that it shows.
@@ -52,6 +52,26 @@ impl View<'_> {
     }
 }
 
+/// The activations that a kernel reads, in the order of its bindings, and the output.
+fn views<'a>(
+    kernel: &Kernel,
+    operation: &Operation,
+    places: &'a HashMap<NodeId, Place>,
+) -> Vec<View<'a>> {
+    let inputs = kernel.bindings.iter().filter_map(|binding| match binding {
+        Binding::Activation { input, rows, .. } => Some(View {
+            place: &places[&operation.inputs[*input]],
+            rows: *rows,
+        }),
+        _ => None,
+    });
+    let output = View {
+        place: &places[&operation.id],
+        rows: Rows::shifted(0),
+    };
+    inputs.chain([output]).collect()
+}
+
 /// Plans one operation: its layer, its parameters, its pipeline, its steps.
 pub(super) fn add_layer(
     plan: &mut Plan,
@@ -68,24 +88,9 @@ pub(super) fn add_layer(
         .map(|id| shapes[id.index()])
         .collect();
     let output = &places[&operation.id];
-    let views: Vec<View> = kernel
-        .bindings
-        .iter()
-        .filter_map(|binding| match binding {
-            Binding::Activation { input, rows, .. } => Some(View {
-                place: &places[&operation.inputs[*input]],
-                rows: *rows,
-            }),
-            _ => None,
-        })
-        .chain([View {
-            place: output,
-            rows: crate::ops::kernel::Rows::shifted(0),
-        }])
-        .collect();
     let cut = Cut {
         kernel,
-        views,
+        views: views(kernel, operation, places),
         output,
         flops: operation.op.flops(&inputs),
         device,
