@@ -11,8 +11,11 @@ use crate::ops::kernel::{Grid, Kernel, Packing, Shader};
 use crate::tensor::Shape;
 use std::fmt::Write;
 
-/// Pixels a workgroup, at least; one for each lane where subgroups are wider.
+/// Pixels a workgroup: a multiple of the lanes.
 const PIXELS: usize = 16;
+/// Wider subgroups than this are left alone: Mesa 22.3 with `LP_NATIVE_VECTOR_WIDTH=1024` broadcasts zeros
+/// from lanes 16 to 31.
+const MOST_LANES: usize = 16;
 /// Fewer output channels than this leave most lanes idle.
 const LEAST_CHANNELS: usize = 12;
 
@@ -23,10 +26,11 @@ pub(super) fn kernel(
     device: &DeviceProfile,
 ) -> Option<Kernel> {
     let lanes = device.subgroup_size? as usize;
-    if !device.is_cpu || !(4..=64).contains(&lanes) || output.c < LEAST_CHANNELS {
+    let divides = PIXELS.is_multiple_of(lanes.max(1));
+    if !device.is_cpu || !divides || !(4..=MOST_LANES).contains(&lanes) || output.c < LEAST_CHANNELS {
         return None;
     }
-    let pixels = PIXELS.max(lanes);
+    let pixels = PIXELS;
     Some(op.kernel(
         inputs,
         output,
