@@ -41,7 +41,6 @@ pub(super) fn operations(graph: &Graph, outputs: &[NodeId]) -> Vec<Operation> {
         let Some(op) = node.op() else { continue };
         if let [input] = node.inputs[..]
             && readers[input.index()] == 1
-            && !outputs.contains(&input)
             && let Some(before) = operations.iter_mut().find(|o| o.id == input)
             && let Some(fused) = before.op.fused_with(op.as_ref())
         {
