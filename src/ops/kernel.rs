@@ -190,7 +190,8 @@ pub enum Word {
 }
 
 impl Word {
-    /// `Value`s of sizes; sizes that do not fit a `u32` never reach a kernel, see `Plan::new`.
+    /// `Value`s of sizes. None that does not fit a `u32` reaches a kernel: shapes and attributes are held
+    /// below 2²⁴ long before.
     pub fn sizes<const N: usize>(sizes: [usize; N]) -> [Self; N] {
         sizes.map(|size| Self::Value(u32::try_from(size).unwrap_or(u32::MAX)))
     }

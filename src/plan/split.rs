@@ -100,6 +100,7 @@ pub(super) fn add_layer(
     let term_runs = term_runs(kernel, cut.flops / rows.max(1) as u64)?;
     let bands = cut.bands(shards.len() * term_runs.len())?;
 
+    let layer = plan.layers.len();
     plan.layers.push(Layer {
         name: operation.name.clone(),
         kernel: kernel.shader.name,
@@ -117,15 +118,11 @@ pub(super) fn add_layer(
     for shard in &shards {
         let parameters = parameters(plan, graph, operation, kernel, &inputs, shard);
         let bytes: u64 = parameters.iter().map(|i| plan.parameters[*i].bytes).sum();
-        plan.layers
-            .iter_mut()
-            .last()
-            .into_iter()
-            .for_each(|layer| layer.bytes += bytes);
+        plan.layers[layer].bytes += bytes;
         for band in &bands {
             for terms in &term_runs {
                 let part = Part { shard, band, terms };
-                let step = cut.step(&part, &parameters, pipeline, plan.layers.len() - 1)?;
+                let step = cut.step(&part, &parameters, pipeline, layer)?;
                 push_step(plan, step);
             }
         }
