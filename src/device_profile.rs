@@ -1,5 +1,11 @@
 //! What a device allows and prefers, as plain data: all that planning needs to know of it.
 
+/// Texels in a row of a texture that holds a plain array of `vec4<f32>`: every WebGPU device has textures
+/// this wide.
+pub const TEXELS_PER_ROW: u32 = 8192;
+/// Bytes of such a row.
+pub const TEXEL_ROW_BYTES: u64 = 16 * TEXELS_PER_ROW as u64;
+
 /// Limits and features of a device, as far as a [`Plan`](crate::plan::Plan) depends on them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceProfile {
@@ -11,6 +17,8 @@ pub struct DeviceProfile {
     pub max_workgroups_per_dimension: u32,
     /// Most invocations in a workgroup.
     pub max_invocations_per_workgroup: u32,
+    /// Largest width and height of a texture, in texels.
+    pub max_texture_side: u32,
     /// Most storage buffers that a shader may bind.
     pub max_storage_buffers: u32,
     /// A binding's offset into its buffer is a multiple of this, in bytes.
@@ -22,12 +30,21 @@ pub struct DeviceProfile {
 }
 
 impl DeviceProfile {
+    /// The most bytes that a texture of rows of [`TEXELS_PER_ROW`] holds, none if the device has no texture so wide.
+    pub fn max_texel_bytes(&self) -> u64 {
+        match self.max_texture_side < TEXELS_PER_ROW {
+            true => 0,
+            false => u64::from(self.max_texture_side) * TEXEL_ROW_BYTES,
+        }
+    }
+
     /// The limits that every WebGPU device has, and no features: what must always work.
     pub const WEBGPU_DEFAULTS: Self = Self {
         max_binding_bytes: 128 << 20,
         max_buffer_bytes: 256 << 20,
         max_workgroups_per_dimension: 65_535,
         max_invocations_per_workgroup: 256,
+        max_texture_side: 8192,
         max_storage_buffers: 8,
         binding_alignment: 256,
         subgroup_size: None,

@@ -2,8 +2,8 @@
 //! SPIR-V, MSL, HLSL and GLSL writers, and through Tint where `tint` is on the PATH; and the facts that
 //! Rust and WGSL must agree on.
 
-use fullconv::device_profile::DeviceProfile;
-use fullconv::ops::kernel::{Binding, Format, Grid, Kernel, Packing, Word};
+use fullconv::device_profile::{DeviceProfile, TEXELS_PER_ROW};
+use fullconv::ops::kernel::{Binding, Format, Grid, Kernel, Packing, Shader, Word};
 use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -89,7 +89,7 @@ fn validated(name: &str, source: &str) -> (Module, ModuleInfo) {
 }
 
 /// Calls `check` with the module of every variant whose overrides are numbers.
-fn for_each_resolved(check: impl Fn(&str, &Module, &ModuleInfo)) {
+fn for_each_resolved(check: impl Fn(&Shader, &Module, &ModuleInfo)) {
     for kernel in variants() {
         let name = kernel.shader.name;
         let (module, info) = validated(name, &kernel.shader.source);
@@ -100,7 +100,7 @@ fn for_each_resolved(check: impl Fn(&str, &Module, &ModuleInfo)) {
         let entry = Some((ShaderStage::Compute, "main"));
         let (module, info) = process_overrides(&module, &info, entry, &constants)
             .unwrap_or_else(|e| panic!("{name} with {constants:?}: {e}"));
-        check(name, &module, &info);
+        check(&kernel.shader, &module, &info);
     }
 }
 
@@ -156,7 +156,7 @@ fn policies() -> [BoundsCheckPolicies; 2] {
 
 #[test]
 fn naga_writes_every_variant_as_spirv() {
-    for_each_resolved(|name, module, info| {
+    for_each_resolved(|Shader { name, .. }, module, info| {
         for bounds_check_policies in policies() {
             let options = spv::Options {
                 lang_version: (1, 3),
@@ -176,7 +176,7 @@ fn naga_writes_every_variant_as_spirv() {
 
 #[test]
 fn naga_writes_every_variant_as_msl() {
-    for_each_resolved(|name, module, info| {
+    for_each_resolved(|Shader { name, .. }, module, info| {
         for bounds_check_policies in policies() {
             let options = msl::Options {
                 lang_version: (2, 4),
@@ -197,13 +197,13 @@ fn naga_writes_every_variant_as_msl() {
 
 #[test]
 fn naga_writes_every_variant_as_hlsl() {
-    for_each_resolved(|name, module, info| {
+    for_each_resolved(|Shader { name, source }, module, info| {
         for restrict_indexing in [true, false] {
             let options = hlsl::Options {
                 // The least that wgpu compiles for: with FXC, and where there are subgroups with DXC.
-                shader_model: match name {
-                    "conv2d_subgroup" => hlsl::ShaderModel::V6_0,
-                    _ => hlsl::ShaderModel::V5_1,
+                shader_model: match source.contains("subgroup") {
+                    true => hlsl::ShaderModel::V6_0,
+                    false => hlsl::ShaderModel::V5_1,
                 },
                 restrict_indexing,
                 ..hlsl::Options::default()
@@ -223,7 +223,7 @@ fn naga_writes_every_variant_as_hlsl() {
 
 #[test]
 fn naga_writes_every_variant_as_glsl() {
-    for_each_resolved(|name, module, info| {
+    for_each_resolved(|Shader { name, .. }, module, info| {
         for version in [glsl::Version::new_gles(310), glsl::Version::Desktop(430)] {
             let options = glsl::Options {
                 version,
@@ -335,6 +335,10 @@ fn buffers_are_bound_in_the_order_of_the_house() {
         assert_eq!(inputs.len(), kernel.bindings.len(), "{name}");
         assert!(inputs.len() < MOST_STORAGE_BUFFERS, "{name}");
         for (binding, global) in kernel.bindings.iter().zip(inputs) {
+            if binding.is_texels() {
+                check_texels(binding, &module, global);
+                continue;
+            }
             let access = StorageAccess::LOAD;
             assert_eq!(global.space, AddressSpace::Storage { access }, "{name}");
             check_input(
@@ -360,6 +364,24 @@ fn buffers_are_bound_in_the_order_of_the_house() {
     }
 }
 
+/// One input that is read as texels: its name, and that the shader knows the width of the texture.
+fn check_texels(binding: &Binding, module: &Module, global: &GlobalVariable) {
+    let name = match binding.activation() {
+        Some(_) => "input",
+        None => "weight",
+    };
+    assert_eq!(name_of(global), name);
+    let TypeInner::Image { class, .. } = module.types[global.ty].inner else {
+        panic!("{name} is no texture");
+    };
+    let expected = naga::ImageClass::Storage {
+        format: naga::StorageFormat::Rgba32Float,
+        access: StorageAccess::LOAD,
+    };
+    assert_eq!(class, expected);
+    assert_eq!(constant(module, "ROW"), Some(TEXELS_PER_ROW as usize));
+}
+
 /// One input buffer: its name, and that its elements are those that the planner counts in.
 fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
     let shader = kernel.shader.name;
@@ -378,6 +400,7 @@ fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
                 "{shader}"
             );
         }
+        Binding::ActivationTexels { .. } | Binding::ParameterTexels { .. } => unreachable!(),
         Binding::Activation { format, .. } => {
             assert!(["input", "a", "b"].contains(&name), "{shader}: {name}");
             assert_eq!(bytes, format.element_bytes(), "{shader}");
@@ -447,16 +470,15 @@ fn params_have_every_word_that_a_cut_changes() {
             "{shader}"
         );
         for (i, binding) in kernel.bindings.iter().enumerate() {
-            let is_activation = matches!(binding, Binding::Activation { .. });
+            let is_activation = binding.activation().is_some();
             assert_eq!(
                 has(Word::InputStart(i)),
                 is_activation,
                 "{shader}: binding {i}"
             );
         }
-        let sharded = kernel.bindings.iter().any(
-            |b| matches!(b, Binding::Parameter { packing, .. } if *packing != Packing::Vector),
-        );
+        let packings = kernel.bindings.iter().filter_map(Binding::parameter);
+        let sharded = packings.into_iter().any(|(_, p)| p != Packing::Vector);
         assert_eq!(
             has(Word::ChannelBegin) && has(Word::ChannelEnd),
             sharded,
@@ -509,8 +531,12 @@ fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
     match (kernel.shader.name, kernel.grid) {
         // Four pixels.
         ("conv2d" | "argmax" | "argmax_resized", _) => 4,
-        // Every pixel of the tile, for the four channels that the lane owns.
-        ("conv2d_subgroup", _) => constant(module, "PIXELS").unwrap(),
+        // All pixels of the tile that one lane's channels take.
+        ("conv2d_texels", _) => {
+            let of = |name| constant(module, name).unwrap();
+            let [invocations, ..] = module.entry_points[0].workgroup_size;
+            of("PIXELS") * of("LANES") * of("BLOCKS") / invocations as usize
+        }
         // All channels of a pixel.
         ("softmax", Grid::Tiles { channels, .. }) => channels / 4,
         _ => 1,
@@ -550,27 +576,28 @@ fn a_workgroup_computes_what_the_grid_says() {
 }
 
 #[test]
-fn a_subgroup_tile_is_as_wide_as_the_subgroup_and_its_packed_weights() {
-    let mut widths = BTreeSet::new();
+fn a_tile_of_texels_is_as_wide_as_its_packed_weights() {
+    let mut subgroups = BTreeSet::new();
     for kernel in kernels()
         .iter()
-        .filter(|k| k.shader.name == "conv2d_subgroup")
+        .filter(|k| k.shader.name == "conv2d_texels")
     {
         let (module, _) = validated(kernel.shader.name, &kernel.shader.source);
-        let lanes = constant(&module, "LANES").unwrap();
-        let pixels = constant(&module, "PIXELS").unwrap();
-        let channels = 4 * lanes;
-        assert_eq!(module.entry_points[0].workgroup_size[0] as usize, lanes);
+        let of = |name| constant(&module, name).unwrap();
+        let channels = 4 * of("LANES") * of("BLOCKS");
+        let pixels = of("PIXELS");
         assert_eq!(kernel.grid, Grid::Tiles { pixels, channels });
-        let tile = kernel.bindings.iter().find_map(|binding| match binding {
-            Binding::Parameter {
-                packing: Packing::Conv { tile, .. },
-                ..
-            } => Some(*tile),
-            _ => None,
-        });
-        assert_eq!(tile, Some(channels));
-        widths.insert(lanes);
+        let mut packings = kernel.bindings.iter().filter_map(Binding::parameter);
+        let packing = Packing::Conv {
+            tile: channels,
+            pad_input: true,
+        };
+        assert!(packings.any(|(_, p)| p == packing), "{:?}", kernel.bindings);
+        if uses_subgroups(&kernel.shader.source) {
+            let [invocations, ..] = module.entry_points[0].workgroup_size;
+            assert_eq!(invocations as usize, of("LANES"));
+            subgroups.insert(invocations);
+        }
     }
-    assert_eq!(widths.into_iter().collect::<Vec<_>>(), [4, 8, 16]);
+    assert_eq!(subgroups.into_iter().collect::<Vec<_>>(), [4, 8, 16]);
 }

@@ -379,6 +379,7 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo) -> DeviceProfile {
         max_buffer_bytes: limits.max_buffer_size,
         max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
         max_invocations_per_workgroup: limits.max_compute_invocations_per_workgroup,
+        max_texture_side: limits.max_texture_dimension_2d,
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
         binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
         subgroup_size: (device.features().contains(wgpu::Features::SUBGROUP) && fixed)

@@ -1,8 +1,10 @@
 //! A plan into command buffers. It decides nothing.
 
 use super::pipelines::Pipelines;
-use super::weights::Weights;
+use super::texels::Texels;
+use super::weights::{Packed, Weights};
 use super::{Gpu, layout, readback};
+use crate::device_profile::TEXEL_ROW_BYTES;
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::parameters::Parameters;
@@ -54,7 +56,7 @@ impl Network {
         plan: &Plan,
         graph: &Graph,
         parameters: &Parameters,
-    ) -> Result<Vec<wgpu::Buffer>> {
+    ) -> Result<Vec<Packed>> {
         let shapes: HashMap<_, _> = graph
             .nodes()
             .iter()
@@ -73,6 +75,7 @@ pub struct Executor {
     gpu: Gpu,
     plan: Plan,
     slots: Vec<wgpu::Buffer>,
+    mirror: Option<Texels>,
     pipelines: Vec<Arc<wgpu::ComputePipeline>>,
     bind_groups: Vec<wgpu::BindGroup>,
     staging: Vec<wgpu::Buffer>,
@@ -92,18 +95,22 @@ impl Executor {
         let gpu = network.gpu.clone();
         let pipelines = network.pipelines.get(&gpu, &plan.pipelines)?;
         let weights = network.parameters(&plan, graph, parameters).await?;
-        let (slots, bind_groups, staging) = gpu
+        let (slots, mirror, bind_groups, staging) = gpu
             .guarded("activation buffers", || {
                 let slots: Vec<_> = plan.slots.iter().map(|&b| activation(&gpu, b)).collect();
-                let bind_groups = bind_groups(&gpu, &plan, &slots, &weights, &pipelines);
+                let mirror = (plan.mirror_bytes > 0)
+                    .then(|| Texels::new(&gpu, "mirror", TEXEL_ROW_BYTES + plan.mirror_bytes));
+                let activations = (slots.as_slice(), mirror.as_ref());
+                let bind_groups = bind_groups(&gpu, &plan, activations, &weights, &pipelines);
                 let staging = plan.outputs.iter().map(|(_, p)| staging(&gpu, p)).collect();
-                (slots, bind_groups, staging)
+                (slots, mirror, bind_groups, staging)
             })
             .await?;
         Ok(Self {
             gpu,
             plan,
             slots,
+            mirror,
             pipelines,
             bind_groups,
             staging,
@@ -197,8 +204,40 @@ impl Executor {
         })
     }
 
-    /// Records `steps` as one pass.
+    /// Records `steps`, with timestamps at the beginning of the first and at the end of the last.
     pub(super) fn record(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        steps: Range<usize>,
+        timestamps: Option<wgpu::ComputePassTimestampWrites<'_>>,
+    ) {
+        // A pass ends where the next step needs a copy. If that is the first one, an empty pass before it
+        // takes the time.
+        let copies = |step: &usize| self.plan.steps[*step].mirror.is_some();
+        let ends = steps.clone().filter(copies).chain([steps.end]);
+        let mut begin = steps.start;
+        for end in ends {
+            let writes = timestamps.clone().and_then(|mut writes| {
+                let (first, last) = (begin == steps.start, end == steps.end);
+                if !first {
+                    writes.beginning_of_pass_write_index = None;
+                }
+                if !last {
+                    writes.end_of_pass_write_index = None;
+                }
+                (first || last).then_some(writes)
+            });
+            if begin < end || writes.is_some() {
+                self.record_pass(encoder, begin..end, writes);
+            }
+            if end < steps.end {
+                self.record_copy(encoder, end);
+            }
+            begin = end;
+        }
+    }
+
+    fn record_pass(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         steps: Range<usize>,
@@ -216,6 +255,14 @@ impl Executor {
             pass.set_bind_group(0, bind_group, &[]);
             let [x, y] = step.workgroups;
             pass.dispatch_workgroups(x, y, 1);
+        }
+    }
+
+    /// Copies what `step` reads from the mirror into it.
+    fn record_copy(&self, encoder: &mut wgpu::CommandEncoder, step: usize) {
+        if let (Some(texels), Some(mirror)) = (&self.mirror, &self.plan.steps[step].mirror) {
+            let slot = &self.slots[mirror.slot];
+            texels.copy(encoder, TEXEL_ROW_BYTES, slot, &mirror.bytes);
         }
     }
 
@@ -264,8 +311,8 @@ fn staging(gpu: &Gpu, place: &Place) -> wgpu::Buffer {
 fn bind_groups(
     gpu: &Gpu,
     plan: &Plan,
-    slots: &[wgpu::Buffer],
-    weights: &[wgpu::Buffer],
+    (slots, mirror): (&[wgpu::Buffer], Option<&Texels>),
+    weights: &[Packed],
     pipelines: &[Arc<wgpu::ComputePipeline>],
 ) -> Vec<wgpu::BindGroup> {
     let device = gpu.device();
@@ -287,9 +334,10 @@ fn bind_groups(
         let mut entries: Vec<_> = step
             .bindings
             .iter()
-            .map(|bound| match bound {
-                Bound::Parameter(i) => weights[*i].as_entire_binding(),
-                Bound::Slot { slot, bytes } => part(&slots[*slot], bytes.start, bytes.end),
+            .filter_map(|bound| match bound {
+                Bound::Parameter(i) => Some(weights[*i].binding()),
+                Bound::Slot { slot, bytes } => Some(part(&slots[*slot], bytes.start, bytes.end)),
+                Bound::Mirror => mirror.map(Texels::binding),
             })
             .collect();
         let size = (words.len() as u64).next_multiple_of(16);

@@ -7,6 +7,7 @@ mod layout;
 mod pipelines;
 mod profile;
 mod readback;
+mod texels;
 mod weights;
 
 pub use device::{Adapter, Backend, Gpu, GpuOptions, adapters};

@@ -1,6 +1,7 @@
 //! Parameters in device memory, packed once.
 
 use super::Gpu;
+use super::texels::Texels;
 use crate::error::Result;
 use crate::parameters::Parameters;
 use crate::plan::{PackedParameter, Plan};
@@ -11,9 +12,46 @@ use std::sync::{Mutex, PoisonError};
 /// Bytes packed and uploaded at a time: bounds what loading takes of host memory beyond the file.
 const CHUNK_BYTES: u64 = 16 << 20;
 
+/// A packed parameter in device memory.
+#[derive(Clone, Debug)]
+pub(super) enum Packed {
+    Buffer(wgpu::Buffer),
+    Texels(Texels),
+}
+
+impl Packed {
+    /// Memory of zeros for `wanted`.
+    fn new(gpu: &Gpu, wanted: &PackedParameter, label: &str) -> Self {
+        if wanted.texels {
+            return Self::Texels(Texels::new(gpu, label, wanted.bytes));
+        }
+        Self::Buffer(gpu.device().create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: wanted.bytes,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        }))
+    }
+
+    fn write(&self, gpu: &Gpu, offset: u64, data: &[u8]) {
+        match self {
+            Self::Buffer(buffer) => gpu.queue().write_buffer(buffer, offset, data),
+            Self::Texels(texels) => texels.write(gpu, offset, data),
+        }
+    }
+
+    /// What a bind group takes.
+    pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
+        match self {
+            Self::Buffer(buffer) => buffer.as_entire_binding(),
+            Self::Texels(texels) => texels.binding(),
+        }
+    }
+}
+
 /// The packed parameters of one network on one device.
 #[derive(Debug, Default)]
-pub(super) struct Weights(Mutex<HashMap<PackedParameter, wgpu::Buffer>>);
+pub(super) struct Weights(Mutex<HashMap<PackedParameter, Packed>>);
 
 impl Weights {
     /// The parameters of a plan, in its order; those that are new are packed and uploaded.
@@ -23,7 +61,7 @@ impl Weights {
         plan: &Plan,
         shapes: &HashMap<&str, Shape>,
         parameters: &Parameters,
-    ) -> Result<Vec<wgpu::Buffer>> {
+    ) -> Result<Vec<Packed>> {
         let mut buffers = Vec::with_capacity(plan.parameters.len());
         for wanted in &plan.parameters {
             let found = self.lock().get(wanted).cloned();
@@ -39,7 +77,7 @@ impl Weights {
         Ok(buffers)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PackedParameter, wgpu::Buffer>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PackedParameter, Packed>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -49,21 +87,16 @@ async fn upload(
     wanted: &PackedParameter,
     shapes: &HashMap<&str, Shape>,
     parameters: &Parameters,
-) -> Result<wgpu::Buffer> {
+) -> Result<Packed> {
     let label = wanted.name.as_deref().unwrap_or("no bias");
-    let buffer = gpu
+    let packed = gpu
         .guarded(&format!("memory for {label}"), || {
-            gpu.device().create_buffer(&wgpu::BufferDescriptor {
-                label: Some(label),
-                size: wanted.bytes,
-                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            })
+            Packed::new(gpu, wanted, label)
         })
         .await?;
-    // A fresh buffer holds zeros, which is what a bias that is not there needs.
+    // Fresh memory holds zeros, which is what a bias that is not there needs.
     let Some(name) = wanted.name.as_deref() else {
-        return Ok(buffer);
+        return Ok(packed);
     };
     let shape = shapes[name];
     let parameter = parameters.get(name, shape)?;
@@ -71,16 +104,15 @@ async fn upload(
     let per_chunk = (CHUNK_BYTES / tile_bytes).max(1) as usize;
     for first in wanted.tiles.clone().step_by(per_chunk) {
         let tiles = first..(first + per_chunk).min(wanted.tiles.end);
-        let packed = wanted.packing.pack(shape, &parameter, tiles)?;
+        let data = wanted.packing.pack(shape, &parameter, tiles)?;
         let offset = (first - wanted.tiles.start) as u64 * tile_bytes;
         gpu.guarded(&format!("uploading {label}"), || {
-            gpu.queue()
-                .write_buffer(&buffer, offset, bytemuck::cast_slice(&packed));
+            packed.write(gpu, offset, bytemuck::cast_slice(&data));
             gpu.queue().submit([])
         })
         .await?;
         super::readback::wait(gpu, None, super::readback::patience(0))?;
         parameters.release(name);
     }
-    Ok(buffer)
+    Ok(packed)
 }

@@ -138,7 +138,7 @@ pub enum Packing {
     Vector,
 }
 
-/// One buffer that a kernel reads.
+/// What a kernel reads at one of its bindings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
     /// The op's input number `input`, an activation in `format`, of which output row y needs `rows`.
@@ -150,8 +150,23 @@ pub enum Binding {
         /// The rows it is read at.
         rows: Rows,
     },
+    /// The same in [`Format::Nhwc4`], mirrored in a texture of [`TEXEL_ROW_BYTES`](crate::device_profile::TEXEL_ROW_BYTES) a row, after one
+    /// row of zeros.
+    ActivationTexels {
+        /// Position among the op's inputs.
+        input: usize,
+        /// The rows it is read at.
+        rows: Rows,
+    },
     /// The op's input number `input`, a parameter packed at load.
     Parameter {
+        /// Position among the op's inputs.
+        input: usize,
+        /// How it is packed.
+        packing: Packing,
+    },
+    /// The same, in a texture of [`TEXEL_ROW_BYTES`](crate::device_profile::TEXEL_ROW_BYTES) a row.
+    ParameterTexels {
         /// Position among the op's inputs.
         input: usize,
         /// How it is packed.
@@ -162,6 +177,39 @@ pub enum Binding {
         /// How many.
         channels: usize,
     },
+}
+
+impl Binding {
+    /// The activation that it shows: its position among the op's inputs, its format and the rows.
+    pub fn activation(&self) -> Option<(usize, Format, Rows)> {
+        match *self {
+            Self::Activation {
+                input,
+                format,
+                rows,
+            } => Some((input, format, rows)),
+            Self::ActivationTexels { input, rows } => Some((input, Format::Nhwc4, rows)),
+            _ => None,
+        }
+    }
+
+    /// The packed parameter that it shows: its position among the op's inputs, and the packing.
+    pub fn parameter(&self) -> Option<(usize, Packing)> {
+        match *self {
+            Self::Parameter { input, packing } | Self::ParameterTexels { input, packing } => {
+                Some((input, packing))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it is read from a texture.
+    pub const fn is_texels(&self) -> bool {
+        matches!(
+            self,
+            Self::ActivationTexels { .. } | Self::ParameterTexels { .. }
+        )
+    }
 }
 
 /// One 32-bit word of a kernel's `Params`.
@@ -246,6 +294,22 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// The same kernel with a shader that reads activations and weights as texels.
+    pub fn reading_texels(mut self) -> Self {
+        for binding in &mut self.bindings {
+            *binding = match *binding {
+                Binding::Activation { input, rows, .. } => {
+                    Binding::ActivationTexels { input, rows }
+                }
+                Binding::Parameter { input, packing } if packing != Packing::Vector => {
+                    Binding::ParameterTexels { input, packing }
+                }
+                other => other,
+            };
+        }
+        self
+    }
+
     /// A kernel that maps an activation to an output of the same size, element by element: bindings
     /// are the inputs `0..inputs`, parameters are the first element, the end, and `extra`.
     pub fn elementwise(shader: Shader, inputs: usize, extra: &[Word], shape: Shape) -> Self {

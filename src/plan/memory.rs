@@ -42,10 +42,8 @@ pub(super) struct Places {
 
 /// The activations that a kernel reads.
 fn reads<'a>(operation: &'a Operation, kernel: &'a Kernel) -> impl Iterator<Item = NodeId> + 'a {
-    kernel.bindings.iter().filter_map(|binding| match binding {
-        Binding::Activation { input, .. } => Some(operation.inputs[*input]),
-        _ => None,
-    })
+    let read = kernel.bindings.iter().filter_map(Binding::activation);
+    read.map(|(input, _, _)| operation.inputs[input])
 }
 
 pub(super) fn places(

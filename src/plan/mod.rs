@@ -11,7 +11,7 @@ mod split;
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
-use crate::ops::kernel::{Binding, Format, Kernel, Packing, Shader};
+use crate::ops::kernel::{Format, Kernel, Packing, Shader};
 use crate::tensor::Shape;
 use fuse::Operation;
 use std::collections::HashMap;
@@ -35,7 +35,7 @@ impl Place {
     }
 }
 
-/// A parameter, or a part of one, as it is packed into a device buffer of its own at load.
+/// A parameter, or a part of one, as it is packed into a device buffer or texture of its own at load.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PackedParameter {
     /// The parameter's name in the model file; `None` for zeros in place of a bias.
@@ -46,6 +46,8 @@ pub struct PackedParameter {
     pub tiles: Range<usize>,
     /// Bytes of the buffer.
     pub bytes: u64,
+    /// It lies in a texture of rows of [`TEXELS_PER_ROW`](crate::device_profile::TEXELS_PER_ROW), not in a buffer.
+    pub texels: bool,
 }
 
 /// A shader and the values of its overrides.
@@ -69,6 +71,18 @@ pub enum Bound {
     },
     /// All of a packed parameter.
     Parameter(usize),
+    /// The texture that [`Mirror`] is a copy into.
+    Mirror,
+}
+
+/// A copy of a part of an activation buffer into the plan's one texture of rows of
+/// [`TEXELS_PER_ROW`](crate::device_profile::TEXELS_PER_ROW), after its first row, which holds zeros.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// Index into [`Plan::slots`].
+    pub slot: usize,
+    /// The bytes of it.
+    pub bytes: Range<u64>,
 }
 
 /// One dispatch.
@@ -78,6 +92,8 @@ pub struct Step {
     pub layer: usize,
     /// Index into [`Plan::pipelines`].
     pub pipeline: usize,
+    /// What is mirrored in the texture before the dispatch, if the texture does not hold it already.
+    pub mirror: Option<Mirror>,
     /// The buffers at bindings 0, 1 …; the last is the output.
     pub bindings: Vec<Bound>,
     /// The words of the uniform buffer that follows them.
@@ -114,6 +130,8 @@ pub struct Plan {
     pub outputs: Vec<(NodeId, Place)>,
     /// Bytes of each activation buffer.
     pub slots: Vec<u64>,
+    /// Bytes that the texture for mirrored activations holds beside its row of zeros; 0 if there is none.
+    pub mirror_bytes: u64,
     /// Every packed parameter.
     pub parameters: Vec<PackedParameter>,
     /// Every pipeline.
@@ -166,6 +184,7 @@ impl Plan {
                 .map(|id| (*id, places.of[id].clone()))
                 .collect(),
             slots: places.slots,
+            mirror_bytes: 0,
             parameters: Vec::new(),
             pipelines: Vec::new(),
             layers: Vec::new(),
@@ -205,7 +224,7 @@ impl Plan {
     /// read back through.
     pub fn peak_device_bytes(&self) -> u64 {
         let read_back: u64 = self.outputs.iter().map(|(_, place)| place.bytes()).sum();
-        self.activation_bytes() + self.parameter_bytes() + read_back
+        self.activation_bytes() + self.mirror_bytes + self.parameter_bytes() + read_back
     }
 
     /// Bytes of all packed parameters.
@@ -221,7 +240,10 @@ fn choose(operation: &Operation, shapes: &[Shape], device: &DeviceProfile) -> Re
         .iter()
         .map(|id| shapes[id.index()])
         .collect();
-    let fits = |kernel: &Kernel| kernel.bindings.len() < device.max_storage_buffers as usize;
+    let fits = |kernel: &Kernel| {
+        let buffers = kernel.bindings.iter().filter(|b| !b.is_texels());
+        buffers.count() < device.max_storage_buffers as usize
+    };
     match operation
         .op
         .kernels(&inputs, device)?
@@ -246,10 +268,10 @@ fn formats(
     let mut formats = HashMap::new();
     for (operation, kernel) in operations.iter().zip(kernels) {
         for binding in &kernel.bindings {
-            let Binding::Activation { input, format, .. } = binding else {
+            let Some((input, format, _)) = binding.activation() else {
                 continue;
             };
-            let id = operation.inputs[*input];
+            let id = operation.inputs[input];
             if matches!(graph.node(id).kind, NodeKind::Parameter(_)) {
                 bail!(
                     Unsupported,
@@ -258,8 +280,8 @@ fn formats(
                     graph.node(id).name
                 );
             }
-            let written = *formats.entry(id).or_insert(*format);
-            if written != *format {
+            let written = *formats.entry(id).or_insert(format);
+            if written != format {
                 bail!(
                     Unsupported,
                     "{} reads {} as {format:?}, but it is {written:?}",

@@ -2,8 +2,8 @@
 //! loop or dispatch is longer than the device allows.
 
 use super::fuse::Operation;
-use super::{Bound, Layer, PackedParameter, Pipeline, Place, Plan, Step};
-use crate::device_profile::DeviceProfile;
+use super::{Bound, Layer, Mirror, PackedParameter, Pipeline, Place, Plan, Step};
+use crate::device_profile::{DeviceProfile, TEXEL_ROW_BYTES};
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId};
 use crate::ops::kernel::{Binding, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Rows, Word};
@@ -22,6 +22,8 @@ struct View<'a> {
     place: &'a Place,
     /// The rows of it that output rows need.
     rows: Rows,
+    /// It is read as texels.
+    texels: bool,
 }
 
 /// A part of a buffer and the first element that it shows.
@@ -36,7 +38,7 @@ impl View<'_> {
     fn window(&self, rows: &Range<usize>, out_height: usize, device: &DeviceProfile) -> Window {
         let Place { shape, format, .. } = self.place;
         let all = format.bytes(*shape);
-        if all <= device.max_binding_bytes {
+        if all <= device.max_binding_bytes && !self.texels {
             return Window {
                 bytes: 0..all,
                 start: 0,
@@ -44,7 +46,11 @@ impl View<'_> {
         }
         let needed = self.rows.needed(rows.clone(), out_height, shape.h);
         let at = |row: usize| format.bytes(Shape::new(1, shape.c, row, shape.w));
-        let begin = at(needed.start) / device.binding_alignment * device.binding_alignment;
+        let alignment = match self.texels {
+            true => 1,
+            false => device.binding_alignment,
+        };
+        let begin = at(needed.start) / alignment * alignment;
         Window {
             bytes: begin..at(needed.end).min(all),
             start: (begin / format.element_bytes()) as u32,
@@ -58,16 +64,18 @@ fn views<'a>(
     operation: &Operation,
     places: &'a HashMap<NodeId, Place>,
 ) -> Vec<View<'a>> {
-    let inputs = kernel.bindings.iter().filter_map(|binding| match binding {
-        Binding::Activation { input, rows, .. } => Some(View {
-            place: &places[&operation.inputs[*input]],
-            rows: *rows,
-        }),
-        _ => None,
+    let inputs = kernel.bindings.iter().filter_map(|binding| {
+        let (input, _, rows) = binding.activation()?;
+        Some(View {
+            place: &places[&operation.inputs[input]],
+            rows,
+            texels: binding.is_texels(),
+        })
     });
     let output = View {
         place: &places[&operation.id],
         rows: Rows::shifted(0),
+        texels: false,
     };
     inputs.chain([output]).collect()
 }
@@ -130,8 +138,20 @@ pub(super) fn add_layer(
     Ok(())
 }
 
-/// Appends a step, ending the submission before it grows too long.
-fn push_step(plan: &mut Plan, step: Step) {
+/// Appends a step, ending the submission before it grows too long. What the step before it in its layer
+/// has mirrored is not copied again.
+fn push_step(plan: &mut Plan, mut step: Step) {
+    if let Some(mirror) = &step.mirror {
+        plan.mirror_bytes = plan.mirror_bytes.max(mirror.bytes.end - mirror.bytes.start);
+        let mut before = plan
+            .steps
+            .iter()
+            .rev()
+            .take_while(|s| s.layer == step.layer);
+        if before.find_map(|s| s.mirror.as_ref()) == Some(mirror) {
+            step.mirror = None;
+        }
+    }
     let pending = plan.steps.iter().rev().take_while(|s| !s.ends_submit);
     let pending: u64 = pending.map(|s| s.flops).sum();
     if pending + step.flops > SUBMIT_FLOPS
@@ -161,20 +181,21 @@ fn shards(
     output: Shape,
     device: &DeviceProfile,
 ) -> Result<Vec<Shard>> {
-    let weight = kernel.bindings.iter().find_map(|binding| match *binding {
-        Binding::Parameter { input, packing } if packing != Packing::Vector => {
-            Some((packing, inputs[input]))
-        }
-        _ => None,
+    let weight = kernel.bindings.iter().find_map(|binding| {
+        let (input, packing) = binding.parameter()?;
+        (packing != Packing::Vector).then(|| (packing, inputs[input], binding.is_texels()))
     });
-    let Some((packing, weight)) = weight else {
+    let Some((packing, weight, texels)) = weight else {
         return Ok(vec![Shard {
             tiles: 0..1,
             channels: 0..output.c4(),
         }]);
     };
     let tile_bytes = packing.tile_bytes(weight);
-    let most = device.max_binding_bytes.min(device.max_buffer_bytes);
+    let most = match texels {
+        true => device.max_texel_bytes(),
+        false => device.max_binding_bytes.min(device.max_buffer_bytes),
+    };
     if tile_bytes > most {
         bail!(
             Limit,
@@ -233,8 +254,8 @@ fn parameters(
     let mut packed = Vec::new();
     for binding in &kernel.bindings {
         let parameter = match *binding {
-            Binding::Activation { .. } => continue,
-            Binding::Parameter { input, packing } => {
+            Binding::Activation { .. } | Binding::ActivationTexels { .. } => continue,
+            Binding::Parameter { input, packing } | Binding::ParameterTexels { input, packing } => {
                 let tiles = match packing {
                     Packing::Vector => 0..1,
                     _ => shard.tiles.clone(),
@@ -244,6 +265,7 @@ fn parameters(
                     packing,
                     bytes: packing.tile_bytes(inputs[input]) * tiles.len() as u64,
                     tiles,
+                    texels: binding.is_texels(),
                 }
             }
             Binding::Zeros { channels } => PackedParameter {
@@ -251,6 +273,7 @@ fn parameters(
                 packing: Packing::Vector,
                 tiles: 0..1,
                 bytes: Packing::Vector.tile_bytes(Shape::vector(channels)),
+                texels: false,
             },
         };
         packed.push(position_or_push(&mut plan.parameters, parameter));
@@ -318,7 +341,14 @@ impl Cut<'_> {
     fn fits(&self, band: &Range<usize>) -> bool {
         self.views.iter().all(|view| {
             let bytes = self.window(view, band).bytes;
-            bytes.end - bytes.start <= self.device.max_binding_bytes
+            let most = match view.texels {
+                true => self
+                    .device
+                    .max_texel_bytes()
+                    .saturating_sub(TEXEL_ROW_BYTES),
+                false => self.device.max_binding_bytes,
+            };
+            bytes.end - bytes.start <= most
         })
     }
 
@@ -332,8 +362,9 @@ impl Cut<'_> {
         let mut bindings = Vec::with_capacity(self.kernel.bindings.len() + 1);
         let mut starts = Vec::with_capacity(self.kernel.bindings.len() + 1);
         let (mut views, mut parameters) = (self.views.iter(), parameters.iter());
+        let mut mirror = None;
         let outputs = std::iter::once(true);
-        let is_activation = |b: &Binding| matches!(b, Binding::Activation { .. });
+        let is_activation = |b: &Binding| b.activation().is_some();
         for activation in self
             .kernel
             .bindings
@@ -347,9 +378,13 @@ impl Cut<'_> {
             } else if let Some(view) = views.next() {
                 let window = self.window(view, part.band);
                 starts.push(window.start);
-                bindings.push(Bound::Slot {
-                    slot: view.place.slot,
-                    bytes: window.bytes,
+                let (slot, bytes) = (view.place.slot, window.bytes);
+                bindings.push(match view.texels {
+                    true => {
+                        mirror = Some(Mirror { slot, bytes });
+                        Bound::Mirror
+                    }
+                    false => Bound::Slot { slot, bytes },
                 });
             }
         }
@@ -369,6 +404,7 @@ impl Cut<'_> {
         Ok(Step {
             layer,
             pipeline,
+            mirror,
             bindings,
             params: self.kernel.params.iter().map(word).collect(),
             workgroups: self.fold(self.workgroups(part))?,

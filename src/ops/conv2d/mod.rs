@@ -6,7 +6,7 @@
 
 mod direct;
 mod grouped;
-mod subgroup;
+mod texels;
 
 use super::{Case, Op, case, shapes};
 use crate::device_profile::DeviceProfile;
@@ -227,7 +227,7 @@ impl Op for Conv2d {
             return Ok(vec![grouped::kernel(self, inputs, output)]);
         }
         let mut kernels = Vec::new();
-        kernels.extend(subgroup::kernel(self, inputs, output, device));
+        kernels.extend(texels::kernel(self, inputs, output, device));
         kernels.push(direct::kernel(self, inputs, output));
         Ok(kernels)
     }

@@ -1,0 +1,193 @@
+// 2-D convolution of ungrouped channels on a CPU device, its input and weight read as texels.
+//
+// A workgroup computes PIXELS pixels, one after the other in memory, of 4 · LANES · BLOCKS output
+// channels. Lane l of a group of LANES invocations owns channels 4(q · LANES + l) … + 3 for each of the
+// BLOCKS q. The parts between marks depend on the tile; src/ops/conv2d/texels.rs writes them for others.
+// input [n, h, w, c/4] and weight [tile][ky][kx][c][BLOCKS][LANES] as texels, ROW in a row of the texture;
+// the first row of input's texture holds zeros. bias [out/4], output [n, h, w, out/4], all vec4.
+
+override KERNEL_H: u32 = 3u;
+override KERNEL_W: u32 = 3u;
+override STRIDE_H: u32 = 1u;
+override STRIDE_W: u32 = 1u;
+override DILATION_H: u32 = 1u;
+override DILATION_W: u32 = 1u;
+override RELU: bool = false;
+
+// tile: size
+const LANES = 2u;
+const BLOCKS = 1u;
+const PIXELS = 128u;
+// end
+const ROW = 8192u;
+
+struct Params {
+    in_height: u32,
+    in_width: u32,
+    in_c4: u32,
+    out_height: u32,
+    out_width: u32,
+    out_c4: u32,
+    padding_h: u32,
+    padding_w: u32,
+    row_begin: u32,
+    row_end: u32,
+    channel_begin: u32,
+    channel_end: u32,
+    term_begin: u32,
+    term_end: u32,
+    terms: u32,
+    input_start: u32,
+    output_start: u32,
+}
+
+@group(0) @binding(0) var input: texture_storage_2d<rgba32float, read>;
+@group(0) @binding(1) var weight: texture_storage_2d<rgba32float, read>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(4) var<uniform> params: Params;
+
+// Where a pixel's window begins: its image's first pixel, row and column of the first tap.
+struct Window {
+    image: u32,
+    y: i32,
+    x: i32,
+}
+
+fn window(pixel: u32) -> Window {
+    let row = pixel / params.out_width;
+    let n = row / params.out_height;
+    let y = row - n * params.out_height;
+    let x = pixel - row * params.out_width;
+    return Window(
+        n * params.in_height * params.in_width,
+        i32(y * STRIDE_H) - i32(params.padding_h),
+        i32(x * STRIDE_W) - i32(params.padding_w),
+    );
+}
+
+// Where element i of a texture lies.
+fn at(i: u32) -> vec2<u32> {
+    return vec2<u32>(i % ROW, i / ROW);
+}
+
+// The first element of the window's tap (y, x); one of the row of zeros outside the input.
+fn tap(w: Window, ky: u32, kx: u32) -> u32 {
+    let y = w.y + i32(ky * DILATION_H);
+    let x = w.x + i32(kx * DILATION_W);
+    let inside = y >= 0 && x >= 0 && y < i32(params.in_height) && x < i32(params.in_width);
+    let pixel = w.image + u32(y) * params.in_width + u32(x);
+    return select(0u, ROW + pixel * params.in_c4 - params.input_start, inside);
+}
+
+// The sum that a pixel starts from: the bias, or what an earlier dispatch has added up.
+fn begin_sum(pixel: u32, end: u32, channel: u32) -> vec4<f32> {
+    let at = min(channel, params.out_c4 - 1u);
+    if params.term_begin > 0u {
+        return output[min(pixel, end - 1u) * params.out_c4 + at - params.output_start];
+    }
+    return bias[at];
+}
+
+fn store(pixel: u32, end: u32, channel: u32, value: vec4<f32>) {
+    if pixel < end && channel < params.channel_end {
+        let negative = vec4<bool>(RELU && params.term_end == params.terms) & (value < vec4<f32>());
+        output[pixel * params.out_c4 + channel - params.output_start] = select(value, vec4<f32>(), negative);
+    }
+}
+
+// tile: workgroup
+@compute @workgroup_size(32)
+// end
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    // tile: lane
+    @builtin(local_invocation_index) index: u32,
+    // end
+) {
+    let group = workgroup.y * workgroups.x + workgroup.x;
+    let begin = params.row_begin * params.out_width;
+    let end = params.row_end * params.out_width;
+    let pixel_groups = (end - begin + PIXELS - 1u) / PIXELS;
+    let tile = group / pixel_groups;
+    let lane = index % LANES;
+    let share = index / LANES;
+    let channel = params.channel_begin + tile * LANES * BLOCKS + lane;
+    let first = begin + (group - tile * pixel_groups) * PIXELS;
+    if params.channel_begin + tile * LANES * BLOCKS >= params.channel_end {
+        return;
+    }
+    // tile: windows
+    let w0 = window(min(first + share * 8u + 0u, end - 1u));
+    let w1 = window(min(first + share * 8u + 1u, end - 1u));
+    let w2 = window(min(first + share * 8u + 2u, end - 1u));
+    let w3 = window(min(first + share * 8u + 3u, end - 1u));
+    let w4 = window(min(first + share * 8u + 4u, end - 1u));
+    let w5 = window(min(first + share * 8u + 5u, end - 1u));
+    let w6 = window(min(first + share * 8u + 6u, end - 1u));
+    let w7 = window(min(first + share * 8u + 7u, end - 1u));
+    // end
+    // tile: begin
+    var s0_0 = begin_sum(first + share * 8u + 0u, end, channel + 0u * LANES);
+    var s1_0 = begin_sum(first + share * 8u + 1u, end, channel + 0u * LANES);
+    var s2_0 = begin_sum(first + share * 8u + 2u, end, channel + 0u * LANES);
+    var s3_0 = begin_sum(first + share * 8u + 3u, end, channel + 0u * LANES);
+    var s4_0 = begin_sum(first + share * 8u + 4u, end, channel + 0u * LANES);
+    var s5_0 = begin_sum(first + share * 8u + 5u, end, channel + 0u * LANES);
+    var s6_0 = begin_sum(first + share * 8u + 6u, end, channel + 0u * LANES);
+    var s7_0 = begin_sum(first + share * 8u + 7u, end, channel + 0u * LANES);
+    // end
+    for (var ky = 0u; ky < KERNEL_H; ky++) {
+        for (var kx = 0u; kx < KERNEL_W; kx++) {
+            // tile: taps
+            let t0 = tap(w0, ky, kx);
+            let t1 = tap(w1, ky, kx);
+            let t2 = tap(w2, ky, kx);
+            let t3 = tap(w3, ky, kx);
+            let t4 = tap(w4, ky, kx);
+            let t5 = tap(w5, ky, kx);
+            let t6 = tap(w6, ky, kx);
+            let t7 = tap(w7, ky, kx);
+            // end
+            var base = (((tile * KERNEL_H + ky) * KERNEL_W + kx) * params.in_c4 + params.term_begin) * 4u * LANES * BLOCKS + lane;
+            for (var c = params.term_begin; c < params.term_end; c++) {
+                // tile: loads
+                let k0_0 = textureLoad(weight, at(base + 0u * LANES));
+                let k1_0 = textureLoad(weight, at(base + 1u * LANES));
+                let k2_0 = textureLoad(weight, at(base + 2u * LANES));
+                let k3_0 = textureLoad(weight, at(base + 3u * LANES));
+                let v0 = textureLoad(input, at(t0 + c));
+                let v1 = textureLoad(input, at(t1 + c));
+                let v2 = textureLoad(input, at(t2 + c));
+                let v3 = textureLoad(input, at(t3 + c));
+                let v4 = textureLoad(input, at(t4 + c));
+                let v5 = textureLoad(input, at(t5 + c));
+                let v6 = textureLoad(input, at(t6 + c));
+                let v7 = textureLoad(input, at(t7 + c));
+                // end
+                // tile: sums
+                s0_0 = fma(k3_0, vec4<f32>(v0.w), fma(k2_0, vec4<f32>(v0.z), fma(k1_0, vec4<f32>(v0.y), fma(k0_0, vec4<f32>(v0.x), s0_0))));
+                s1_0 = fma(k3_0, vec4<f32>(v1.w), fma(k2_0, vec4<f32>(v1.z), fma(k1_0, vec4<f32>(v1.y), fma(k0_0, vec4<f32>(v1.x), s1_0))));
+                s2_0 = fma(k3_0, vec4<f32>(v2.w), fma(k2_0, vec4<f32>(v2.z), fma(k1_0, vec4<f32>(v2.y), fma(k0_0, vec4<f32>(v2.x), s2_0))));
+                s3_0 = fma(k3_0, vec4<f32>(v3.w), fma(k2_0, vec4<f32>(v3.z), fma(k1_0, vec4<f32>(v3.y), fma(k0_0, vec4<f32>(v3.x), s3_0))));
+                s4_0 = fma(k3_0, vec4<f32>(v4.w), fma(k2_0, vec4<f32>(v4.z), fma(k1_0, vec4<f32>(v4.y), fma(k0_0, vec4<f32>(v4.x), s4_0))));
+                s5_0 = fma(k3_0, vec4<f32>(v5.w), fma(k2_0, vec4<f32>(v5.z), fma(k1_0, vec4<f32>(v5.y), fma(k0_0, vec4<f32>(v5.x), s5_0))));
+                s6_0 = fma(k3_0, vec4<f32>(v6.w), fma(k2_0, vec4<f32>(v6.z), fma(k1_0, vec4<f32>(v6.y), fma(k0_0, vec4<f32>(v6.x), s6_0))));
+                s7_0 = fma(k3_0, vec4<f32>(v7.w), fma(k2_0, vec4<f32>(v7.z), fma(k1_0, vec4<f32>(v7.y), fma(k0_0, vec4<f32>(v7.x), s7_0))));
+                // end
+                base += 4u * LANES * BLOCKS;
+            }
+        }
+    }
+    // tile: stores
+    store(first + share * 8u + 0u, end, channel + 0u * LANES, s0_0);
+    store(first + share * 8u + 1u, end, channel + 0u * LANES, s1_0);
+    store(first + share * 8u + 2u, end, channel + 0u * LANES, s2_0);
+    store(first + share * 8u + 3u, end, channel + 0u * LANES, s3_0);
+    store(first + share * 8u + 4u, end, channel + 0u * LANES, s4_0);
+    store(first + share * 8u + 5u, end, channel + 0u * LANES, s5_0);
+    store(first + share * 8u + 6u, end, channel + 0u * LANES, s6_0);
+    store(first + share * 8u + 7u, end, channel + 0u * LANES, s7_0);
+    // end
+}

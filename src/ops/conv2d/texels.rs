@@ -1,0 +1,251 @@
+//! The kernel for CPU devices (lavapipe, SwiftShader): input and weight are read as texels.
+//!
+//! Such a device runs a subgroup as one vector instruction after another. Reads of a storage buffer go
+//! lane by lane and cost the most; reads of a storage texture are three times cheaper; a broadcast and a
+//! multiply-add cost next to nothing. So the planner mirrors the input into a texture, and a workgroup
+//! keeps a tile of sums in registers, for which the tile is unrolled in the text: [`source`] writes it.
+//!
+//! With subgroups, all lanes take different channels of the same pixels, load their share of the pixels
+//! and broadcast them. Without, or for few output channels, a lane loads the pixels that it needs.
+
+use super::{Conv2d, Parts};
+use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
+use crate::ops::kernel::{Grid, Kernel, Packing, Shader};
+use crate::tensor::Shape;
+use std::fmt::Write;
+
+/// Wider subgroups than this are not used as such: Mesa 22.3 with `LP_NATIVE_VECTOR_WIDTH=1024` broadcasts
+/// zeros from lanes 16 to 31.
+const MOST_LANES: usize = 16;
+
+/// How a workgroup divides a tile of pixels and output channels among its invocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tile {
+    /// Invocations a workgroup.
+    invocations: usize,
+    /// Neighbouring invocations that take neighbouring groups of four channels of the same pixels.
+    lanes: usize,
+    /// Groups of four channels an invocation.
+    blocks: usize,
+    /// Pixels an invocation.
+    pixels: usize,
+    /// The lanes are one subgroup and share the pixels that they load.
+    broadcast: bool,
+}
+
+impl Tile {
+    /// The tile for `channels4` groups of four output channels.
+    fn choose(channels4: usize, device: &DeviceProfile) -> Self {
+        let subgroup = device.subgroup_size.map_or(0, |size| size as usize);
+        let shares = (4..=MOST_LANES).contains(&subgroup) && subgroup.is_power_of_two();
+        if shares && channels4 >= subgroup {
+            let blocks = if subgroup <= 8 && channels4 >= 2 * subgroup { 2 } else { 1 };
+            return Self {
+                invocations: subgroup,
+                lanes: subgroup,
+                blocks,
+                pixels: 32,
+                broadcast: true,
+            };
+        }
+        let (lanes, blocks) = match channels4 {
+            1 => (1, 1),
+            2 => (2, 1),
+            3 => (1, 3),
+            4 => (4, 1),
+            5 | 6 => (2, 3),
+            7 | 8 => (4, 2),
+            9..=12 => (4, 3),
+            _ => (4, 4),
+        };
+        Self {
+            invocations: 32,
+            lanes,
+            blocks,
+            pixels: 8,
+            broadcast: false,
+        }
+    }
+
+    /// Output channels a workgroup.
+    fn channels(self) -> usize {
+        4 * self.lanes * self.blocks
+    }
+
+    /// Pixels a workgroup.
+    fn all_pixels(self) -> usize {
+        self.pixels * self.invocations / self.lanes
+    }
+}
+
+pub(super) fn kernel(
+    op: &Conv2d,
+    inputs: &[Shape],
+    output: Shape,
+    device: &DeviceProfile,
+) -> Option<Kernel> {
+    let tile = Tile::choose(output.c4(), device);
+    let packing = Packing::Conv {
+        tile: tile.channels(),
+        pad_input: true,
+    };
+    // What lies outside the input is read from one row of zeros.
+    let outside_fits = inputs[0].c4() <= TEXELS_PER_ROW as usize;
+    let weight_fits = packing.tile_bytes(inputs[1]) <= device.max_texel_bytes();
+    if !device.is_cpu || !outside_fits || !weight_fits {
+        return None;
+    }
+    let parts = Parts {
+        shader: Shader {
+            name: "conv2d_texels",
+            source: source(tile).into(),
+        },
+        packing,
+        grid: Grid::Tiles {
+            pixels: tile.all_pixels(),
+            channels: tile.channels(),
+        },
+        terms: inputs[0].c4(),
+        extra: Vec::new(),
+    };
+    Some(op.kernel(inputs, output, parts).reading_texels())
+}
+
+/// `shaders/conv2d_texels.wgsl` for another tile.
+///
+/// The file is the kernel for the tile of the test below, complete and valid. Between its marks
+/// `// tile: NAME` and `// end` stand the parts that depend on the tile, which are written anew.
+fn source(tile: Tile) -> String {
+    let file = include_str!(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/shaders/conv2d_texels.wgsl"
+    ));
+    let mut text = String::with_capacity(file.len());
+    let mut skipping = false;
+    for line in file.lines() {
+        if line.trim() == "// end" {
+            skipping = false;
+        }
+        if !skipping {
+            text.push_str(line);
+            text.push('\n');
+        }
+        if let Some(name) = line.trim().strip_prefix("// tile: ") {
+            skipping = true;
+            for line in unrolled(name, tile) {
+                text.push_str(&line);
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
+
+/// The lines of the part called `name`.
+fn unrolled(name: &str, tile: Tile) -> Vec<String> {
+    let Tile {
+        invocations,
+        lanes,
+        blocks,
+        pixels,
+        broadcast,
+    } = tile;
+    // The pixels that an invocation loads, relative to the first of the workgroup.
+    let loaded: Vec<String> = match broadcast {
+        true => (0..pixels / lanes).map(|i| format!("{}u + lane", i * lanes)).collect(),
+        false => (0..pixels).map(|p| format!("share * {pixels}u + {p}u")).collect(),
+    };
+    let computed = |p: usize| match broadcast {
+        true => format!("{p}u"),
+        false => loaded[p].clone(),
+    };
+    let sums = (0..pixels).flat_map(|p| (0..blocks).map(move |q| (p, q)));
+    match name {
+        "size" => vec![
+            format!("const LANES = {lanes}u;"),
+            format!("const BLOCKS = {blocks}u;"),
+            format!("const PIXELS = {}u;", tile.all_pixels()),
+        ],
+        "workgroup" => vec![format!("@compute @workgroup_size({invocations})")],
+        "lane" => vec![match broadcast {
+            true => "    @builtin(subgroup_invocation_id) index: u32,".into(),
+            false => "    @builtin(local_invocation_index) index: u32,".into(),
+        }],
+        "windows" => (0..loaded.len())
+            .map(|i| format!("    let w{i} = window(min(first + {}, end - 1u));", loaded[i]))
+            .collect(),
+        "begin" => sums
+            .map(|(p, q)| {
+                let pixel = computed(p);
+                format!("    var s{p}_{q} = begin_sum(first + {pixel}, end, channel + {q}u * LANES);")
+            })
+            .collect(),
+        "taps" => (0..loaded.len())
+            .map(|i| format!("            let t{i} = tap(w{i}, ky, kx);"))
+            .collect(),
+        "loads" => loads(blocks, loaded.len()),
+        "sums" => (0..pixels).flat_map(|p| add(p, tile)).collect(),
+        "stores" => sums
+            .map(|(p, q)| {
+                let pixel = computed(p);
+                format!("    store(first + {pixel}, end, channel + {q}u * LANES, s{p}_{q});")
+            })
+            .collect(),
+        _ => vec![format!("unknown part {name}")],
+    }
+}
+
+/// Loads the weights of four input channels and the pixels.
+fn loads(blocks: usize, pixels: usize) -> Vec<String> {
+    let weights = (0..4).flat_map(|i| (0..blocks).map(move |q| (i, q))).map(|(i, q)| {
+        let offset = i * blocks + q;
+        format!("                let k{i}_{q} = textureLoad(weight, at(base + {offset}u * LANES));")
+    });
+    let pixels = (0..pixels)
+        .map(|i| format!("                let v{i} = textureLoad(input, at(t{i} + c));"));
+    weights.chain(pixels).collect()
+}
+
+/// Adds four input channels of pixel `p` to its sums.
+fn add(p: usize, tile: Tile) -> Vec<String> {
+    let pixel = if tile.broadcast { format!("b{p}") } else { format!("v{p}") };
+    let mut lines = Vec::with_capacity(tile.blocks + 1);
+    if tile.broadcast {
+        let (vector, lane) = (p / tile.lanes, p % tile.lanes);
+        lines.push(format!(
+            "                let b{p} = subgroupBroadcast(v{vector}, {lane}u);"
+        ));
+    }
+    for q in 0..tile.blocks {
+        let mut line = String::from("                ");
+        // Writing to a String cannot fail.
+        let _ = write!(line, "s{p}_{q} = ");
+        for (i, x) in ["w", "z", "y", "x"].iter().enumerate() {
+            let _ = write!(line, "fma(k{}_{q}, vec4<f32>({pixel}.{x}), ", 3 - i);
+        }
+        let _ = write!(line, "s{p}_{q}))));");
+        lines.push(line);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_what_the_generator_writes_for_two_lanes() {
+        let file = include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/shaders/conv2d_texels.wgsl"
+        ));
+        let tile = Tile {
+            invocations: 32,
+            lanes: 2,
+            blocks: 1,
+            pixels: 8,
+            broadcast: false,
+        };
+        assert_eq!(source(tile), file);
+    }
+}
