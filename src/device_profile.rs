@@ -6,6 +6,9 @@ pub const TEXELS_PER_ROW: u32 = 8192;
 /// Bytes of such a row.
 pub const TEXEL_ROW_BYTES: u64 = 16 * TEXELS_PER_ROW as u64;
 
+/// Invocations that fill a large GPU: 128 multiprocessors with four workgroups of 128 each.
+pub const INVOCATIONS_AT_ONCE: u32 = 1 << 16;
+
 /// Limits and features of a device, as far as a [`Plan`](crate::plan::Plan) depends on them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceProfile {
@@ -19,6 +22,11 @@ pub struct DeviceProfile {
     pub max_invocations_per_workgroup: u32,
     /// Largest width and height of a texture, in texels.
     pub max_texture_side: u32,
+    /// Most workgroup memory that a shader may take, in bytes.
+    pub max_workgroup_bytes: u32,
+    /// Invocations that keep all of the device busy: no limit, but where there are fewer, kernels with
+    /// smaller tiles are preferred. Devices do not tell.
+    pub invocations_at_once: u32,
     /// Most storage buffers that a shader may bind.
     pub max_storage_buffers: u32,
     /// A binding's offset into its buffer is a multiple of this, in bytes.
@@ -45,6 +53,8 @@ impl DeviceProfile {
         max_workgroups_per_dimension: 65_535,
         max_invocations_per_workgroup: 256,
         max_texture_side: 8192,
+        max_workgroup_bytes: 16 << 10,
+        invocations_at_once: INVOCATIONS_AT_ONCE,
         max_storage_buffers: 8,
         binding_alignment: 256,
         subgroup_size: None,

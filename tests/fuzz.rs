@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{OneOp, Random, assert_within, gpu, resize_bound};
+use common::{OneOp, Random, assert_within, gpu, preferences, resize_bound};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::ops::preprocess::Channels;
 use fullconv::ops::{
@@ -31,17 +31,20 @@ fn config(cases: u32) -> ProptestConfig {
     }
 }
 
-/// The devices, opened once for all tests: with all that they have, and with WebGPU's default limits.
+/// The devices, opened once for all tests: with all that they have, with WebGPU's default limits, and
+/// planned for as GPUs.
 fn devices() -> &'static [Gpu] {
     static DEVICES: OnceLock<Vec<Gpu>> = OnceLock::new();
     DEVICES.get_or_init(|| {
-        let open = |default_limits| {
+        let open = |(default_limits, plan_as_gpu)| {
             gpu(GpuOptions {
                 default_limits,
+                plan_as_gpu,
                 ..GpuOptions::default()
             })
         };
-        [false, true].into_iter().filter_map(open).collect()
+        let ways = [(false, false), (true, false), (false, true)];
+        ways.into_iter().filter_map(open).collect()
     })
 }
 
@@ -73,18 +76,22 @@ impl Sample {
         let one = OneOp::random(self.op.clone(), &self.shapes, &mut Random::new(self.seed));
         one.check_rows();
         for gpu in devices() {
-            let small = DeviceProfile {
-                max_binding_bytes: self.binding,
-                binding_alignment: gpu.profile().binding_alignment.max(64),
-                ..gpu.profile().clone()
-            };
-            let mut plans = vec![one.plan(gpu.profile()).unwrap()];
-            match one.plan(&small) {
-                Ok(plan) => plans.push(plan),
-                // Even one row is larger.
-                Err(e) => assert_eq!(e.kind(), ErrorKind::Limit, "{e}"),
+            let mut plans = Vec::new();
+            for profile in preferences(gpu.profile()) {
+                let small = DeviceProfile {
+                    max_binding_bytes: self.binding,
+                    binding_alignment: profile.binding_alignment.max(64),
+                    ..profile.clone()
+                };
+                plans.push(("uncut", one.plan(&profile).unwrap()));
+                match one.plan(&small) {
+                    Ok(plan) => plans.push(("cut", plan)),
+                    // Even one row is larger.
+                    Err(e) => assert_eq!(e.kind(), ErrorKind::Limit, "{e}"),
+                }
             }
-            for (found, what) in one.run_plans(gpu, plans).iter().zip(["uncut", "cut"]) {
+            let (names, plans): (Vec<_>, Vec<_>) = plans.into_iter().unzip();
+            for (found, what) in one.run_plans(gpu, plans).iter().zip(names) {
                 one.check_found(found, what);
             }
         }

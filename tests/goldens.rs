@@ -187,13 +187,19 @@ fn the_twins_compute_what_pytorch_does() {
     }
 }
 
-/// The devices whose kernels are checked against PyTorch: with all that it has, and with the least.
+/// The devices whose kernels are checked against PyTorch: with all that it has, with the least, and
+/// planned for as a GPU.
 fn devices() -> Vec<(&'static str, Gpu)> {
-    [("as it is", false), ("with WebGPU's default limits", true)]
-        .into_iter()
-        .filter_map(|(name, default_limits)| {
+    let ways = [
+        ("as it is", false, false),
+        ("with WebGPU's default limits", true, false),
+        ("planned as a GPU", false, true),
+    ];
+    ways.into_iter()
+        .filter_map(|(name, default_limits, plan_as_gpu)| {
             let options = GpuOptions {
                 default_limits,
+                plan_as_gpu,
                 ..GpuOptions::default()
             };
             Some((name, gpu(options)?))

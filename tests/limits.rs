@@ -3,10 +3,9 @@
 
 mod common;
 
-use common::{OneOp, Random, gpu, relative_error, run_plan};
+use common::{OneOp, Random, full_width, gpu, preferences, relative_error, run_plan};
 use fullconv::device_profile::{DeviceProfile, TEXEL_ROW_BYTES};
 use fullconv::graph::{Graph, NodeId, NodeKind};
-use fullconv::models::{Checkpoint, Choice, build};
 use fullconv::ops::kernel::{Format, Packing};
 use fullconv::ops::{Add, Argmax, Conv2d, ConvTranspose2d, Op, Relu, ResizeBilinear, Softmax};
 use fullconv::plan::{Bound, Mirror, Plan};
@@ -32,14 +31,19 @@ fn device(default_limits: bool) -> Option<Gpu> {
     })
 }
 
-/// `profile` with limits so small that tests reach them, with textures and without.
-fn small(profile: &DeviceProfile, max_binding_bytes: u64, textures: bool) -> DeviceProfile {
+/// The ways a device is opened that lead to other cuts or other kernels.
+fn devices() -> Vec<Gpu> {
+    let as_gpu = gpu(GpuOptions {
+        plan_as_gpu: true,
+        ..GpuOptions::default()
+    });
+    let all = [device(false), device(true), as_gpu];
+    all.into_iter().flatten().collect()
+}
+
+/// `profile` with limits so small that tests reach them.
+fn small(profile: &DeviceProfile, max_binding_bytes: u64) -> DeviceProfile {
     DeviceProfile {
-        max_texture_side: if textures {
-            profile.max_texture_side
-        } else {
-            0
-        },
         max_binding_bytes,
         max_workgroups_per_dimension: 16,
         binding_alignment: 256,
@@ -129,21 +133,13 @@ fn check_output_is_apart(bindings: &[Bound], layer: &str) {
     );
 }
 
-/// Devices, and whether to use their textures: a CPU device has other kernels without.
-fn ways() -> Vec<(Gpu, bool)> {
-    let ways = [(false, true), (false, false), (true, true)];
-    let ways = ways.map(|(limits, textures)| Some((device(limits)?, textures)));
-    ways.into_iter().flatten().collect()
-}
-
 /// The plan for the smallest binding that allows one, and its profile.
 fn smallest(
     profile: &DeviceProfile,
-    textures: bool,
     plan: impl Fn(&DeviceProfile) -> fullconv::Result<Plan>,
 ) -> (Plan, DeviceProfile) {
     for log2 in 8..30 {
-        let small = small(profile, 1 << log2, textures);
+        let small = small(profile, 1 << log2);
         match plan(&small) {
             Ok(plan) => return (plan, small),
             Err(e) => assert_eq!(e.kind(), ErrorKind::Limit, "{e}"),
@@ -166,22 +162,27 @@ fn cuts(plan: &Plan) -> (bool, bool) {
 
 #[test]
 fn every_case_cut_as_small_as_can_be_is_its_twin() {
-    for (gpu, textures) in ways() {
+    for gpu in devices() {
         let mut random = Random::new(2);
         let (mut in_steps, mut in_shards, mut cases) = (0, 0, 0);
         for case in fullconv::ops::cases() {
             let one = OneOp::random(case.op, &case.inputs, &mut random);
-            let (plan, profile) = smallest(gpu.profile(), textures, |profile| one.plan(profile));
-            check_limits(&plan, &profile);
-            let (steps, shards) = cuts(&plan);
-            in_steps += usize::from(steps);
-            in_shards += usize::from(shards);
-            cases += 1;
-            one.check_found(&one.run_plan(&gpu, plan), "cut small");
+            let smallest = preferences(gpu.profile()).into_iter().map(|preferred| {
+                let (plan, profile) = smallest(&preferred, |profile| one.plan(profile));
+                check_limits(&plan, &profile);
+                let (steps, shards) = cuts(&plan);
+                in_steps += usize::from(steps);
+                in_shards += usize::from(shards);
+                cases += 1;
+                plan
+            });
+            for found in one.run_plans(&gpu, smallest.collect()) {
+                one.check_found(&found, "cut small");
+            }
         }
         // Some are smaller than any cut; but a planner that never cuts must not pass.
         assert!(2 * in_steps > cases, "{in_steps} of {cases} cases were cut");
-        assert!(textures || in_shards >= 3, "{in_shards} weights were cut");
+        assert!(in_shards >= 3, "{in_shards} weights were cut");
     }
 }
 
@@ -208,13 +209,13 @@ fn networks_cut_as_small_as_can_be_are_the_reference() {
         ("fcn8s-caffe", Shape::new(3, 3, 9, 14)),
         ("fcn16s-same", Shape::new(2, 3, 240, 201)),
     ];
-    for (gpu, textures) in ways() {
+    for gpu in devices() {
         for (file, shape) in sizes {
             let model = golden(file);
             let graph = with_labels(&model);
             let scores = graph.node(graph.output()).inputs[0];
             let outputs = [scores, graph.output()];
-            let (plan, profile) = smallest(gpu.profile(), textures, |profile| {
+            let (plan, profile) = smallest(gpu.profile(), |profile| {
                 Plan::new(&graph, shape, &outputs, profile)
             });
             check_limits(&plan, &profile);
@@ -350,29 +351,6 @@ fn nodes_are_fused_unless_something_else_reads_them() {
     }
 }
 
-/// The graph of FCN-8s as published: 134 million parameters, 21 classes.
-fn full_width() -> Graph {
-    let mut tensors = Vec::new();
-    let mut layer = |name: &str, out: usize, c: usize, kernel: usize| {
-        tensors.push((format!("{name}.weight"), vec![out, c, kernel, kernel]));
-        tensors.push((format!("{name}.bias"), vec![out]));
-    };
-    let mut c = 3;
-    for (stage, (convs, out)) in (1..).zip([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]) {
-        for i in 1..=convs {
-            layer(&format!("conv{stage}_{i}"), out, c, 3);
-            c = out;
-        }
-    }
-    layer("fc6", 4096, 512, 7);
-    layer("fc7", 4096, 4096, 1);
-    layer("score_fr", 21, 4096, 1);
-    layer("score_pool4", 21, 512, 1);
-    layer("score_pool3", 21, 256, 1);
-    let checkpoint: Checkpoint = tensors.into_iter().collect();
-    build(&checkpoint, &Choice::default()).unwrap().graph
-}
-
 const PICTURE: Shape = Shape::new(1, 3, 500, 500);
 
 #[test]
@@ -426,12 +404,13 @@ fn full_width_fcn8s_runs_in_a_handful_of_buffers() {
 #[test]
 fn no_dispatch_and_no_submission_outlasts_a_watchdog() {
     let graph = full_width();
-    for subgroup_size in [None, Some(8)] {
-        let profile = DeviceProfile {
-            is_cpu: subgroup_size.is_some(),
-            subgroup_size,
-            ..DeviceProfile::WEBGPU_DEFAULTS
-        };
+    let cpu = DeviceProfile {
+        is_cpu: true,
+        subgroup_size: Some(8),
+        ..DeviceProfile::WEBGPU_DEFAULTS
+    };
+    let gpus = preferences(&DeviceProfile::WEBGPU_DEFAULTS);
+    for profile in gpus.into_iter().chain([cpu]) {
         let plan = Plan::new(&graph, PICTURE, &[graph.output()], &profile).unwrap();
         let gflop = |step: &fullconv::plan::Step| step.flops as f64 / 1e9;
         let longest = plan.steps.iter().map(gflop).fold(0.0, f64::max);
@@ -484,7 +463,7 @@ fn a_picture_that_is_too_large_is_an_error_with_the_figures() {
 fn a_row_that_is_too_wide_is_an_error_with_the_figures() {
     let mut graph = Graph::new("input");
     graph.op("wide", Relu {}, &[graph.input()]).unwrap();
-    let profile = small(&DeviceProfile::WEBGPU_DEFAULTS, 1 << 20, true);
+    let profile = small(&DeviceProfile::WEBGPU_DEFAULTS, 1 << 20);
     let input = Shape::new(1, 64, 3, 5000);
     let error = Plan::new(&graph, input, &[graph.output()], &profile).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);
@@ -535,7 +514,7 @@ fn check_exact(gpu: &Gpu, one: &OneOp, runs: usize) {
 /// lavapipe ends loops silently after 65,535 steps.
 #[test]
 fn a_sum_of_more_terms_than_a_device_may_loop_is_whole() {
-    for gpu in [device(false), device(true)].into_iter().flatten() {
+    for gpu in devices() {
         // Without subgroups and with them on a CPU device, where 9 · 8192 steps are two dispatches.
         for out in [5, 33] {
             let shapes = [
@@ -571,7 +550,7 @@ fn a_sum_too_long_for_one_dispatch_is_continued_by_the_next() {
         let weight = Shape::new(LONG, out / groups, 1, 1);
         exact(op, &[input, weight, Shape::vector(out)])
     };
-    for gpu in [device(false), device(true)].into_iter().flatten() {
+    for gpu in devices() {
         for (groups, out) in [(1, 3), (1, 12), (2, 6)] {
             check_exact(&gpu, &conv(groups, out), 3);
         }
@@ -584,7 +563,7 @@ fn a_sum_too_long_for_one_dispatch_is_continued_by_the_next() {
 /// Sums that are negative where one dispatch leaves them to the next, and positive in the end.
 #[test]
 fn relu_waits_for_the_end_of_a_sum() {
-    for gpu in [device(false), device(true)].into_iter().flatten() {
+    for gpu in devices() {
         for (groups, out) in [(1, 3), (1, 12), (2, 6)] {
             let op = Conv2d {
                 groups,

@@ -2,8 +2,13 @@
 //! SPIR-V, MSL, HLSL and GLSL writers, and through Tint where `tint` is on the PATH; and the facts that
 //! Rust and WGSL must agree on.
 
+mod common;
+
+use common::{full_width, preferences};
+use fullconv::Shape;
 use fullconv::device_profile::{DeviceProfile, TEXELS_PER_ROW};
 use fullconv::ops::kernel::{Binding, Format, Grid, Kernel, Packing, Shader, Word};
+use fullconv::plan::{Pipeline, Plan};
 use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -41,12 +46,9 @@ fn profiles() -> Vec<DeviceProfile> {
         ..DeviceProfile::WEBGPU_DEFAULTS
     };
     let cpus = [4, 8, 16, 32, 64].map(|size| with(true, Some(size)));
-    let others = [
-        DeviceProfile::WEBGPU_DEFAULTS,
-        with(true, None),
-        with(false, Some(32)),
-    ];
-    others.into_iter().chain(cpus).collect()
+    let others = [with(true, None), with(false, Some(32))];
+    let gpus = preferences(&DeviceProfile::WEBGPU_DEFAULTS);
+    gpus.into_iter().chain(others).chain(cpus).collect()
 }
 
 /// Every kernel of every case on every device.
@@ -70,6 +72,36 @@ fn variants() -> Vec<Kernel> {
     kernels
 }
 
+/// What the plans of FCN-8s at full width compile, for pictures of several sizes, and every variant.
+fn pipelines() -> Vec<Pipeline> {
+    let graph = full_width();
+    let mut pipelines = Vec::new();
+    for kernel in variants() {
+        pipelines.push(Pipeline {
+            shader: kernel.shader,
+            constants: kernel.constants,
+        });
+    }
+    for (profile, side) in profiles()
+        .iter()
+        .flat_map(|p| [500, 224, 96].map(|side| (p, side)))
+    {
+        let plan = Plan::new(
+            &graph,
+            Shape::new(1, 3, side, side),
+            &[graph.output()],
+            profile,
+        );
+        for pipeline in plan.unwrap().pipelines {
+            if !pipelines.contains(&pipeline) {
+                pipelines.push(pipeline);
+            }
+        }
+    }
+    assert!(pipelines.len() > variants().len());
+    pipelines
+}
+
 fn uses_subgroups(source: &str) -> bool {
     source.contains("subgroup_") || source.contains("subgroupBroadcast")
 }
@@ -88,9 +120,9 @@ fn validated(name: &str, source: &str) -> (Module, ModuleInfo) {
     (module, info)
 }
 
-/// Calls `check` with the module of every variant whose overrides are numbers.
+/// Calls `check` with the module of every pipeline, its overrides numbers.
 fn for_each_resolved(check: impl Fn(&Shader, &Module, &ModuleInfo)) {
-    for kernel in variants() {
+    for kernel in pipelines() {
         let name = kernel.shader.name;
         let (module, info) = validated(name, &kernel.shader.source);
         let constants = kernel.constants.iter();
@@ -294,7 +326,7 @@ fn tint_accepts_every_file_and_every_variant() {
     for (name, source) in files() {
         check_with_tint(&name, &source, &[]);
     }
-    for kernel in variants() {
+    for kernel in pipelines() {
         check_with_tint(kernel.shader.name, &kernel.shader.source, &kernel.constants);
     }
 }
@@ -537,6 +569,9 @@ fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
             let [invocations, ..] = module.entry_points[0].workgroup_size;
             of("PIXELS") * of("LANES") * of("BLOCKS") / invocations as usize
         }
+        ("conv2d_tiled", _) => {
+            constant(module, "PIXELS").unwrap() * constant(module, "OWN_QUADS").unwrap()
+        }
         // All channels of a pixel.
         ("softmax", Grid::Tiles { channels, .. }) => channels / 4,
         _ => 1,
@@ -559,6 +594,14 @@ fn a_workgroup_computes_what_the_grid_says() {
             Grid::Tiles { pixels, channels } => {
                 assert_eq!(channels % 4, 0, "{name}");
                 pixels * channels / 4
+            }
+            Grid::Blocks {
+                rows,
+                columns,
+                channels,
+            } => {
+                assert_eq!(channels % 4, 0, "{name}");
+                rows * columns * channels / 4
             }
             Grid::Items {
                 items, channels, ..
@@ -600,4 +643,37 @@ fn a_tile_of_texels_is_as_wide_as_its_packed_weights() {
         }
     }
     assert_eq!(subgroups.into_iter().collect::<Vec<_>>(), [4, 8, 16]);
+}
+
+/// Every block that the kernel for GPUs has, with windows staged whole and row by row, and no more workgroup
+/// memory than every device has.
+#[test]
+fn every_tile_of_a_halo_is_tried_and_fits_workgroup_memory() {
+    let (mut blocks, mut stages) = (BTreeSet::new(), BTreeSet::new());
+    let kernels = kernels();
+    for kernel in kernels.iter().filter(|k| k.shader.name == "conv2d_tiled") {
+        let (module, _) = validated(kernel.shader.name, &kernel.shader.source);
+        let value = |name| constant(&module, name).unwrap();
+        let halo = value("STAGE_GROUPS") * value("HALO_ROWS") * value("HALO_PITCH");
+        let bytes = 16 * (halo + value("TAPS_SIZE"));
+        assert!(bytes <= DeviceProfile::WEBGPU_DEFAULTS.max_workgroup_bytes as usize);
+        let channels = 4 * value("QUADS");
+        let (rows, columns) = (value("ROWS"), value("COLUMNS"));
+        assert_eq!(
+            kernel.grid,
+            Grid::Blocks {
+                rows,
+                columns,
+                channels
+            }
+        );
+        let packed = kernel.bindings.iter().any(|binding| {
+            matches!(binding, Binding::Parameter { packing: Packing::Conv { tile, .. }, .. } if *tile == channels)
+        });
+        assert!(packed, "{:?}", kernel.bindings);
+        blocks.insert((rows, columns, channels));
+        stages.insert((value("STAGE_ROWS"), value("STAGE_GROUPS")));
+    }
+    assert_eq!(blocks.len(), 4, "{blocks:?}");
+    assert!(stages.len() >= 5, "{stages:?}");
 }

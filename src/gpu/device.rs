@@ -1,6 +1,6 @@
 //! Adapters and devices.
 
-use crate::device_profile::DeviceProfile;
+use crate::device_profile::{DeviceProfile, INVOCATIONS_AT_ONCE};
 use crate::error::{Error, ErrorKind, Result, bail};
 use std::fmt;
 use std::str::FromStr;
@@ -75,6 +75,9 @@ pub struct GpuOptions {
     /// Fill every activation buffer with NaN before each run, so that a value that a kernel reads before
     /// it was written shows.
     pub poison: bool,
+    /// Plan for a GPU even where the device is a CPU behind a graphics driver, so that the kernels which
+    /// GPUs run can be tested without one.
+    pub plan_as_gpu: bool,
 }
 
 /// An adapter that wgpu found.
@@ -244,7 +247,7 @@ impl Gpu {
 
     fn build(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions) -> Self {
         let info = device.adapter_info();
-        let profile = profile(&device, &info);
+        let profile = profile(&device, &info, options);
         Self(Arc::new(Inner {
             device,
             queue,
@@ -371,7 +374,7 @@ fn pick<'a>(found: &'a [Adapter], options: &GpuOptions) -> Result<&'a Adapter> {
     }
 }
 
-fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo) -> DeviceProfile {
+fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions) -> DeviceProfile {
     let limits = device.limits();
     let fixed = info.subgroup_min_size == info.subgroup_max_size;
     DeviceProfile {
@@ -380,10 +383,12 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo) -> DeviceProfile {
         max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
         max_invocations_per_workgroup: limits.max_compute_invocations_per_workgroup,
         max_texture_side: limits.max_texture_dimension_2d,
+        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        invocations_at_once: INVOCATIONS_AT_ONCE,
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
         binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
         subgroup_size: (device.features().contains(wgpu::Features::SUBGROUP) && fixed)
             .then_some(info.subgroup_min_size),
-        is_cpu: info.device_type == wgpu::DeviceType::Cpu,
+        is_cpu: info.device_type == wgpu::DeviceType::Cpu && !options.plan_as_gpu,
     }
 }

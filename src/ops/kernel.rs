@@ -267,6 +267,16 @@ pub enum Grid {
         /// Output channels a workgroup, a multiple of 4.
         channels: usize,
     },
+    /// A block of pixels of one image, of `channels` output channels. A dispatch's rows lie in one image,
+    /// or are all the rows of some images.
+    Blocks {
+        /// Rows a block.
+        rows: usize,
+        /// Columns a block.
+        columns: usize,
+        /// Output channels a workgroup, a multiple of 4.
+        channels: usize,
+    },
 }
 
 /// Everything the planner needs to cut a kernel into dispatches and the executor to run them.

@@ -105,7 +105,8 @@ pub(super) fn add_layer(
     };
     let shards = shards(kernel, &inputs, output.shape, device)?;
     let rows = output.shape.n * output.shape.h * shards.len();
-    let term_runs = term_runs(kernel, cut.flops / rows.max(1) as u64)?;
+    let least_rows = rows_at_once(kernel, output.shape) as u64;
+    let term_runs = term_runs(kernel, cut.flops / rows.max(1) as u64 * least_rows)?;
     let bands = cut.bands(shards.len() * term_runs.len())?;
 
     let layer = plan.layers.len();
@@ -220,9 +221,32 @@ fn shards(
         .collect())
 }
 
-/// Runs of terms, each few enough for an invocation's loops, and for a dispatch of one row, which takes
-/// `row_flops` for all terms.
-fn term_runs(kernel: &Kernel, row_flops: u64) -> Result<Vec<Range<usize>>> {
+/// The rows below which a smaller band is no less work: those of a block, where an image has as many.
+fn rows_at_once(kernel: &Kernel, output: Shape) -> usize {
+    match kernel.grid {
+        Grid::Blocks { rows, .. } => rows.min(output.h).max(1),
+        _ => 1,
+    }
+}
+
+/// The rows of a band of blocks of `rows` rows, at most `count`, that begins at row `y` of an image of
+/// `height` rows: whole images, or a part of one that leaves the rest to bands as large.
+fn whole_blocks(y: usize, count: usize, rows: usize, height: usize) -> usize {
+    if y == 0 && count >= height {
+        return count / height * height;
+    }
+    let rest = height - y;
+    if count >= rest {
+        return rest;
+    }
+    let bands = rest.div_ceil(count / rows.min(count) * rows.min(count));
+    let even = rest.div_ceil(bands).next_multiple_of(rows);
+    even.min(count)
+}
+
+/// Runs of terms, each few enough for an invocation's loops, and for a dispatch of the fewest rows that
+/// are worth one, which take `flops` for all terms.
+fn term_runs(kernel: &Kernel, flops: u64) -> Result<Vec<Range<usize>>> {
     let steps = kernel.steps_per_term.max(1);
     let per_run = MAX_LOOP_STEPS.saturating_sub(kernel.fixed_steps) / steps;
     if per_run == 0 {
@@ -234,7 +258,7 @@ fn term_runs(kernel: &Kernel, row_flops: u64) -> Result<Vec<Range<usize>>> {
     }
     // A kernel that cannot add up runs of terms has one term, all of it.
     let terms = kernel.terms.unwrap_or(1);
-    let in_time = terms as u64 / row_flops.div_ceil(DISPATCH_FLOPS).max(1);
+    let in_time = terms as u64 / flops.div_ceil(DISPATCH_FLOPS).max(1);
     let per_run = per_run.min(in_time.max(1)) as usize;
     Ok((0..terms)
         .step_by(per_run)
@@ -309,7 +333,8 @@ impl Cut<'_> {
             _ => 1,
         };
         let row_flops = self.flops / (rows * parts).max(1) as u64;
-        let most_rows = (DISPATCH_FLOPS / row_flops.max(1)).clamp(1, rows as u64) as usize;
+        let least_rows = rows_at_once(self.kernel, shape) as u64;
+        let most_rows = (DISPATCH_FLOPS / row_flops.max(1)).clamp(least_rows, rows as u64) as usize;
         let mut bands = Vec::new();
         let mut begin = 0;
         while begin < rows {
@@ -327,6 +352,9 @@ impl Cut<'_> {
             }
             if begin + count < rows {
                 count = (count / unit * unit).max(unit).min(rows - begin);
+            }
+            if let Grid::Blocks { rows, .. } = self.kernel.grid {
+                count = whole_blocks(begin % shape.h, count, rows, shape.h);
             }
             bands.push(begin..begin + count);
             begin += count;
@@ -424,7 +452,7 @@ impl Cut<'_> {
     }
 
     fn workgroups(&self, part: &Part) -> usize {
-        let Shape { c, w, .. } = self.output.shape;
+        let Shape { c, h, w, .. } = self.output.shape;
         let pixels = part.band.len() * w;
         let tiles = |channels: usize| (4 * part.shard.channels.len()).div_ceil(channels);
         match self.kernel.grid {
@@ -433,6 +461,15 @@ impl Cut<'_> {
                 pixels: tile,
                 channels,
             } => pixels.div_ceil(tile) * tiles(channels),
+            Grid::Blocks {
+                rows,
+                columns,
+                channels,
+            } => {
+                let height = part.band.len().min(h);
+                let blocks = height.div_ceil(rows) * w.div_ceil(columns);
+                part.band.len() / height * blocks * tiles(channels)
+            }
             Grid::Items {
                 items,
                 per_row,

@@ -4,6 +4,7 @@
 use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::{Executor, Network};
 use fullconv::graph::{Graph, NodeId};
+use fullconv::models::{Checkpoint, Choice, build};
 use fullconv::ops::Op;
 use fullconv::ops::kernel::{Binding, Kernel};
 use fullconv::plan::Plan;
@@ -36,18 +37,24 @@ pub fn gpu(options: GpuOptions) -> Option<Gpu> {
 
 /// The ways a device is opened that lead to other kernels or other cuts of them.
 pub fn all_gpus() -> Vec<(&'static str, Gpu)> {
-    let options = |default_limits, checked_shaders| GpuOptions {
+    let options = |default_limits, checked_shaders, plan_as_gpu| GpuOptions {
         default_limits,
         checked_shaders,
+        plan_as_gpu,
         ..GpuOptions::default()
     };
     [
-        ("as it is", options(false, false)),
-        ("with checked shaders", options(false, true)),
-        ("with WebGPU's default limits", options(true, false)),
+        ("as it is", options(false, false, false)),
+        ("with checked shaders", options(false, true, false)),
+        ("with WebGPU's default limits", options(true, false, false)),
         (
             "with WebGPU's default limits and checked shaders",
-            options(true, true),
+            options(true, true, false),
+        ),
+        ("planned as a GPU", options(false, false, true)),
+        (
+            "planned as a GPU with WebGPU's default limits and checked shaders",
+            options(true, true, true),
         ),
     ]
     .into_iter()
@@ -250,9 +257,15 @@ impl OneOp {
         bounds
     }
 
-    /// Panics unless the device agrees with the twin, element by element.
+    /// Panics unless the device agrees with the twin, element by element, with each kernel that it may
+    /// prefer.
     pub fn check(&self, gpu: &Gpu, what: &str) {
-        self.check_found(&self.run(gpu), what);
+        let profiles = preferences(gpu.profile());
+        let plans = profiles.iter().map(|profile| self.plan(profile).unwrap());
+        for (found, profile) in self.run_plans(gpu, plans.collect()).iter().zip(&profiles) {
+            let busy = profile.invocations_at_once;
+            self.check_found(found, &format!("{what}, busy with {busy} invocations"));
+        }
     }
 
     /// Panics unless `found` agrees with the twin, element by element.
@@ -391,6 +404,42 @@ fn run_on(
         executor.run(input).await
     })
     .unwrap()
+}
+
+/// The graph of FCN-8s as published: 134 million parameters, 21 classes.
+pub fn full_width() -> Graph {
+    let mut tensors = Vec::new();
+    let mut layer = |name: &str, out: usize, c: usize, kernel: usize| {
+        tensors.push((format!("{name}.weight"), vec![out, c, kernel, kernel]));
+        tensors.push((format!("{name}.bias"), vec![out]));
+    };
+    let mut c = 3;
+    for (stage, (convs, out)) in (1..).zip([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]) {
+        for i in 1..=convs {
+            layer(&format!("conv{stage}_{i}"), out, c, 3);
+            c = out;
+        }
+    }
+    layer("fc6", 4096, 512, 7);
+    layer("fc7", 4096, 4096, 1);
+    layer("score_fr", 21, 4096, 1);
+    layer("score_pool4", 21, 512, 1);
+    layer("score_pool3", 21, 256, 1);
+    let checkpoint: Checkpoint = tensors.into_iter().collect();
+    build(&checkpoint, &Choice::default()).unwrap().graph
+}
+
+/// `profile` with the preferences that lead to other kernels: for devices that many invocations keep busy,
+/// and for devices that few do, so that large tiles run at sizes that tests can afford.
+pub fn preferences(profile: &DeviceProfile) -> Vec<DeviceProfile> {
+    let with = |invocations_at_once| DeviceProfile {
+        invocations_at_once,
+        ..profile.clone()
+    };
+    match profile.is_cpu {
+        true => vec![profile.clone()],
+        false => vec![profile.clone(), with(1), with(1 << 10)],
+    }
 }
 
 /// ‖found − expected‖ / ‖expected‖; infinite where something is not finite.

@@ -7,6 +7,7 @@
 mod direct;
 mod grouped;
 mod texels;
+mod tiled;
 
 use super::{Case, Op, case, shapes};
 use crate::device_profile::DeviceProfile;
@@ -227,6 +228,7 @@ impl Op for Conv2d {
             return Ok(vec![grouped::kernel(self, inputs, output)]);
         }
         let mut kernels = Vec::new();
+        kernels.extend(tiled::kernel(self, inputs, output, device));
         kernels.extend(texels::kernel(self, inputs, output, device));
         kernels.push(direct::kernel(self, inputs, output));
         Ok(kernels)
@@ -312,6 +314,13 @@ pub fn cases() -> Vec<Case> {
         case(Conv2d::padded(100), [[1, 3, 1, 1], [4, 3, 3, 3], [4, 1, 1, 1]]),
         case(with(2, 1, 1, 1), [[1, 5, 10, 9], [33, 5, 3, 3], [33, 1, 1, 1]]),
         case(with(1, 2, 2, 1), [[1, 4, 9, 9], [8, 4, 3, 3]]),
+        case(with(2, 3, 1, 1), [[1, 3, 30, 37], [64, 3, 7, 7], [64, 1, 1, 1]]),
+        case(with(2, 0, 1, 1), [[2, 20, 9, 21], [40, 20, 1, 1]]),
+        case(with(1, 2, 2, 1), [[1, 9, 40, 25], [130, 9, 3, 3], [130, 1, 1, 1]]),
+        case(Conv2d::padded(2), [[1, 20, 12, 19], [36, 20, 5, 5]]),
+        case(Conv2d::padded(0), [[3, 129, 11, 13], [16, 129, 1, 1], [16, 1, 1, 1]]),
+        case(Conv2d::padded(0), [[1, 70, 13, 12], [48, 70, 7, 7], [48, 1, 1, 1]]),
+        case(Conv2d::padded(0), [[1, 2, 3, 130], [4, 2, 1, 130]]),
         case(with(3, 0, 1, 3), [[2, 6, 12, 10], [9, 2, 3, 3], [9, 1, 1, 1]]),
         case(with(1, 1, 1, 7), [[1, 7, 6, 6], [7, 1, 3, 3], [7, 1, 1, 1]]),
     ]
