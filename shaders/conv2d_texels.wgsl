@@ -103,7 +103,7 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     // tile: lane
-    @builtin(local_invocation_index) index: u32,
+        @builtin(local_invocation_index) index: u32,
     // end
 ) {
     let group = workgroup.y * workgroups.x + workgroup.x;

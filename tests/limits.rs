@@ -182,7 +182,9 @@ fn every_case_cut_as_small_as_can_be_is_its_twin() {
         }
         // Some are smaller than any cut; but a planner that never cuts must not pass.
         assert!(2 * in_steps > cases, "{in_steps} of {cases} cases were cut");
-        assert!(in_shards >= 3, "{in_shards} weights were cut");
+        // Weights in textures are not.
+        let least = if gpu.profile().is_cpu { 1 } else { 3 };
+        assert!(in_shards >= least, "{in_shards} weights were cut");
     }
 }
 
@@ -235,46 +237,57 @@ fn networks_cut_as_small_as_can_be_are_the_reference() {
     }
 }
 
+/// What an activation buffer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Node(NodeId),
+    /// What this layer leaves to the next one of the same nodes.
+    Between(usize),
+}
+
 /// Walks through the plan's steps, and panics where one reads a buffer that holds something else than
 /// its input, or an output was overwritten.
 fn check_liveness(plan: &Plan, graph: &Graph) {
-    let mut holds: Vec<Option<NodeId>> = vec![None; plan.slots.len()];
-    holds[plan.input.slot] = Some(graph.input());
+    let mut holds: Vec<Option<Held>> = vec![None; plan.slots.len()];
+    holds[plan.input.slot] = Some(Held::Node(graph.input()));
     let mut mirrored = None;
+    let same = |a: usize, b: usize| {
+        let name = |i: usize| plan.layers.get(i).map(|layer| &layer.name);
+        name(a) == name(b)
+    };
     for step in &plan.steps {
         let layer = &plan.layers[step.layer];
-        let nodes: Vec<_> = layer
-            .name
-            .split('+')
-            .map(|name| graph.find(name).unwrap())
-            .collect();
+        let nodes = layer.name.split('+').map(|name| graph.find(name).unwrap());
+        let nodes: Vec<_> = nodes.collect();
         let is_activation = |id: &&NodeId| !matches!(graph.node(**id).kind, NodeKind::Parameter(_));
-        let mut inputs = graph.node(nodes[0]).inputs.iter().filter(is_activation);
-        let (output, read) = step.bindings.split_last().unwrap();
+        let inputs = graph.node(nodes[0]).inputs.iter().filter(is_activation);
+        let mut expected: Vec<_> = inputs.map(|id| Held::Node(*id)).collect();
+        if step.layer > 0 && same(step.layer - 1, step.layer) {
+            expected = vec![Held::Between(step.layer - 1)];
+        }
         if let Some(mirror) = &step.mirror {
             mirrored = holds[mirror.slot];
         }
-        for bound in read {
-            let read = match bound {
-                Bound::Slot { slot, .. } => holds[*slot],
-                Bound::Mirror => mirrored,
-                Bound::Parameter(_) => continue,
-            };
-            assert_eq!(
-                read,
-                inputs.next().copied(),
-                "{} reads {bound:?}",
-                layer.name
-            );
+        let (output, read) = step.bindings.split_last().unwrap();
+        let read = read.iter().filter_map(|bound| match bound {
+            Bound::Slot { slot, .. } => Some(holds[*slot]),
+            Bound::Mirror => Some(mirrored),
+            Bound::Parameter(_) => None,
+        });
+        for (read, expected) in read.zip(expected) {
+            assert_eq!(read, Some(expected), "{} reads {read:?}", layer.name);
         }
         if let Bound::Slot { slot, .. } = output {
-            holds[*slot] = nodes.last().copied();
+            holds[*slot] = match same(step.layer, step.layer + 1) {
+                true => Some(Held::Between(step.layer)),
+                false => nodes.last().map(|id| Held::Node(*id)),
+            };
         }
     }
     for (id, place) in &plan.outputs {
         assert_eq!(
             holds[place.slot],
-            Some(*id),
+            Some(Held::Node(*id)),
             "{} is gone",
             graph.node(*id).name
         );

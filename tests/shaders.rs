@@ -56,9 +56,7 @@ fn kernels() -> Vec<Kernel> {
     let mut kernels = Vec::new();
     for case in fullconv::ops::cases() {
         for profile in profiles() {
-            let of_case = case.op.kernels(&case.inputs, &profile).unwrap();
-            assert!(!of_case.is_empty(), "{:?} has no kernel", case.op);
-            kernels.extend(of_case);
+            kernels.extend(common::kernels(case.op.as_ref(), &case.inputs, &profile));
         }
     }
     kernels
@@ -564,7 +562,7 @@ fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
         // Four pixels.
         ("conv2d" | "argmax" | "argmax_resized", _) => 4,
         // All pixels of the tile that one lane's channels take.
-        ("conv2d_texels", _) => {
+        ("conv2d_texels" | "winograd_product", _) => {
             let of = |name| constant(module, name).unwrap();
             let [invocations, ..] = module.entry_points[0].workgroup_size;
             of("PIXELS") * of("LANES") * of("BLOCKS") / invocations as usize
@@ -572,6 +570,9 @@ fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
         ("conv2d_tiled", _) => {
             constant(module, "PIXELS").unwrap() * constant(module, "OWN_QUADS").unwrap()
         }
+        // All points of a tile, of which an item is four channels.
+        ("winograd_input", Grid::Items { channels, .. }) => channels / 4,
+        ("winograd_output", _) => 16,
         // All channels of a pixel.
         ("softmax", Grid::Tiles { channels, .. }) => channels / 4,
         _ => 1,
@@ -594,6 +595,12 @@ fn a_workgroup_computes_what_the_grid_says() {
             Grid::Tiles { pixels, channels } => {
                 assert_eq!(channels % 4, 0, "{name}");
                 pixels * channels / 4
+            }
+            Grid::Planes {
+                items, channels, ..
+            } => {
+                assert_eq!(channels % 4, 0, "{name}");
+                items * channels / 4
             }
             Grid::Blocks {
                 rows,
@@ -621,20 +628,33 @@ fn a_workgroup_computes_what_the_grid_says() {
 #[test]
 fn a_tile_of_texels_is_as_wide_as_its_packed_weights() {
     let mut subgroups = BTreeSet::new();
-    for kernel in kernels()
-        .iter()
-        .filter(|k| k.shader.name == "conv2d_texels")
-    {
+    let is_tile = |k: &&Kernel| ["conv2d_texels", "winograd_product"].contains(&k.shader.name);
+    for kernel in kernels().iter().filter(is_tile) {
         let (module, _) = validated(kernel.shader.name, &kernel.shader.source);
         let of = |name| constant(&module, name).unwrap();
         let channels = 4 * of("LANES") * of("BLOCKS");
         let pixels = of("PIXELS");
-        assert_eq!(kernel.grid, Grid::Tiles { pixels, channels });
-        let mut packings = kernel.bindings.iter().filter_map(Binding::parameter);
-        let packing = Packing::Conv {
-            tile: channels,
-            pad_input: true,
+        let tile = channels;
+        let packing = match kernel.grid {
+            Grid::Tiles {
+                pixels: p,
+                channels,
+            } => {
+                assert_eq!((p, channels), (pixels, tile));
+                Packing::Conv {
+                    tile,
+                    pad_input: true,
+                }
+            }
+            Grid::Planes {
+                items, channels, ..
+            } => {
+                assert_eq!((items, channels), (pixels, tile));
+                Packing::Winograd { tile }
+            }
+            grid => panic!("{grid:?}"),
         };
+        let mut packings = kernel.bindings.iter().filter_map(Binding::parameter);
         assert!(packings.any(|(_, p)| p == packing), "{:?}", kernel.bindings);
         if uses_subgroups(&kernel.shader.source) {
             let [invocations, ..] = module.entry_points[0].workgroup_size;

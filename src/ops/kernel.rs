@@ -134,6 +134,12 @@ pub enum Packing {
         /// Groups of the convolution.
         groups: usize,
     },
+    /// The weight `[out, in, 3, 3]` of a convolution after Winograd's transform as
+    /// `[out tile][36][in][out in tile]`, input channels padded to a multiple of 4.
+    Winograd {
+        /// Output channels a tile, a multiple of 4.
+        tile: usize,
+    },
     /// A bias, padded with zeros to a multiple of 4.
     Vector,
 }
@@ -263,6 +269,17 @@ pub enum Grid {
         /// Items a workgroup.
         items: usize,
         /// Items a row.
+        per_row: usize,
+        /// Output channels a workgroup, a multiple of 4.
+        channels: usize,
+    },
+    /// As `Items`, for each of `planes` in turn that the output's rows are divided into.
+    Planes {
+        /// How many.
+        planes: usize,
+        /// Items a workgroup.
+        items: usize,
+        /// Items a row of one plane.
         per_row: usize,
         /// Output channels a workgroup, a multiple of 4.
         channels: usize,

@@ -54,6 +54,12 @@ pub trait Op: Debug + Send + Sync {
         None
     }
 
+    /// Ops that compute this one after the other, the last of them its output, where that is faster on
+    /// `device` than any kernel of this op. Each has kernels for what it is given there.
+    fn stages(&self, _inputs: &[Shape], _device: &DeviceProfile) -> Vec<Stage> {
+        Vec::new()
+    }
+
     /// Floating-point operations for inputs of these shapes, a multiply-add counted as two.
     fn flops(&self, inputs: &[Shape]) -> u64 {
         let outputs = self.output_shape(inputs).map_or(0, |s| s.elements() as u64);
@@ -63,6 +69,24 @@ pub trait Op: Debug + Send + Sync {
         };
         outputs.saturating_mul(per_output)
     }
+}
+
+/// One of the ops that together compute another.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// The op.
+    pub op: Arc<dyn Op>,
+    /// What it is computed from.
+    pub inputs: Vec<StageInput>,
+}
+
+/// What a [`Stage`] reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StageInput {
+    /// An input of the whole op, by its position.
+    Op(usize),
+    /// What an earlier stage has computed, by its position.
+    Stage(usize),
 }
 
 /// An op and input shapes to try it with; every runner of tests takes all of them.

@@ -1,5 +1,6 @@
 //! How weights are laid out for the kernels, once, at load.
 
+use super::conv2d::winograd;
 use super::kernel::Packing;
 use crate::error::Result;
 use crate::tensor::Shape;
@@ -19,7 +20,7 @@ impl Packing {
     /// Output channels in a tile.
     pub fn tile_channels(self) -> usize {
         match self {
-            Self::Conv { tile, .. } => tile,
+            Self::Conv { tile, .. } | Self::Winograd { tile } => tile,
             Self::ConvTranspose { .. } | Self::Vector => 4,
         }
     }
@@ -27,7 +28,7 @@ impl Packing {
     /// Tiles in a parameter of `shape`; a vector is one.
     pub fn tiles(self, shape: Shape) -> usize {
         match self {
-            Self::Conv { tile, .. } => shape.n.div_ceil(tile),
+            Self::Conv { tile, .. } | Self::Winograd { tile } => shape.n.div_ceil(tile),
             Self::ConvTranspose { groups } => (shape.c * groups).div_ceil(4),
             Self::Vector => 1,
         }
@@ -41,6 +42,7 @@ impl Packing {
     fn tile_elements(self, shape: Shape) -> usize {
         match self {
             Self::Conv { tile, .. } => self.inputs(shape) * shape.h * shape.w * tile,
+            Self::Winograd { tile } => self.inputs(shape) * 36 * tile,
             Self::ConvTranspose { .. } => self.inputs(shape) * shape.h * shape.w * 4,
             Self::Vector => 4 * shape.n.div_ceil(4),
         }
@@ -51,7 +53,8 @@ impl Packing {
         match self {
             Self::Conv {
                 pad_input: true, ..
-            } => 4 * shape.c4(),
+            }
+            | Self::Winograd { .. } => 4 * shape.c4(),
             Self::Conv { .. } => shape.c,
             Self::ConvTranspose { groups: 1 } => 4 * shape.n.div_ceil(4),
             Self::ConvTranspose { groups } => shape.n / groups,
@@ -71,7 +74,9 @@ impl Packing {
                     *to = rows.row(i)?[0];
                 }
             }
-            Self::Conv { tile, .. } => self.pack_conv(shape, rows, tiles, tile, &mut packed)?,
+            Self::Conv { tile, .. } | Self::Winograd { tile } => {
+                self.pack_conv(shape, rows, tiles, tile, &mut packed)?;
+            }
             Self::ConvTranspose { groups } => {
                 self.pack_transposed(shape, rows, tiles, groups, &mut packed)?;
             }
@@ -93,8 +98,14 @@ impl Packing {
             for o in first..shape.n.min(first + tile) {
                 let row = rows.row(o)?;
                 for (i, channel) in row.chunks_exact(taps).enumerate() {
-                    for (tap, value) in channel.iter().enumerate() {
-                        packed[(tap * inputs + i) * tile + o - first] = *value;
+                    let mut put = |tap: usize, value: f32| {
+                        packed[(tap * inputs + i) * tile + o - first] = value;
+                    };
+                    match self {
+                        Self::Winograd { .. } => winograd::transform_weight(channel)
+                            .enumerate()
+                            .for_each(|(point, value)| put(point, value)),
+                        _ => (0..).zip(channel).for_each(|(tap, value)| put(tap, *value)),
                     }
                 }
             }

@@ -22,10 +22,11 @@ pub(super) struct TooLarge {
 impl TooLarge {
     /// The error, with the tensor's name in `graph`.
     pub(super) fn at(&self, graph: &Graph) -> Error {
+        let node = graph.nodes().get(self.id.index());
         let message = format!(
             "{} of shape {} takes {} MiB; the device's buffers hold at most {} MiB: use a smaller picture \
              or batch",
-            graph.node(self.id).name,
+            node.map_or(super::stages::BETWEEN, |node| &node.name),
             self.shape,
             self.bytes.div_ceil(1 << 20),
             self.most >> 20

@@ -7,6 +7,7 @@ mod display;
 mod fuse;
 mod memory;
 mod split;
+mod stages;
 
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
@@ -157,7 +158,7 @@ impl Plan {
         if input.elements() == 0 {
             bail!(Shape, "the input {input} has no elements");
         }
-        let shapes = graph.shapes(input)?;
+        let mut shapes = graph.shapes(input)?;
         let counted =
             |shape: &Shape| shape.pixels().saturating_mul(shape.c4()) <= u32::MAX as usize;
         if let Some(large) = shapes.iter().find(|shape| !counted(shape)) {
@@ -167,6 +168,7 @@ impl Plan {
             );
         }
         let operations = fuse::operations(graph, outputs);
+        let operations = stages::expand(operations, &mut shapes, device)?;
         let mut kernels = Vec::with_capacity(operations.len());
         for operation in &operations {
             let kernel = choose(operation, &shapes, device).map_err(|error| {
@@ -272,21 +274,21 @@ fn formats(
                 continue;
             };
             let id = operation.inputs[input];
-            if matches!(graph.node(id).kind, NodeKind::Parameter(_)) {
+            let node = graph.nodes().get(id.index());
+            let name = node.map_or(stages::BETWEEN, |node| &node.name);
+            if node.is_some_and(|node| matches!(node.kind, NodeKind::Parameter(_))) {
                 bail!(
                     Unsupported,
-                    "{}: {} is a parameter where an activation is needed",
-                    operation.name,
-                    graph.node(id).name
+                    "{}: {name} is a parameter where an activation is needed",
+                    operation.name
                 );
             }
             let written = *formats.entry(id).or_insert(format);
             if written != format {
                 bail!(
                     Unsupported,
-                    "{} reads {} as {format:?}, but it is {written:?}",
-                    operation.name,
-                    graph.node(id).name
+                    "{} reads {name} as {format:?}, but it is {written:?}",
+                    operation.name
                 );
             }
         }

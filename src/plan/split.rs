@@ -239,6 +239,11 @@ fn whole_blocks(y: usize, count: usize, rows: usize, height: usize) -> usize {
     if count >= rest {
         return rest;
     }
+    // Where not even a block fits, a band ends where a block does.
+    let to_end = rows - y % rows;
+    if count < to_end || to_end < rows {
+        return count.min(to_end);
+    }
     let bands = rest.div_ceil(count / rows.min(count) * rows.min(count));
     let even = rest.div_ceil(bands).next_multiple_of(rows);
     even.min(count)
@@ -470,6 +475,12 @@ impl Cut<'_> {
                 let blocks = height.div_ceil(rows) * w.div_ceil(columns);
                 part.band.len() / height * blocks * tiles(channels)
             }
+            Grid::Planes {
+                planes,
+                items,
+                per_row,
+                channels,
+            } => planes * (part.band.len() * per_row).div_ceil(items) * tiles(channels),
             Grid::Items {
                 items,
                 per_row,

@@ -5,8 +5,8 @@ use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::{Executor, Network};
 use fullconv::graph::{Graph, NodeId};
 use fullconv::models::{Checkpoint, Choice, build};
-use fullconv::ops::Op;
 use fullconv::ops::kernel::{Binding, Kernel};
+use fullconv::ops::{Op, Stage, StageInput};
 use fullconv::plan::Plan;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Parameters, Shape, Tensor, TensorFile};
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -86,6 +86,23 @@ impl Random {
     }
 }
 
+/// The kernels of an op on a device: its own, and those of its stages.
+pub fn kernels(op: &dyn Op, inputs: &[Shape], profile: &DeviceProfile) -> Vec<Kernel> {
+    let mut kernels = op.kernels(inputs, profile).unwrap();
+    assert!(!kernels.is_empty(), "{op:?} has no kernel");
+    let mut between: Vec<Shape> = Vec::new();
+    for stage in op.stages(inputs, profile) {
+        let shapes = stage.inputs.iter().map(|input| match *input {
+            StageInput::Op(i) => inputs[i],
+            StageInput::Stage(i) => between[i],
+        });
+        let shapes: Vec<_> = shapes.collect();
+        kernels.extend(stage.op.kernels(&shapes, profile).unwrap());
+        between.push(stage.op.output_shape(&shapes).unwrap());
+    }
+    kernels
+}
+
 /// A safetensors file in memory.
 pub fn tensor_file(tensors: &[(String, Tensor)]) -> TensorFile {
     TensorFile::from_bytes(serialize(tensors, None)).unwrap()
@@ -134,6 +151,9 @@ impl Op for Shared {
     }
     fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> fullconv::Result<Vec<Kernel>> {
         self.0.kernels(inputs, device)
+    }
+    fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
+        self.0.stages(inputs, device)
     }
     fn terms(&self, inputs: &[Shape]) -> usize {
         self.0.terms(inputs)

@@ -8,8 +8,9 @@ mod direct;
 mod grouped;
 mod texels;
 mod tiled;
+pub(super) mod winograd;
 
-use super::{Case, Op, case, shapes};
+use super::{Case, Op, Stage, case, shapes};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::kernel::{Binding, Format, Kernel, Packing, Rows, Word};
@@ -234,6 +235,10 @@ impl Op for Conv2d {
         Ok(kernels)
     }
 
+    fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
+        winograd::stages(self, inputs, device).unwrap_or_default()
+    }
+
     fn terms(&self, inputs: &[Shape]) -> usize {
         inputs[1].c * inputs[1].h * inputs[1].w
     }
@@ -309,6 +314,8 @@ pub fn cases() -> Vec<Case> {
         case(Conv2d::padded(1), [[1, 3, 9, 7], [5, 3, 3, 3], [5, 1, 1, 1]]),
         case(relu.clone(), [[3, 6, 8, 11], [70, 6, 3, 3], [70, 1, 1, 1]]),
         case(relu, [[2, 16, 17, 5], [64, 16, 3, 3], [64, 1, 1, 1]]),
+        case(Conv2d::padded(1), [[2, 128, 9, 10], [132, 128, 3, 3], [132, 1, 1, 1]]),
+        case(Conv2d::padded(0), [[1, 130, 23, 7], [129, 130, 3, 3]]),
         case(Conv2d::padded(0), [[1, 13, 5, 5], [21, 13, 1, 1]]),
         case(Conv2d::padded(3), [[1, 8, 4, 6], [32, 8, 7, 7], [32, 1, 1, 1]]),
         case(Conv2d::padded(100), [[1, 3, 1, 1], [4, 3, 3, 3], [4, 1, 1, 1]]),

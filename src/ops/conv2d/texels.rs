@@ -3,10 +3,11 @@
 //! Such a device runs a subgroup as one vector instruction after another. Reads of a storage buffer go
 //! lane by lane and cost the most; reads of a storage texture are three times cheaper; a broadcast and a
 //! multiply-add cost next to nothing. So the planner mirrors the input into a texture, and a workgroup
-//! keeps a tile of sums in registers, for which the tile is unrolled in the text: [`source`] writes it.
+//! keeps a tile of sums in registers, for which the tile is unrolled in the text.
 //!
 //! With subgroups, all lanes take different channels of the same pixels, load their share of the pixels
 //! and broadcast them. Without, or for few output channels, a lane loads the pixels that it needs.
+//! [`Template::source`] writes the text of this kernel and of Winograd's products.
 
 use super::{Conv2d, Parts};
 use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
@@ -20,7 +21,7 @@ const MOST_LANES: usize = 16;
 
 /// How a workgroup divides a tile of pixels and output channels among its invocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tile {
+pub(super) struct Tile {
     /// Invocations a workgroup.
     invocations: usize,
     /// Neighbouring invocations that take neighbouring groups of four channels of the same pixels.
@@ -35,7 +36,7 @@ struct Tile {
 
 impl Tile {
     /// The tile for `channels4` groups of four output channels.
-    fn choose(channels4: usize, device: &DeviceProfile) -> Self {
+    pub(super) fn choose(channels4: usize, device: &DeviceProfile) -> Self {
         let subgroup = device.subgroup_size.map_or(0, |size| size as usize);
         let shares = (4..=MOST_LANES).contains(&subgroup) && subgroup.is_power_of_two();
         if shares && channels4 >= subgroup {
@@ -68,12 +69,12 @@ impl Tile {
     }
 
     /// Output channels a workgroup.
-    fn channels(self) -> usize {
+    pub(super) fn channels(self) -> usize {
         4 * self.lanes * self.blocks
     }
 
     /// Pixels a workgroup.
-    fn all_pixels(self) -> usize {
+    pub(super) fn all_pixels(self) -> usize {
         self.pixels * self.invocations / self.lanes
     }
 }
@@ -98,7 +99,7 @@ pub(super) fn kernel(
     let parts = Parts {
         shader: Shader {
             name: "conv2d_texels",
-            source: source(tile).into(),
+            source: Template::Conv.source(tile).into(),
         },
         packing,
         grid: Grid::Tiles {
@@ -111,34 +112,57 @@ pub(super) fn kernel(
     Some(op.kernel(inputs, output, parts).reading_texels())
 }
 
-/// `shaders/conv2d_texels.wgsl` for another tile.
+/// The files that are written for a tile.
 ///
-/// The file is the kernel for the tile of the test below, complete and valid. Between its marks
-/// `// tile: NAME` and `// end` stand the parts that depend on the tile, which are written anew.
-fn source(tile: Tile) -> String {
-    let file = include_str!(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/shaders/conv2d_texels.wgsl"
-    ));
-    let mut text = String::with_capacity(file.len());
-    let mut skipping = false;
-    for line in file.lines() {
-        if line.trim() == "// end" {
-            skipping = false;
-        }
-        if !skipping {
-            text.push_str(line);
-            text.push('\n');
-        }
-        if let Some(name) = line.trim().strip_prefix("// tile: ") {
-            skipping = true;
-            for line in unrolled(name, tile) {
-                text.push_str(&line);
-                text.push('\n');
-            }
+/// Each is the kernel for the tile of the test below, complete and valid. Between its marks `// tile: NAME`
+/// and `// end` stand the parts that depend on the tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Template {
+    /// `shaders/conv2d_texels.wgsl`.
+    Conv,
+    /// `shaders/winograd_product.wgsl`.
+    WinogradProduct,
+}
+
+impl Template {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Conv => include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/shaders/conv2d_texels.wgsl"
+            )),
+            Self::WinogradProduct => include_str!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/shaders/winograd_product.wgsl"
+            )),
         }
     }
-    text
+
+    /// The file with its parts written for `tile`.
+    pub(super) fn source(self, tile: Tile) -> String {
+        let file = self.file();
+        let mut text = String::with_capacity(2 * file.len());
+        let mut skipping = false;
+        for line in file.lines() {
+            if line.trim() == "// end" {
+                skipping = false;
+            }
+            if !skipping {
+                text.push_str(line);
+                text.push('\n');
+            }
+            if let Some(name) = line.trim().strip_prefix("// tile: ") {
+                skipping = true;
+                let indent = &line[..line.len() - line.trim_start().len()];
+                for line in unrolled(name, tile) {
+                    text.push_str(indent);
+                    text.push_str(&line);
+                    text.push('\n');
+                }
+            }
+        }
+        text
+    }
 }
 
 /// The lines of the part called `name`.
@@ -172,23 +196,38 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
             false => "    @builtin(local_invocation_index) index: u32,".into(),
         }],
         "windows" => (0..loaded.len())
-            .map(|i| format!("    let w{i} = window(min(first + {}, end - 1u));", loaded[i]))
+            .map(|i| format!("let w{i} = window(min(first + {}, end - 1u));", loaded[i]))
             .collect(),
         "begin" => sums
             .map(|(p, q)| {
                 let pixel = computed(p);
-                format!("    var s{p}_{q} = begin_sum(first + {pixel}, end, channel + {q}u * LANES);")
+                format!("var s{p}_{q} = begin_sum(first + {pixel}, end, channel + {q}u * LANES);")
             })
             .collect(),
         "taps" => (0..loaded.len())
-            .map(|i| format!("            let t{i} = tap(w{i}, ky, kx);"))
+            .map(|i| format!("let t{i} = tap(w{i}, ky, kx);"))
             .collect(),
         "loads" => loads(blocks, loaded.len()),
         "sums" => (0..pixels).flat_map(|p| add(p, tile)).collect(),
+        "texels" => (0..loaded.len())
+            .map(|i| {
+                let pixel = &loaded[i];
+                format!("let t{i} = texel(element(min(first + {pixel}, end - 1u), point));")
+            })
+            .collect(),
+        "zeros" => sums
+            .map(|(p, q)| format!("var s{p}_{q} = vec4<f32>();"))
+            .collect(),
+        "store_points" => sums
+            .map(|(p, q)| {
+                let item = computed(p);
+                format!("store(first + {item}, point, end, channel + {q}u * LANES, s{p}_{q});")
+            })
+            .collect(),
         "stores" => sums
             .map(|(p, q)| {
                 let pixel = computed(p);
-                format!("    store(first + {pixel}, end, channel + {q}u * LANES, s{p}_{q});")
+                format!("store(first + {pixel}, end, channel + {q}u * LANES, s{p}_{q});")
             })
             .collect(),
         _ => vec![format!("unknown part {name}")],
@@ -199,10 +238,10 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
 fn loads(blocks: usize, pixels: usize) -> Vec<String> {
     let weights = (0..4).flat_map(|i| (0..blocks).map(move |q| (i, q))).map(|(i, q)| {
         let offset = i * blocks + q;
-        format!("                let k{i}_{q} = textureLoad(weight, at(base + {offset}u * LANES));")
+        format!("let k{i}_{q} = textureLoad(weight, at(base + {offset}u * LANES));")
     });
     let pixels = (0..pixels)
-        .map(|i| format!("                let v{i} = textureLoad(input, at(t{i} + c));"));
+        .map(|i| format!("let v{i} = textureLoad(input, at(t{i} + c));"));
     weights.chain(pixels).collect()
 }
 
@@ -213,13 +252,12 @@ fn add(p: usize, tile: Tile) -> Vec<String> {
     if tile.broadcast {
         let (vector, lane) = (p / tile.lanes, p % tile.lanes);
         lines.push(format!(
-            "                let b{p} = subgroupBroadcast(v{vector}, {lane}u);"
+            "let b{p} = subgroupBroadcast(v{vector}, {lane}u);"
         ));
     }
     for q in 0..tile.blocks {
-        let mut line = String::from("                ");
+        let mut line = format!("s{p}_{q} = ");
         // Writing to a String cannot fail.
-        let _ = write!(line, "s{p}_{q} = ");
         for (i, x) in ["w", "z", "y", "x"].iter().enumerate() {
             let _ = write!(line, "fma(k{}_{q}, vec4<f32>({pixel}.{x}), ", 3 - i);
         }
@@ -234,11 +272,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_is_what_the_generator_writes_for_two_lanes() {
-        let file = include_str!(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/shaders/conv2d_texels.wgsl"
-        ));
+    fn the_files_are_what_the_generator_writes_for_two_lanes() {
         let tile = Tile {
             invocations: 32,
             lanes: 2,
@@ -246,6 +280,8 @@ mod tests {
             pixels: 8,
             broadcast: false,
         };
-        assert_eq!(source(tile), file);
+        for template in [Template::Conv, Template::WinogradProduct] {
+            assert_eq!(template.source(tile), template.file());
+        }
     }
 }

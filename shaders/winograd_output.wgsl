@@ -1,0 +1,127 @@
+// The output of a 3×3 convolution from Winograd's products: Aᵀ·m·A of the 6×6 products m of every tile, which
+// are 4×4 pixels, plus bias. Matrices: src/ops/conv2d/winograd.rs.
+//
+// One invocation computes four channels of one tile; a workgroup TILES tiles of a row and 4 · LANES
+// channels. input [n, tile rows, 36, tile columns, c/4], bias [c/4], output [n, h, w, c/4], all vec4.
+
+override RELU: bool = false;
+
+const HALF = 0.7071067811865476;
+const TWO = 1.4142135623730951;
+const TILES = 4u;
+const LANES = 16u;
+
+struct Params {
+    out_height: u32,
+    out_width: u32,
+    out_c4: u32,
+    tile_rows: u32,
+    tile_columns: u32,
+    row_begin: u32,
+    row_end: u32,
+    input_start: u32,
+    output_start: u32,
+}
+
+@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(2) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+struct Four {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+}
+
+// Aᵀ·v.
+fn transform(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, e: vec4<f32>, f: vec4<f32>) -> Four {
+    // Points ±√½, then ±√2: what is even in the point, and what is odd.
+    let even_half = b + c;
+    let odd_half = b - c;
+    let even_two = d + e;
+    let odd_two = d - e;
+    return Four(
+        a + even_half + even_two,
+        HALF * odd_half + TWO * odd_two,
+        0.5 * even_half + 2.0 * even_two,
+        0.5 * HALF * odd_half + 2.0 * TWO * odd_two + f,
+    );
+}
+
+// A row of the products, transformed along the row.
+fn row(at: u32, step: u32) -> Four {
+    return transform(
+        input[at],
+        input[at + step],
+        input[at + 2u * step],
+        input[at + 3u * step],
+        input[at + 4u * step],
+        input[at + 5u * step],
+    );
+}
+
+// The rows of the image that the dispatch writes, counted through the batch.
+struct Band {
+    begin: u32,
+    end: u32,
+}
+
+fn store(y: u32, x: u32, band: Band, c: u32, value: vec4<f32>) {
+    if y >= band.begin && y < band.end && x < params.out_width {
+        let sum = value + bias[c];
+        let negative = vec4<bool>(RELU) & (sum < vec4<f32>());
+        let pixel = y * params.out_width + x;
+        output[pixel * params.out_c4 + c - params.output_start] = select(sum, vec4<f32>(), negative);
+    }
+}
+
+// Writes a column of pixels.
+fn store_column(y: u32, x: u32, band: Band, c: u32, v: Four) {
+    store(y, x, band, c, v.a);
+    store(y + 1u, x, band, c, v.b);
+    store(y + 2u, x, band, c, v.c);
+    store(y + 3u, x, band, c, v.d);
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let group = workgroup.y * workgroups.x + workgroup.x;
+    let rows = params.row_end - params.row_begin;
+    // The rows of one image, or all rows of several.
+    let height = min(rows, params.out_height);
+    let blocks_x = (params.tile_columns + TILES - 1u) / TILES;
+    let blocks_y = (height + 3u) / 4u;
+    let blocks = rows / height * blocks_y * blocks_x;
+    let c = group / blocks * LANES + local % LANES;
+    let block = group % blocks;
+    let column = block % blocks_x * TILES + local / LANES;
+    if c >= params.out_c4 || column >= params.tile_columns {
+        return;
+    }
+    let n = params.row_begin / params.out_height + block / blocks_x / blocks_y;
+    let first = params.row_begin % params.out_height;
+    let tile_row = first / 4u + block / blocks_x % blocks_y;
+    let top = n * params.out_height;
+    let y = top + tile_row * 4u;
+    let band = Band(top + first, top + first + height);
+
+    let point = params.tile_columns * params.out_c4;
+    let at = ((n * params.tile_rows + tile_row) * 36u * params.tile_columns + column) * params.out_c4 + c - params.input_start;
+    let r0 = row(at, point);
+    let r1 = row(at + 6u * point, point);
+    let r2 = row(at + 12u * point, point);
+    let r3 = row(at + 18u * point, point);
+    let r4 = row(at + 24u * point, point);
+    let r5 = row(at + 30u * point, point);
+    let x = column * 4u;
+    store_column(y, x, band, c, transform(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a));
+    store_column(y, x + 1u, band, c, transform(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b));
+    store_column(y, x + 2u, band, c, transform(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c));
+    store_column(y, x + 3u, band, c, transform(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d));
+}

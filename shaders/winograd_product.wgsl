@@ -1,0 +1,139 @@
+// The products of Winograd's F(4×4, 3×3): for each of the 36 points of a tile, a matrix product over the
+// channels. On a CPU device, with input and weight read as texels.
+//
+// A workgroup computes one point of PIXELS tiles, one after the other through the rows, for
+// 4 · LANES · BLOCKS output channels. Lane l of a group of LANES invocations owns channels
+// 4(q · LANES + l) … + 3 for each of the BLOCKS q. The parts between marks depend on the tile;
+// src/ops/conv2d/texels.rs writes them for others.
+// input [n, tile rows, 36, tile columns, c/4] and weight [tile][36][c][BLOCKS][LANES] as texels, ROW in a row
+// of the texture, input after one row; output [n, tile rows, 36, tile columns, out/4], all vec4.
+
+// tile: size
+const LANES = 2u;
+const BLOCKS = 1u;
+const PIXELS = 128u;
+// end
+const ROW = 8192u;
+
+struct Params {
+    in_c4: u32,
+    out_c4: u32,
+    tile_columns: u32,
+    row_begin: u32,
+    row_end: u32,
+    channel_begin: u32,
+    channel_end: u32,
+    input_start: u32,
+    output_start: u32,
+}
+
+@group(0) @binding(0) var input: texture_storage_2d<rgba32float, read>;
+@group(0) @binding(1) var weight: texture_storage_2d<rgba32float, read>;
+@group(0) @binding(2) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+// Where element i of a texture lies.
+fn at(i: u32) -> vec2<u32> {
+    return vec2<u32>(i % ROW, i / ROW);
+}
+
+// The element of the input and output that is `point` of tile `i`, counted from the band's first.
+fn element(i: u32, point: u32) -> u32 {
+    let row = params.row_begin + i / params.tile_columns;
+    return (row * 36u + point) * params.tile_columns + i % params.tile_columns;
+}
+
+// Where the channels of an element begin in the input's texture.
+fn texel(element: u32) -> u32 {
+    return ROW + element * params.in_c4 - params.input_start;
+}
+
+fn store(i: u32, point: u32, end: u32, channel: u32, value: vec4<f32>) {
+    if i < end && channel < params.channel_end {
+        output[element(i, point) * params.out_c4 + channel - params.output_start] = value;
+    }
+}
+
+// tile: workgroup
+@compute @workgroup_size(32)
+// end
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    // tile: lane
+        @builtin(local_invocation_index) index: u32,
+    // end
+) {
+    let group = workgroup.y * workgroups.x + workgroup.x;
+    let end = (params.row_end - params.row_begin) * params.tile_columns;
+    let blocks = (end + PIXELS - 1u) / PIXELS;
+    // Neighbouring workgroups share the weights of one point and tile.
+    let tiles = (params.channel_end - params.channel_begin + LANES * BLOCKS - 1u) / (LANES * BLOCKS);
+    let tile = group / blocks % tiles;
+    let point = group / blocks / tiles;
+    if point >= 36u {
+        return;
+    }
+    let first = group % blocks * PIXELS;
+    let lane = index % LANES;
+    let share = index / LANES;
+    let channel = params.channel_begin + tile * LANES * BLOCKS + lane;
+    // tile: texels
+    let t0 = texel(element(min(first + share * 8u + 0u, end - 1u), point));
+    let t1 = texel(element(min(first + share * 8u + 1u, end - 1u), point));
+    let t2 = texel(element(min(first + share * 8u + 2u, end - 1u), point));
+    let t3 = texel(element(min(first + share * 8u + 3u, end - 1u), point));
+    let t4 = texel(element(min(first + share * 8u + 4u, end - 1u), point));
+    let t5 = texel(element(min(first + share * 8u + 5u, end - 1u), point));
+    let t6 = texel(element(min(first + share * 8u + 6u, end - 1u), point));
+    let t7 = texel(element(min(first + share * 8u + 7u, end - 1u), point));
+    // end
+    // tile: zeros
+    var s0_0 = vec4<f32>();
+    var s1_0 = vec4<f32>();
+    var s2_0 = vec4<f32>();
+    var s3_0 = vec4<f32>();
+    var s4_0 = vec4<f32>();
+    var s5_0 = vec4<f32>();
+    var s6_0 = vec4<f32>();
+    var s7_0 = vec4<f32>();
+    // end
+    var base = (tile * 36u + point) * params.in_c4 * 4u * LANES * BLOCKS + lane;
+    for (var c = 0u; c < params.in_c4; c++) {
+        // tile: loads
+        let k0_0 = textureLoad(weight, at(base + 0u * LANES));
+        let k1_0 = textureLoad(weight, at(base + 1u * LANES));
+        let k2_0 = textureLoad(weight, at(base + 2u * LANES));
+        let k3_0 = textureLoad(weight, at(base + 3u * LANES));
+        let v0 = textureLoad(input, at(t0 + c));
+        let v1 = textureLoad(input, at(t1 + c));
+        let v2 = textureLoad(input, at(t2 + c));
+        let v3 = textureLoad(input, at(t3 + c));
+        let v4 = textureLoad(input, at(t4 + c));
+        let v5 = textureLoad(input, at(t5 + c));
+        let v6 = textureLoad(input, at(t6 + c));
+        let v7 = textureLoad(input, at(t7 + c));
+        // end
+        // tile: sums
+        s0_0 = fma(k3_0, vec4<f32>(v0.w), fma(k2_0, vec4<f32>(v0.z), fma(k1_0, vec4<f32>(v0.y), fma(k0_0, vec4<f32>(v0.x), s0_0))));
+        s1_0 = fma(k3_0, vec4<f32>(v1.w), fma(k2_0, vec4<f32>(v1.z), fma(k1_0, vec4<f32>(v1.y), fma(k0_0, vec4<f32>(v1.x), s1_0))));
+        s2_0 = fma(k3_0, vec4<f32>(v2.w), fma(k2_0, vec4<f32>(v2.z), fma(k1_0, vec4<f32>(v2.y), fma(k0_0, vec4<f32>(v2.x), s2_0))));
+        s3_0 = fma(k3_0, vec4<f32>(v3.w), fma(k2_0, vec4<f32>(v3.z), fma(k1_0, vec4<f32>(v3.y), fma(k0_0, vec4<f32>(v3.x), s3_0))));
+        s4_0 = fma(k3_0, vec4<f32>(v4.w), fma(k2_0, vec4<f32>(v4.z), fma(k1_0, vec4<f32>(v4.y), fma(k0_0, vec4<f32>(v4.x), s4_0))));
+        s5_0 = fma(k3_0, vec4<f32>(v5.w), fma(k2_0, vec4<f32>(v5.z), fma(k1_0, vec4<f32>(v5.y), fma(k0_0, vec4<f32>(v5.x), s5_0))));
+        s6_0 = fma(k3_0, vec4<f32>(v6.w), fma(k2_0, vec4<f32>(v6.z), fma(k1_0, vec4<f32>(v6.y), fma(k0_0, vec4<f32>(v6.x), s6_0))));
+        s7_0 = fma(k3_0, vec4<f32>(v7.w), fma(k2_0, vec4<f32>(v7.z), fma(k1_0, vec4<f32>(v7.y), fma(k0_0, vec4<f32>(v7.x), s7_0))));
+        // end
+        base += 4u * LANES * BLOCKS;
+    }
+    // tile: store_points
+    store(first + share * 8u + 0u, point, end, channel + 0u * LANES, s0_0);
+    store(first + share * 8u + 1u, point, end, channel + 0u * LANES, s1_0);
+    store(first + share * 8u + 2u, point, end, channel + 0u * LANES, s2_0);
+    store(first + share * 8u + 3u, point, end, channel + 0u * LANES, s3_0);
+    store(first + share * 8u + 4u, point, end, channel + 0u * LANES, s4_0);
+    store(first + share * 8u + 5u, point, end, channel + 0u * LANES, s5_0);
+    store(first + share * 8u + 6u, point, end, channel + 0u * LANES, s6_0);
+    store(first + share * 8u + 7u, point, end, channel + 0u * LANES, s7_0);
+    // end
+}

@@ -1,0 +1,452 @@
+//! Winograd's F(4×4, 3×3) for CPU devices: a 3×3 convolution of stride 1 in three stages that take a quarter
+//! of the multiplications.
+//!
+//! With d a tile of 6×6 input pixels and g a window of weights, 4×4 outputs are
+//! Aᵀ[(G·g·Gᵀ) ⊙ (Bᵀ·d·B)]A, the products summed over input channels. The matrices are those of Toom and Cook
+//! for the points 0, ±√½, ±√2, ∞, whose rounding errors are half those of the usual 0, ±1, ±2, ∞.
+//! Sources: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks"; Alam et al., "Winograd
+//! Convolution for Deep Neural Networks: Efficient Point Selection".
+//!
+//! The products between the stages are tensors `[n, c, tile rows, 36 · tile columns]`: point p of a tile lies
+//! in column p · tile columns + tile column.
+
+use super::texels::{Template, Tile};
+use super::{Conv2d, bias_binding};
+use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
+use crate::error::{Result, bail};
+use crate::ops::kernel::{
+    Binding, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader, Word, shader,
+};
+use crate::ops::{Op, Stage, StageInput, shapes, take_inputs};
+use crate::tensor::{Shape, Tensor};
+use std::f64::consts::{FRAC_1_SQRT_2 as HALF, SQRT_2 as TWO};
+use std::sync::Arc;
+
+/// Pixels along a side of the tile that is computed.
+const OUTPUTS: usize = 4;
+/// Pixels along a side of the tile that is read: as many points.
+const SIDE: usize = 6;
+/// Points of a tile.
+const POINTS: usize = SIDE * SIDE;
+/// With fewer input channels, the stages around the products cost more than is saved.
+const LEAST_CHANNELS: usize = 128;
+
+/// Aᵀ.
+const A: [[f64; SIDE]; OUTPUTS] = [
+    [1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
+    [0.0, HALF, -HALF, TWO, -TWO, 0.0],
+    [0.0, 0.5, 0.5, 2.0, 2.0, 0.0],
+    [0.0, 0.5 * HALF, -0.5 * HALF, 2.0 * TWO, -2.0 * TWO, 1.0],
+];
+/// Bᵀ.
+const B: [[f64; SIDE]; SIDE] = [
+    [1.0, 0.0, -2.5, 0.0, 1.0, 0.0],
+    [0.0, -TWO, -2.0, HALF, 1.0, 0.0],
+    [0.0, TWO, -2.0, -HALF, 1.0, 0.0],
+    [0.0, -HALF, -0.5, TWO, 1.0, 0.0],
+    [0.0, HALF, -0.5, -TWO, 1.0, 0.0],
+    [0.0, 1.0, 0.0, -2.5, 0.0, 1.0],
+];
+/// G.
+const G: [[f64; 3]; SIDE] = [
+    [1.0, 0.0, 0.0],
+    [-2.0 / 3.0, -2.0 / 3.0 * HALF, -1.0 / 3.0],
+    [-2.0 / 3.0, 2.0 / 3.0 * HALF, -1.0 / 3.0],
+    [1.0 / 6.0, TWO / 6.0, 1.0 / 3.0],
+    [1.0 / 6.0, -TWO / 6.0, 1.0 / 3.0],
+    [0.0, 0.0, 1.0],
+];
+
+/// `matrix · values · matrixᵀ`, where `values` is a square, row by row.
+fn on_both_sides<const N: usize, const M: usize>(
+    matrix: &[[f64; N]; M],
+    values: impl Fn(usize, usize) -> f64,
+) -> [[f64; M]; M] {
+    let half: [[f64; N]; M] = std::array::from_fn(|i| {
+        std::array::from_fn(|j| (0..N).map(|k| matrix[i][k] * values(k, j)).sum())
+    });
+    std::array::from_fn(|i| {
+        std::array::from_fn(|j| (0..N).map(|k| half[i][k] * matrix[j][k]).sum())
+    })
+}
+
+/// G·g·Gᵀ of a window of 3×3 weights, point by point.
+pub(crate) fn transform_weight(window: &[f32]) -> impl Iterator<Item = f32> {
+    let transformed = on_both_sides(&G, |y, x| f64::from(window[3 * y + x]));
+    transformed.into_iter().flatten().map(|value| value as f32)
+}
+
+/// The stages of `op`, if it is such a convolution and the device gains by them.
+pub(super) fn stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> Option<Vec<Stage>> {
+    let (input, weight) = (inputs[0], inputs[1]);
+    let plain = op.groups == 1 && op.stride == [1, 1] && op.dilation == [1, 1];
+    let large = input.c >= LEAST_CHANNELS && weight.n >= LEAST_CHANNELS;
+    if !device.is_cpu || !plain || !large || [weight.h, weight.w] != [3, 3] {
+        return None;
+    }
+    let output = op.output_shape(inputs).ok()?;
+    let product = Product {};
+    product.kernel(input.c4(), weight, device)?;
+    let mut last = vec![StageInput::Stage(1)];
+    last.extend((inputs.len() > 2).then_some(StageInput::Op(2)));
+    Some(vec![
+        Stage {
+            op: Arc::new(Input { padding: op.padding }),
+            inputs: vec![StageInput::Op(0)],
+        },
+        Stage {
+            op: Arc::new(product),
+            inputs: vec![StageInput::Stage(0), StageInput::Op(1)],
+        },
+        Stage {
+            op: Arc::new(Output {
+                size: [output.h, output.w],
+                relu: op.relu,
+            }),
+            inputs: last,
+        },
+    ])
+}
+
+/// The input's tiles, transformed.
+#[derive(Clone, Debug)]
+struct Input {
+    padding: [usize; 2],
+}
+
+impl Op for Input {
+    fn name(&self) -> &'static str {
+        "winograd_input"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [input] = take_inputs(self.name(), inputs)?;
+        let [h, w] = [input.h + 2 * self.padding[0], input.w + 2 * self.padding[1]];
+        if h < 3 || w < 3 {
+            bail!(Shape, "the window of 3 pixels is larger than the padded input {input}");
+        }
+        let tiles = |padded: usize| (padded - 2).div_ceil(OUTPUTS);
+        Ok(input.with_size(tiles(h), POINTS * tiles(w)))
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let output = self.output_shape(&shapes(inputs))?;
+        let [input] = take_inputs(self.name(), inputs)?;
+        let (size, columns) = (input.shape(), output.w / POINTS);
+        Tensor::from_planes(output, |n, c, plane| {
+            let image = input.plane(n, c);
+            let pixel = |y: usize, x: usize| {
+                let y = y.checked_sub(self.padding[0]).filter(|y| *y < size.h);
+                let x = x.checked_sub(self.padding[1]).filter(|x| *x < size.w);
+                y.zip(x).map_or(0.0, |(y, x)| f64::from(image[y * size.w + x]))
+            };
+            for tile in 0..output.h * columns {
+                let (row, column) = (tile / columns, tile % columns);
+                let values =
+                    on_both_sides(&B, |y, x| pixel(row * OUTPUTS + y, column * OUTPUTS + x));
+                for (point, value) in values.into_iter().flatten().enumerate() {
+                    plane[row * output.w + point * columns + column] = value as f32;
+                }
+            }
+        })
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let output = self.output_shape(inputs)?;
+        let (input, columns) = (inputs[0], output.w / POINTS);
+        let mut params = Word::sizes([
+            input.h,
+            input.w,
+            input.c4(),
+            output.h,
+            columns,
+            self.padding[0],
+            self.padding[1],
+        ])
+        .to_vec();
+        params.extend([
+            Word::RowBegin,
+            Word::RowEnd,
+            Word::InputStart(0),
+            Word::OutputStart,
+        ]);
+        Ok(vec![Kernel {
+            shader: shader!("winograd_input"),
+            constants: Vec::new(),
+            bindings: vec![Binding::ActivationTexels {
+                input: 0,
+                rows: Rows {
+                    mul: OUTPUTS as i64,
+                    div: 1,
+                    first: -(self.padding[0] as i64),
+                    last: SIDE as i64 - 1 - self.padding[0] as i64,
+                },
+            }],
+            output: Format::Nhwc4,
+            params,
+            grid: Grid::Items {
+                items: 64,
+                per_row: columns * input.c4(),
+                channels: 4 * input.c4(),
+            },
+            terms: None,
+            steps_per_term: 1,
+            fixed_steps: 0,
+        }])
+    }
+
+    fn flops(&self, inputs: &[Shape]) -> u64 {
+        // Twelve transforms of 16 additions and 8 multiplications make 36 values.
+        8 * self.output_shape(inputs).map_or(0, |s| s.elements() as u64)
+    }
+}
+
+/// The products, summed over input channels: a matrix product for each point.
+#[derive(Clone, Debug)]
+struct Product {}
+
+impl Product {
+    fn kernel(&self, in_c4: usize, weight: Shape, device: &DeviceProfile) -> Option<(Tile, Packing)> {
+        let tile = Tile::choose(weight.n.div_ceil(4), device);
+        let packing = Packing::Winograd {
+            tile: tile.channels(),
+        };
+        let fits = packing.tile_bytes(weight) <= device.max_texel_bytes()
+            && in_c4 <= TEXELS_PER_ROW as usize
+            && (in_c4 as u64) < MAX_LOOP_STEPS;
+        fits.then_some((tile, packing))
+    }
+}
+
+impl Op for Product {
+    fn name(&self) -> &'static str {
+        "winograd_product"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [input, weight] = take_inputs(self.name(), inputs)?;
+        if [weight.c, weight.h, weight.w] != [input.c, 3, 3] || !input.w.is_multiple_of(POINTS) {
+            bail!(Shape, "a weight of shape {weight} does not fit products of {input}");
+        }
+        Ok(input.with_channels(weight.n))
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let output = self.output_shape(&shapes(inputs))?;
+        let [input, weight] = take_inputs(self.name(), inputs)?;
+        let columns = output.w / POINTS;
+        Tensor::from_planes(output, |n, o, plane| {
+            let mut sums = vec![0.0f64; plane.len()];
+            for i in 0..input.shape().c {
+                let window: Vec<_> = (0..9).map(|k| weight.at(o, i, k / 3, k % 3)).collect();
+                let factors: Vec<_> = transform_weight(&window).collect();
+                let values = input.plane(n, i).iter();
+                for ((at, sum), value) in sums.iter_mut().enumerate().zip(values) {
+                    *sum += f64::from(factors[at % output.w / columns]) * f64::from(*value);
+                }
+            }
+            for (out, sum) in plane.iter_mut().zip(sums) {
+                *out = sum as f32;
+            }
+        })
+    }
+
+    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let output = self.output_shape(inputs)?;
+        let (input, weight) = (inputs[0], inputs[1]);
+        let Some((tile, packing)) = self.kernel(input.c4(), weight, device) else {
+            bail!(Unsupported, "a weight of shape {weight} does not fit a texture");
+        };
+        let columns = output.w / POINTS;
+        let mut params = Word::sizes([input.c4(), output.c4(), columns]).to_vec();
+        params.extend([
+            Word::RowBegin,
+            Word::RowEnd,
+            Word::ChannelBegin,
+            Word::ChannelEnd,
+            Word::InputStart(0),
+            Word::OutputStart,
+        ]);
+        Ok(vec![Kernel {
+            shader: Shader {
+                name: "winograd_product",
+                source: Template::WinogradProduct.source(tile).into(),
+            },
+            constants: Vec::new(),
+            bindings: vec![
+                Binding::ActivationTexels {
+                    input: 0,
+                    rows: Rows::shifted(0),
+                },
+                Binding::ParameterTexels { input: 1, packing },
+            ],
+            output: Format::Nhwc4,
+            params,
+            grid: Grid::Planes {
+                planes: POINTS,
+                items: tile.all_pixels(),
+                per_row: columns,
+                channels: tile.channels(),
+            },
+            terms: None,
+            steps_per_term: input.c4() as u64,
+            fixed_steps: 0,
+        }])
+    }
+
+    fn terms(&self, inputs: &[Shape]) -> usize {
+        inputs[1].c
+    }
+}
+
+/// The pixels that the products make.
+#[derive(Clone, Debug)]
+struct Output {
+    size: [usize; 2],
+    relu: bool,
+}
+
+impl Op for Output {
+    fn name(&self) -> &'static str {
+        "winograd_output"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let (&[input], bias) = inputs.split_at(1.min(inputs.len())) else {
+            bail!(Shape, "{} takes products and perhaps a bias", self.name());
+        };
+        let tiles = self.size.map(|size| size.div_ceil(OUTPUTS));
+        if [input.h, input.w] != [tiles[0], POINTS * tiles[1]]
+            || bias.iter().any(|b| *b != Shape::vector(input.c))
+        {
+            bail!(Shape, "products of {input} do not make {:?} pixels", self.size);
+        }
+        Ok(input.with_size(self.size[0], self.size[1]))
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let output = self.output_shape(&shapes(inputs))?;
+        let (input, bias) = (inputs[0], inputs.get(1));
+        let (width, columns) = (input.shape().w, input.shape().w / POINTS);
+        Tensor::from_planes(output, |n, c, plane| {
+            let products = input.plane(n, c);
+            let bias = bias.map_or(0.0, |b| f64::from(b.data()[c]));
+            for tile in 0..input.shape().h * columns {
+                let (row, column) = (tile / columns, tile % columns);
+                let pixels = on_both_sides(&A, |i, j| {
+                    f64::from(products[row * width + (i * SIDE + j) * columns + column])
+                });
+                for (i, pixel) in pixels.into_iter().flatten().enumerate() {
+                    let (y, x) = (row * OUTPUTS + i / OUTPUTS, column * OUTPUTS + i % OUTPUTS);
+                    if y < output.h && x < output.w {
+                        let sum = (pixel + bias) as f32;
+                        plane[y * output.w + x] = if self.relu && sum < 0.0 { 0.0 } else { sum };
+                    }
+                }
+            }
+        })
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let output = self.output_shape(inputs)?;
+        let input = inputs[0];
+        let mut params = Word::sizes([
+            output.h,
+            output.w,
+            output.c4(),
+            input.h,
+            input.w / POINTS,
+        ])
+        .to_vec();
+        params.extend([
+            Word::RowBegin,
+            Word::RowEnd,
+            Word::InputStart(0),
+            Word::OutputStart,
+        ]);
+        Ok(vec![Kernel {
+            shader: shader!("winograd_output"),
+            constants: vec![("RELU", f64::from(u8::from(self.relu)))],
+            bindings: vec![
+                Binding::Activation {
+                    input: 0,
+                    format: Format::Nhwc4,
+                    rows: Rows {
+                        mul: 1,
+                        div: OUTPUTS as i64,
+                        first: 0,
+                        last: 0,
+                    },
+                },
+                bias_binding(inputs, 1, output.c),
+            ],
+            output: Format::Nhwc4,
+            params,
+            grid: Grid::Blocks {
+                rows: OUTPUTS,
+                columns: 4 * OUTPUTS,
+                channels: 64,
+            },
+            terms: None,
+            steps_per_term: 1,
+            fixed_steps: 0,
+        }])
+    }
+
+    fn flops(&self, inputs: &[Shape]) -> u64 {
+        // Ten transforms of 12 additions and 6 multiplications make 16 values.
+        12 * self.output_shape(inputs).map_or(0, |s| s.elements() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tensor of numbers that look random.
+    fn tensor(n: usize, c: usize, h: usize, w: usize) -> Tensor {
+        let value = |i: usize| (i.wrapping_mul(2_654_435_761) >> 8) % 1000;
+        let mut i = 0;
+        Tensor::from_fn(Shape::new(n, c, h, w), |_, _, _, _| {
+            i += 1;
+            value(i) as f32 / 500.0 - 1.0
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn the_stages_twins_are_the_convolution() {
+        let device = DeviceProfile {
+            is_cpu: true,
+            ..DeviceProfile::WEBGPU_DEFAULTS
+        };
+        for (h, w, padding) in [(9, 7, 1), (4, 10, 0), (1, 1, 5)] {
+            let op = Conv2d {
+                relu: true,
+                ..Conv2d::padded(padding)
+            };
+            let (input, weight) = (tensor(2, 128, h, w), tensor(128, 128, 3, 3));
+            let bias = tensor(128, 1, 1, 1);
+            let inputs = [&input, &weight, &bias];
+            let expected = op.reference(&inputs).unwrap();
+            let mut values: Vec<Tensor> = Vec::new();
+            for stage in stages(&op, &shapes(&inputs), &device).unwrap() {
+                let inputs: Vec<_> = stage
+                    .inputs
+                    .iter()
+                    .map(|input| match input {
+                        StageInput::Op(i) => inputs[*i],
+                        StageInput::Stage(i) => &values[*i],
+                    })
+                    .collect();
+                let value = stage.op.reference(&inputs).unwrap();
+                values.push(value);
+            }
+            let found = values.last().unwrap();
+            assert_eq!(found.shape(), expected.shape());
+            for (e, f) in expected.data().iter().zip(found.data()) {
+                assert!((e - f).abs() < 1e-4, "{e} {f}");
+            }
+        }
+    }
+}
