@@ -68,7 +68,7 @@ fn check_limits(plan: &Plan, profile: &DeviceProfile) {
             );
         }
         for bound in &step.bindings {
-            let Bound::Slot { slot, bytes } = bound else {
+            let Bound::Slot { slot, bytes, .. } = bound else {
                 continue;
             };
             assert!(

@@ -3,36 +3,10 @@
 //! A dispatch may not read and write one buffer, so a tensor has a buffer to itself while it lives.
 
 use super::Place;
-use super::fuse::Operation;
-use crate::device_profile::DeviceProfile;
-use crate::error::{Error, ErrorKind};
-use crate::graph::{Graph, NodeId};
-use crate::ops::kernel::{Binding, Format, Kernel};
-use crate::tensor::Shape;
+use super::groups::Group;
+use super::program::Program;
+use crate::graph::NodeId;
 use std::collections::HashMap;
-
-/// A tensor larger than any buffer of the device.
-pub(super) struct TooLarge {
-    id: NodeId,
-    shape: Shape,
-    bytes: u64,
-    most: u64,
-}
-
-impl TooLarge {
-    /// The error, with the tensor's name in `graph`.
-    pub(super) fn at(&self, graph: &Graph) -> Error {
-        let message = format!(
-            "{} of shape {} takes {} MiB; the device's buffers hold at most {} MiB: use a smaller picture \
-             or batch",
-            graph.node(self.id).name,
-            self.shape,
-            self.bytes.div_ceil(1 << 20),
-            self.most >> 20
-        );
-        Error::new(ErrorKind::Limit, message)
-    }
-}
 
 /// Every activation's place, and the sizes of the buffers.
 pub(super) struct Places {
@@ -40,73 +14,54 @@ pub(super) struct Places {
     pub slots: Vec<u64>,
 }
 
-/// The activations that a kernel reads.
-fn reads<'a>(operation: &'a Operation, kernel: &'a Kernel) -> impl Iterator<Item = NodeId> + 'a {
-    kernel.bindings.iter().filter_map(|binding| match binding {
-        Binding::Activation { input, .. } => Some(operation.inputs[*input]),
-        _ => None,
-    })
-}
-
-pub(super) fn places(
-    operations: &[Operation],
-    kernels: &[Kernel],
-    formats: &HashMap<NodeId, Format>,
-    shapes: &[Shape],
-    outputs: &[NodeId],
-    device: &DeviceProfile,
-) -> Result<Places, TooLarge> {
-    let mut last_read: HashMap<NodeId, usize> = HashMap::new();
-    for (i, (operation, kernel)) in operations.iter().zip(kernels).enumerate() {
-        reads(operation, kernel).for_each(|id| {
-            last_read.insert(id, i);
-        });
-    }
-    outputs.iter().for_each(|id| {
-        last_read.insert(*id, usize::MAX);
-    });
-
+/// Gives every activation a buffer. What a group reads from outside, and what it keeps, lives through all its
+/// bands; a tensor of which memory holds a band at a time lives within each band alone.
+pub(super) fn places(program: &Program, groups: &[Group]) -> Places {
+    let last_reads = program.last_reads();
     let mut places = Places {
         of: HashMap::new(),
         slots: Vec::new(),
     };
-    let mut free: Vec<usize> = Vec::new();
-    let input = NodeId(0);
-    places.put(input, formats[&input], shapes, &mut free, device)?;
-    for (i, (operation, kernel)) in operations.iter().zip(kernels).enumerate() {
-        places.put(operation.id, kernel.output, shapes, &mut free, device)?;
-        let mut dead: Vec<usize> = reads(operation, kernel)
-            .filter(|id| last_read[id] == i)
-            .map(|id| places.of[&id].slot)
-            .collect();
-        dead.sort_unstable();
-        dead.dedup();
-        free.extend(dead);
+    let mut free = Vec::new();
+    let input = program.graph.input();
+    let bytes = program.bytes(input, program.rows(input));
+    places.put(program, input, bytes, &mut free);
+    for group in groups {
+        let id = |i: usize| program.operations[group.operations.start + i].id;
+        let is_output = |id: NodeId| program.outputs.contains(&id);
+        let (windowed, whole): (Vec<_>, Vec<_>) =
+            (0..group.operations.len()).partition(|i| group.windowed(id(*i)).is_some());
+        for i in whole {
+            places.put(program, id(i), group.bytes(program, i), &mut free);
+        }
+        let mut dead_after = Vec::new();
+        for (i, operation) in group.operations.clone().enumerate() {
+            if windowed.contains(&i) {
+                places.put(program, id(i), group.bytes(program, i), &mut free);
+            }
+            let mut dead: Vec<_> = program
+                .reads(operation)
+                .filter(|(id, _)| last_reads[id] == operation && !is_output(*id))
+                .map(|(id, _)| id)
+                .collect();
+            dead.sort_unstable();
+            dead.dedup();
+            let (now, later): (Vec<_>, Vec<_>) =
+                dead.into_iter().partition(|id| group.windowed(*id).is_some());
+            free.extend(now.iter().map(|id| places.of[id].slot));
+            dead_after.extend(later.iter().map(|id| places.of[id].slot));
+        }
+        free.extend(dead_after);
+        let streamed = windowed.iter().map(|i| id(*i)).filter(|id| is_output(*id));
+        free.extend(streamed.map(|id| places.of[&id].slot));
     }
-    Ok(places)
+    places
 }
 
 impl Places {
-    /// Gives `id` the free buffer that fits best: the smallest that is large enough, else the largest,
+    /// Gives `id` the free buffer that fits `bytes` best: the smallest that is large enough, else the largest,
     /// which then grows; a new one if none is free.
-    fn put(
-        &mut self,
-        id: NodeId,
-        format: Format,
-        shapes: &[Shape],
-        free: &mut Vec<usize>,
-        device: &DeviceProfile,
-    ) -> Result<(), TooLarge> {
-        let shape = shapes[id.index()];
-        let bytes = format.bytes(shape);
-        if bytes > device.max_buffer_bytes {
-            return Err(TooLarge {
-                id,
-                shape,
-                bytes,
-                most: device.max_buffer_bytes,
-            });
-        }
+    fn put(&mut self, program: &Program, id: NodeId, bytes: u64, free: &mut Vec<usize>) {
         let size = |slot: usize| self.slots[slot];
         let best = (0..free.len())
             .filter(|&i| size(free[i]) >= bytes)
@@ -120,14 +75,12 @@ impl Places {
             }
         };
         self.slots[slot] = self.slots[slot].max(bytes);
-        self.of.insert(
-            id,
-            Place {
-                slot,
-                shape,
-                format,
-            },
-        );
-        Ok(())
+        let (shape, format) = (program.shape(id), program.formats[&id]);
+        let place = Place {
+            slot,
+            shape,
+            format,
+        };
+        self.of.insert(id, place);
     }
 }
