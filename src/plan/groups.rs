@@ -1,4 +1,4 @@
-//! Which operations run together, band by band, where a tensor between them is larger than any buffer.
+//! Which operations run together, band by band, where a tensor between them is larger than a buffer may be.
 //!
 //! A group computes its last outputs a share of their rows at a time. Walking backwards through its
 //! operations, `Rows` says which rows of every tensor a share is made of, and a tensor that nothing outside
@@ -50,7 +50,7 @@ pub(super) struct Work {
 /// `Limit` if the input, or a single row of a group with all that it is made of, is too large even so.
 pub(super) fn groups(program: &Program) -> Result<Vec<Group>> {
     let input = program.graph.input();
-    if program.is_too_large(input) {
+    if program.bytes(input, program.rows(input)) > program.device.max_buffer_bytes {
         return too_large(program, input, "");
     }
     let last_reads = program.last_reads();
@@ -105,7 +105,7 @@ impl Group {
         let kept = self.tensors.iter().filter(|tensor| tensor.kept);
         let most = kept.map(|tensor| program.rows(tensor.id)).max();
         let most = most.unwrap_or(1);
-        let fits = |bytes: u64| bytes <= program.device.max_buffer_bytes;
+        let fits = |bytes: u64| bytes <= program.most_bytes;
         while let Some(i) = (0..self.tensors.len()).find(|i| !fits(self.bytes(program, *i))) {
             let count = self.bands.len();
             if count >= most {
@@ -229,6 +229,6 @@ fn too_large<T>(program: &Program, id: NodeId, even: &str) -> Result<T> {
         program.graph.node(id).name,
         program.shape(id),
         program.bytes(id, program.rows(id)).div_ceil(1 << 20),
-        program.device.max_buffer_bytes >> 20
+        program.most_bytes >> 20
     )
 }

@@ -1,4 +1,4 @@
-//! Activation buffers by liveness: a tensor takes over the buffer of one that nobody reads any more.
+//! Activation buffers by liveness: tensors that do not live at the same time share one.
 //!
 //! A dispatch may not read and write one buffer, so a tensor has a buffer to itself while it lives.
 
@@ -6,6 +6,7 @@ use super::Place;
 use super::groups::Group;
 use super::program::Program;
 use crate::graph::NodeId;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 /// Every activation's place, and the sizes of the buffers.
@@ -14,73 +15,89 @@ pub(super) struct Places {
     pub slots: Vec<u64>,
 }
 
-/// Gives every activation a buffer. What a group reads from outside, and what it keeps, lives through all its
-/// bands; a tensor of which memory holds a band at a time lives within each band alone.
+/// From which operation to which a tensor needs its buffer, both included, and how large that is.
+struct Life {
+    id: NodeId,
+    first: usize,
+    last: usize,
+    bytes: u64,
+}
+
+impl Life {
+    fn meets(&self, other: &Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+/// Gives every activation a buffer, the largest first: of those that are free all its life the smallest, or a
+/// new one.
 pub(super) fn places(program: &Program, groups: &[Group]) -> Places {
-    let last_reads = program.last_reads();
+    let mut lives = lives(program, groups);
+    lives.sort_by_key(|life| Reverse(life.bytes));
+    let mut slots: Vec<Vec<Life>> = Vec::new();
+    for life in lives {
+        let is_free = |slot: &&mut Vec<Life>| slot.iter().all(|other| !life.meets(other));
+        match slots.iter_mut().rev().find(is_free) {
+            Some(slot) => slot.push(life),
+            None => slots.push(vec![life]),
+        }
+    }
     let mut places = Places {
         of: HashMap::new(),
-        slots: Vec::new(),
+        slots: slots.iter().map(|slot| slot[0].bytes).collect(),
     };
-    let mut free = Vec::new();
-    let input = program.graph.input();
-    let bytes = program.bytes(input, program.rows(input));
-    places.put(program, input, bytes, &mut free);
-    for group in groups {
-        let id = |i: usize| program.operations[group.operations.start + i].id;
-        let is_output = |id: NodeId| program.outputs.contains(&id);
-        let (windowed, whole): (Vec<_>, Vec<_>) =
-            (0..group.operations.len()).partition(|i| group.windowed(id(*i)).is_some());
-        for i in whole {
-            places.put(program, id(i), group.bytes(program, i), &mut free);
+    for (slot, lives) in slots.iter().enumerate() {
+        for id in lives.iter().map(|life| life.id) {
+            let (shape, format) = (program.shape(id), program.formats[&id]);
+            let place = Place {
+                slot,
+                shape,
+                format,
+            };
+            places.of.insert(id, place);
         }
-        let mut dead_after = Vec::new();
-        for (i, operation) in group.operations.clone().enumerate() {
-            if windowed.contains(&i) {
-                places.put(program, id(i), group.bytes(program, i), &mut free);
-            }
-            let mut dead: Vec<_> = program
-                .reads(operation)
-                .filter(|(id, _)| last_reads[id] == operation && !is_output(*id))
-                .map(|(id, _)| id)
-                .collect();
-            dead.sort_unstable();
-            dead.dedup();
-            let (now, later): (Vec<_>, Vec<_>) =
-                dead.into_iter().partition(|id| group.windowed(*id).is_some());
-            free.extend(now.iter().map(|id| places.of[id].slot));
-            dead_after.extend(later.iter().map(|id| places.of[id].slot));
-        }
-        free.extend(dead_after);
-        let streamed = windowed.iter().map(|i| id(*i)).filter(|id| is_output(*id));
-        free.extend(streamed.map(|id| places.of[&id].slot));
     }
     places
 }
 
-impl Places {
-    /// Gives `id` the free buffer that fits `bytes` best: the smallest that is large enough, else the largest,
-    /// which then grows; a new one if none is free.
-    fn put(&mut self, program: &Program, id: NodeId, bytes: u64, free: &mut Vec<usize>) {
-        let size = |slot: usize| self.slots[slot];
-        let best = (0..free.len())
-            .filter(|&i| size(free[i]) >= bytes)
-            .min_by_key(|&i| size(free[i]))
-            .or_else(|| (0..free.len()).max_by_key(|&i| size(free[i])));
-        let slot = match best {
-            Some(i) => free.swap_remove(i),
-            None => {
-                self.slots.push(0);
-                self.slots.len() - 1
-            }
-        };
-        self.slots[slot] = self.slots[slot].max(bytes);
-        let (shape, format) = (program.shape(id), program.formats[&id]);
-        let place = Place {
-            slot,
-            shape,
-            format,
-        };
-        self.of.insert(id, place);
+/// What a group reads from outside, and what it keeps, lives through all its bands; a tensor of which memory
+/// holds a band at a time lives within each band alone.
+fn lives(program: &Program, groups: &[Group]) -> Vec<Life> {
+    let last_reads = program.last_reads();
+    let last_read = |id: NodeId| last_reads.get(&id).copied();
+    let group_end = |i: usize| {
+        let group = groups.iter().find(|g| g.operations.contains(&i));
+        group.map_or(i, |g| g.operations.end - 1)
+    };
+    let last_of_whole = |id: NodeId| match program.outputs.contains(&id) {
+        true => usize::MAX,
+        false => last_read(id).map_or(0, group_end),
+    };
+    let input = program.graph.input();
+    let mut lives = vec![Life {
+        id: input,
+        first: 0,
+        last: last_of_whole(input),
+        bytes: program.bytes(input, program.rows(input)),
+    }];
+    for group in groups {
+        for (position, i) in group.operations.clone().enumerate() {
+            let id = program.operations[i].id;
+            let is_output = program.outputs.contains(&id);
+            let (first, last) = match group.windowed(id) {
+                // Until the end of the band, when it is read back.
+                Some(_) if is_output => (i, group.operations.end - 1),
+                Some(_) => (i, last_read(id).unwrap_or(i)),
+                None => (group.operations.start, last_of_whole(id)),
+            };
+            let bytes = group.bytes(program, position);
+            lives.push(Life {
+                id,
+                first,
+                last,
+                bytes,
+            });
+        }
     }
+    lives
 }

@@ -11,7 +11,7 @@ mod program;
 mod split;
 
 use crate::device_profile::DeviceProfile;
-use crate::error::{Error, Result, bail};
+use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::ops::kernel::{Binding, Format, Kernel, Packing, Shader};
 use crate::tensor::Shape;
@@ -108,7 +108,7 @@ pub struct Layer {
     pub kernel: &'static str,
     /// The shape of its output.
     pub shape: Shape,
-    /// Floating-point operations, with those of rows that two bands compute.
+    /// Floating-point operations that are done: those of rows that two bands compute count twice.
     pub flops: u64,
     /// Bytes that it has to read and write at least: each input, parameter and output once.
     pub bytes: u64,
@@ -165,8 +165,9 @@ impl Plan {
     /// Plans `graph` for an input of shape `input` so that the values of `outputs` can be read.
     ///
     /// # Errors
-    /// `Shape` if the graph does not fit the input; `Limit` if a tensor outgrows the device's buffers,
-    /// with the tensor and the figures; `Unsupported` if no kernel can run a node.
+    /// `Shape` if the graph does not fit the input; `Limit` if even in bands of single rows a tensor outgrows
+    /// the device's buffers, or all of it the memory that may be taken, with the figures; `Unsupported` if no
+    /// kernel can run a node.
     pub fn new(
         graph: &Graph,
         input: Shape,
@@ -195,7 +196,7 @@ impl Plan {
             })?;
             kernels.push(kernel);
         }
-        let program = Program {
+        let mut program = Program {
             formats: formats(graph, &operations, &kernels)?,
             graph,
             shapes,
@@ -203,12 +204,34 @@ impl Plan {
             kernels,
             outputs,
             device,
+            most_bytes: device.max_buffer_bytes,
         };
-        let groups = groups::groups(&program)?;
-        let places = memory::places(&program, &groups);
+        let mut plan = Self::of(&program)?;
+        // Smaller buffers, and so more bands, until all of it fits.
+        while plan.peak_device_bytes() > device.memory_bytes {
+            let largest = plan.slots.iter().copied().max().unwrap_or(0);
+            program.most_bytes = program.most_bytes.min(largest) / 4 * 3;
+            plan = match Self::of(&program) {
+                Err(e) if e.kind() == ErrorKind::Limit => bail!(
+                    Limit,
+                    "the smallest plan for an input of {input} takes {} MiB of device memory; {} MiB may be \
+                     taken: use a smaller picture or batch",
+                    plan.peak_device_bytes().div_ceil(1 << 20),
+                    device.memory_bytes >> 20
+                ),
+                smaller => smaller?,
+            };
+        }
+        Ok(plan)
+    }
+
+    fn of(program: &Program) -> Result<Self> {
+        let groups = groups::groups(program)?;
+        let places = memory::places(program, &groups);
         let mut plan = Self {
-            input: places.of[&graph.input()].clone(),
-            outputs: outputs
+            input: places.of[&program.graph.input()].clone(),
+            outputs: program
+                .outputs
                 .iter()
                 .map(|id| (*id, places.of[id].clone()))
                 .collect(),
@@ -221,7 +244,7 @@ impl Plan {
             read_backs: Vec::new(),
         };
         for group in &groups {
-            plan.add_group(&program, group, &places.of)?;
+            plan.add_group(program, group, &places.of)?;
         }
         for (output, (_, place)) in plan.outputs.iter().enumerate() {
             if plan.read_backs.iter().all(|r| r.output != output) {
@@ -257,26 +280,28 @@ impl Plan {
             }
             self.read_back_band(program, group, band);
         }
-        if group.bands.len() > 1 {
-            self.count_bands(group, first);
-        }
+        self.count_bands(group, first);
         Ok(())
     }
 
-    /// Notes that a group, whose layers begin at `first`, runs band by band, and what that costs.
+    /// Notes which rows a group, whose layers begin at `first`, computes twice, and which not at all.
     fn count_bands(&mut self, group: &Group, first: usize) {
         let mut recomputed_flops = 0;
         for (i, layer) in self.layers[first..].iter_mut().enumerate() {
             let (work, rows) = (group.work(i), layer.shape.n * layer.shape.h);
-            let flops = |part: usize| (layer.flops as f64 * part as f64 / rows as f64) as u64;
-            recomputed_flops += flops(work.again);
-            layer.flops = flops(work.computed);
+            if work.computed != rows {
+                let flops = |part: usize| (layer.flops as f64 * part as f64 / rows as f64) as u64;
+                recomputed_flops += flops(work.again);
+                layer.flops = flops(work.computed);
+            }
         }
-        self.groups.push(BandGroup {
-            layers: first..self.layers.len(),
-            bands: group.bands.len(),
-            recomputed_flops,
-        });
+        if group.bands.len() > 1 {
+            self.groups.push(BandGroup {
+                layers: first..self.layers.len(),
+                bands: group.bands.len(),
+                recomputed_flops,
+            });
+        }
     }
 
     /// Reads back the band's share of the outputs of which memory holds a band at a time.

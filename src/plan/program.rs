@@ -18,6 +18,8 @@ pub(super) struct Program<'a> {
     pub formats: HashMap<NodeId, Format>,
     pub outputs: &'a [NodeId],
     pub device: &'a DeviceProfile,
+    /// Bytes of the largest tensor that is held as a whole, the input apart.
+    pub most_bytes: u64,
 }
 
 impl Program<'_> {
@@ -36,9 +38,9 @@ impl Program<'_> {
         self.formats[&id].bytes(Shape::new(1, c, rows, w))
     }
 
-    /// A tensor too large for any buffer of the device.
+    /// A tensor too large to be held as a whole.
     pub(super) fn is_too_large(&self, id: NodeId) -> bool {
-        self.bytes(id, self.rows(id)) > self.device.max_buffer_bytes
+        self.bytes(id, self.rows(id)) > self.most_bytes
     }
 
     /// The activations that operation `i` reads, and at which rows.

@@ -165,7 +165,10 @@ impl Planned<'_> {
 fn push_step(plan: &mut Plan, step: Step) {
     let pending = plan.steps.iter().rev().take_while(|s| !s.ends_submit);
     let pending: u64 = pending.map(|s| s.flops).sum();
-    let reads_back = plan.read_backs.last().is_some_and(|r| r.after == plan.steps.len());
+    let reads_back = plan
+        .read_backs
+        .last()
+        .is_some_and(|r| r.after == plan.steps.len());
     if (pending + step.flops > SUBMIT_FLOPS || reads_back)
         && let Some(last) = plan.steps.last_mut()
     {

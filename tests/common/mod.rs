@@ -1,13 +1,15 @@
 //! What the tests share: devices, random tensors, graphs of one op, and the bounds they answer to.
 #![allow(dead_code)] // Each test program uses a part of it.
 
+pub mod plans;
+
 use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::{Executor, Network};
 use fullconv::graph::{Graph, NodeId};
-use fullconv::ops::Op;
 use fullconv::ops::kernel::{Binding, Kernel};
+use fullconv::ops::{Argmax, Op};
 use fullconv::plan::Plan;
-use fullconv::{ErrorKind, Gpu, GpuOptions, Parameters, Shape, Tensor, TensorFile};
+use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Parameters, Shape, Tensor, TensorFile};
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +34,21 @@ pub fn gpu(options: GpuOptions) -> Option<Gpu> {
         }
         Err(e) => panic!("{e}"),
     }
+}
+
+/// A network of `tests/goldens`.
+pub fn golden(file: &str) -> Model {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/");
+    Model::read(format!("{folder}{file}.safetensors")).unwrap()
+}
+
+/// A model's own graph, with its labels.
+pub fn with_labels(model: &Model) -> Graph {
+    let mut graph = model.graph().clone();
+    graph
+        .op("labels", Argmax::default(), &[graph.output()])
+        .unwrap();
+    graph
 }
 
 /// The ways a device is opened that lead to other kernels or other cuts of them.
@@ -379,7 +396,7 @@ pub fn run_plan(
 }
 
 /// Runs a plan with the kernels and weights that `network` has.
-fn run_on(
+pub fn run_on(
     network: &Network,
     plan: Plan,
     graph: &Graph,
