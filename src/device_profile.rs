@@ -16,6 +16,8 @@ pub struct DeviceProfile {
     pub max_binding_bytes: u64,
     /// Largest buffer, in bytes.
     pub max_buffer_bytes: u64,
+    /// All that a plan may take of the device's memory, in bytes; `u64::MAX` where nothing says so.
+    pub memory_bytes: u64,
     /// Most workgroups in one dimension of a dispatch.
     pub max_workgroups_per_dimension: u32,
     /// Most invocations in a workgroup.
@@ -50,6 +52,7 @@ impl DeviceProfile {
     pub const WEBGPU_DEFAULTS: Self = Self {
         max_binding_bytes: 128 << 20,
         max_buffer_bytes: 256 << 20,
+        memory_bytes: u64::MAX,
         max_workgroups_per_dimension: 65_535,
         max_invocations_per_workgroup: 256,
         max_texture_side: 8192,

@@ -3,14 +3,15 @@
 
 mod common;
 
-use common::{OneOp, Random, full_width, gpu, preferences, relative_error, run_plan};
-use fullconv::device_profile::{DeviceProfile, TEXEL_ROW_BYTES};
-use fullconv::graph::{Graph, NodeId, NodeKind};
+use common::plans::{check_limits, check_liveness, full_width};
+use common::{OneOp, Random, golden, gpu, preferences, relative_error, run_plan, with_labels};
+use fullconv::device_profile::DeviceProfile;
+use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::kernel::{Format, Packing};
 use fullconv::ops::{Add, Argmax, Conv2d, ConvTranspose2d, Op, Relu, ResizeBilinear, Softmax};
-use fullconv::plan::{Bound, Mirror, Plan};
+use fullconv::plan::Plan;
 use fullconv::{
-    ErrorKind, Gpu, GpuOptions, Model, Parameters, Picture, Segmenter, Shape, Tensor, reference,
+    ErrorKind, Gpu, GpuOptions, Parameters, Picture, Segmenter, Shape, Tensor, reference,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,11 +19,6 @@ use std::sync::Arc;
 /// No dispatch is longer than this, so that none outlasts a watchdog; nor is a submission.
 const DISPATCH_GFLOP: f64 = 8.0;
 const SUBMIT_GFLOP: f64 = 50.0;
-
-fn golden(file: &str) -> Model {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/");
-    Model::read(format!("{folder}{file}.safetensors")).unwrap()
-}
 
 fn device(default_limits: bool) -> Option<Gpu> {
     gpu(GpuOptions {
@@ -49,88 +45,6 @@ fn small(profile: &DeviceProfile, max_binding_bytes: u64) -> DeviceProfile {
         binding_alignment: 256,
         ..profile.clone()
     }
-}
-
-/// Panics unless every step of `plan` keeps the limits of `profile`.
-fn check_limits(plan: &Plan, profile: &DeviceProfile) {
-    assert!(!plan.steps.is_empty());
-    for bytes in &plan.slots {
-        assert!(
-            *bytes > 0 && *bytes <= profile.max_buffer_bytes,
-            "a slot of {bytes}"
-        );
-    }
-    for parameter in &plan.parameters {
-        let most = match parameter.texels {
-            true => profile.max_texel_bytes(),
-            false => profile.max_binding_bytes.min(profile.max_buffer_bytes),
-        };
-        assert!(parameter.bytes <= most, "{parameter:?}");
-    }
-    for step in &plan.steps {
-        let layer = &plan.layers[step.layer].name;
-        assert!(
-            step.bindings.len() <= profile.max_storage_buffers as usize,
-            "{layer}"
-        );
-        for groups in step.workgroups {
-            assert!(
-                (1..=profile.max_workgroups_per_dimension).contains(&groups),
-                "{layer}"
-            );
-        }
-        for bound in &step.bindings {
-            let Bound::Slot { slot, bytes } = bound else {
-                continue;
-            };
-            assert!(
-                bytes.start % profile.binding_alignment == 0,
-                "{layer}: {bound:?}"
-            );
-            assert!(
-                bytes.start < bytes.end && bytes.end <= plan.slots[*slot],
-                "{layer}: {bound:?}"
-            );
-            assert!(
-                bytes.end - bytes.start <= profile.max_binding_bytes,
-                "{layer}: {bound:?}"
-            );
-            assert!(bytes.end % 4 == 0, "{layer}: {bound:?}");
-        }
-        check_output_is_apart(&step.bindings, layer);
-    }
-    check_mirrors(plan, profile);
-}
-
-/// What is mirrored lies in its buffer and fits the texture, and what is read from there is of this layer.
-fn check_mirrors(plan: &Plan, profile: &DeviceProfile) {
-    let mut layer = None;
-    for step in &plan.steps {
-        if let Some(Mirror { slot, bytes }) = &step.mirror {
-            assert!(bytes.start < bytes.end && bytes.end <= plan.slots[*slot]);
-            assert!(bytes.start % 16 == 0 && bytes.end % 16 == 0);
-            assert!(bytes.end - bytes.start <= plan.mirror_bytes);
-            layer = Some(step.layer);
-        }
-        if step.bindings.contains(&Bound::Mirror) {
-            assert_eq!(layer, Some(step.layer), "a mirror of another layer is read");
-        }
-    }
-    assert!(plan.mirror_bytes + TEXEL_ROW_BYTES <= profile.max_texel_bytes().max(TEXEL_ROW_BYTES));
-}
-
-/// A dispatch may not read and write one buffer.
-fn check_output_is_apart(bindings: &[Bound], layer: &str) {
-    let slot = |bound: &Bound| match bound {
-        Bound::Slot { slot, .. } => Some(*slot),
-        Bound::Parameter(_) | Bound::Mirror => None,
-    };
-    let (output, inputs) = bindings.split_last().unwrap();
-    assert!(slot(output).is_some(), "{layer} writes a parameter");
-    assert!(
-        inputs.iter().all(|i| slot(i) != slot(output)),
-        "{layer} reads what it writes"
-    );
 }
 
 /// The plan for the smallest binding that allows one, and its profile.
@@ -196,15 +110,6 @@ fn a_band_binds_every_row_that_it_is_made_of() {
     }
 }
 
-/// A model's own graph, with its labels.
-fn with_labels(model: &Model) -> Graph {
-    let mut graph = model.graph().clone();
-    graph
-        .op("labels", Argmax::default(), &[graph.output()])
-        .unwrap();
-    graph
-}
-
 #[test]
 fn networks_cut_as_small_as_can_be_are_the_reference() {
     let sizes = [
@@ -234,63 +139,6 @@ fn networks_cut_as_small_as_can_be_are_the_reference() {
             let labels = Argmax::default().reference(&[&found[0].1]).unwrap();
             assert_eq!(labels, found[1].1, "{file}");
         }
-    }
-}
-
-/// What an activation buffer holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Held {
-    Node(NodeId),
-    /// What this layer leaves to the next one of the same nodes.
-    Between(usize),
-}
-
-/// Walks through the plan's steps, and panics where one reads a buffer that holds something else than
-/// its input, or an output was overwritten.
-fn check_liveness(plan: &Plan, graph: &Graph) {
-    let mut holds: Vec<Option<Held>> = vec![None; plan.slots.len()];
-    holds[plan.input.slot] = Some(Held::Node(graph.input()));
-    let mut mirrored = None;
-    let same = |a: usize, b: usize| {
-        let name = |i: usize| plan.layers.get(i).map(|layer| &layer.name);
-        name(a) == name(b)
-    };
-    for step in &plan.steps {
-        let layer = &plan.layers[step.layer];
-        let nodes = layer.name.split('+').map(|name| graph.find(name).unwrap());
-        let nodes: Vec<_> = nodes.collect();
-        let is_activation = |id: &&NodeId| !matches!(graph.node(**id).kind, NodeKind::Parameter(_));
-        let inputs = graph.node(nodes[0]).inputs.iter().filter(is_activation);
-        let mut expected: Vec<_> = inputs.map(|id| Held::Node(*id)).collect();
-        if step.layer > 0 && same(step.layer - 1, step.layer) {
-            expected = vec![Held::Between(step.layer - 1)];
-        }
-        if let Some(mirror) = &step.mirror {
-            mirrored = holds[mirror.slot];
-        }
-        let (output, read) = step.bindings.split_last().unwrap();
-        let read = read.iter().filter_map(|bound| match bound {
-            Bound::Slot { slot, .. } => Some(holds[*slot]),
-            Bound::Mirror => Some(mirrored),
-            Bound::Parameter(_) => None,
-        });
-        for (read, expected) in read.zip(expected) {
-            assert_eq!(read, Some(expected), "{} reads {read:?}", layer.name);
-        }
-        if let Bound::Slot { slot, .. } = output {
-            holds[*slot] = match same(step.layer, step.layer + 1) {
-                true => Some(Held::Between(step.layer)),
-                false => nodes.last().map(|id| Held::Node(*id)),
-            };
-        }
-    }
-    for (id, place) in &plan.outputs {
-        assert_eq!(
-            holds[place.slot],
-            Some(Held::Node(*id)),
-            "{} is gone",
-            graph.node(*id).name
-        );
     }
 }
 
@@ -456,19 +304,24 @@ fn no_dispatch_and_no_submission_outlasts_a_watchdog() {
 #[test]
 fn a_picture_that_is_too_large_is_an_error_with_the_figures() {
     let graph = full_width();
-    let input = Shape::new(1, 3, 4000, 4000);
     let profile = DeviceProfile::WEBGPU_DEFAULTS;
-    let error = Plan::new(&graph, input, &[graph.output()], &profile).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Limit);
-    let message = error.to_string();
-    for part in [
+    let error = |h, w| {
+        let input = Shape::new(1, 3, h, w);
+        let error = Plan::new(&graph, input, &[graph.output()], &profile).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        error.to_string()
+    };
+    // The input itself; and what a single row of the output is made of.
+    let input = ["input", "[1, 3, 5000, 4000]", "306 MiB"];
+    let row = [
         "relu1_1",
-        "[1, 64, 4198, 4198]",
-        "4303 MiB",
-        "256 MiB",
-        "smaller picture",
-    ] {
-        assert!(message.contains(part), "{part:?} is not in {message:?}");
+        "[1, 64, 214, 200198]",
+        "10460 MiB, and the 214 rows",
+    ];
+    for (message, parts) in [(error(5000, 4000), input), (error(16, 200_000), row)] {
+        for part in parts.into_iter().chain(["256 MiB", "smaller picture"]) {
+            assert!(message.contains(part), "{part:?} is not in {message:?}");
+        }
     }
 }
 
@@ -491,7 +344,7 @@ fn segmenting_a_picture_that_is_too_large_is_a_limit_and_the_next_one_runs() {
     let Some(gpu) = device(true) else { return };
     let segmenter = pollster::block_on(Segmenter::new(&gpu, &golden("fcn32s-same"))).unwrap();
     let black = |side: usize| Picture::from_rgb(side, side, vec![0; side * side * 3]).unwrap();
-    let error = segmenter.segment_blocking(&black(4500)).unwrap_err();
+    let error = segmenter.segment_blocking(&black(8200)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
     assert_eq!(
         segmenter

@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{full_width, preferences};
+use common::plans::full_width;
+use common::preferences;
 use fullconv::Shape;
 use fullconv::device_profile::{DeviceProfile, TEXELS_PER_ROW};
 use fullconv::ops::kernel::{Binding, Format, Grid, Kernel, Packing, Shader, Word};

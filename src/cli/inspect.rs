@@ -67,6 +67,16 @@ struct PlanOutput<'a> {
     parameter_bytes: u64,
     peak_device_bytes: u64,
     layers: Vec<LayerOutput<'a>>,
+    bands: Vec<BandsOutput<'a>>,
+}
+
+/// Consecutive layers that run band by band.
+#[derive(Serialize)]
+struct BandsOutput<'a> {
+    first_layer: &'a str,
+    last_layer: &'a str,
+    bands: usize,
+    recomputed_flops: u64,
 }
 
 #[derive(Serialize)]
@@ -116,7 +126,11 @@ pub fn run(args: &Args) -> Outcome {
 fn profile(options: &DeviceOptions) -> Outcome<(String, DeviceProfile)> {
     let defaults = |why: &str| {
         let device = format!("WebGPU's default limits{why}");
-        Ok((device, DeviceProfile::WEBGPU_DEFAULTS))
+        let profile = DeviceProfile {
+            memory_bytes: options.memory_bytes().unwrap_or(u64::MAX),
+            ..DeviceProfile::WEBGPU_DEFAULTS
+        };
+        Ok((device, profile))
     };
     if options.default_limits() && !options.names_a_device() {
         return defaults("");
@@ -219,6 +233,12 @@ fn plan_output<'a>(plan: &'a Plan, device: &'a str) -> PlanOutput<'a> {
         dispatches: plan.steps.iter().filter(|step| step.layer == i).count(),
         flops: layer.flops,
     };
+    let bands = |group: &'a fullconv::plan::BandGroup| BandsOutput {
+        first_layer: &plan.layers[group.layers.start].name,
+        last_layer: &plan.layers[group.layers.end - 1].name,
+        bands: group.bands,
+        recomputed_flops: group.recomputed_flops,
+    };
     let output = plan.outputs.first().map_or(&plan.input, |(_, place)| place);
     PlanOutput {
         device,
@@ -230,5 +250,6 @@ fn plan_output<'a>(plan: &'a Plan, device: &'a str) -> PlanOutput<'a> {
         parameter_bytes: plan.parameter_bytes(),
         peak_device_bytes: plan.peak_device_bytes(),
         layers: plan.layers.iter().enumerate().map(layer).collect(),
+        bands: plan.groups.iter().map(bands).collect(),
     }
 }

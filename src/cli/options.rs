@@ -103,6 +103,9 @@ pub struct DeviceOptions {
     /// Open the device with WebGPU's default limits and no features: what runs so runs everywhere
     #[arg(long)]
     default_limits: bool,
+    /// Take at most so much of the device's memory: a large picture then runs in more bands
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u32>,
 }
 
 impl DeviceOptions {
@@ -112,9 +115,10 @@ impl DeviceOptions {
     /// Usage, if a device is asked for too.
     pub fn is_cpu(&self) -> Outcome<bool> {
         let is_cpu = self.backend == BackendChoice::Cpu;
-        if is_cpu && (self.adapter.is_some() || self.default_limits) {
+        let of_device = self.adapter.is_some() || self.default_limits || self.memory.is_some();
+        if is_cpu && of_device {
             return Err(Failure::Usage(
-                "--backend cpu uses no device: --adapter and --default-limits do not go with it",
+                "--backend cpu uses no device: --adapter, --default-limits and --memory do not go with it",
             ));
         }
         Ok(is_cpu)
@@ -123,6 +127,11 @@ impl DeviceOptions {
     /// Whether only WebGPU's default limits may be used.
     pub fn default_limits(&self) -> bool {
         self.default_limits
+    }
+
+    /// The bytes of device memory that may be taken, if that was said.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        self.memory.map(|mib| u64::from(mib) << 20)
     }
 
     /// Whether a device was named, so that no other will do.
@@ -142,6 +151,7 @@ impl DeviceOptions {
             },
             adapter: self.adapter.clone(),
             default_limits: self.default_limits,
+            memory_bytes: self.memory_bytes(),
             ..GpuOptions::default()
         };
         pollster::block_on(Gpu::with_options(&options))

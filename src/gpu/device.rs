@@ -69,6 +69,9 @@ pub struct GpuOptions {
     /// Open the device with the limits that every WebGPU device has and no features, whatever it could
     /// do: what runs here runs everywhere.
     pub default_limits: bool,
+    /// Take at most so many bytes of the device's memory: a large picture then runs in more bands. `None`:
+    /// as much as the device's limits on single buffers allow.
+    pub memory_bytes: Option<u64>,
     /// Keep the bounds checks and loop guards that drivers and naga add to shaders. The shaders of this
     /// crate are tested with them and run without.
     pub checked_shaders: bool,
@@ -247,7 +250,10 @@ impl Gpu {
 
     fn build(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions) -> Self {
         let info = device.adapter_info();
-        let profile = profile(&device, &info, options);
+        let profile = DeviceProfile {
+            memory_bytes: options.memory_bytes.unwrap_or(u64::MAX),
+            ..profile(&device, &info, options)
+        };
         Self(Arc::new(Inner {
             device,
             queue,
@@ -380,6 +386,7 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
     DeviceProfile {
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
+        memory_bytes: u64::MAX,
         max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
         max_invocations_per_workgroup: limits.max_compute_invocations_per_workgroup,
         max_texture_side: limits.max_texture_dimension_2d,

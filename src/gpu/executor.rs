@@ -8,7 +8,7 @@ use crate::device_profile::TEXEL_ROW_BYTES;
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::parameters::Parameters;
-use crate::plan::{Bound, Place, Plan};
+use crate::plan::{Bound, Plan};
 use crate::tensor::{Shape, Tensor};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -78,6 +78,7 @@ pub struct Executor {
     mirror: Option<Texels>,
     pipelines: Vec<Arc<wgpu::ComputePipeline>>,
     bind_groups: Vec<wgpu::BindGroup>,
+    /// One a read-back of the plan.
     staging: Vec<wgpu::Buffer>,
 }
 
@@ -102,7 +103,8 @@ impl Executor {
                     .then(|| Texels::new(&gpu, "mirror", TEXEL_ROW_BYTES + plan.mirror_bytes));
                 let activations = (slots.as_slice(), mirror.as_ref());
                 let bind_groups = bind_groups(&gpu, &plan, activations, &weights, &pipelines);
-                let staging = plan.outputs.iter().map(|(_, p)| staging(&gpu, p)).collect();
+                let lengths = plan.read_backs.iter().map(|r| r.bytes.end - r.bytes.start);
+                let staging = lengths.map(|bytes| staging(&gpu, bytes)).collect();
                 (slots, mirror, bind_groups, staging)
             })
             .await?;
@@ -160,11 +162,18 @@ impl Executor {
         self.gpu.check_lost()?;
         let submission = self.gpu.guarded("running", || self.submit(input)).await?;
         let patience = readback::patience(self.plan.flops());
-        let mut outputs = Vec::with_capacity(self.staging.len());
-        for (buffer, (_, place)) in self.staging.iter().zip(&self.plan.outputs) {
-            let bytes = place.bytes();
-            let index = submission.clone();
-            outputs.push(readback::read(&self.gpu, buffer, bytes, index, patience).await?);
+        let mut outputs = vec![Vec::new(); self.plan.outputs.len()];
+        for (buffer, part) in self.staging.iter().zip(&self.plan.read_backs) {
+            let (bytes, index) = (part.bytes.end - part.bytes.start, submission.clone());
+            let read = readback::read(&self.gpu, buffer, bytes, index, patience).await?;
+            let output = &mut outputs[part.output];
+            if output.is_empty() {
+                let all = self.plan.outputs[part.output].1.bytes() as usize;
+                *output = read;
+                output.reserve_exact(all - output.len());
+            } else {
+                output.extend(read);
+            }
         }
         Ok(outputs)
     }
@@ -179,13 +188,15 @@ impl Executor {
         }
         queue.write_buffer(&self.slots[self.plan.input.slot], 0, input);
         let mut encoder = self.encoder();
-        for (i, steps) in self.submissions().enumerate() {
-            if i > 0 {
+        for steps in self.submissions() {
+            if steps.start > 0 {
+                self.copy_outputs(&mut encoder, steps.start);
                 queue.submit([std::mem::replace(&mut encoder, self.encoder()).finish()]);
             }
             self.record(&mut encoder, steps, None);
         }
-        self.submit_copies(encoder)
+        self.copy_outputs(&mut encoder, self.plan.steps.len());
+        queue.submit([encoder.finish()])
     }
 
     /// The steps of each submission.
@@ -277,13 +288,13 @@ impl Executor {
         self.gpu.device().create_command_encoder(&descriptor)
     }
 
-    /// Ends the last submission with the copies of the outputs.
-    fn submit_copies(&self, mut encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
-        for ((_, place), staging) in self.plan.outputs.iter().zip(&self.staging) {
-            let bytes = Some(place.bytes());
-            encoder.copy_buffer_to_buffer(&self.slots[place.slot], 0, staging, 0, bytes);
+    /// Copies what is read back after the first `steps` steps.
+    fn copy_outputs(&self, encoder: &mut wgpu::CommandEncoder, steps: usize) {
+        let parts = self.plan.read_backs.iter().zip(&self.staging);
+        for (part, staging) in parts.filter(|(part, _)| part.after == steps) {
+            let slot = &self.slots[self.plan.outputs[part.output].1.slot];
+            encoder.copy_buffer_to_buffer(slot, part.bytes.start, staging, 0, Some(staging.size()));
         }
-        self.gpu.queue().submit([encoder.finish()])
     }
 }
 
@@ -298,10 +309,10 @@ fn activation(gpu: &Gpu, size: u64) -> wgpu::Buffer {
     })
 }
 
-fn staging(gpu: &Gpu, place: &Place) -> wgpu::Buffer {
+fn staging(gpu: &Gpu, size: u64) -> wgpu::Buffer {
     gpu.device().create_buffer(&wgpu::BufferDescriptor {
         label: Some("output"),
-        size: place.bytes(),
+        size,
         usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
         mapped_at_creation: false,
     })
@@ -336,8 +347,10 @@ fn bind_groups(
             .iter()
             .filter_map(|bound| match bound {
                 Bound::Parameter(i) => Some(weights[*i].binding()),
-                Bound::Slot { slot, bytes } => Some(part(&slots[*slot], bytes.start, bytes.end)),
-                Bound::Mirror => mirror.map(Texels::binding),
+                Bound::Slot { slot, bytes, .. } => {
+                    Some(part(&slots[*slot], bytes.start, bytes.end))
+                }
+                Bound::Mirror { .. } => mirror.map(Texels::binding),
             })
             .collect();
         let size = (words.len() as u64).next_multiple_of(16);

@@ -23,6 +23,20 @@ impl fmt::Display for Plan {
                 layer.flops as f64 / 1e6
             )?;
         }
+        for group in &self.groups {
+            let layers = &self.layers[group.layers.clone()];
+            let name = |i: usize| self.layers[i].name.as_str();
+            let flops: u64 = layers.iter().map(|l| l.flops).sum();
+            writeln!(
+                f,
+                "{} to {} run in {} bands of rows; {:.2} of their {:.2} GFLOP are of rows that two bands need",
+                name(group.layers.start),
+                name(group.layers.end - 1),
+                group.bands,
+                group.recomputed_flops as f64 / 1e9,
+                flops as f64 / 1e9,
+            )?;
+        }
         write!(
             f,
             "{:.2} GFLOP in {} dispatches, {} submissions; activations {:.1} MiB in {} buffers, \

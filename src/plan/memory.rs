@@ -1,39 +1,13 @@
-//! Activation buffers by liveness: a tensor takes over the buffer of one that nobody reads any more.
+//! Activation buffers by liveness: tensors that do not live at the same time share one.
 //!
 //! A dispatch may not read and write one buffer, so a tensor has a buffer to itself while it lives.
 
 use super::Place;
-use super::fuse::Operation;
-use crate::device_profile::DeviceProfile;
-use crate::error::{Error, ErrorKind};
-use crate::graph::{Graph, NodeId};
-use crate::ops::kernel::{Binding, Format, Kernel};
-use crate::tensor::Shape;
+use super::groups::Group;
+use super::program::Program;
+use crate::graph::NodeId;
+use std::cmp::Reverse;
 use std::collections::HashMap;
-
-/// A tensor larger than any buffer of the device.
-pub(super) struct TooLarge {
-    id: NodeId,
-    shape: Shape,
-    bytes: u64,
-    most: u64,
-}
-
-impl TooLarge {
-    /// The error, with the tensor's name in `graph`.
-    pub(super) fn at(&self, graph: &Graph) -> Error {
-        let node = graph.nodes().get(self.id.index());
-        let message = format!(
-            "{} of shape {} takes {} MiB; the device's buffers hold at most {} MiB: use a smaller picture \
-             or batch",
-            node.map_or(super::stages::BETWEEN, |node| &node.name),
-            self.shape,
-            self.bytes.div_ceil(1 << 20),
-            self.most >> 20
-        );
-        Error::new(ErrorKind::Limit, message)
-    }
-}
 
 /// Every activation's place, and the sizes of the buffers.
 pub(super) struct Places {
@@ -41,92 +15,89 @@ pub(super) struct Places {
     pub slots: Vec<u64>,
 }
 
-/// The activations that a kernel reads.
-fn reads<'a>(operation: &'a Operation, kernel: &'a Kernel) -> impl Iterator<Item = NodeId> + 'a {
-    let read = kernel.bindings.iter().filter_map(Binding::activation);
-    read.map(|(input, _, _)| operation.inputs[input])
+/// From which operation to which a tensor needs its buffer, both included, and how large that is.
+struct Life {
+    id: NodeId,
+    first: usize,
+    last: usize,
+    bytes: u64,
 }
 
-pub(super) fn places(
-    operations: &[Operation],
-    kernels: &[Kernel],
-    formats: &HashMap<NodeId, Format>,
-    shapes: &[Shape],
-    outputs: &[NodeId],
-    device: &DeviceProfile,
-) -> Result<Places, TooLarge> {
-    let mut last_read: HashMap<NodeId, usize> = HashMap::new();
-    for (i, (operation, kernel)) in operations.iter().zip(kernels).enumerate() {
-        reads(operation, kernel).for_each(|id| {
-            last_read.insert(id, i);
-        });
+impl Life {
+    fn meets(&self, other: &Self) -> bool {
+        self.first <= other.last && other.first <= self.last
     }
-    outputs.iter().for_each(|id| {
-        last_read.insert(*id, usize::MAX);
-    });
+}
 
+/// Gives every activation a buffer, the largest first: of those that are free all its life the smallest, or a
+/// new one.
+pub(super) fn places(program: &Program, groups: &[Group]) -> Places {
+    let mut lives = lives(program, groups);
+    lives.sort_by_key(|life| Reverse(life.bytes));
+    let mut slots: Vec<Vec<Life>> = Vec::new();
+    for life in lives {
+        let is_free = |slot: &&mut Vec<Life>| slot.iter().all(|other| !life.meets(other));
+        match slots.iter_mut().rev().find(is_free) {
+            Some(slot) => slot.push(life),
+            None => slots.push(vec![life]),
+        }
+    }
     let mut places = Places {
         of: HashMap::new(),
-        slots: Vec::new(),
+        slots: slots.iter().map(|slot| slot[0].bytes).collect(),
     };
-    let mut free: Vec<usize> = Vec::new();
-    let input = NodeId(0);
-    places.put(input, formats[&input], shapes, &mut free, device)?;
-    for (i, (operation, kernel)) in operations.iter().zip(kernels).enumerate() {
-        places.put(operation.id, kernel.output, shapes, &mut free, device)?;
-        let mut dead: Vec<usize> = reads(operation, kernel)
-            .filter(|id| last_read[id] == i)
-            .map(|id| places.of[&id].slot)
-            .collect();
-        dead.sort_unstable();
-        dead.dedup();
-        free.extend(dead);
-    }
-    Ok(places)
-}
-
-impl Places {
-    /// Gives `id` the free buffer that fits best: the smallest that is large enough, else the largest,
-    /// which then grows; a new one if none is free.
-    fn put(
-        &mut self,
-        id: NodeId,
-        format: Format,
-        shapes: &[Shape],
-        free: &mut Vec<usize>,
-        device: &DeviceProfile,
-    ) -> Result<(), TooLarge> {
-        let shape = shapes[id.index()];
-        let bytes = format.bytes(shape);
-        if bytes > device.max_buffer_bytes {
-            return Err(TooLarge {
-                id,
-                shape,
-                bytes,
-                most: device.max_buffer_bytes,
-            });
-        }
-        let size = |slot: usize| self.slots[slot];
-        let best = (0..free.len())
-            .filter(|&i| size(free[i]) >= bytes)
-            .min_by_key(|&i| size(free[i]))
-            .or_else(|| (0..free.len()).max_by_key(|&i| size(free[i])));
-        let slot = match best {
-            Some(i) => free.swap_remove(i),
-            None => {
-                self.slots.push(0);
-                self.slots.len() - 1
-            }
-        };
-        self.slots[slot] = self.slots[slot].max(bytes);
-        self.of.insert(
-            id,
-            Place {
+    for (slot, lives) in slots.iter().enumerate() {
+        for id in lives.iter().map(|life| life.id) {
+            let (shape, format) = (program.shape(id), program.formats[&id]);
+            let place = Place {
                 slot,
                 shape,
                 format,
-            },
-        );
-        Ok(())
+            };
+            places.of.insert(id, place);
+        }
     }
+    places
+}
+
+/// What a group reads from outside, and what it keeps, lives through all its bands; a tensor of which memory
+/// holds a band at a time lives within each band alone.
+fn lives(program: &Program, groups: &[Group]) -> Vec<Life> {
+    let last_reads = program.last_reads();
+    let last_read = |id: NodeId| last_reads.get(&id).copied();
+    let group_end = |i: usize| {
+        let group = groups.iter().find(|g| g.operations.contains(&i));
+        group.map_or(i, |g| g.operations.end - 1)
+    };
+    let last_of_whole = |id: NodeId| match program.outputs.contains(&id) {
+        true => usize::MAX,
+        false => last_read(id).map_or(0, group_end),
+    };
+    let input = program.graph.input();
+    let mut lives = vec![Life {
+        id: input,
+        first: 0,
+        last: last_of_whole(input),
+        bytes: program.bytes(input, program.rows(input)),
+    }];
+    for group in groups {
+        for (position, i) in group.operations.clone().enumerate() {
+            let id = program.operations[i].id;
+            let is_output = program.outputs.contains(&id);
+            let (first, last) = match group.windowed(id) {
+                // Until the end of the band, when it is read back.
+                Some(_) if is_output => (i, group.operations.end - 1),
+                Some(_) => (i, last_read(id).unwrap_or(i)),
+                None => (group.operations.start, last_of_whole(id)),
+            };
+            let bytes = group.bytes(program, position);
+            lives.push(Life {
+                id,
+                first,
+                last,
+                bytes,
+            });
+        }
+    }
+    lives
 }

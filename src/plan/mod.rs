@@ -5,20 +5,25 @@
 
 mod display;
 mod fuse;
+mod groups;
 mod memory;
+mod program;
 mod split;
 mod stages;
 
 use crate::device_profile::DeviceProfile;
-use crate::error::{Result, bail};
+use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::ops::kernel::{Format, Kernel, Packing, Shader};
 use crate::tensor::Shape;
 use fuse::Operation;
+use groups::{Band, Group};
+use program::Program;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// Where a tensor lies: in which activation buffer, from its beginning.
+/// Where a tensor lies: in which activation buffer, from its beginning. Of an output that is larger than any
+/// buffer, the rows of one band at a time lie there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Index into [`Plan::slots`].
@@ -69,11 +74,16 @@ pub enum Bound {
         slot: usize,
         /// The bytes of it.
         bytes: Range<u64>,
+        /// The element of the whole tensor that lies at the first of them.
+        start: u32,
     },
     /// All of a packed parameter.
     Parameter(usize),
     /// The texture that [`Mirror`] is a copy into.
-    Mirror,
+    Mirror {
+        /// The element of the whole tensor that lies first in it, after the row of zeros.
+        start: u32,
+    },
 }
 
 /// A copy of a part of an activation buffer into the plan's one texture of rows of
@@ -99,6 +109,8 @@ pub struct Step {
     pub bindings: Vec<Bound>,
     /// The words of the uniform buffer that follows them.
     pub params: Vec<u32>,
+    /// The rows of the output that it computes, all or part of; they count through the batch.
+    pub rows: Range<usize>,
     /// Workgroups in x and y.
     pub workgroups: [u32; 2],
     /// Floating-point operations.
@@ -116,10 +128,34 @@ pub struct Layer {
     pub kernel: &'static str,
     /// The shape of its output.
     pub shape: Shape,
-    /// Floating-point operations.
+    /// Floating-point operations that are done: those of rows that two bands compute count twice.
     pub flops: u64,
     /// Bytes that it has to read and write at least: each input, parameter and output once.
     pub bytes: u64,
+}
+
+/// Consecutive layers that run band by band, since a tensor between them is larger than a buffer: each band
+/// computes the rows of all of them that its share of the last ones is made of, and keeps no others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BandGroup {
+    /// Its part of [`Plan::layers`].
+    pub layers: Range<usize>,
+    /// How many bands.
+    pub bands: usize,
+    /// Floating-point operations of rows that an earlier band has computed already.
+    pub recomputed_flops: u64,
+}
+
+/// A part of an output that is copied to a buffer of its own, for the host to read. The parts of one output
+/// follow one another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadBack {
+    /// Index into [`Plan::outputs`].
+    pub output: usize,
+    /// How many of [`Plan::steps`] come before it. Unless these are all, the last of them ends a submission.
+    pub after: usize,
+    /// The bytes of the output's slot.
+    pub bytes: Range<u64>,
 }
 
 /// All that the executor does, as plain data.
@@ -139,16 +175,21 @@ pub struct Plan {
     pub pipelines: Vec<Pipeline>,
     /// The operations.
     pub layers: Vec<Layer>,
+    /// Which layers run band by band.
+    pub groups: Vec<BandGroup>,
     /// The dispatches, in order.
     pub steps: Vec<Step>,
+    /// How outputs come to the host, in the order of the steps.
+    pub read_backs: Vec<ReadBack>,
 }
 
 impl Plan {
     /// Plans `graph` for an input of shape `input` so that the values of `outputs` can be read.
     ///
     /// # Errors
-    /// `Shape` if the graph does not fit the input; `Limit` if a tensor outgrows the device's buffers,
-    /// with the tensor and the figures; `Unsupported` if no kernel can run a node.
+    /// `Shape` if the graph does not fit the input; `Limit` if even in bands of single rows a tensor outgrows
+    /// the device's buffers, or all of it the memory that may be taken, with the figures; `Unsupported` if no
+    /// kernel can run a node.
     pub fn new(
         graph: &Graph,
         input: Shape,
@@ -164,7 +205,9 @@ impl Plan {
         if let Some(large) = shapes.iter().find(|shape| !counted(shape)) {
             bail!(
                 Limit,
-                "a tensor of shape {large} is more than kernels can count"
+                "a tensor of shape {large} is more than kernels can count, {} groups of four channels: use a \
+                 smaller picture or batch",
+                u32::MAX
             );
         }
         let operations = fuse::operations(graph, outputs);
@@ -176,12 +219,42 @@ impl Plan {
             })?;
             kernels.push(kernel);
         }
-        let formats = formats(graph, &operations, &kernels)?;
-        let places = memory::places(&operations, &kernels, &formats, &shapes, outputs, device)
-            .map_err(|e| e.at(graph))?;
+        let mut program = Program {
+            formats: formats(graph, &operations, &kernels)?,
+            graph,
+            shapes,
+            operations,
+            kernels,
+            outputs,
+            device,
+            most_bytes: device.max_buffer_bytes,
+        };
+        let mut plan = Self::of(&program)?;
+        // Smaller buffers, and so more bands, until all of it fits.
+        while plan.peak_device_bytes() > device.memory_bytes {
+            let largest = plan.slots.iter().copied().max().unwrap_or(0);
+            program.most_bytes = program.most_bytes.min(largest) / 4 * 3;
+            plan = match Self::of(&program) {
+                Err(e) if e.kind() == ErrorKind::Limit => bail!(
+                    Limit,
+                    "the smallest plan for an input of {input} takes {} MiB of device memory; {} MiB may be \
+                     taken: use a smaller picture or batch",
+                    plan.peak_device_bytes().div_ceil(1 << 20),
+                    device.memory_bytes >> 20
+                ),
+                smaller => smaller?,
+            };
+        }
+        Ok(plan)
+    }
+
+    fn of(program: &Program) -> Result<Self> {
+        let groups = groups::groups(program)?;
+        let places = memory::places(program, &groups);
         let mut plan = Self {
-            input: places.of[&graph.input()].clone(),
-            outputs: outputs
+            input: places.of[&program.graph.input()].clone(),
+            outputs: program
+                .outputs
                 .iter()
                 .map(|id| (*id, places.of[id].clone()))
                 .collect(),
@@ -190,15 +263,87 @@ impl Plan {
             parameters: Vec::new(),
             pipelines: Vec::new(),
             layers: Vec::new(),
+            groups: Vec::new(),
             steps: Vec::new(),
+            read_backs: Vec::new(),
         };
-        for (operation, kernel) in operations.iter().zip(&kernels) {
-            split::add_layer(
-                &mut plan, graph, operation, kernel, &shapes, &places.of, device,
-            )
-            .map_err(|error| error.at(&operation.name))?;
+        for group in &groups {
+            plan.add_group(program, group, &places.of)?;
+        }
+        for (output, (_, place)) in plan.outputs.iter().enumerate() {
+            if plan.read_backs.iter().all(|r| r.output != output) {
+                plan.read_backs.push(ReadBack {
+                    output,
+                    after: plan.steps.len(),
+                    bytes: 0..place.bytes(),
+                });
+            }
         }
         Ok(plan)
+    }
+
+    /// Plans the operations of a group, band by band.
+    fn add_group(
+        &mut self,
+        program: &Program,
+        group: &Group,
+        places: &HashMap<NodeId, Place>,
+    ) -> Result<()> {
+        let first = self.layers.len();
+        let at = |i: usize| move |error: Error| error.at(&program.operations[i].name);
+        let mut layers = Vec::with_capacity(group.operations.len());
+        for i in group.operations.clone() {
+            layers.push(split::add_layer(self, program, i, places).map_err(at(i))?);
+        }
+        for band in &group.bands {
+            let held = |id| group.held(program, band, id);
+            for ((i, layer), rows) in group.operations.clone().zip(&layers).zip(&band.rows) {
+                layer
+                    .add_steps(self, rows, places, held, program.device)
+                    .map_err(at(i))?;
+            }
+            self.read_back_band(program, group, band);
+        }
+        self.count_bands(group, first);
+        Ok(())
+    }
+
+    /// Notes which rows a group, whose layers begin at `first`, computes twice, and which not at all.
+    fn count_bands(&mut self, group: &Group, first: usize) {
+        let mut recomputed_flops = 0;
+        for (i, layer) in self.layers[first..].iter_mut().enumerate() {
+            let (work, rows) = (group.work(i), layer.shape.n * layer.shape.h);
+            if work.computed != rows {
+                let flops = |part: usize| (layer.flops as f64 * part as f64 / rows as f64) as u64;
+                recomputed_flops += flops(work.again);
+                layer.flops = flops(work.computed);
+            }
+        }
+        if group.bands.len() > 1 {
+            self.groups.push(BandGroup {
+                layers: first..self.layers.len(),
+                bands: group.bands.len(),
+                recomputed_flops,
+            });
+        }
+    }
+
+    /// Reads back the band's share of the outputs of which memory holds a band at a time.
+    fn read_back_band(&mut self, program: &Program, group: &Group, band: &Band) {
+        for (output, (id, _)) in self.outputs.iter().enumerate() {
+            let Some(i) = group.windowed(*id) else {
+                continue;
+            };
+            let (rows, share) = (&band.rows[i], &band.shares[i]);
+            let at = |row: usize| program.bytes(*id, row);
+            if !share.is_empty() {
+                self.read_backs.push(ReadBack {
+                    output,
+                    after: self.steps.len(),
+                    bytes: at(share.start) - at(rows.start)..at(share.end) - at(rows.start),
+                });
+            }
+        }
     }
 
     /// The nodes that are computed together with a later one when only `outputs` are asked for, and

@@ -2,6 +2,7 @@
 //! loop or dispatch is longer than the device allows.
 
 use super::fuse::Operation;
+use super::program::Program;
 use super::{Bound, Layer, Mirror, PackedParameter, Pipeline, Place, Plan, Step};
 use crate::device_profile::{DeviceProfile, TEXEL_ROW_BYTES};
 use crate::error::{Result, bail};
@@ -20,6 +21,8 @@ const SUBMIT_FLOPS: u64 = 50_000_000_000;
 /// An activation that a kernel reads or writes, and where.
 struct View<'a> {
     place: &'a Place,
+    /// The rows of it that the buffer holds.
+    held: Range<usize>,
     /// The rows of it that output rows need.
     rows: Rows,
     /// It is read as texels.
@@ -33,89 +36,74 @@ struct Window {
 }
 
 impl View<'_> {
-    /// What `rows` of the output need of this: all of it where a binding may show all of it, else the
+    /// What `rows` of the output need of this: all that the buffer holds where a binding may show it, else the
     /// rows needed, from an aligned beginning.
     fn window(&self, rows: &Range<usize>, out_height: usize, device: &DeviceProfile) -> Window {
         let Place { shape, format, .. } = self.place;
-        let all = format.bytes(*shape);
-        if all <= device.max_binding_bytes && !self.texels {
-            return Window {
-                bytes: 0..all,
-                start: 0,
-            };
-        }
-        let needed = self.rows.needed(rows.clone(), out_height, shape.h);
         let at = |row: usize| format.bytes(Shape::new(1, shape.c, row, shape.w));
-        let alignment = match self.texels {
-            true => 1,
-            false => device.binding_alignment,
-        };
-        let begin = at(needed.start) / alignment * alignment;
+        let (first, all) = (at(self.held.start), at(self.held.end));
+        let (mut begin, mut end) = (first, all);
+        if self.texels || all - first > device.max_binding_bytes {
+            let needed = self.rows.needed(rows.clone(), out_height, shape.h);
+            let align = match self.texels {
+                true => 1,
+                false => device.binding_alignment,
+            };
+            begin += (at(needed.start) - first) / align * align;
+            end = at(needed.end).min(all);
+        }
         Window {
-            bytes: begin..at(needed.end).min(all),
+            bytes: begin - first..end - first,
             start: (begin / format.element_bytes()) as u32,
         }
     }
 }
 
-/// The activations that a kernel reads, in the order of its bindings, and the output.
-fn views<'a>(
-    kernel: &Kernel,
-    operation: &Operation,
-    places: &'a HashMap<NodeId, Place>,
-) -> Vec<View<'a>> {
-    let inputs = kernel.bindings.iter().filter_map(|binding| {
-        let (input, _, rows) = binding.activation()?;
-        Some(View {
-            place: &places[&operation.inputs[input]],
-            rows,
-            texels: binding.is_texels(),
-        })
-    });
-    let output = View {
-        place: &places[&operation.id],
-        rows: Rows::shifted(0),
-        texels: false,
-    };
-    inputs.chain([output]).collect()
+/// One operation, planned but for its steps.
+pub(super) struct Planned<'a> {
+    operation: &'a Operation,
+    kernel: &'a Kernel,
+    /// Each with its packed parameters.
+    shards: Vec<(Shard, Vec<usize>)>,
+    term_runs: Vec<Range<usize>>,
+    flops: u64,
+    layer: usize,
+    pipeline: usize,
 }
 
-/// Plans one operation: its layer, its parameters, its pipeline, its steps.
-pub(super) fn add_layer(
+/// Plans operation `i`: its layer, its pipeline, its parameters.
+pub(super) fn add_layer<'a>(
     plan: &mut Plan,
-    graph: &Graph,
-    operation: &Operation,
-    kernel: &Kernel,
-    shapes: &[Shape],
+    program: &'a Program,
+    i: usize,
     places: &HashMap<NodeId, Place>,
-    device: &DeviceProfile,
-) -> Result<()> {
-    let inputs: Vec<_> = operation
-        .inputs
-        .iter()
-        .map(|id| shapes[id.index()])
-        .collect();
-    let output = &places[&operation.id];
-    let cut = Cut {
-        kernel,
-        views: views(kernel, operation, places),
-        output,
-        flops: operation.op.flops(&inputs),
-        device,
-    };
-    let shards = shards(kernel, &inputs, output.shape, device)?;
-    let rows = output.shape.n * output.shape.h * shards.len();
-    let least_rows = rows_at_once(kernel, output.shape) as u64;
-    let term_runs = term_runs(kernel, cut.flops / rows.max(1) as u64 * least_rows)?;
-    let bands = cut.bands(shards.len() * term_runs.len())?;
+) -> Result<Planned<'a>> {
+    let (operation, kernel) = (&program.operations[i], &program.kernels[i]);
+    let inputs = operation.inputs.iter().map(|id| program.shape(*id));
+    let inputs: Vec<_> = inputs.collect();
+    let shape = program.shape(operation.id);
+    let flops = operation.op.flops(&inputs);
+    let shards = shards(kernel, &inputs, shape, program.device)?;
+    let rows = shape.n * shape.h * shards.len();
+    let least_rows = rows_at_once(kernel, shape) as u64;
+    let term_runs = term_runs(kernel, flops / rows.max(1) as u64 * least_rows)?;
 
     let layer = plan.layers.len();
+    let read = program.reads(i).map(|(id, _)| places[&id].bytes());
+    let mut bytes = places[&operation.id].bytes() + read.sum::<u64>();
+    let shards = shards.into_iter().map(|shard| {
+        let parameters = parameters(plan, program.graph, operation, kernel, &inputs, &shard);
+        let of_shard = parameters.iter().map(|i| plan.parameters[*i].bytes);
+        bytes += of_shard.sum::<u64>();
+        (shard, parameters)
+    });
+    let shards = shards.collect();
     plan.layers.push(Layer {
         name: operation.name.clone(),
         kernel: kernel.shader.name,
-        shape: output.shape,
-        flops: cut.flops,
-        bytes: cut.views.iter().map(|view| view.place.bytes()).sum(),
+        shape,
+        flops,
+        bytes,
     });
     let pipeline = position_or_push(
         &mut plan.pipelines,
@@ -124,38 +112,82 @@ pub(super) fn add_layer(
             constants: kernel.constants.clone(),
         },
     );
-    for shard in &shards {
-        let parameters = parameters(plan, graph, operation, kernel, &inputs, shard);
-        let bytes: u64 = parameters.iter().map(|i| plan.parameters[*i].bytes).sum();
-        plan.layers[layer].bytes += bytes;
-        for band in &bands {
-            for terms in &term_runs {
-                let part = Part { shard, band, terms };
-                let step = cut.step(&part, &parameters, pipeline, layer)?;
-                push_step(plan, step);
-            }
-        }
-    }
-    Ok(())
+    Ok(Planned {
+        operation,
+        kernel,
+        shards,
+        term_runs,
+        flops,
+        layer,
+        pipeline,
+    })
 }
 
-/// Appends a step, ending the submission before it grows too long. What the step before it in its layer
-/// has mirrored is not copied again.
+impl Planned<'_> {
+    /// Appends the steps that compute `rows` of the output, while the buffer of each activation holds the rows
+    /// that `held` says.
+    pub(super) fn add_steps(
+        &self,
+        plan: &mut Plan,
+        rows: &Range<usize>,
+        places: &HashMap<NodeId, Place>,
+        held: impl Fn(NodeId) -> Range<usize>,
+        device: &DeviceProfile,
+    ) -> Result<()> {
+        let view = |id: NodeId, rows: Rows, texels: bool| View {
+            place: &places[&id],
+            held: held(id),
+            rows,
+            texels,
+        };
+        let inputs = self.kernel.bindings.iter().filter_map(|binding| {
+            let (input, _, rows) = binding.activation()?;
+            Some(view(
+                self.operation.inputs[input],
+                rows,
+                binding.is_texels(),
+            ))
+        });
+        let output = view(self.operation.id, Rows::shifted(0), false);
+        let cut = Cut {
+            kernel: self.kernel,
+            output: output.place,
+            views: inputs.chain([output]).collect(),
+            flops: self.flops,
+            device,
+        };
+        let bands = cut.bands(rows, self.shards.len() * self.term_runs.len())?;
+        for (shard, parameters) in &self.shards {
+            for band in &bands {
+                for terms in &self.term_runs {
+                    let part = Part { shard, band, terms };
+                    let step = cut.step(&part, parameters, self.pipeline, self.layer)?;
+                    push_step(plan, step);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Appends a step, ending the submission before it grows too long, or where outputs are read back. What the
+/// step before it in its layer has mirrored is not copied again.
 fn push_step(plan: &mut Plan, mut step: Step) {
     if let Some(mirror) = &step.mirror {
         plan.mirror_bytes = plan.mirror_bytes.max(mirror.bytes.end - mirror.bytes.start);
-        let mut before = plan
-            .steps
-            .iter()
-            .rev()
-            .take_while(|s| s.layer == step.layer);
+        let steps = plan.steps.iter().rev();
+        let mut before = steps.take_while(|s| s.layer == step.layer);
         if before.find_map(|s| s.mirror.as_ref()) == Some(mirror) {
             step.mirror = None;
         }
     }
     let pending = plan.steps.iter().rev().take_while(|s| !s.ends_submit);
     let pending: u64 = pending.map(|s| s.flops).sum();
-    if pending + step.flops > SUBMIT_FLOPS
+    let reads_back = plan
+        .read_backs
+        .last()
+        .is_some_and(|r| r.after == plan.steps.len());
+    if (pending + step.flops > SUBMIT_FLOPS || reads_back)
         && let Some(last) = plan.steps.last_mut()
     {
         last.ends_submit = true;
@@ -328,22 +360,22 @@ struct Cut<'a> {
 }
 
 impl Cut<'_> {
-    /// Bands of output rows, as few as the limits allow, when each is computed in `parts` dispatches.
-    fn bands(&self, parts: usize) -> Result<Vec<Range<usize>>> {
+    /// Bands of the output's `rows`, as few as the limits allow, when each is computed in `parts` dispatches.
+    fn bands(&self, rows: &Range<usize>, parts: usize) -> Result<Vec<Range<usize>>> {
         let shape = self.output.shape;
-        let rows = shape.n * shape.h;
         // Labels are written four at a time: a band begins at a multiple of four pixels.
         let unit = match self.output.format {
             Format::Labels8 if !shape.w.is_multiple_of(4) => 4,
             _ => 1,
         };
-        let row_flops = self.flops / (rows * parts).max(1) as u64;
+        let row_flops = self.flops / (shape.n * shape.h * parts).max(1) as u64;
         let least_rows = rows_at_once(self.kernel, shape) as u64;
-        let most_rows = (DISPATCH_FLOPS / row_flops.max(1)).clamp(least_rows, rows as u64) as usize;
+        let most_rows = DISPATCH_FLOPS / row_flops.max(1);
+        let most_rows = most_rows.clamp(least_rows, u64::from(u32::MAX)) as usize;
         let mut bands = Vec::new();
-        let mut begin = 0;
-        while begin < rows {
-            let mut count = most_rows.min(rows - begin);
+        let mut begin = rows.start;
+        while begin < rows.end {
+            let mut count = most_rows.min(rows.end - begin);
             while !self.fits(&(begin..begin + count)) {
                 if count <= unit {
                     bail!(
@@ -355,8 +387,8 @@ impl Cut<'_> {
                 }
                 count -= (count / 8).max(1);
             }
-            if begin + count < rows {
-                count = (count / unit * unit).max(unit).min(rows - begin);
+            if begin + count < rows.end {
+                count = (count / unit * unit).max(unit).min(rows.end - begin);
             }
             if let Grid::Blocks { rows, .. } = self.kernel.grid {
                 count = whole_blocks(begin % shape.h, count, rows, shape.h);
@@ -411,13 +443,13 @@ impl Cut<'_> {
             } else if let Some(view) = views.next() {
                 let window = self.window(view, part.band);
                 starts.push(window.start);
-                let (slot, bytes) = (view.place.slot, window.bytes);
+                let (slot, bytes, start) = (view.place.slot, window.bytes, window.start);
                 bindings.push(match view.texels {
                     true => {
                         mirror = Some(Mirror { slot, bytes });
-                        Bound::Mirror
+                        Bound::Mirror { start }
                     }
-                    false => Bound::Slot { slot, bytes },
+                    false => Bound::Slot { slot, bytes, start },
                 });
             }
         }
@@ -440,6 +472,7 @@ impl Cut<'_> {
             mirror,
             bindings,
             params: self.kernel.params.iter().map(word).collect(),
+            rows: part.band.clone(),
             workgroups: self.fold(self.workgroups(part))?,
             flops: self.part_flops(part),
             ends_submit: false,

@@ -28,6 +28,28 @@ fn inspect_shows_the_model_and_its_plan_with_and_without_a_device() {
 }
 
 #[test]
+fn inspect_says_what_a_large_picture_takes_before_it_runs() {
+    let large = "inspect --default-limits --size 2160x3840";
+    let text = fullconv_with(large, &[]).expect(0).stdout;
+    for part in ["pool1 run in 2 bands of rows", "peak device memory"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let plan = |options: &str| {
+        let command = format!("{large} --json {options}");
+        fullconv_with(command.trim(), &[]).expect(0).json()["plan"].clone()
+    };
+    let (plan, less) = (plan(""), plan("--memory 900"));
+    assert_eq!(plan["bands"][0]["first_layer"], "conv1_1+relu1_1");
+    assert!(plan["bands"][0]["recomputed_flops"].as_u64().unwrap() > 0);
+    let peak = |plan: &Value| plan["peak_device_bytes"].as_u64().unwrap();
+    assert!(peak(&plan) > 900 << 20 && peak(&less) <= 900 << 20);
+    let error = fullconv_with("inspect --default-limits --size 9000x9000", &[]).expect(1);
+    for part in ["[1, 3, 9000, 9000]", "1236 MiB", "256 MiB"] {
+        assert!(error.stderr.contains(part), "{part}: {}", error.stderr);
+    }
+}
+
+#[test]
 fn devices_lists_the_adapters() {
     if !has_adapter() {
         return;

@@ -1,14 +1,15 @@
 //! What the tests share: devices, random tensors, graphs of one op, and the bounds they answer to.
 #![allow(dead_code)] // Each test program uses a part of it.
 
+pub mod plans;
+
 use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::{Executor, Network};
 use fullconv::graph::{Graph, NodeId};
-use fullconv::models::{Checkpoint, Choice, build};
 use fullconv::ops::kernel::{Binding, Kernel};
-use fullconv::ops::{Op, Stage, StageInput};
+use fullconv::ops::{Argmax, Op, Stage, StageInput};
 use fullconv::plan::Plan;
-use fullconv::{ErrorKind, Gpu, GpuOptions, Parameters, Shape, Tensor, TensorFile};
+use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Parameters, Shape, Tensor, TensorFile};
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +34,21 @@ pub fn gpu(options: GpuOptions) -> Option<Gpu> {
         }
         Err(e) => panic!("{e}"),
     }
+}
+
+/// A network of `tests/goldens`.
+pub fn golden(file: &str) -> Model {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/");
+    Model::read(format!("{folder}{file}.safetensors")).unwrap()
+}
+
+/// A model's own graph, with its labels.
+pub fn with_labels(model: &Model) -> Graph {
+    let mut graph = model.graph().clone();
+    graph
+        .op("labels", Argmax::default(), &[graph.output()])
+        .unwrap();
+    graph
 }
 
 /// The ways a device is opened that lead to other kernels or other cuts of them.
@@ -412,7 +428,7 @@ pub fn run_plan(
 }
 
 /// Runs a plan with the kernels and weights that `network` has.
-fn run_on(
+pub fn run_on(
     network: &Network,
     plan: Plan,
     graph: &Graph,
@@ -424,29 +440,6 @@ fn run_on(
         executor.run(input).await
     })
     .unwrap()
-}
-
-/// The graph of FCN-8s as published: 134 million parameters, 21 classes.
-pub fn full_width() -> Graph {
-    let mut tensors = Vec::new();
-    let mut layer = |name: &str, out: usize, c: usize, kernel: usize| {
-        tensors.push((format!("{name}.weight"), vec![out, c, kernel, kernel]));
-        tensors.push((format!("{name}.bias"), vec![out]));
-    };
-    let mut c = 3;
-    for (stage, (convs, out)) in (1..).zip([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]) {
-        for i in 1..=convs {
-            layer(&format!("conv{stage}_{i}"), out, c, 3);
-            c = out;
-        }
-    }
-    layer("fc6", 4096, 512, 7);
-    layer("fc7", 4096, 4096, 1);
-    layer("score_fr", 21, 4096, 1);
-    layer("score_pool4", 21, 512, 1);
-    layer("score_pool3", 21, 256, 1);
-    let checkpoint: Checkpoint = tensors.into_iter().collect();
-    build(&checkpoint, &Choice::default()).unwrap().graph
 }
 
 /// `profile` with the preferences that lead to other kernels: for devices that many invocations keep busy,
