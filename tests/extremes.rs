@@ -161,8 +161,10 @@ fn a_model_loads_whatever_the_scale_that_it_asks_for() {
         "mean":[0,0,0],"std":[1,1,1],"long_side":16384}}"#;
     let model =
         Model::from_bytes(common::serialize(&tensors("fcn32s-same"), Some(metadata))).unwrap();
+    // A square of that side runs in bands, for minutes; not in so little memory.
     let options = GpuOptions {
         default_limits: true,
+        memory_bytes: Some(48 << 20),
         ..GpuOptions::default()
     };
     let Some(gpu) = gpu(options) else { return };

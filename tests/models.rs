@@ -210,7 +210,9 @@ fn an_adopted_device_with_little_room_segments_as_any_other() {
     for name in ["fcn8s-caffe", "fcn16s-same"] {
         let segmenter = open(&gpu, &golden(name));
         check_picture(&segmenter, &noise(61, 97, 9));
-        let error = segmenter.segment_blocking(&noise(400, 400, 1)).unwrap_err();
+        // Maps larger than 2 MiB, in bands; and a picture that is larger itself.
+        check_picture(&segmenter, &noise(400, 400, 1));
+        let error = segmenter.segment_blocking(&noise(800, 700, 1)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
         // The error costs nothing but itself.
         check_picture(&segmenter, &noise(5, 3, 9));

@@ -313,7 +313,7 @@ impl Plan {
         let mut recomputed_flops = 0;
         for (i, layer) in self.layers[first..].iter_mut().enumerate() {
             let (work, rows) = (group.work(i), layer.shape.n * layer.shape.h);
-            if work.computed != rows {
+            if work.again > 0 || work.computed != rows {
                 let flops = |part: usize| (layer.flops as f64 * part as f64 / rows as f64) as u64;
                 recomputed_flops += flops(work.again);
                 layer.flops = flops(work.computed);
