@@ -21,11 +21,10 @@ fn in_bands(
     profile: &DeviceProfile,
 ) -> Vec<Plan> {
     let mut plans: Vec<Plan> = Vec::new();
-    let beside = whole.peak_device_bytes() - whole.activation_bytes();
-    let mut activations = whole.activation_bytes() - 1;
+    let mut memory_bytes = whole.peak_device_bytes() - 1;
     loop {
         let small = DeviceProfile {
-            memory_bytes: beside + activations,
+            memory_bytes,
             ..profile.clone()
         };
         match Plan::new(graph, input, outputs, &small) {
@@ -34,7 +33,8 @@ fn in_bands(
                 check_liveness(&plan, graph);
                 assert!(plan.peak_device_bytes() <= small.memory_bytes);
                 assert_eq!(plan.pipelines, whole.pipelines);
-                activations = plan.activation_bytes() * 9 / 10;
+                let activations = plan.activation_bytes() + plan.mirror_bytes;
+                memory_bytes = plan.peak_device_bytes() - activations.div_ceil(10);
                 plans.push(plan);
             }
             Err(e) => {
