@@ -5,7 +5,7 @@
 // groups of four input channels at a time, with their weights for STAGE_ROWS rows of the window; all taps
 // read the same halo at shifted offsets. One invocation sums PIXELS pixels of a row × OWN_QUADS groups of
 // four output channels. The parts between marks are written by src/ops/conv2d/tiled.rs.
-// input [n, h, w, c/4], weight [tile][ky][kx][c][QUADS], bias [out/4], output [n, h, w, out/4], all vec4.
+// input [n, h, w, c/4], weight [tile][ky][kx][c][QUADS], bias [out/4], output [n, h, w, PARTS, out/4], all vec4.
 
 alias Stored = vec4<f32>;
 
@@ -16,6 +16,8 @@ override STRIDE_W: u32 = 1u;
 override DILATION_H: u32 = 1u;
 override DILATION_W: u32 = 1u;
 override RELU: bool = false;
+// Sums of each channel, each of `terms` groups of input channels, side by side in the output.
+override PARTS: u32 = 1u;
 
 // tile: size
 const ROWS = 8u;
@@ -119,6 +121,7 @@ struct Own {
     channel: u32,
     // The first of them in the output.
     at: u32,
+    part: u32,
 }
 
 // Whether an invocation's pixel p of its group of channels q exists.
@@ -128,7 +131,7 @@ fn is_inside(own: Own, p: u32, q: u32) -> bool {
 }
 
 fn place(own: Own, p: u32, q: u32) -> u32 {
-    return own.at + p * PIXEL_STEP * params.out_c4 + q * QUAD_STEP;
+    return own.at + p * PIXEL_STEP * PARTS * params.out_c4 + q * QUAD_STEP;
 }
 
 // The sum that a pixel starts from: the bias, or what an earlier dispatch has added up.
@@ -138,6 +141,9 @@ fn begin_sum(own: Own, p: u32, q: u32) -> vec4<f32> {
     }
     if params.term_begin > 0u {
         return vec4<f32>(output[place(own, p, q)]);
+    }
+    if own.part > 0u {
+        return vec4<f32>();
     }
     return vec4<f32>(bias[own.channel + q * QUAD_STEP]);
 }
@@ -164,15 +170,17 @@ fn main(
     let blocks_x = (params.out_width + COLUMNS - 1u) / COLUMNS;
     let blocks_y = (height + ROWS - 1u) / ROWS;
     let blocks = band / height * blocks_y * blocks_x;
-    let tile = group / blocks;
+    let slice = group / blocks;
+    let tile = slice / PARTS;
+    let part = slice % PARTS;
     if params.channel_begin + tile * QUADS >= params.channel_end {
         return;
     }
-    let block_row = (group - tile * blocks) / blocks_x;
+    let block_row = (group - slice * blocks) / blocks_x;
     let n = params.row_begin / params.out_height + block_row / blocks_y;
     let first_y = params.row_begin % params.out_height;
     let block_y = first_y + block_row % blocks_y * ROWS;
-    let block_x = (group - tile * blocks) % blocks_x * COLUMNS;
+    let block_x = (group - slice * blocks) % blocks_x * COLUMNS;
     let needed = (first_y + height - 1u) * STRIDE_H + (KERNEL_H - 1u) * DILATION_H + 1u;
     let image = Image(n * params.in_height, min(i32(params.in_height), i32(needed) - i32(params.padding_h)));
 
@@ -183,8 +191,8 @@ fn main(
     let x = block_x + column;
     let channel = params.channel_begin + tile * QUADS + lane;
     let pixel = (n * params.out_height + y) * params.out_width + x;
-    let at = pixel * params.out_c4 + channel - params.output_start;
-    let own = Own(y < first_y + height, x, channel, at);
+    let at = (pixel * PARTS + part) * params.out_c4 + channel - params.output_start;
+    let own = Own(y < first_y + height, x, channel, at, part);
     // tile: begin
     var sum0_0 = begin_sum(own, 0u, 0u);
     var sum0_1 = begin_sum(own, 0u, 1u);
@@ -203,12 +211,14 @@ fn main(
     var sum7_0 = begin_sum(own, 7u, 0u);
     var sum7_1 = begin_sum(own, 7u, 1u);
     // end
-    for (var c = params.term_begin; c < params.term_end; c += STAGE_GROUPS) {
+    let first_c = part * params.terms;
+    let c_end = min(first_c + params.term_end, params.in_c4);
+    for (var c = first_c + params.term_begin; c < c_end; c += STAGE_GROUPS) {
         for (var ky = 0u; ky < KERNEL_H; ky += STAGE_ROWS) {
             workgroupBarrier();
             let from_y = block_y * STRIDE_H + ky * DILATION_H;
-            stage_halo(local, image, from_y, block_x * STRIDE_W, c, params.term_end);
-            stage_taps(local, (tile * KERNEL_H + ky) * KERNEL_W, c, params.term_end);
+            stage_halo(local, image, from_y, block_x * STRIDE_W, c, c_end);
+            stage_taps(local, (tile * KERNEL_H + ky) * KERNEL_W, c, c_end);
             workgroupBarrier();
             for (var r = 0u; r < STAGE_ROWS; r++) {
                 for (var kx = 0u; kx < KERNEL_W; kx++) {

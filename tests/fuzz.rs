@@ -135,6 +135,7 @@ fn conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
                 dilation,
                 groups,
                 relu,
+                ..Conv2d::default()
             };
             let size = |i: usize| {
                 let window = dilation[i] * (kernel[i] - 1) + 1;

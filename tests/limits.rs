@@ -4,7 +4,9 @@
 mod common;
 
 use common::plans::{check_limits, check_liveness, full_width};
-use common::{OneOp, Random, golden, gpu, preferences, relative_error, run_plan, with_labels};
+use common::{
+    FEW_INVOCATIONS, OneOp, Random, golden, gpu, preferences, relative_error, run_plan, with_labels,
+};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::kernel::{Format, Packing};
@@ -13,7 +15,7 @@ use fullconv::plan::Plan;
 use fullconv::{
     ErrorKind, Gpu, GpuOptions, Parameters, Picture, Segmenter, Shape, Tensor, reference,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// No dispatch is longer than this, so that none outlasts a watchdog; nor is a submission.
@@ -259,7 +261,8 @@ fn full_width_fcn8s_runs_in_a_handful_of_buffers() {
         .collect();
     let plan = Plan::new(&graph, PICTURE, &all, &profile).unwrap();
     check_liveness(&plan, &graph);
-    assert_eq!(plan.layers.len(), all.len());
+    let written: BTreeSet<_> = plan.layers.iter().map(|layer| &layer.name).collect();
+    assert_eq!(written.len(), all.len());
 }
 
 #[test]
@@ -368,13 +371,24 @@ fn exact(op: impl Op + 'static, shapes: &[Shape]) -> OneOp {
     one
 }
 
-/// Panics unless the device adds up all terms, in at least `runs` dispatches.
+/// Panics unless the device adds up all terms, with each kernel that it may prefer, and with one of them in
+/// at least `runs` dispatches.
 fn check_exact(gpu: &Gpu, one: &OneOp, runs: usize) {
-    let plan = one.plan(gpu.profile()).unwrap();
-    assert!(plan.steps.len() >= runs, "{} dispatches", plan.steps.len());
+    let profiles = preferences(gpu.profile());
+    let plans: Vec<_> = profiles
+        .iter()
+        .map(|profile| one.plan(profile).unwrap())
+        .collect();
+    let dispatches: Vec<_> = plans.iter().map(|plan| plan.steps.len()).collect();
+    assert!(
+        dispatches.iter().any(|count| *count >= runs),
+        "{dispatches:?}"
+    );
     let expected = one.expected();
     assert!(expected.data().iter().any(|x| *x != 0.0));
-    assert_eq!(one.run_plan(gpu, plan), expected, "{:?}", one.op);
+    for found in one.run_plans(gpu, plans) {
+        assert_eq!(found, expected, "{:?}", one.op);
+    }
 }
 
 /// lavapipe ends loops silently after 65,535 steps.
@@ -416,6 +430,13 @@ fn a_sum_too_long_for_one_dispatch_is_continued_by_the_next() {
         let weight = Shape::new(LONG, out / groups, 1, 1);
         exact(op, &[input, weight, Shape::vector(out)])
     };
+    // On a GPU also in two parts, each of which is continued by further dispatches.
+    let plan = conv(1, 3).plan(&DeviceProfile {
+        invocations_at_once: FEW_INVOCATIONS,
+        ..DeviceProfile::WEBGPU_DEFAULTS
+    });
+    let plan = plan.unwrap();
+    assert!(plan.layers.len() == 2 && plan.steps.len() >= 4, "{plan}");
     for gpu in devices() {
         for (groups, out) in [(1, 3), (1, 12), (2, 6)] {
             check_exact(&gpu, &conv(groups, out), 3);

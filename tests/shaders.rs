@@ -607,6 +607,7 @@ fn a_workgroup_computes_what_the_grid_says() {
                 rows,
                 columns,
                 channels,
+                ..
             } => {
                 assert_eq!(channels % 4, 0, "{name}");
                 rows * columns * channels / 4
@@ -680,12 +681,14 @@ fn every_tile_of_a_halo_is_tried_and_fits_workgroup_memory() {
         assert!(bytes <= DeviceProfile::WEBGPU_DEFAULTS.max_workgroup_bytes as usize);
         let channels = 4 * value("QUADS");
         let (rows, columns) = (value("ROWS"), value("COLUMNS"));
+        let parts = kernel.constants.iter().find(|(name, _)| *name == "PARTS");
         assert_eq!(
             kernel.grid,
             Grid::Blocks {
                 rows,
                 columns,
-                channels
+                channels,
+                parts: parts.unwrap().1 as usize
             }
         );
         let packed = kernel.bindings.iter().any(|binding| {

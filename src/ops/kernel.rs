@@ -13,6 +13,10 @@ use std::borrow::Cow;
 /// Mesa's lavapipe ends loops silently after 65,535 steps; real devices have watchdogs.
 pub const MAX_LOOP_STEPS: u64 = 60_000;
 
+/// The longest dispatch, in floating-point operations: under a second at 10 GFLOP/s, well under the
+/// two seconds after which Windows resets a GPU.
+pub const DISPATCH_FLOPS: u64 = 8_000_000_000;
+
 /// How a tensor lies in a device buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -293,7 +297,20 @@ pub enum Grid {
         columns: usize,
         /// Output channels a workgroup, a multiple of 4.
         channels: usize,
+        /// Sums of each channel, of as many workgroups: the output has the channels of the first sums, then
+        /// those of the second, and so on.
+        parts: usize,
     },
+}
+
+impl Grid {
+    /// How many sums of each channel the output holds side by side.
+    pub const fn parts(&self) -> usize {
+        match self {
+            Self::Blocks { parts, .. } => *parts,
+            _ => 1,
+        }
+    }
 }
 
 /// Everything the planner needs to cut a kernel into dispatches and the executor to run them.

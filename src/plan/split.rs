@@ -7,15 +7,14 @@ use super::{Bound, Layer, Mirror, PackedParameter, Pipeline, Place, Plan, Step};
 use crate::device_profile::{DeviceProfile, TEXEL_ROW_BYTES};
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId};
-use crate::ops::kernel::{Binding, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Rows, Word};
+use crate::ops::kernel::{
+    Binding, DISPATCH_FLOPS, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Rows, Word,
+};
 use crate::tensor::Shape;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// The longest dispatch, in floating-point operations: under a second at 10 GFLOP/s, well under the
-/// two seconds after which Windows resets a GPU.
-const DISPATCH_FLOPS: u64 = 8_000_000_000;
-/// The longest submission: such watchdogs may count a whole command buffer.
+/// The longest submission, in floating-point operations: watchdogs may count a whole command buffer.
 const SUBMIT_FLOPS: u64 = 50_000_000_000;
 
 /// An activation that a kernel reads or writes, and where.
@@ -241,13 +240,14 @@ fn shards(
     let tiles = packing.tiles(weight);
     let per_shard = (most / tile_bytes) as usize;
     let tile4 = packing.tile_channels() / 4;
+    let channels = output.c4() / kernel.grid.parts();
     Ok((0..tiles)
         .step_by(per_shard)
         .map(|first| {
             let last = (first + per_shard).min(tiles);
             Shard {
                 tiles: first..last,
-                channels: first * tile4..(last * tile4).min(output.c4()),
+                channels: first * tile4..(last * tile4).min(channels),
             }
         })
         .collect())
@@ -484,7 +484,10 @@ impl Cut<'_> {
         let shape = self.output.shape;
         let share = |part: usize, all: usize| part as f64 / all.max(1) as f64;
         let share = share(part.band.len(), shape.n * shape.h)
-            * share(part.shard.channels.len(), shape.c4())
+            * share(
+                part.shard.channels.len(),
+                shape.c4() / self.kernel.grid.parts(),
+            )
             * share(part.terms.len(), self.kernel.terms.unwrap_or(1));
         (self.flops as f64 * share) as u64
     }
@@ -503,10 +506,11 @@ impl Cut<'_> {
                 rows,
                 columns,
                 channels,
+                parts,
             } => {
                 let height = part.band.len().min(h);
                 let blocks = height.div_ceil(rows) * w.div_ceil(columns);
-                part.band.len() / height * blocks * tiles(channels)
+                part.band.len() / height * blocks * tiles(channels) * parts
             }
             Grid::Planes {
                 planes,

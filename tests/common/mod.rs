@@ -268,7 +268,7 @@ impl OneOp {
         let factor = ((self.op.terms(&shapes) + 16) as f64 * UNIT) as f32;
         match self.op.name() {
             // Sums of terms: the sum of their magnitudes is the op of magnitudes.
-            "conv2d" | "conv_transpose2d" | "add" => {
+            "conv2d" | "conv_transpose2d" | "add" | "sum_parts" => {
                 let refs: Vec<_> = magnitudes.iter().collect();
                 self.op.reference(&refs).unwrap().map(|x| x * factor)
             }
@@ -442,6 +442,9 @@ pub fn run_on(
     .unwrap()
 }
 
+/// What keeps a small GPU busy.
+pub const FEW_INVOCATIONS: u32 = 128;
+
 /// `profile` with the preferences that lead to other kernels: for devices that many invocations keep busy,
 /// and for devices that few do, so that large tiles run at sizes that tests can afford.
 pub fn preferences(profile: &DeviceProfile) -> Vec<DeviceProfile> {
@@ -451,7 +454,7 @@ pub fn preferences(profile: &DeviceProfile) -> Vec<DeviceProfile> {
     };
     match profile.is_cpu {
         true => vec![profile.clone()],
-        false => vec![profile.clone(), with(1), with(1 << 10)],
+        false => vec![profile.clone(), with(1), with(FEW_INVOCATIONS)],
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod direct;
 mod grouped;
+mod sum_parts;
 mod texels;
 mod tiled;
 pub(super) mod winograd;
@@ -33,6 +34,10 @@ pub struct Conv2d {
     /// Apply ReLU to the result: set when planning fuses the two.
     #[serde(skip)]
     pub relu: bool,
+    /// Leave the sum in as many parts, set when planning: runs of as many groups of four input channels,
+    /// each in output channels of its own, padded to a multiple of 4; the bias is in the first.
+    #[serde(skip)]
+    pub parts: usize,
 }
 
 impl Default for Conv2d {
@@ -43,6 +48,7 @@ impl Default for Conv2d {
             dilation: [1, 1],
             groups: 1,
             relu: false,
+            parts: 1,
         }
     }
 }
@@ -78,7 +84,7 @@ impl Conv2d {
             input.c4(),
             output.h,
             output.w,
-            output.c4(),
+            output.c4() / self.parts,
             self.padding[0],
             self.padding[1],
         ])
@@ -122,7 +128,7 @@ impl Conv2d {
                     input: 1,
                     packing: parts.packing,
                 },
-                bias_binding(inputs, 2, output.c),
+                bias_binding(inputs, 2, weight.n),
             ],
             output: Format::Nhwc4,
             params,
@@ -183,23 +189,36 @@ impl Op for Conv2d {
         }
         let h = self.output_size(0, input.h, weight.h)?;
         let w = self.output_size(1, input.w, weight.w)?;
-        Ok(Shape::new(input.n, weight.n, h, w))
+        let channels = match self.parts {
+            1 => weight.n,
+            parts if parts > 1 && self.groups == 1 && !self.relu => parts * 4 * weight.n.div_ceil(4),
+            parts => bail!(Shape, "a convolution with groups or ReLU cannot be left in {parts} parts"),
+        };
+        Ok(Shape::new(input.n, channels, h, w))
     }
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let output = self.output_shape(&shapes(inputs))?;
         let (input, weight, bias) = (inputs[0], inputs[1], inputs.get(2));
         let (size, kernel) = (input.shape(), weight.shape());
+        let per_part = self.channels_per_part(kernel);
         let columns: Vec<_> = (0..kernel.w)
             .map(|kx| self.taps_inside(1, kx, size.w, output.w))
             .collect();
+        let padded = output.c.div_ceil(self.parts);
         Tensor::from_planes(output, |n, o, plane| {
-            let first_channel = o / (output.c / self.groups) * kernel.c;
+            let (part, o) = (o / padded, o % padded);
+            if o >= kernel.n {
+                return;
+            }
+            let first_channel = o / (kernel.n / self.groups) * kernel.c;
+            let channels = part * per_part..kernel.c.min((part + 1) * per_part);
+            let bias = bias.filter(|_| part == 0);
             let bias = bias.map_or(0.0, |b| f64::from(b.data()[o]));
             let mut sums = vec![0.0f64; output.w];
             for (y, row) in plane.chunks_exact_mut(output.w).enumerate() {
                 sums.fill(bias);
-                for i in 0..kernel.c {
+                for i in channels.clone() {
                     let image = input.plane(n, first_channel + i);
                     for ky in 0..kernel.h {
                         let from = y * self.stride[0] + ky * self.dilation[0];
@@ -230,17 +249,22 @@ impl Op for Conv2d {
         }
         let mut kernels = Vec::new();
         kernels.extend(tiled::kernel(self, inputs, output, device));
+        if self.parts > 1 {
+            return Ok(kernels);
+        }
         kernels.extend(texels::kernel(self, inputs, output, device));
         kernels.push(direct::kernel(self, inputs, output));
         Ok(kernels)
     }
 
     fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
-        winograd::stages(self, inputs, device).unwrap_or_default()
+        let in_parts = tiled::stages(self, inputs, device);
+        let winograd = || winograd::stages(self, inputs, device);
+        in_parts.or_else(winograd).unwrap_or_default()
     }
 
     fn terms(&self, inputs: &[Shape]) -> usize {
-        inputs[1].c * inputs[1].h * inputs[1].w
+        inputs[1].c.min(self.channels_per_part(inputs[1])) * inputs[1].h * inputs[1].w
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
@@ -256,7 +280,7 @@ impl Op for Conv2d {
     }
 
     fn fused_with(&self, next: &dyn Op) -> Option<Arc<dyn Op>> {
-        (next.name() == "relu" && !self.relu).then(|| {
+        (next.name() == "relu" && !self.relu && self.parts == 1).then(|| {
             Arc::new(Self {
                 relu: true,
                 ..self.clone()
@@ -266,6 +290,11 @@ impl Op for Conv2d {
 }
 
 impl Conv2d {
+    /// Input channels in one part of the sum.
+    fn channels_per_part(&self, weight: Shape) -> usize {
+        4 * weight.c4().div_ceil(self.parts.max(1))
+    }
+
     /// The outputs along `axis` whose tap `k` lies inside the input, and where the first of them reads.
     fn taps_inside(
         &self,
@@ -304,15 +333,30 @@ pub fn cases() -> Vec<Case> {
         padding: [padding; 2],
         dilation: [dilation; 2],
         groups,
-        relu: false,
+        ..Conv2d::default()
     };
     let relu = Conv2d {
         relu: true,
         ..Conv2d::padded(1)
     };
+    let parts = Conv2d {
+        parts: 3,
+        ..Conv2d::padded(1)
+    };
+    let sum = |channels, relu| sum_parts::SumParts {
+        parts: 3,
+        channels,
+        relu,
+    };
     vec![
+        case(parts.clone(), [[2, 18, 9, 7], [66, 18, 3, 3], [66, 1, 1, 1]]),
+        case(parts, [[1, 13, 5, 20], [6, 13, 2, 3]]),
+        case(sum(5, false), [[2, 24, 7, 3]]),
+        case(sum(12, true), [[1, 36, 4, 5]]),
+        case(Conv2d::padded(0), [[2, 1100, 4, 5], [24, 1100, 1, 1], [24, 1, 1, 1]]),
         case(Conv2d::padded(1), [[1, 3, 9, 7], [5, 3, 3, 3], [5, 1, 1, 1]]),
         case(relu.clone(), [[3, 6, 8, 11], [70, 6, 3, 3], [70, 1, 1, 1]]),
+        case(relu.clone(), [[1, 230, 6, 9], [68, 230, 3, 3], [68, 1, 1, 1]]),
         case(relu, [[2, 16, 17, 5], [64, 16, 3, 3], [64, 1, 1, 1]]),
         case(Conv2d::padded(1), [[2, 128, 9, 10], [132, 128, 3, 3], [132, 1, 1, 1]]),
         case(Conv2d::padded(0), [[1, 130, 23, 7], [129, 130, 3, 3]]),

@@ -8,7 +8,8 @@
 
 use super::{Conv2d, Parts};
 use crate::device_profile::DeviceProfile;
-use crate::ops::kernel::{Grid, Kernel, MAX_LOOP_STEPS, Packing, Shader};
+use crate::ops::Op;
+use crate::ops::kernel::{DISPATCH_FLOPS, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Shader};
 use crate::tensor::Shape;
 
 /// Workgroup memory that a kernel takes at most, however much there is: more workgroups then share a
@@ -16,6 +17,16 @@ use crate::tensor::Shape;
 const MOST_BYTES: usize = 16 << 10;
 /// Groups of four input channels staged at once, at most.
 const MOST_GROUPS: usize = 4;
+/// Sums are cut into parts of no fewer products.
+const LEAST_TERMS: usize = 512;
+/// Parts of a sum, at most.
+const MOST_PARTS: usize = 16;
+/// The tensor of all parts, at most.
+const MOST_PART_BYTES: u64 = 256 << 20;
+/// How many products writing and reading an element of a part is worth: 8 bytes at 14 flop a byte, as large
+/// GPUs have it.
+const PART_COST: usize = 56;
+
 /// What a workgroup computes and how its invocations share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tile {
@@ -55,21 +66,68 @@ impl Tile {
         self.rows * self.columns * self.quads / (self.pixels * self.own_quads)
     }
 
-    /// Workgroups for an output.
-    fn workgroups(self, output: Shape) -> usize {
+    /// Workgroups for an output of `channels` channels, one for each part of a sum.
+    fn workgroups(self, output: Shape, channels: usize) -> usize {
         let blocks = output.h.div_ceil(self.rows) * output.w.div_ceil(self.columns);
-        output.n * blocks * output.c4().div_ceil(self.quads)
+        output.n * blocks * channels.div_ceil(4 * self.quads)
+    }
+}
+
+/// A convolution as the choice of a tile sees it.
+struct Work {
+    /// Of the whole sum.
+    output: Shape,
+    /// Products added up for one element of it.
+    terms: usize,
+    /// Groups of four input channels.
+    groups: usize,
+    /// The share of it that one dispatch may do.
+    at_once: f64,
+    /// Invocations that keep the device busy.
+    busy: f64,
+}
+
+impl Work {
+    fn new(op: &Conv2d, inputs: &[Shape], output: Shape, device: &DeviceProfile) -> Self {
+        let weight = inputs[1];
+        let flops = op.flops(inputs).max(1) as f64;
+        Self {
+            output: output.with_channels(weight.n),
+            terms: weight.c * weight.h * weight.w,
+            groups: weight.c4(),
+            at_once: (DISPATCH_FLOPS as f64 / flops).min(1.0),
+            busy: f64::from(device.invocations_at_once),
+        }
     }
 
-    /// What an output costs with this tile: the elements computed, with those that are thrown away, over
-    /// the multiply-adds for each read of workgroup memory, and the more, the less of a device is busy.
-    fn cost(self, output: Shape, device: &DeviceProfile) -> f64 {
-        let workgroups = self.workgroups(output) as f64;
-        let computed = workgroups * (self.rows * self.columns * self.quads) as f64;
-        let reads = (self.pixels + 4 * self.own_quads) as f64;
-        let speed = (4 * self.pixels * self.own_quads) as f64 / reads;
-        let busy = workgroups * self.invocations() as f64 / f64::from(device.invocations_at_once);
-        computed / (speed * busy.min(1.0))
+    /// How much of the device one dispatch in one part keeps busy with this tile; above 1, all of it.
+    fn share(&self, tile: Tile) -> f64 {
+        let workgroups = tile.workgroups(self.output, self.output.c) * tile.invocations();
+        workgroups as f64 * self.at_once / self.busy
+    }
+
+    /// As many parts as keep the device busy, of at least [`LEAST_TERMS`] products each.
+    fn parts(&self, tile: Tile, device: &DeviceProfile) -> usize {
+        let wanted = (1.0 / self.share(tile)).round() as usize;
+        let bytes = Format::Nhwc4.bytes(self.output).max(1);
+        let room = MOST_PART_BYTES.min(device.max_buffer_bytes) / bytes;
+        let most = MOST_PARTS.min(self.terms / LEAST_TERMS).min(room as usize);
+        let parts = wanted.clamp(1, most.max(1));
+        // None is left without terms.
+        self.groups.div_ceil(self.groups.div_ceil(parts))
+    }
+
+    /// What the output costs with this tile in so many parts: the products, with those that are thrown
+    /// away, over the multiply-adds for each read of workgroup memory, and the more, the less of the
+    /// device is busy.
+    fn cost(&self, tile: Tile, parts: usize) -> f64 {
+        let size = tile.rows * tile.columns * 4 * tile.quads;
+        let computed = (tile.workgroups(self.output, self.output.c) * size) as f64;
+        let between = if parts > 1 { parts * PART_COST } else { 0 };
+        let reads = (tile.pixels + 4 * tile.own_quads) as f64;
+        let speed = (4 * tile.pixels * tile.own_quads) as f64 / reads;
+        let busy = (self.share(tile) * parts as f64).min(1.0);
+        computed * (self.terms + between) as f64 / (speed * busy)
     }
 }
 
@@ -150,24 +208,77 @@ fn pitch(columns: usize, halo_step: [usize; 2], across: usize) -> usize {
     (columns..columns + 8).find(apart).unwrap_or(columns)
 }
 
-/// Nothing on a CPU device, whose workgroup memory is no faster than any other, and where not even the
-/// smallest tile fits, or the window is too large for the loops of one dispatch.
+/// The tile, what it stages and the parts that suit a convolution best; with `op.parts` given, those.
+fn choose(
+    op: &Conv2d,
+    inputs: &[Shape],
+    output: Shape,
+    device: &DeviceProfile,
+    parts: Option<usize>,
+) -> Option<(Tile, Stage, usize)> {
+    let bytes = MOST_BYTES.min(device.max_workgroup_bytes as usize);
+    let work = Work::new(op, inputs, output, device);
+    TILES
+        .into_iter()
+        .filter(|tile| tile.invocations() <= device.max_invocations_per_workgroup as usize)
+        .filter_map(|tile| Some((tile, Stage::best(op, inputs, tile, bytes)?)))
+        .map(|(tile, stage)| (tile, stage, parts.unwrap_or_else(|| work.parts(tile, device))))
+        .min_by(|(a, _, i), (b, _, j)| work.cost(*a, *i).total_cmp(&work.cost(*b, *j)))
+}
+
+/// In how many parts the sum is best left, if in more than one.
+pub(super) fn parts(
+    op: &Conv2d,
+    inputs: &[Shape],
+    output: Shape,
+    device: &DeviceProfile,
+) -> Option<usize> {
+    if device.is_cpu || op.groups > 1 || op.parts > 1 {
+        return None;
+    }
+    let (_, _, parts) = choose(op, inputs, output, device, None)?;
+    (parts > 1).then_some(parts)
+}
+
+/// The convolution with its sums left in parts, and their sum, where that keeps more of the device busy.
+pub(super) fn stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> Option<Vec<Stage>> {
+    let parts = parts(op, inputs, op.output_shape(inputs).ok()?, device)?;
+    let leaving = Conv2d {
+        relu: false,
+        parts,
+        ..op.clone()
+    };
+    kernel(&leaving, inputs, leaving.output_shape(inputs).ok()?, device)?;
+    let adding = SumParts {
+        parts,
+        channels: inputs[1].n,
+        relu: op.relu,
+    };
+    Some(vec![
+        Stage {
+            op: Arc::new(leaving),
+            inputs: (0..inputs.len()).map(StageInput::Op).collect(),
+        },
+        Stage {
+            op: Arc::new(adding),
+            inputs: vec![StageInput::Stage(0)],
+        },
+    ])
+}
+
+/// Nothing where not even the smallest tile fits, or the window is too large for the loops of one dispatch;
+/// nor on a CPU device, whose workgroup memory is no faster than any other, but for sums in parts, which
+/// only this kernel makes.
 pub(super) fn kernel(
     op: &Conv2d,
     inputs: &[Shape],
     output: Shape,
     device: &DeviceProfile,
 ) -> Option<Kernel> {
-    if device.is_cpu {
+    if device.is_cpu && op.parts == 1 {
         return None;
     }
-    let bytes = MOST_BYTES.min(device.max_workgroup_bytes as usize);
-    let runs = |tile: &Tile| tile.invocations() <= device.max_invocations_per_workgroup as usize;
-    let (tile, stage) = TILES
-        .into_iter()
-        .filter(runs)
-        .filter_map(|tile| Some((tile, Stage::best(op, inputs, tile, bytes)?)))
-        .min_by(|(a, _), (b, _)| a.cost(output, device).total_cmp(&b.cost(output, device)))?;
+    let (tile, stage, parts) = choose(op, inputs, output, device, Some(op.parts))?;
     let mut kernel = op.kernel(
         inputs,
         output,
@@ -184,11 +295,13 @@ pub(super) fn kernel(
                 rows: tile.rows,
                 columns: tile.columns,
                 channels: 4 * tile.quads,
+                parts,
             },
-            terms: inputs[0].c4(),
+            terms: inputs[0].c4().div_ceil(parts),
             extra: Vec::new(),
         },
     );
+    kernel.constants.push(("PARTS", parts as f64));
     let steps = stage.steps([inputs[1].h, inputs[1].w], tile);
     kernel.steps_per_term = steps.div_ceil(stage.groups as u64);
     // A run of terms may end within a stage.

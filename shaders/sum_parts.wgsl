@@ -1,0 +1,41 @@
+// Sums of parts, side by side in the channels, made one. One invocation computes one vec4; NaN stays NaN.
+// input [n, h, w, PARTS, c/4], output [n, h, w, c/4], all vec4.
+
+alias Stored = vec4<f32>;
+
+override PARTS: u32 = 2u;
+override RELU: bool = false;
+
+struct Params {
+    row_begin: u32,
+    row_end: u32,
+    row_elements: u32,
+    output_start: u32,
+    input_start: u32,
+    c4: u32,
+}
+
+@group(0) @binding(0) var<storage, read> input: array<Stored>;
+@group(0) @binding(1) var<storage, read_write> output: array<Stored>;
+@group(0) @binding(2) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let group = workgroup.y * workgroups.x + workgroup.x;
+    let at = params.row_begin * params.row_elements + group * 64u + local;
+    if at >= params.row_end * params.row_elements {
+        return;
+    }
+    let pixel = at / params.c4;
+    let first = pixel * PARTS * params.c4 + at - pixel * params.c4 - params.input_start;
+    var sum = vec4<f32>(input[first]);
+    for (var part = 1u; part < PARTS; part++) {
+        sum += vec4<f32>(input[first + part * params.c4]);
+    }
+    let negative = vec4<bool>(RELU) & (sum < vec4<f32>());
+    output[at - params.output_start] = Stored(select(sum, vec4<f32>(), negative));
+}
