@@ -540,3 +540,29 @@ impl Cut<'_> {
         Ok([workgroups.div_ceil(rows.max(1)) as u32, rows as u32])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::whole_blocks;
+
+    #[test]
+    fn bands_of_blocks_are_whole_images_or_lie_in_one() {
+        // Images of 20 rows in blocks of 8.
+        assert_eq!(whole_blocks(0, 60, 8, 20), 60);
+        assert_eq!(whole_blocks(0, 59, 8, 20), 40);
+        assert_eq!(whole_blocks(0, 19, 8, 20), 16);
+        assert_eq!(whole_blocks(16, 40, 8, 20), 4);
+        assert_eq!(whole_blocks(8, 9, 8, 20), 8);
+        // Fewer than a block fit.
+        assert_eq!(whole_blocks(0, 5, 8, 20), 5);
+        assert_eq!(whole_blocks(3, 5, 8, 20), 5);
+        assert_eq!(whole_blocks(18, 5, 8, 20), 2);
+    }
+
+    #[test]
+    fn bands_of_blocks_are_even() {
+        assert_eq!(whole_blocks(0, 38, 8, 44), 24);
+        assert_eq!(whole_blocks(24, 38, 8, 44), 20);
+        assert_eq!(whole_blocks(0, 155, 8, 698), 144);
+    }
+}

@@ -26,6 +26,8 @@ const MOST_PART_BYTES: u64 = 256 << 20;
 /// How many products writing and reading an element of a part is worth: 8 bytes at 14 flop a byte, as large
 /// GPUs have it.
 const PART_COST: usize = 56;
+/// How many reads of workgroup memory bringing an element there is worth, with finding it.
+const STAGING_COST: f64 = 4.0;
 
 /// What a workgroup computes and how its invocations share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +68,10 @@ impl Tile {
         self.rows * self.columns * self.quads / (self.pixels * self.own_quads)
     }
 
-    /// Workgroups for an output of `channels` channels, one for each part of a sum.
-    fn workgroups(self, output: Shape, channels: usize) -> usize {
+    /// Workgroups for an output, in one part.
+    fn workgroups(self, output: Shape) -> usize {
         let blocks = output.h.div_ceil(self.rows) * output.w.div_ceil(self.columns);
-        output.n * blocks * channels.div_ceil(4 * self.quads)
+        output.n * blocks * output.c4().div_ceil(self.quads)
     }
 }
 
@@ -100,10 +102,13 @@ impl Work {
         }
     }
 
-    /// How much of the device one dispatch in one part keeps busy with this tile; above 1, all of it.
+    /// How much of the device one dispatch in one part keeps busy with this tile; above 1, all of it. A
+    /// dispatch is at least one row of blocks.
     fn share(&self, tile: Tile) -> f64 {
-        let workgroups = tile.workgroups(self.output, self.output.c) * tile.invocations();
-        workgroups as f64 * self.at_once / self.busy
+        let workgroups = tile.workgroups(self.output) * tile.invocations();
+        let rows = (self.output.n * self.output.h.div_ceil(tile.rows)).max(1) as f64;
+        let at_once = (self.at_once * rows).max(1.0) / rows;
+        workgroups as f64 * at_once / self.busy
     }
 
     /// As many parts as keep the device busy, of at least [`LEAST_TERMS`] products each.
@@ -118,16 +123,13 @@ impl Work {
     }
 
     /// What the output costs with this tile in so many parts: the products, with those that are thrown
-    /// away, over the multiply-adds for each read of workgroup memory, and the more, the less of the
-    /// device is busy.
-    fn cost(&self, tile: Tile, parts: usize) -> f64 {
+    /// away, at the tile's speed, and the more, the less of the device is busy.
+    fn cost(&self, tile: Tile, stage: &Stage, parts: usize) -> f64 {
         let size = tile.rows * tile.columns * 4 * tile.quads;
-        let computed = (tile.workgroups(self.output, self.output.c) * size) as f64;
+        let computed = (tile.workgroups(self.output) * size) as f64;
         let between = if parts > 1 { parts * PART_COST } else { 0 };
-        let reads = (tile.pixels + 4 * tile.own_quads) as f64;
-        let speed = (4 * tile.pixels * tile.own_quads) as f64 / reads;
         let busy = (self.share(tile) * parts as f64).min(1.0);
-        computed * (self.terms + between) as f64 / (speed * busy)
+        computed * (self.terms + between) as f64 / (stage.speed(tile) * busy)
     }
 }
 
@@ -172,8 +174,8 @@ impl Stage {
             halo_step,
             halo,
             pitch,
-            halo_size: groups * halo[0] * pitch,
-            taps_size: rows * kernel[1] * groups * 4 * tile.quads,
+            halo_size: pitch.saturating_mul(groups * halo[0]),
+            taps_size: kernel[1].saturating_mul(rows * groups * 4 * tile.quads),
         }
     }
 
@@ -184,8 +186,16 @@ impl Stage {
         groups
             .flat_map(|groups| [(1, groups), (weight.h, groups)])
             .map(|(rows, groups)| Self::new(op, [weight.h, weight.w], tile, rows, groups))
-            .filter(|stage| 16 * (stage.halo_size + stage.taps_size) <= bytes)
+            .filter(|stage| stage.halo_size.saturating_add(stage.taps_size) <= bytes / 16)
             .max_by_key(|stage| stage.rows * stage.groups)
+    }
+
+    /// Multiply-adds of four channels for each read of workgroup memory, or what takes as long.
+    fn speed(&self, tile: Tile) -> f64 {
+        let staged = (self.halo_size + self.taps_size) as f64 / tile.invocations() as f64;
+        let steps = (self.taps_size / (4 * tile.quads)) as f64;
+        let reads = (tile.pixels + 4 * tile.own_quads) as f64 + STAGING_COST * staged / steps;
+        (4 * tile.pixels * tile.own_quads) as f64 / reads
     }
 
     /// Loop steps of an invocation for one stage's groups of channels, over all rows of the window.
@@ -208,7 +218,7 @@ fn pitch(columns: usize, halo_step: [usize; 2], across: usize) -> usize {
     (columns..columns + 8).find(apart).unwrap_or(columns)
 }
 
-/// The tile, what it stages and the parts that suit a convolution best; with `op.parts` given, those.
+/// The tile, what it stages and the parts that suit a convolution best; with `parts` given, so many.
 fn choose(
     op: &Conv2d,
     inputs: &[Shape],
@@ -223,7 +233,7 @@ fn choose(
         .filter(|tile| tile.invocations() <= device.max_invocations_per_workgroup as usize)
         .filter_map(|tile| Some((tile, Stage::best(op, inputs, tile, bytes)?)))
         .map(|(tile, stage)| (tile, stage, parts.unwrap_or_else(|| work.parts(tile, device))))
-        .min_by(|(a, _, i), (b, _, j)| work.cost(*a, *i).total_cmp(&work.cost(*b, *j)))
+        .min_by(|(a, s, i), (b, t, j)| work.cost(*a, s, *i).total_cmp(&work.cost(*b, t, *j)))
 }
 
 /// In how many parts the sum is best left, if in more than one.
@@ -440,6 +450,42 @@ mod tests {
                 let stage = stage(&op, [64, 64, kernel, kernel], tile);
                 assert!(stage.is_some(), "{tile:?} {op:?} {kernel}");
             }
+        }
+    }
+
+    /// Pixels and channels of the tile, and the parts, for a layer of FCN-8s at 500×500.
+    fn choice(channels: usize, side: usize, out: usize, kernel: usize) -> ([usize; 3], usize) {
+        let op = Conv2d::padded(if kernel == 3 { 1 } else { 0 });
+        let inputs = [[1, channels, side, side], [out, channels, kernel, kernel]]
+            .map(|[n, c, h, w]| Shape::new(n, c, h, w));
+        let output = op.output_shape(&inputs).unwrap();
+        let device = DeviceProfile::WEBGPU_DEFAULTS;
+        let (tile, _, parts) = choose(&op, &inputs, output, &device, None).unwrap();
+        ([tile.rows, tile.columns, 4 * tile.quads], parts)
+    }
+
+    #[test]
+    fn large_layers_have_large_tiles_and_small_ones_parts() {
+        for (channels, side, out) in [(64, 698, 64), (128, 349, 128), (128, 175, 256)] {
+            assert_eq!(choice(channels, side, out, 3), ([8, 16, 64], 1), "{side}");
+        }
+        let (tile, parts) = choice(512, 22, 4096, 7);
+        assert!(tile == [8, 16, 64] && parts >= 4, "fc6: {tile:?} {parts}");
+        let (tile, parts) = choice(4096, 16, 4096, 1);
+        assert!(tile == [8, 16, 64] && parts >= 4, "fc7: {tile:?} {parts}");
+        let (tile, parts) = choice(4096, 16, 21, 1);
+        assert!(tile == [4, 8, 32] && parts >= 4, "score_fr: {tile:?} {parts}");
+    }
+
+    #[test]
+    fn no_part_is_left_without_terms() {
+        let op = Conv2d::default();
+        for channels in (1024..9000).step_by(404) {
+            let inputs = [Shape::new(1, channels, 4, 4), Shape::new(8, channels, 1, 1)];
+            let output = op.output_shape(&inputs).unwrap();
+            let parts = parts(&op, &inputs, output, &DeviceProfile::WEBGPU_DEFAULTS).unwrap();
+            let groups = channels.div_ceil(4);
+            assert!((parts - 1) * groups.div_ceil(parts) < groups, "{channels} {parts}");
         }
     }
 
