@@ -8,8 +8,9 @@ use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows};
 use crate::tensor::Shape;
 use std::collections::HashMap;
 
-/// What is held of a tensor between the stages of an operation: such tensors are larger than those around them.
-const BETWEEN_BYTES: u64 = 32 << 20;
+/// What is held of a tensor between the stages of an operation, which is larger than those around it: on a CPU
+/// device, that it stays near the caches, and on a GPU, whose dispatches are to be large.
+const BETWEEN_BYTES: [u64; 2] = [32 << 20, 256 << 20];
 
 pub(super) struct Program<'a> {
     pub graph: &'a Graph,
@@ -47,7 +48,9 @@ impl Program<'_> {
         let is_node = id.index() < self.graph.nodes().len();
         match is_node {
             true => self.most_bytes,
-            false => self.most_bytes.min(BETWEEN_BYTES),
+            false => self
+                .most_bytes
+                .min(BETWEEN_BYTES[usize::from(!self.device.is_cpu)]),
         }
     }
 

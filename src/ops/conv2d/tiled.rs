@@ -6,11 +6,13 @@
 //! 8 · 4 of pixels and 8 of weights stay under 128. Registers need the tile unrolled in the text, so
 //! [`source`] writes it.
 
+use super::sum_parts::SumParts;
 use super::{Conv2d, Parts};
 use crate::device_profile::DeviceProfile;
-use crate::ops::Op;
+use crate::ops::{Op, Stage, StageInput};
 use crate::ops::kernel::{DISPATCH_FLOPS, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Shader};
 use crate::tensor::Shape;
+use std::sync::Arc;
 
 /// Workgroup memory that a kernel takes at most, however much there is: more workgroups then share a
 /// multiprocessor, and one computes while another waits for memory.
@@ -124,7 +126,7 @@ impl Work {
 
     /// What the output costs with this tile in so many parts: the products, with those that are thrown
     /// away, at the tile's speed, and the more, the less of the device is busy.
-    fn cost(&self, tile: Tile, stage: &Stage, parts: usize) -> f64 {
+    fn cost(&self, tile: Tile, stage: &Staging, parts: usize) -> f64 {
         let size = tile.rows * tile.columns * 4 * tile.quads;
         let computed = (tile.workgroups(self.output) * size) as f64;
         let between = if parts > 1 { parts * PART_COST } else { 0 };
@@ -135,7 +137,7 @@ impl Work {
 
 /// What is in workgroup memory at once, for one tile of one convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stage {
+struct Staging {
     /// Rows of the window: all of them, or one.
     rows: usize,
     /// Groups of four input channels.
@@ -155,7 +157,7 @@ struct Stage {
     taps_size: usize,
 }
 
-impl Stage {
+impl Staging {
     fn new(op: &Conv2d, kernel: [usize; 2], tile: Tile, rows: usize, groups: usize) -> Self {
         let taps = [rows, kernel[1]];
         let outputs = [tile.rows, tile.columns];
@@ -225,19 +227,19 @@ fn choose(
     output: Shape,
     device: &DeviceProfile,
     parts: Option<usize>,
-) -> Option<(Tile, Stage, usize)> {
+) -> Option<(Tile, Staging, usize)> {
     let bytes = MOST_BYTES.min(device.max_workgroup_bytes as usize);
     let work = Work::new(op, inputs, output, device);
     TILES
         .into_iter()
         .filter(|tile| tile.invocations() <= device.max_invocations_per_workgroup as usize)
-        .filter_map(|tile| Some((tile, Stage::best(op, inputs, tile, bytes)?)))
+        .filter_map(|tile| Some((tile, Staging::best(op, inputs, tile, bytes)?)))
         .map(|(tile, stage)| (tile, stage, parts.unwrap_or_else(|| work.parts(tile, device))))
         .min_by(|(a, s, i), (b, t, j)| work.cost(*a, s, *i).total_cmp(&work.cost(*b, t, *j)))
 }
 
 /// In how many parts the sum is best left, if in more than one.
-pub(super) fn parts(
+fn parts(
     op: &Conv2d,
     inputs: &[Shape],
     output: Shape,
@@ -323,7 +325,7 @@ pub(super) fn kernel(
 ///
 /// The file is the kernel of the first tile for 3×3 windows of stride 1, complete and valid. Between its
 /// marks `// tile: NAME` and `// end` stand the parts that are written anew for others.
-fn source(tile: Tile, stage: Stage) -> String {
+fn source(tile: Tile, stage: Staging) -> String {
     let file = include_str!(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/shaders/conv2d_tiled.wgsl"
@@ -352,7 +354,7 @@ fn source(tile: Tile, stage: Stage) -> String {
 }
 
 /// The lines of the part called `name`.
-fn part(name: &str, tile: Tile, stage: Stage) -> Vec<String> {
+fn part(name: &str, tile: Tile, stage: Staging) -> Vec<String> {
     let sums = || (0..tile.pixels).flat_map(|p| (0..tile.own_quads).map(move |q| (p, q)));
     match name {
         "size" => sizes(tile, stage)
@@ -371,7 +373,7 @@ fn part(name: &str, tile: Tile, stage: Stage) -> Vec<String> {
 }
 
 /// The constants of the shader.
-fn sizes(tile: Tile, stage: Stage) -> [(&'static str, usize); 18] {
+fn sizes(tile: Tile, stage: Staging) -> [(&'static str, usize); 18] {
     [
         ("ROWS", tile.rows),
         ("COLUMNS", tile.columns),
@@ -395,7 +397,7 @@ fn sizes(tile: Tile, stage: Stage) -> [(&'static str, usize); 18] {
 }
 
 /// The multiply-adds of one tap and four input channels.
-fn products(tile: Tile, stage: Stage) -> Vec<String> {
+fn products(tile: Tile, stage: Staging) -> Vec<String> {
     let pixel_step = tile.columns / tile.pixels * stage.halo_step[1];
     let quad_step = tile.quads / tile.own_quads;
     let mut lines: Vec<_> = (0..tile.pixels)
@@ -419,10 +421,10 @@ fn products(tile: Tile, stage: Stage) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn stage(op: &Conv2d, weight: [usize; 4], tile: Tile) -> Option<Stage> {
+    fn stage(op: &Conv2d, weight: [usize; 4], tile: Tile) -> Option<Staging> {
         let [out, c, h, w] = weight;
         let shapes = [Shape::new(1, c, 50, 50), Shape::new(out, c, h, w)];
-        Stage::best(op, &shapes, tile, MOST_BYTES)
+        Staging::best(op, &shapes, tile, MOST_BYTES)
     }
 
     #[test]

@@ -386,6 +386,7 @@ impl Op for Output {
                 rows: OUTPUTS,
                 columns: 4 * OUTPUTS,
                 channels: 64,
+                parts: 1,
             },
             terms: None,
             steps_per_term: 1,
