@@ -4,7 +4,7 @@
 mod common;
 
 use common::{OneOp, Random, all_gpus, gpu};
-use fullconv::ops::argmax::NO_CLASS;
+use fullconv::ops::argmax::{NO_CLASS, Scores};
 use fullconv::ops::{Argmax, Conv2d, ConvTranspose2d, ResizeBilinear, from_name};
 use fullconv::{
     ErrorKind, GpuOptions, Model, Picture, Segmenter, Shape, Tensor, TensorFile, compare,
@@ -69,8 +69,20 @@ fn a_pixel_with_a_score_that_is_not_finite_has_no_class() {
         let mut scores = Random::new(8).tensor(shape);
         // Pixel 5, in a class that is not the first of its four.
         scores.data_mut()[5 * 12 + 5] = bad;
-        for resize in [None, Some(resize.clone())] {
-            let one = OneOp::new(Arc::new(Argmax { resize }), vec![scores.clone()]);
+        // A transposed convolution that changes nothing.
+        let same = Tensor::from_fn(Shape::new(6, 6, 1, 1), |i, o, _, _| f32::from(i == o)).unwrap();
+        let upsampled = |diagonal| {
+            let op = ConvTranspose2d::default();
+            Scores::Upsampled(ConvTranspose2d { diagonal, ..op })
+        };
+        for (made, parameters) in [
+            (Scores::Given, vec![]),
+            (Scores::Resized(resize.clone()), vec![]),
+            (upsampled(false), vec![same.clone()]),
+            (upsampled(true), vec![same]),
+        ] {
+            let inputs = [vec![scores.clone()], parameters].concat();
+            let one = OneOp::new(Arc::new(Argmax { scores: made }), inputs);
             let expected = one.expected();
             let none = expected
                 .data()

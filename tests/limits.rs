@@ -136,7 +136,7 @@ fn every_case_cut_as_small_as_can_be_is_its_twin() {
         let mut random = Random::new(2);
         let (mut in_steps, mut in_shards, mut cases) = (0, 0, 0);
         for case in fullconv::ops::cases() {
-            let one = OneOp::random(case.op, &case.inputs, &mut random);
+            let one = OneOp::of_case(case, &mut random);
             let (plan, profile) = smallest(gpu.profile(), |profile| one.plan(profile));
             check_limits(&plan, &profile);
             let (steps, shards) = cuts(&plan);
@@ -155,7 +155,7 @@ fn every_case_cut_as_small_as_can_be_is_its_twin() {
 fn a_band_binds_every_row_that_it_is_made_of() {
     let mut random = Random::new(3);
     for case in fullconv::ops::cases() {
-        OneOp::random(case.op, &case.inputs, &mut random).check_rows();
+        OneOp::of_case(case, &mut random).check_rows();
     }
 }
 

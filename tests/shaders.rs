@@ -454,9 +454,11 @@ fn params_have_every_word_that_a_cut_changes() {
                 "{shader}: binding {i}"
             );
         }
-        let sharded = kernel.bindings.iter().any(
-            |b| matches!(b, Binding::Parameter { packing, .. } if *packing != Packing::Vector),
-        );
+        // Labels need all of the weight at once, and their kernel refuses one that does not fit.
+        let sharded = kernel.output != Format::Labels8
+            && kernel.bindings.iter().any(
+                |b| matches!(b, Binding::Parameter { packing, .. } if *packing != Packing::Vector),
+            );
         assert_eq!(
             has(Word::ChannelBegin) && has(Word::ChannelEnd),
             sharded,
@@ -509,6 +511,11 @@ fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
     match (kernel.shader.name, kernel.grid) {
         // Four pixels.
         ("conv2d" | "argmax" | "argmax_resized", _) => 4,
+        // Four or eight pixels, but as items are counted one.
+        ("conv_transpose2d", _) => {
+            let groups = kernel.constants.iter().find(|(name, _)| *name == "GROUPS");
+            groups.unwrap().1 as usize
+        }
         // Every pixel of the tile, for the four channels that the lane owns.
         ("conv2d_subgroup", _) => constant(module, "PIXELS").unwrap(),
         // All channels of a pixel.

@@ -134,6 +134,9 @@ pub enum Packing {
         /// Groups of the convolution.
         groups: usize,
     },
+    /// The diagonal of a transposed convolution's `[c, c, kh, kw]` as `[c / 4][ky][kx][4]`, zeros in the
+    /// padding.
+    Diagonal,
     /// A bias, padded with zeros to a multiple of 4.
     Vector,
 }

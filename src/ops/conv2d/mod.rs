@@ -120,7 +120,7 @@ impl Conv2d {
                     input: 1,
                     packing: parts.packing,
                 },
-                bias_binding(inputs, 2, output.c),
+                bias_binding(inputs.len() > 2, 2, output.c),
             ],
             output: Format::Nhwc4,
             params,
@@ -141,9 +141,9 @@ struct Parts {
     extra: Vec<Word>,
 }
 
-/// The bias among `inputs` at `position`, or zeros for `channels` where it is not given.
-pub(super) fn bias_binding(inputs: &[Shape], position: usize, channels: usize) -> Binding {
-    if inputs.len() > position {
+/// The bias, input number `position`, or zeros for `channels` where it is not given.
+pub(super) fn bias_binding(given: bool, position: usize, channels: usize) -> Binding {
+    if given {
         Binding::Parameter {
             input: position,
             packing: Packing::Vector,
