@@ -518,8 +518,9 @@ fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
         }
         // Every pixel of the tile, for the four channels that the lane owns.
         ("conv2d_subgroup", _) => constant(module, "PIXELS").unwrap(),
-        // All channels of a pixel.
-        ("softmax", Grid::Tiles { channels, .. }) => channels / 4,
+        // All channels of a pixel, or items that count those of every channel.
+        ("softmax", Grid::Tiles { channels, .. })
+        | ("max_pool2d", Grid::Items { channels, .. }) => channels / 4,
         _ => 1,
     }
 }
