@@ -1,10 +1,14 @@
-// 2-D max pooling. One invocation computes one vec4; taps outside the input do not count.
+// 2-D max pooling. One invocation computes PIXELS neighbouring pixels of a row, one or four, of 4 channels:
+// divisions, which say where pixels stand, are slow on CPU devices, and so are made once for four. Taps
+// outside the input do not count: the nearest tap inside stands in for one. A row is `items` such runs.
 // input [n, in_height, in_width, c/4], output [n, out_height, out_width, c/4], all vec4.
+alias Stored = vec4<f32>;
 
 override KERNEL_H: u32 = 2u;
 override KERNEL_W: u32 = 2u;
 override STRIDE_H: u32 = 2u;
 override STRIDE_W: u32 = 2u;
+override PIXELS: u32 = 4u;
 
 struct Params {
     in_height: u32,
@@ -14,15 +18,36 @@ struct Params {
     c4: u32,
     padding_h: u32,
     padding_w: u32,
+    items: u32,
     row_begin: u32,
     row_end: u32,
     input_start: u32,
     output_start: u32,
 }
 
-@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> input: array<Stored>;
+@group(0) @binding(1) var<storage, read_write> output: array<Stored>;
 @group(0) @binding(2) var<uniform> params: Params;
+
+// The largest value of the window at rows from `y` and columns from `x` of the image that begins at
+// `image`; NaN if one of them is.
+fn largest(image: u32, y: i32, x: i32, c: u32) -> vec4<f32> {
+    let first_y = max(y, 0);
+    let first_x = max(x, 0);
+    let last_y = min(y + i32(KERNEL_H), i32(params.in_height)) - 1;
+    let last_x = min(x + i32(KERNEL_W), i32(params.in_width)) - 1;
+    var best = vec4<f32>();
+    for (var ky = 0u; ky < KERNEL_H; ky++) {
+        let row = image + u32(clamp(y + i32(ky), first_y, last_y)) * params.in_width;
+        for (var kx = 0u; kx < KERNEL_W; kx++) {
+            let column = u32(clamp(x + i32(kx), first_x, last_x));
+            let value = vec4<f32>(input[(row + column) * params.c4 + c - params.input_start]);
+            let is_first = vec4<bool>(ky == 0u && kx == 0u);
+            best = select(best, value, is_first | (value > best) | (value != value));
+        }
+    }
+    return best;
+}
 
 @compute @workgroup_size(64)
 fn main(
@@ -30,30 +55,30 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let group = workgroup.y * workgroups.x + workgroup.x;
-    let row_elements = params.out_width * params.c4;
-    let at = params.row_begin * row_elements + group * 64u + local;
-    if at >= params.row_end * row_elements {
+    let item = (workgroup.y * workgroups.x + workgroup.x) * 64u + local;
+    let in_band = item / params.items;
+    let row = params.row_begin + in_band;
+    if row >= params.row_end {
         return;
     }
-    let pixel = at / params.c4;
-    let c = at - pixel * params.c4;
-    let row = pixel / params.out_width;
+    let in_row = item - in_band * params.items;
+    let run = in_row / params.c4;
+    let c = in_row - run * params.c4;
+    let first = run * PIXELS;
     let n = row / params.out_height;
-    let y0 = i32((row - n * params.out_height) * STRIDE_H) - i32(params.padding_h);
-    let x0 = i32((pixel - row * params.out_width) * STRIDE_W) - i32(params.padding_w);
-    let y1 = min(y0 + i32(KERNEL_H), i32(params.in_height));
-    let x1 = min(x0 + i32(KERNEL_W), i32(params.in_width));
-
     let image = n * params.in_height * params.in_width;
-    let first_y = u32(max(y0, 0));
-    let first_x = u32(max(x0, 0));
-    var best = input[(image + first_y * params.in_width + first_x) * params.c4 + c - params.input_start];
-    for (var y = first_y; y < u32(max(y1, 0)); y++) {
-        for (var x = first_x; x < u32(max(x1, 0)); x++) {
-            let value = input[(image + y * params.in_width + x) * params.c4 + c - params.input_start];
-            best = select(best, value, (value > best) | (value != value));
-        }
+    let y = i32((row - n * params.out_height) * STRIDE_H) - i32(params.padding_h);
+    let x = i32(first * STRIDE_W) - i32(params.padding_w);
+    let step = i32(STRIDE_W);
+    let at = (row * params.out_width + first) * params.c4 + c - params.output_start;
+    output[at] = Stored(largest(image, y, x, c));
+    if PIXELS > 1u && first + 1u < params.out_width {
+        output[at + params.c4] = Stored(largest(image, y, x + step, c));
     }
-    output[at - params.output_start] = best;
+    if PIXELS > 1u && first + 2u < params.out_width {
+        output[at + 2u * params.c4] = Stored(largest(image, y, x + 2 * step, c));
+    }
+    if PIXELS > 1u && first + 3u < params.out_width {
+        output[at + 3u * params.c4] = Stored(largest(image, y, x + 3 * step, c));
+    }
 }

@@ -112,6 +112,11 @@ impl Graph {
         Ok(NodeId(self.nodes.len() - 1))
     }
 
+    /// Puts `op`, which does the same, in the place of the op at `id`.
+    pub(crate) fn replace_op(&mut self, id: NodeId, op: impl Op + 'static) {
+        self.nodes[id.0].kind = NodeKind::Op(Arc::new(op));
+    }
+
     /// The input.
     pub fn input(&self) -> NodeId {
         NodeId(0)

@@ -3,13 +3,15 @@
 //! The format of the `fullconv` metadata is documented in `docs/model-file.md`.
 
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::graph::{Graph, NodeKind};
+use crate::graph::{Graph, Node, NodeKind};
 use crate::mask::Palette;
 use crate::models::{self, Choice};
+use crate::ops::ConvTranspose2d;
 use crate::parameters::{Parameters, TensorFile};
 use crate::preprocess::Preprocessing;
 use crate::tensor::Shape;
 use serde::Deserialize;
+use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -119,7 +121,7 @@ impl Model {
             architecture: choice.architecture.clone().or(metadata.architecture),
             geometry: choice.geometry.clone().or(metadata.geometry),
         };
-        let network = models::build(&checkpoint, &choice)?;
+        let mut network = models::build(&checkpoint, &choice)?;
         let nominal = Shape::new(1, 3, NOMINAL_SIDE, NOMINAL_SIDE);
         let shapes = network.graph.shapes(nominal).map_err(|e| {
             Error::new(ErrorKind::ModelFile, e.to_string()).at(network.architecture)
@@ -141,8 +143,10 @@ impl Model {
         }
         let preprocessing = metadata.preprocess.unwrap_or(Preprocessing::CAFFE);
         preprocessing.validate()?;
+        let parameters = Parameters::new(file, network.bilinear);
+        mark_diagonal_weights(&mut network.graph, &parameters);
         let model = Self(Arc::new(Inner {
-            parameters: Parameters::new(file, network.bilinear),
+            parameters,
             graph: network.graph,
             architecture: network.architecture,
             geometry: network.geometry,
@@ -273,5 +277,29 @@ impl Model {
                 self.0.geometry
             ),
         }
+    }
+}
+
+/// Says of each transposed convolution whose weight is zero off its diagonal that it is.
+fn mark_diagonal_weights(graph: &mut Graph, parameters: &Parameters) {
+    let diagonal = |node: &Node| {
+        let op: &dyn Any = node.op()?.as_ref();
+        let op = op
+            .downcast_ref::<ConvTranspose2d>()?
+            .with_diagonal_weight()?;
+        let weight = graph.node(*node.inputs.get(1)?);
+        let NodeKind::Parameter(shape) = weight.kind else {
+            return None;
+        };
+        let is_diagonal = parameters.get(&weight.name, shape).ok()?.is_diagonal();
+        parameters.release(&weight.name);
+        is_diagonal.then_some(op)
+    };
+    let found: Vec<_> = graph
+        .iter()
+        .filter_map(|(id, node)| Some((id, diagonal(node)?)))
+        .collect();
+    for (id, op) in found {
+        graph.replace_op(id, op);
     }
 }

@@ -302,6 +302,20 @@ impl Parameter<'_> {
         Ok(tensor)
     }
 
+    /// Whether this is as many rows as columns of kernels, of which all are zero off the diagonal. What
+    /// cannot be read is not: its error comes when it is used.
+    pub(crate) fn is_diagonal(&self) -> bool {
+        let Shape { n, c, h, w } = self.shape;
+        let only_own = |i: usize| {
+            self.row(i).is_ok_and(|row| {
+                let mut kernels = row.chunks_exact(h * w).enumerate();
+                kernels.all(|(o, kernel)| o == i || kernel.iter().all(|v| *v == 0.0))
+            })
+        };
+        let known = matches!(self.source, Source::Bilinear);
+        n == c && h * w > 0 && (known || (0..n).all(only_own))
+    }
+
     fn row_elements(&self) -> usize {
         self.shape.with_batch(1).elements()
     }

@@ -4,8 +4,10 @@
 mod common;
 
 use common::{OneOp, Random, all_gpus, gpu};
-use fullconv::ops::argmax::NO_CLASS;
+use fullconv::device_profile::DeviceProfile;
+use fullconv::ops::argmax::{NO_CLASS, Scores};
 use fullconv::ops::{Argmax, Conv2d, ConvTranspose2d, ResizeBilinear, from_name};
+use fullconv::plan::Plan;
 use fullconv::{
     ErrorKind, GpuOptions, Model, Picture, Segmenter, Shape, Tensor, TensorFile, compare,
 };
@@ -69,8 +71,20 @@ fn a_pixel_with_a_score_that_is_not_finite_has_no_class() {
         let mut scores = Random::new(8).tensor(shape);
         // Pixel 5, in a class that is not the first of its four.
         scores.data_mut()[5 * 12 + 5] = bad;
-        for resize in [None, Some(resize.clone())] {
-            let one = OneOp::new(Arc::new(Argmax { resize }), vec![scores.clone()]);
+        // A transposed convolution that changes nothing.
+        let same = Tensor::from_fn(Shape::new(6, 6, 1, 1), |i, o, _, _| f32::from(i == o)).unwrap();
+        let upsampled = |diagonal| {
+            let op = ConvTranspose2d::default();
+            Scores::Upsampled(ConvTranspose2d { diagonal, ..op })
+        };
+        for (made, parameters) in [
+            (Scores::Given, vec![]),
+            (Scores::Resized(resize.clone()), vec![]),
+            (upsampled(false), vec![same.clone()]),
+            (upsampled(true), vec![same]),
+        ] {
+            let inputs = [vec![scores.clone()], parameters].concat();
+            let one = OneOp::new(Arc::new(Argmax { scores: made }), inputs);
             let expected = one.expected();
             let none = expected
                 .data()
@@ -86,6 +100,48 @@ fn a_pixel_with_a_score_that_is_not_finite_has_no_class() {
             }
         }
     }
+}
+
+/// The kernels that run a model's transposed convolutions when labels alone are asked for.
+fn upsampling_kernels(model: &Model) -> Vec<&'static str> {
+    let mut graph = model.graph().clone();
+    let scores = graph.output();
+    graph.op("labels", Argmax::default(), &[scores]).unwrap();
+    let (shape, profile) = (Shape::new(1, 3, 40, 30), DeviceProfile::WEBGPU_DEFAULTS);
+    let plan = Plan::new(&graph, shape, &[graph.output()], &profile).unwrap();
+    let layers = plan.layers.iter().filter(|l| l.name.contains("upscore"));
+    layers.map(|layer| layer.kernel).collect()
+}
+
+/// One weight off the diagonal, however small, makes all the difference.
+#[test]
+fn a_weight_is_diagonal_if_it_is_zero_everywhere_else() {
+    let bilinear = |w: &Tensor| w.map(|x| x + 1.0);
+    let diagonal = with("fcn32s-same", "upscore.weight", |w| {
+        common::diagonal(&bilinear(w))
+    });
+    assert_eq!(upsampling_kernels(&diagonal), ["argmax_upsampled_diagonal"]);
+    for at in [1, 64 * 64 - 1] {
+        let almost = with("fcn32s-same", "upscore.weight", |w| {
+            let mut weight = common::diagonal(&bilinear(w));
+            // Row 0, output 1; and row 1, output 0.
+            let first = if at == 1 { 1 } else { 2 };
+            weight.data_mut()[first * 64 * 64 + at] = f32::MIN_POSITIVE / 2.0;
+            weight
+        });
+        assert_eq!(upsampling_kernels(&almost), ["argmax_upsampled"], "{at}");
+    }
+    // Those that the file leaves out are bilinear.
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/");
+    let left_out = Model::read(format!("{folder}fcn32s-caffe.safetensors")).unwrap();
+    assert_eq!(upsampling_kernels(&left_out), ["argmax_upsampled_diagonal"]);
+
+    let Some(gpu) = gpu(GpuOptions::default()) else {
+        return;
+    };
+    let segmenter = block_on(Segmenter::new(&gpu, &diagonal)).unwrap();
+    let report = block_on(compare::compare_picture(&segmenter, &picture(40, 30))).unwrap();
+    assert!(report.is_within_bounds(), "{report:?}");
 }
 
 #[test]

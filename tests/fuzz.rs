@@ -7,12 +7,13 @@ mod common;
 
 use common::{OneOp, Random, assert_within, gpu, preferences, resize_bound};
 use fullconv::device_profile::DeviceProfile;
+use fullconv::ops::argmax::Scores;
 use fullconv::ops::preprocess::Channels;
 use fullconv::ops::{
-    Add, Argmax, Conv2d, ConvTranspose2d, Crop, MaxPool2d, Op, Preprocess, Relu, ResizeBilinear,
-    Scale, Softmax,
+    Add, Argmax, Case, Conv2d, ConvTranspose2d, Crop, MaxPool2d, Op, Preprocess, Relu,
+    ResizeBilinear, Scale, Softmax,
 };
-use fullconv::{ErrorKind, Gpu, GpuOptions, Shape};
+use fullconv::{ErrorKind, Gpu, GpuOptions, Shape, Tensor};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::sync::{Arc, OnceLock};
@@ -53,6 +54,8 @@ fn devices() -> &'static [Gpu] {
 struct Sample {
     op: Arc<dyn Op>,
     shapes: Vec<Shape>,
+    /// Its weight is zero off its diagonal.
+    diagonal: bool,
     seed: u8,
     /// The largest binding that a plan may use, if it can be that small.
     binding: u64,
@@ -65,15 +68,29 @@ fn samples<O: Op + 'static>(
     (ops, any::<u8>(), 8u32..14).prop_map(|((op, shapes), seed, log2)| Sample {
         op: Arc::new(op),
         shapes,
+        diagonal: false,
         seed,
         binding: 1 << log2,
+    })
+}
+
+/// Samples of transposed convolutions whose weight is zero off its diagonal.
+fn diagonal_samples() -> impl Strategy<Value = Sample> {
+    samples(transposed(true)).prop_map(|sample| Sample {
+        diagonal: true,
+        ..sample
     })
 }
 
 impl Sample {
     /// Every device and cut against the twin.
     fn check(&self) {
-        let one = OneOp::random(self.op.clone(), &self.shapes, &mut Random::new(self.seed));
+        let case = Case {
+            op: self.op.clone(),
+            inputs: self.shapes.clone(),
+            diagonal: self.diagonal,
+        };
+        let one = OneOp::of_case(case, &mut Random::new(self.seed));
         one.check_rows();
         for gpu in devices() {
             let mut plans = Vec::new();
@@ -160,7 +177,7 @@ fn conv_transpose2d() -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
     let channels = (
         prop_oneof![Just(1usize), 1usize..=4],
         1usize..=9,
-        1usize..=9,
+        1usize..=15,
     );
     (geometry, channels, 1usize..=3, any::<bool>()).prop_map(
         |((kernel, stride, padding, extra, size), (groups, c, out), n, bias)| {
@@ -175,6 +192,7 @@ fn conv_transpose2d() -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
                 padding,
                 output_padding,
                 groups,
+                ..ConvTranspose2d::default()
             };
             let input = Shape::new(n, c * groups, size[0], size[1]);
             let mut shapes = vec![input, Shape::new(c * groups, out, kernel[0], kernel[1])];
@@ -182,6 +200,48 @@ fn conv_transpose2d() -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
             (op, shapes)
         },
     )
+}
+
+/// A transposed convolution of which a window is wanted, perhaps.
+fn windowed() -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
+    (conv_transpose2d(), any::<bool>(), pair(0..=7), pair(1..=20)).prop_map(
+        |((mut op, mut shapes), crop, offset, size)| {
+            if crop {
+                let full = op.output_shape(&shapes).unwrap();
+                let offset = [offset[0].min(full.h - 1), offset[1].min(full.w - 1)];
+                let [h, w] = [
+                    size[0].min(full.h - offset[0]),
+                    size[1].min(full.w - offset[1]),
+                ];
+                op.crop = Some(Crop { offset });
+                shapes.push(Shape::new(1, 1, h, w));
+            }
+            (op, shapes)
+        },
+    )
+}
+
+/// An ungrouped one of those, dense or diagonal, with rows long enough that many pixels share their taps.
+fn transposed(diagonal: bool) -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
+    (windowed(), 0usize..30).prop_map(move |((op, shapes), longer)| {
+        let mut shapes = shapes;
+        shapes[0].w += longer;
+        if let (Some(_), Some(like)) = (&op.crop, shapes.last_mut()) {
+            like.w += longer * op.stride[1];
+        }
+        let (c, out) = (shapes[0].c / op.groups, shapes[1].c);
+        let c = if diagonal { out } else { c };
+        (shapes[0].c, shapes[1].n) = (c, c);
+        if shapes.len() > 2 && shapes[2].n > 1 {
+            shapes[2] = Shape::vector(out);
+        }
+        let op = ConvTranspose2d {
+            groups: 1,
+            diagonal,
+            ..op
+        };
+        (op, shapes)
+    })
 }
 
 fn max_pool2d() -> impl Strategy<Value = (MaxPool2d, Vec<Shape>)> {
@@ -278,7 +338,17 @@ proptest! {
     }
 
     #[test]
-    fn conv_transpose2d_is_its_twin(sample in samples(conv_transpose2d())) {
+    fn conv_transpose2d_is_its_twin(sample in samples(windowed())) {
+        sample.check();
+    }
+
+    #[test]
+    fn conv_transpose2d_of_long_rows_is_its_twin(sample in samples(transposed(false))) {
+        sample.check();
+    }
+
+    #[test]
+    fn diagonal_conv_transpose2d_is_its_twin(sample in diagonal_samples()) {
         sample.check();
     }
 
@@ -331,23 +401,80 @@ proptest! {
         sample.check();
     }
 
-    /// The scores are resized on the way and never seen: a label may differ from the twin's where the
-    /// resized scores of the two are closer than both may err.
     #[test]
     fn argmax_of_resized_scores_is_its_twin((resize, shape) in argmax_resized(), seed: u8) {
-        let op = Argmax { resize: Some(resize.clone()) };
-        let one = OneOp::random(Arc::new(op), &[shape], &mut Random::new(seed));
-        one.check_rows();
-        let (scores, expected) = (resize.reference(&[&one.input]).unwrap(), one.expected());
-        let score_of = |labels: &fullconv::Tensor| {
-            let score = |n, _, y, x| scores.at(n, labels.at(n, 0, y, x) as usize, y, x);
-            fullconv::Tensor::from_fn(labels.shape(), score).unwrap()
+        let case = Case {
+            op: Arc::new(Argmax { scores: Scores::Resized(resize.clone()) }),
+            inputs: vec![shape],
+            diagonal: false,
         };
-        for gpu in devices() {
-            let found = one.run(gpu);
-            prop_assert!(found.data().iter().all(|label| (*label as usize) < shape.c));
-            let bounds = expected.map(|_| 2.0 * resize_bound(&one.input));
-            assert_within(&score_of(&expected), &score_of(&found), &bounds, "scores of labels");
+        let one = OneOp::of_case(case, &mut Random::new(seed));
+        let scores = resize.reference(&[&one.input]).unwrap();
+        let bounds = scores.map(|_| resize_bound(&one.input));
+        check_labels(&one, &scores, &bounds, 1 << 12);
+    }
+
+    #[test]
+    fn argmax_of_upsampled_scores_is_its_twin(
+        (op, shapes) in prop_oneof![transposed(false), transposed(true)],
+        seed: u8,
+        log2 in 8u32..14,
+    ) {
+        let of = |op: Arc<dyn Op>, diagonal| {
+            let case = Case { op, inputs: shapes.clone(), diagonal };
+            OneOp::of_case(case, &mut Random::new(seed))
+        };
+        let labels = Argmax { scores: Scores::Upsampled(op.clone()) };
+        let diagonal = op.diagonal;
+        let (one, scores) = (of(Arc::new(labels), diagonal), of(Arc::new(op), diagonal));
+        check_labels(&one, &scores.expected(), &scores.bounds(), 1 << log2);
+    }
+}
+
+/// Panics unless labels of scores that are never seen agree with the twin, uncut and cut: one may differ
+/// where the scores of the two are closer than both may err.
+fn check_labels(one: &OneOp, scores: &Tensor, bounds: &Tensor, binding: u64) {
+    one.check_rows();
+    let expected = one.expected();
+    let of_labels = |labels: &Tensor, values: &Tensor| {
+        let classes = values.shape().c;
+        let value =
+            |n, _, y, x| values.at(n, (labels.at(n, 0, y, x) as usize).min(classes - 1), y, x);
+        Tensor::from_fn(labels.shape(), value).unwrap()
+    };
+    for gpu in devices() {
+        let small = DeviceProfile {
+            max_binding_bytes: binding,
+            binding_alignment: gpu.profile().binding_alignment.max(64),
+            ..gpu.profile().clone()
+        };
+        let mut plans = vec![one.plan(gpu.profile()).unwrap()];
+        match one.plan(&small) {
+            Ok(plan) => plans.push(plan),
+            Err(e) => assert_eq!(e.kind(), ErrorKind::Limit, "{e}"),
+        }
+        for found in one.run_plans(gpu, plans) {
+            assert!(
+                found
+                    .data()
+                    .iter()
+                    .all(|label| (*label as usize) < scores.shape().c)
+            );
+            let mut margin = of_labels(&expected, bounds);
+            for (m, b) in margin
+                .data_mut()
+                .iter_mut()
+                .zip(of_labels(&found, bounds).data())
+            {
+                *m += b;
+            }
+            let (expected, found) = (of_labels(&expected, scores), of_labels(&found, scores));
+            assert_within(
+                &expected,
+                &found,
+                &margin,
+                &format!("scores of labels of {:?}", one.op),
+            );
         }
     }
 }

@@ -10,7 +10,9 @@ use common::{
 use fullconv::device_profile::DeviceProfile;
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::kernel::{Format, Packing};
-use fullconv::ops::{Add, Argmax, Conv2d, ConvTranspose2d, Op, Relu, ResizeBilinear, Softmax};
+use fullconv::ops::{
+    Add, Argmax, Conv2d, ConvTranspose2d, Crop, Op, Relu, ResizeBilinear, Softmax,
+};
 use fullconv::plan::Plan;
 use fullconv::{
     ErrorKind, Gpu, GpuOptions, Parameters, Picture, Segmenter, Shape, Tensor, reference,
@@ -82,7 +84,7 @@ fn every_case_cut_as_small_as_can_be_is_its_twin() {
         let mut random = Random::new(2);
         let (mut in_steps, mut in_shards, mut cases) = (0, 0, 0);
         for case in fullconv::ops::cases() {
-            let one = OneOp::random(case.op, &case.inputs, &mut random);
+            let one = OneOp::of_case(case, &mut random);
             let smallest = preferences(gpu.profile()).into_iter().map(|preferred| {
                 let (plan, profile) = smallest(&preferred, |profile| one.plan(profile));
                 check_limits(&plan, &profile);
@@ -108,7 +110,7 @@ fn every_case_cut_as_small_as_can_be_is_its_twin() {
 fn a_band_binds_every_row_that_it_is_made_of() {
     let mut random = Random::new(3);
     for case in fullconv::ops::cases() {
-        OneOp::random(case.op, &case.inputs, &mut random).check_rows();
+        OneOp::of_case(case, &mut random).check_rows();
     }
 }
 
@@ -212,6 +214,80 @@ fn nodes_are_fused_unless_something_else_reads_them() {
         let error = relative_error(expected, found);
         assert!(error < 1e-5, "{}: {error:e}", graph.node(*id).name);
     }
+}
+
+/// Upsampling, its crop to the size of a node that has a ReLU after it, and labels.
+fn tail() -> (Graph, Parameters) {
+    let mut random = Random::new(10);
+    let tensors = [("conv.w", [5, 3, 3, 3]), ("up.w", [5, 6, 4, 4])]
+        .map(|(name, [n, c, h, w])| (name.to_owned(), random.tensor(Shape::new(n, c, h, w))));
+    let mut graph = Graph::new("input");
+    let [conv, up] = tensors
+        .each_ref()
+        .map(|(name, weight)| graph.parameter(name, weight.shape()).unwrap());
+    let inputs = [graph.input(), conv];
+    let conv = graph.op("conv", Conv2d::padded(1), &inputs).unwrap();
+    let relu = graph.op("relu", Relu {}, &[conv]).unwrap();
+    let op = ConvTranspose2d::strided(2, 0);
+    let up = graph.op("up", op, &[relu, up]).unwrap();
+    let crop = Crop { offset: [3, 1] };
+    let score = graph.op("score", crop, &[up, conv]).unwrap();
+    graph.op("labels", Argmax::default(), &[score]).unwrap();
+    let file = common::tensor_file(&tensors);
+    (graph, Parameters::new(file, BTreeMap::new()))
+}
+
+#[test]
+fn upsampling_crop_and_labels_are_one_where_nobody_asks_for_more() {
+    let (graph, parameters) = tail();
+    let input = Random::new(11).tensor(Shape::new(3, 3, 7, 9));
+    let named = |name: &str| graph.find(name).unwrap();
+    let plan = |outputs: &[&str], profile: &DeviceProfile| {
+        let outputs: Vec<_> = outputs.iter().map(|name| named(name)).collect();
+        let plan = Plan::new(&graph, input.shape(), &outputs, profile).unwrap();
+        check_limits(&plan, profile);
+        check_liveness(&plan, &graph);
+        plan
+    };
+    let layers = |outputs: &[&str], profile: &DeviceProfile| {
+        let layers = plan(outputs, profile).layers.into_iter();
+        layers.map(|layer| layer.name).collect::<Vec<_>>()
+    };
+    let whole = DeviceProfile::WEBGPU_DEFAULTS;
+    // That the crop has the size of the convolution is no reason to compute that by itself.
+    assert_eq!(
+        layers(&["labels"], &whole),
+        ["conv+relu", "up+score+labels"]
+    );
+    assert_eq!(
+        layers(&["labels", "score"], &whole),
+        ["conv+relu", "up+score", "labels"]
+    );
+    assert_eq!(
+        layers(&["labels", "up"], &whole),
+        ["conv+relu", "up", "score", "labels"]
+    );
+    // Labels need all classes at once: where the weight is cut, its scores are written.
+    let cut = small(&whole, 2048);
+    assert_eq!(
+        layers(&["labels"], &cut),
+        ["conv+relu", "up+score", "labels"]
+    );
+
+    let Some(gpu) = device(false) else { return };
+    let labels = |plan| {
+        let found = run_plan(&gpu, plan, &graph, &parameters, &input);
+        found.into_iter().next().unwrap().1
+    };
+    let expected = reference::run(&graph, &parameters, &input, &[named("labels")]).unwrap();
+    for outputs in [&["labels"][..], &["labels", "score"], &["labels", "up"]] {
+        let found = labels(plan(outputs, gpu.profile()));
+        assert_eq!(found, expected[0].1, "{outputs:?}");
+    }
+    assert_eq!(
+        labels(plan(&["labels"], &small(gpu.profile(), 2048))),
+        expected[0].1
+    );
 }
 
 const PICTURE: Shape = Shape::new(1, 3, 500, 500);

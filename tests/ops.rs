@@ -10,7 +10,7 @@ fn every_case_agrees_with_its_twin_however_the_device_is_opened() {
     for (name, gpu) in all_gpus() {
         let mut random = Random::new(1);
         for case in ops::cases() {
-            OneOp::random(case.op, &case.inputs, &mut random).check(&gpu, name);
+            OneOp::of_case(case, &mut random).check(&gpu, name);
         }
     }
 }

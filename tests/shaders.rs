@@ -508,8 +508,10 @@ fn params_have_every_word_that_a_cut_changes() {
                 "{shader}: binding {i}"
             );
         }
+        // Labels need all of the weight at once, and their kernel refuses one that does not fit.
         let packings = kernel.bindings.iter().filter_map(Binding::parameter);
-        let sharded = packings.into_iter().any(|(_, p)| p != Packing::Vector);
+        let sharded = kernel.output != Format::Labels8
+            && packings.into_iter().any(|(_, p)| p != Packing::Vector);
         assert_eq!(
             has(Word::ChannelBegin) && has(Word::ChannelEnd),
             sharded,
@@ -574,8 +576,14 @@ fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
         // All points of a tile, of which an item is four channels.
         ("winograd_input", Grid::Items { channels, .. }) => channels / 4,
         ("winograd_output", _) => 16,
-        // All channels of a pixel.
-        ("softmax", Grid::Tiles { channels, .. }) => channels / 4,
+        // Four or eight pixels, but as items are counted one.
+        ("conv_transpose2d", _) => {
+            let groups = kernel.constants.iter().find(|(name, _)| *name == "GROUPS");
+            groups.unwrap().1 as usize
+        }
+        // All channels of a pixel, or items that count those of every channel.
+        ("softmax", Grid::Tiles { channels, .. })
+        | ("max_pool2d", Grid::Items { channels, .. }) => channels / 4,
         _ => 1,
     }
 }

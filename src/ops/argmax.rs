@@ -4,7 +4,8 @@
 //! none. A pixel with a score that is not finite gets that.
 //! Source: `torch.argmax(dim=1)`.
 
-use super::{Case, Op, ResizeBilinear, case, take_inputs};
+use super::conv_transpose2d::labels;
+use super::{Case, ConvTranspose2d, Crop, Op, ResizeBilinear, case, diagonal_case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
@@ -16,14 +17,37 @@ pub const MAX_CLASSES: usize = 255;
 /// The label of a pixel of which some score is not finite.
 pub const NO_CLASS: u8 = 255;
 
+/// What the scores are: set when planning fuses the op that makes them with this, so that they, by far the
+/// largest tensor of a large picture, are never written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Scores {
+    /// The input.
+    #[default]
+    Given,
+    /// The input resized.
+    Resized(ResizeBilinear),
+    /// A transposed convolution of the inputs, not grouped.
+    Upsampled(ConvTranspose2d),
+}
+
+impl Scores {
+    /// The op that makes them, if they are not given.
+    fn op(&self) -> Option<&dyn Op> {
+        match self {
+            Self::Given => None,
+            Self::Resized(op) => Some(op),
+            Self::Upsampled(op) => Some(op),
+        }
+    }
+}
+
 /// Argmax is over dimension 1, the classes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Argmax {
-    /// Resize the scores first: set when planning fuses the two, so that the resized scores, by far the
-    /// largest tensor of a large picture, are never written.
+    /// Where the scores come from.
     #[serde(skip)]
-    pub resize: Option<ResizeBilinear>,
+    pub scores: Scores,
 }
 
 impl Op for Argmax {
@@ -32,8 +56,8 @@ impl Op for Argmax {
     }
 
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
-        let scores = match &self.resize {
-            Some(resize) => resize.output_shape(inputs)?,
+        let scores = match self.scores.op() {
+            Some(op) => op.output_shape(inputs)?,
             None => take_inputs::<_, 1>(self.name(), inputs)?[0],
         };
         if !(1..=MAX_CLASSES).contains(&scores.c) {
@@ -48,11 +72,11 @@ impl Op for Argmax {
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let output = self.output_shape(&super::shapes(inputs))?;
-        let resized = match &self.resize {
-            Some(resize) => Some(resize.reference(inputs)?),
+        let made = match self.scores.op() {
+            Some(op) => Some(op.reference(inputs)?),
             None => None,
         };
-        let scores = resized.as_ref().unwrap_or(inputs[0]);
+        let scores = made.as_ref().unwrap_or(inputs[0]);
         Tensor::from_planes(output, |n, _, plane| {
             for (pixel, label) in plane.iter_mut().enumerate() {
                 let score = |c: usize| scores.plane(n, c)[pixel];
@@ -67,21 +91,24 @@ impl Op for Argmax {
         })
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let output = self.output_shape(inputs)?;
+        if let Scores::Upsampled(upsample) = &self.scores {
+            return Ok(vec![labels::kernel(upsample, inputs, device)?]);
+        }
         let input = inputs[0];
         let mut params = Word::sizes([
             input.h, input.w, output.h, output.w, input.c, input.c4(),
         ])
         .to_vec();
-        let (shader, rows) = match &self.resize {
-            Some(resize) => {
+        let (shader, rows) = match &self.scores {
+            Scores::Resized(resize) => {
                 let [rows, columns] = resize.positions(input)?;
                 params.extend(rows.words());
                 params.extend(columns.words());
                 (shader!("argmax_resized"), rows.rows())
             }
-            None => (shader!("argmax"), Rows::shifted(0)),
+            _ => (shader!("argmax"), Rows::shifted(0)),
         };
         params.extend([
             Word::RowBegin,
@@ -108,20 +135,61 @@ impl Op for Argmax {
             fixed_steps: 0,
         }])
     }
+
+    fn flops(&self, inputs: &[Shape]) -> u64 {
+        let made = match &self.scores {
+            Scores::Upsampled(upsample) => upsample.flops(inputs),
+            _ => 0,
+        };
+        let pixels = self.output_shape(inputs).map_or(0, |s| s.elements() as u64);
+        made.saturating_add(pixels)
+    }
 }
 
 /// Shapes to try.
 pub fn cases() -> Vec<Case> {
     let resized = |h, w| Argmax {
-        resize: Some(ResizeBilinear {
+        scores: Scores::Resized(ResizeBilinear {
             size: [h, w],
             align_corners: false,
         }),
     };
-    vec![
+    let upsampled = |stride, diagonal, offset: Option<[usize; 2]>| Argmax {
+        scores: Scores::Upsampled(ConvTranspose2d {
+            diagonal,
+            crop: offset.map(|offset| Crop { offset }),
+            ..ConvTranspose2d::strided(stride, 0)
+        }),
+    };
+    let mut cases = vec![
         case(Argmax::default(), [[1, 21, 3, 7]]),
         case(Argmax::default(), [[3, 2, 5, 13]]),
         case(resized(9, 11), [[1, 11, 5, 4]]),
         case(resized(5, 7), [[2, 6, 10, 9]]),
-    ]
+        // Dense: a group of channels that is missing, windows of odd and of even width, strides that are no
+        // multiples of four, and rows of more than eight places.
+        case(upsampled(8, false, None), [[2, 5, 3, 11], [5, 13, 16, 16], [13, 1, 1, 1]]),
+        case(upsampled(3, false, None), [[3, 2, 3, 2], [2, 2, 5, 4]]),
+    ];
+    for diagonal in [false, true] {
+        let case = |op, inputs| match diagonal {
+            true => diagonal_case(op, inputs),
+            false => case(op, inputs),
+        };
+        cases.extend([
+            case(
+                upsampled(8, diagonal, Some([31, 30])),
+                [[1, 21, 11, 10], [21, 21, 16, 16], [1, 3, 50, 45]],
+            ),
+            case(
+                upsampled(2, diagonal, Some([1, 5])),
+                [[3, 7, 6, 41], [7, 7, 4, 4], [3, 1, 9, 76]],
+            ),
+        ]);
+    }
+    cases.push(diagonal_case(
+        upsampled(1, true, None),
+        [[1, 6, 5, 9], [6, 6, 3, 3], [6, 1, 1, 1]],
+    ));
+    cases
 }

@@ -50,6 +50,10 @@ impl Op for Crop {
         })
     }
 
+    fn reads(&self, input: usize) -> bool {
+        input == 0
+    }
+
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];

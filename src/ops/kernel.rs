@@ -144,6 +144,9 @@ pub enum Packing {
         /// Output channels a tile, a multiple of 4.
         tile: usize,
     },
+    /// The diagonal of a transposed convolution's `[c, c, kh, kw]` as `[c / 4][ky][kx][4]`, zeros in the
+    /// padding.
+    Diagonal,
     /// A bias, padded with zeros to a multiple of 4.
     Vector,
 }

@@ -8,7 +8,7 @@
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
+use crate::ops::kernel::{Binding, Format, Grid, Kernel, MAX_LOOP_STEPS, Rows, Word, shader};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -114,6 +114,10 @@ impl Op for MaxPool2d {
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
+        let [kernel_h, kernel_w] = self.kernel_size;
+        let window_steps = (kernel_h * (kernel_w + 1)) as u64;
+        let pixels = if 4 * window_steps <= MAX_LOOP_STEPS { 4 } else { 1 };
+        let per_row = output.w.div_ceil(pixels) * output.c4();
         let mut params = Word::sizes([
             input.h,
             input.w,
@@ -122,6 +126,7 @@ impl Op for MaxPool2d {
             output.c4(),
             self.padding[0],
             self.padding[1],
+            per_row,
         ])
         .to_vec();
         params.extend([
@@ -130,7 +135,6 @@ impl Op for MaxPool2d {
             Word::InputStart(0),
             Word::OutputStart,
         ]);
-        let [kernel_h, kernel_w] = self.kernel_size;
         Ok(vec![Kernel {
             shader: shader!("max_pool2d"),
             constants: vec![
@@ -138,6 +142,7 @@ impl Op for MaxPool2d {
                 ("KERNEL_W", kernel_w as f64),
                 ("STRIDE_H", self.stride[0] as f64),
                 ("STRIDE_W", self.stride[1] as f64),
+                ("PIXELS", pixels as f64),
             ],
             bindings: vec![Binding::Activation {
                 input: 0,
@@ -151,9 +156,13 @@ impl Op for MaxPool2d {
             }],
             output: Format::Nhwc4,
             params,
-            grid: Grid::Elements(64),
+            grid: Grid::Items {
+                items: 64,
+                per_row,
+                channels: 4 * output.c4(),
+            },
             terms: None,
-            steps_per_term: (kernel_h * (kernel_w + 1)) as u64,
+            steps_per_term: pixels as u64 * window_steps,
             fixed_steps: 0,
         }])
     }
@@ -171,5 +180,7 @@ pub fn cases() -> Vec<Case> {
         case(pool(3, 2, 1, true), [[2, 9, 8, 6]]),
         case(pool(3, 3, 1, false), [[1, 8, 10, 11]]),
         case(pool(2, 2, 0, true), [[1, 3, 1, 1]]),
+        // A window so large that an invocation computes one pixel alone.
+        case(pool(125, 2, 60, false), [[1, 2, 7, 9]]),
     ]
 }

@@ -8,6 +8,7 @@ use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::tensor::{MAX_SIZE, Shape, Tensor};
 use kernel::Kernel;
+use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 ///
 /// Inputs and output are tensors `[n, c, h, w]`. Weight and bias are inputs like any other, at the
 /// positions where the PyTorch function of the same name has them.
-pub trait Op: Debug + Send + Sync {
+pub trait Op: Any + Debug + Send + Sync {
     /// PyTorch's name of the operation.
     fn name(&self) -> &'static str;
 
@@ -49,7 +50,13 @@ pub trait Op: Debug + Send + Sync {
         0.0
     }
 
-    /// One op that does this and then `next`, if there is one.
+    /// Whether the values of input number `input` matter; of some ops, the shape of one alone does.
+    fn reads(&self, _input: usize) -> bool {
+        true
+    }
+
+    /// One op that does this and then `next`, whose first input is what this makes, if there is one. Its
+    /// inputs are those of this, then the others of `next`.
     fn fused_with(&self, _next: &dyn Op) -> Option<Arc<dyn Op>> {
         None
     }
@@ -96,6 +103,8 @@ pub struct Case {
     pub op: Arc<dyn Op>,
     /// The shapes of its inputs.
     pub inputs: Vec<Shape>,
+    /// Its weight, input number 1, is zero wherever the first two indices differ.
+    pub diagonal: bool,
 }
 
 /// A case from an op and `[n, c, h, w]` of each input.
@@ -103,6 +112,15 @@ fn case<const N: usize>(op: impl Op + 'static, inputs: [[usize; 4]; N]) -> Case 
     Case {
         op: Arc::new(op),
         inputs: inputs.map(|[n, c, h, w]| Shape::new(n, c, h, w)).to_vec(),
+        diagonal: false,
+    }
+}
+
+/// A case with a weight that is zero off its diagonal.
+fn diagonal_case<const N: usize>(op: impl Op + 'static, inputs: [[usize; 4]; N]) -> Case {
+    Case {
+        diagonal: true,
+        ..case(op, inputs)
     }
 }
 

@@ -21,7 +21,7 @@ impl Packing {
     pub fn tile_channels(self) -> usize {
         match self {
             Self::Conv { tile, .. } | Self::Winograd { tile } => tile,
-            Self::ConvTranspose { .. } | Self::Vector => 4,
+            Self::ConvTranspose { .. } | Self::Diagonal | Self::Vector => 4,
         }
     }
 
@@ -30,6 +30,7 @@ impl Packing {
         match self {
             Self::Conv { tile, .. } | Self::Winograd { tile } => shape.n.div_ceil(tile),
             Self::ConvTranspose { groups } => (shape.c * groups).div_ceil(4),
+            Self::Diagonal => shape.c.div_ceil(4),
             Self::Vector => 1,
         }
     }
@@ -43,7 +44,9 @@ impl Packing {
         match self {
             Self::Conv { tile, .. } => self.inputs(shape) * shape.h * shape.w * tile,
             Self::Winograd { tile } => self.inputs(shape) * 36 * tile,
-            Self::ConvTranspose { .. } => self.inputs(shape) * shape.h * shape.w * 4,
+            Self::ConvTranspose { .. } | Self::Diagonal => {
+                self.inputs(shape) * shape.h * shape.w * 4
+            }
             Self::Vector => 4 * shape.n.div_ceil(4),
         }
     }
@@ -58,7 +61,7 @@ impl Packing {
             Self::Conv { .. } => shape.c,
             Self::ConvTranspose { groups: 1 } => 4 * shape.n.div_ceil(4),
             Self::ConvTranspose { groups } => shape.n / groups,
-            Self::Vector => 1,
+            Self::Diagonal | Self::Vector => 1,
         }
     }
 
@@ -76,6 +79,18 @@ impl Packing {
             }
             Self::Conv { tile, .. } | Self::Winograd { tile } => {
                 self.pack_conv(shape, rows, tiles, tile, &mut packed)?;
+            }
+            Self::Diagonal => {
+                let taps = shape.h * shape.w;
+                for i in tiles.start * 4..shape.n.min(tiles.end * 4) {
+                    let row = rows.row(i)?;
+                    let diagonal = row.chunks_exact(taps).nth(i).unwrap_or_default();
+                    let in_shard = i - tiles.start * 4;
+                    let first = in_shard / 4 * self.tile_elements(shape) + in_shard % 4;
+                    for (tap, value) in diagonal.iter().enumerate() {
+                        packed[first + tap * 4] = *value;
+                    }
+                }
             }
             Self::ConvTranspose { groups } => {
                 self.pack_transposed(shape, rows, tiles, groups, &mut packed)?;
@@ -196,5 +211,20 @@ mod tests {
                 assert_eq!(all[at], ((i * 3 + o) * 4 + tap + 1) as f32);
             }
         }
+    }
+
+    #[test]
+    fn the_diagonal_of_a_transposed_convolution_is_where_the_kernel_looks() {
+        let shape = Shape::new(6, 6, 2, 3);
+        let packing = Packing::Diagonal;
+        let all = packing.pack(shape, &Counting(shape), 0..2).unwrap();
+        assert_eq!(all.len() as u64 * 4, 2 * packing.tile_bytes(shape));
+        for (i, tap) in (0..6).flat_map(|i| (0..6).map(move |tap| (i, tap))) {
+            let at = (i / 4 * 6 + tap) * 4 + i % 4;
+            assert_eq!(all[at], ((i * 6 + i) * 6 + tap + 1) as f32);
+        }
+        assert_eq!(all.iter().filter(|v| **v != 0.0).count(), 36);
+        let second = packing.pack(shape, &Counting(shape), 1..2).unwrap();
+        assert_eq!(second, all[all.len() / 2..]);
     }
 }

@@ -7,10 +7,11 @@
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::argmax::Argmax;
+use crate::ops::argmax::{Argmax, Scores};
 use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
+use std::any::Any;
 use std::sync::Arc;
 
 /// The size to resize to, and the rule for the corners.
@@ -172,9 +173,10 @@ impl Op for ResizeBilinear {
     }
 
     fn fused_with(&self, next: &dyn Op) -> Option<Arc<dyn Op>> {
-        (next.name() == "argmax").then(|| {
+        let next: &dyn Any = next;
+        (next.downcast_ref::<Argmax>()?.scores == Scores::Given).then(|| {
             Arc::new(Argmax {
-                resize: Some(self.clone()),
+                scores: Scores::Resized(self.clone()),
             }) as Arc<dyn Op>
         })
     }

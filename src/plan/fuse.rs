@@ -1,6 +1,6 @@
 //! Which nodes run, and which run as one.
 
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, Node, NodeId};
 use crate::ops::Op;
 use std::sync::Arc;
 
@@ -19,44 +19,56 @@ pub(super) struct Operation {
     pub inputs: Vec<NodeId>,
 }
 
-/// The operations that `outputs` need, in order. A node is fused with the next where its op can be, if
-/// nothing else reads it and it is not an output itself.
-pub(super) fn operations(graph: &Graph, outputs: &[NodeId]) -> Vec<Operation> {
-    let mut needed = vec![false; graph.nodes().len()];
-    outputs.iter().for_each(|id| needed[id.index()] = true);
-    for (id, node) in graph.iter().collect::<Vec<_>>().into_iter().rev() {
-        if needed[id.index()] {
-            node.inputs.iter().for_each(|i| needed[i.index()] = true);
-        }
-    }
+/// The operations that `outputs` need, in order. A node is fused with the one that makes its first input where
+/// their ops can be and `runs` says yes to the result, if nothing else reads what is between them and it is
+/// not an output itself.
+pub(super) fn operations(
+    graph: &Graph,
+    outputs: &[NodeId],
+    runs: impl Fn(&dyn Op, &[NodeId]) -> bool,
+) -> Vec<Operation> {
+    let reads = |node: &Node| -> Vec<NodeId> {
+        let reads = |i| node.op().is_some_and(|op| op.reads(i));
+        let inputs = node.inputs.iter().copied().enumerate();
+        inputs
+            .filter_map(|(i, id)| reads(i).then_some(id))
+            .collect()
+    };
     let mut readers = vec![0; graph.nodes().len()];
     outputs.iter().for_each(|id| readers[id.index()] += 1);
-    for (id, node) in graph.iter().filter(|(id, _)| needed[id.index()]) {
-        debug_assert!(node.inputs.iter().all(|input| *input < id));
-        node.inputs.iter().for_each(|i| readers[i.index()] += 1);
+    for (id, node) in graph.iter().collect::<Vec<_>>().into_iter().rev() {
+        if readers[id.index()] > 0 {
+            let inputs = reads(node);
+            debug_assert!(inputs.iter().all(|input| *input < id));
+            inputs.iter().for_each(|i| readers[i.index()] += 1);
+        }
     }
 
     let mut operations: Vec<Operation> = Vec::new();
-    for (id, node) in graph.iter().filter(|(id, _)| needed[id.index()]) {
+    for (id, node) in graph.iter().filter(|(id, _)| readers[id.index()] > 0) {
         let Some(op) = node.op() else { continue };
-        if let [input] = node.inputs[..]
-            && readers[input.index()] == 1
-            && let Some(before) = operations.iter_mut().find(|o| o.id == input)
-            && let Some(fused) = before.op.fused_with(op.as_ref())
+        let mut operation = Operation {
+            id,
+            nodes: vec![id],
+            name: node.name.clone(),
+            op: op.clone(),
+            inputs: node.inputs.clone(),
+        };
+        if let [first, others @ ..] = &node.inputs[..]
+            && readers[first.index()] == 1
+            && let Some(at) = operations.iter().position(|o| o.id == *first)
+            && let Some(fused) = operations[at].op.fused_with(op.as_ref())
+            && let inputs = [&operations[at].inputs, others].concat()
+            && runs(fused.as_ref(), &inputs)
         {
-            before.id = id;
-            before.nodes.push(id);
-            before.name = format!("{}+{}", before.name, node.name);
-            before.op = fused;
-        } else {
-            operations.push(Operation {
-                id,
-                nodes: vec![id],
-                name: node.name.clone(),
-                op: op.clone(),
-                inputs: node.inputs.clone(),
-            });
+            // It runs where the last of its nodes stands, when all that it reads is there.
+            let before = operations.remove(at);
+            operation.nodes.splice(0..0, before.nodes);
+            operation.name = format!("{}+{}", before.name, node.name);
+            operation.op = fused;
+            operation.inputs = inputs;
         }
+        operations.push(operation);
     }
     operations
 }

@@ -14,7 +14,8 @@ mod stages;
 use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
-use crate::ops::kernel::{Format, Kernel, Packing, Shader};
+use crate::ops::Op;
+use crate::ops::kernel::{Format, Kernel, MAX_LOOP_STEPS, Packing, Shader};
 use crate::tensor::Shape;
 use fuse::Operation;
 use groups::{Band, Group};
@@ -210,11 +211,17 @@ impl Plan {
                 u32::MAX
             );
         }
-        let operations = fuse::operations(graph, outputs);
+        let operations = fuse::operations(graph, outputs, |op, inputs| {
+            best_kernel(op, &shapes_of(inputs, &shapes), device).is_ok_and(|kernel| {
+                let steps = kernel.steps_per_term.saturating_add(kernel.fixed_steps);
+                steps <= MAX_LOOP_STEPS
+            })
+        });
         let operations = stages::expand(operations, &mut shapes, device)?;
         let mut kernels = Vec::with_capacity(operations.len());
         for operation in &operations {
-            let kernel = choose(operation, &shapes, device).map_err(|error| {
+            let inputs = shapes_of(&operation.inputs, &shapes);
+            let kernel = best_kernel(operation.op.as_ref(), &inputs, device).map_err(|error| {
                 error.at(format!("{} ({})", operation.name, operation.op.name()))
             })?;
             kernels.push(kernel);
@@ -346,11 +353,11 @@ impl Plan {
         }
     }
 
-    /// The nodes that are computed together with a later one when only `outputs` are asked for, and
-    /// which one that is.
+    /// The nodes that are computed together with a later one when only `outputs` are asked for, as far as
+    /// the device has a kernel that can, and which one that is.
     pub fn fused(graph: &Graph, outputs: &[NodeId]) -> HashMap<NodeId, NodeId> {
         let mut into = HashMap::new();
-        for operation in fuse::operations(graph, outputs) {
+        for operation in fuse::operations(graph, outputs, |_, _| true) {
             let others = operation.nodes.iter().filter(|id| **id != operation.id);
             into.extend(others.map(|id| (*id, operation.id)));
         }
@@ -380,23 +387,17 @@ impl Plan {
     }
 }
 
-/// The best kernel of an operation.
-fn choose(operation: &Operation, shapes: &[Shape], device: &DeviceProfile) -> Result<Kernel> {
-    let inputs: Vec<_> = operation
-        .inputs
-        .iter()
-        .map(|id| shapes[id.index()])
-        .collect();
+fn shapes_of(nodes: &[NodeId], shapes: &[Shape]) -> Vec<Shape> {
+    nodes.iter().map(|id| shapes[id.index()]).collect()
+}
+
+/// The best kernel of an op that fits the device.
+fn best_kernel(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Result<Kernel> {
     let fits = |kernel: &Kernel| {
         let buffers = kernel.bindings.iter().filter(|b| !b.is_texels());
         buffers.count() < device.max_storage_buffers as usize
     };
-    match operation
-        .op
-        .kernels(&inputs, device)?
-        .into_iter()
-        .find(fits)
-    {
+    match op.kernels(inputs, device)?.into_iter().find(fits) {
         Some(kernel) => Ok(kernel),
         None => bail!(
             Unsupported,

@@ -7,7 +7,7 @@ use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::{Executor, Network};
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::kernel::{Binding, Kernel};
-use fullconv::ops::{Argmax, Op, Stage, StageInput};
+use fullconv::ops::{Argmax, Case, Op, Stage, StageInput};
 use fullconv::plan::Plan;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Parameters, Shape, Tensor, TensorFile};
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -179,20 +179,29 @@ impl Op for Shared {
 impl OneOp {
     /// `op` on random inputs of these shapes.
     pub fn random(op: Arc<dyn Op>, shapes: &[Shape], random: &mut Random) -> Self {
-        let is_picture = op.name() == "preprocess";
-        let inputs = shapes.iter().map(|s| {
-            if is_picture {
-                random.picture(*s)
-            } else {
-                random.tensor(*s)
-            }
-        });
-        Self::new(op, inputs.collect())
+        let case = Case {
+            op,
+            inputs: shapes.to_vec(),
+            diagonal: false,
+        };
+        Self::of_case(case, random)
+    }
+
+    /// A case on random inputs.
+    pub fn of_case(case: Case, random: &mut Random) -> Self {
+        let mut inputs: Vec<_> = case.inputs.iter().map(|s| random.tensor(*s)).collect();
+        if case.op.name() == "preprocess" {
+            inputs = case.inputs.iter().map(|s| random.picture(*s)).collect();
+        }
+        if case.diagonal {
+            inputs[1] = diagonal(&inputs[1]);
+        }
+        Self::new(case.op, inputs)
     }
 
     /// `op` on `inputs`; of an op on two activations, the second is made from the first.
     pub fn new(op: Arc<dyn Op>, mut inputs: Vec<Tensor>) -> Self {
-        let has_parameters = op.name().starts_with("conv");
+        let has_parameters = !["add", "crop"].contains(&op.name());
         let mut graph = Graph::new("input");
         let mut ids = vec![graph.input()];
         let mut tensors = Vec::new();
@@ -338,6 +347,15 @@ impl OneOp {
             }
         }
     }
+}
+
+/// A weight with zeros wherever the first two indices differ.
+pub fn diagonal(weight: &Tensor) -> Tensor {
+    Tensor::from_fn(weight.shape(), |i, o, y, x| match i == o {
+        true => weight.at(i, o, y, x),
+        false => 0.0,
+    })
+    .unwrap()
 }
 
 /// `tensor` with NaN in all rows but `rows`, which count through the batch.

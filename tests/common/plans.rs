@@ -5,7 +5,7 @@ use fullconv::device_profile::{DeviceProfile, TEXEL_ROW_BYTES};
 use fullconv::graph::{Graph, NodeId};
 use fullconv::models::{Checkpoint, Choice, build};
 use fullconv::ops::StageInput;
-use fullconv::ops::kernel::{Format, Kernel};
+use fullconv::ops::kernel::{Binding, Format, Kernel, Rows};
 use fullconv::plan::{Bound, Mirror, Plan, Step};
 use std::ops::Range;
 
@@ -224,6 +224,7 @@ fn check_step(
     let name = &plan.layers[step.layer].name;
     let layer = Layer::new(plan, graph, shapes, step.layer);
     let (output, read) = step.bindings.split_last().unwrap();
+    let first_rows = layer.rows_of_first(step.rows.clone());
     for (bound, binding) in read.iter().zip(&layer.kernel.bindings) {
         let Some((input, format, rows)) = binding.activation() else {
             assert!(matches!(bound, Bound::Parameter(_)), "{name}: {bound:?}");
@@ -235,7 +236,7 @@ fn check_step(
             shape,
             format,
         };
-        let needed = rows.needed(step.rows.clone(), layer.output.1.h, shape.h);
+        let needed = rows.needed(first_rows.clone(), layer.first_height, shape.h);
         let (slot, bytes, start) = match bound {
             Bound::Slot { slot, bytes, start } => (*slot, bytes, *start),
             Bound::Mirror { start } => {
@@ -260,10 +261,14 @@ fn check_step(
 
 /// What a layer of a plan computes, from what.
 struct Layer {
-    /// A kernel that reads the same rows and writes the same format as the layer's.
+    /// A kernel that reads the same rows as the layer's first node and writes the format of its last.
     kernel: Kernel,
     inputs: Vec<(Value, Shape)>,
     output: (Value, Shape),
+    /// Rows of the first node's value.
+    first_height: usize,
+    /// From the value of each node to the next: the rows that are read, and the heights of both.
+    chain: Vec<(Rows, usize, usize)>,
 }
 
 impl Layer {
@@ -283,16 +288,27 @@ impl Layer {
             let op = |id: NodeId| graph.node(id).op().unwrap().clone();
             let kernels = op(nodes[0]).kernels(&input_shapes, &DeviceProfile::WEBGPU_DEFAULTS);
             let mut kernel = kernels.unwrap().remove(0);
-            if nodes.len() > 1 {
-                let before: Vec<_> = graph.node(last).inputs.iter().map(whole).collect();
-                let before: Vec<_> = before.into_iter().map(|(_, shape)| shape).collect();
-                let kernels = op(last).kernels(&before, &DeviceProfile::WEBGPU_DEFAULTS);
-                kernel.output = kernels.unwrap()[0].output;
+            let mut chain = Vec::new();
+            for pair in nodes.windows(2) {
+                let inputs = &graph.node(pair[1]).inputs;
+                let given: Vec<_> = inputs.iter().map(|id| shapes[id.index()]).collect();
+                let kernels = op(pair[1]).kernels(&given, &DeviceProfile::WEBGPU_DEFAULTS);
+                let next = kernels.unwrap().remove(0);
+                let read = next.bindings.iter().filter_map(Binding::activation);
+                let (_, _, rows) = read
+                    .into_iter()
+                    .find(|(input, _, _)| inputs[*input] == pair[0])
+                    .unwrap();
+                let height = |id: NodeId| shapes[id.index()].h;
+                chain.push((rows, height(pair[1]), height(pair[0])));
+                kernel.output = next.output;
             }
             return Self {
                 kernel,
                 inputs,
                 output: whole(&last),
+                first_height: shapes[nodes[0].index()].h,
+                chain,
             };
         }
         // The layers of one name are the stages of one op.
@@ -318,14 +334,23 @@ impl Layer {
             .collect();
         let shapes_here: Vec<_> = inputs.iter().map(|(_, shape)| *shape).collect();
         let kernels = stages[stage].op.kernels(&shapes_here, profile);
+        let output = match stage + 1 == count {
+            true => whole(&last),
+            false => between(stage),
+        };
         Self {
             kernel: kernels.unwrap().remove(0),
             inputs,
-            output: match stage + 1 == count {
-                true => whole(&last),
-                false => between(stage),
-            },
+            first_height: output.1.h,
+            output,
+            chain: Vec::new(),
         }
+    }
+
+    /// The rows of the first node's value that `rows` of the last one's are made of.
+    fn rows_of_first(&self, rows: Range<usize>) -> Range<usize> {
+        let back = |rows, (at, out, input): &(Rows, usize, usize)| at.needed(rows, *out, *input);
+        self.chain.iter().rev().fold(rows, back)
     }
 }
 

@@ -128,7 +128,7 @@ impl Conv2d {
                     input: 1,
                     packing: parts.packing,
                 },
-                bias_binding(inputs, 2, weight.n),
+                bias_binding(inputs.len() > 2, 2, weight.n),
             ],
             output: Format::Nhwc4,
             params,
@@ -149,9 +149,9 @@ struct Parts {
     extra: Vec<Word>,
 }
 
-/// The bias among `inputs` at `position`, or zeros for `channels` where it is not given.
-pub(super) fn bias_binding(inputs: &[Shape], position: usize, channels: usize) -> Binding {
-    if inputs.len() > position {
+/// The bias, input number `position`, or zeros for `channels` where it is not given.
+pub(super) fn bias_binding(given: bool, position: usize, channels: usize) -> Binding {
+    if given {
         Binding::Parameter {
             input: position,
             packing: Packing::Vector,

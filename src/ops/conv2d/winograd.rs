@@ -378,7 +378,7 @@ impl Op for Output {
                         last: 0,
                     },
                 },
-                bias_binding(inputs, 1, output.c),
+                bias_binding(inputs.len() > 1, 1, output.c),
             ],
             output: Format::Nhwc4,
             params,

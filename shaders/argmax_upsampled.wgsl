@@ -1,0 +1,229 @@
+// The class of each pixel of scores that a transposed convolution makes, which are never written.
+//
+// One invocation labels 4 pixels, one after the other in memory, at each of four places, or eight if WIDE,
+// `step` pixels apart: `step` is a multiple of the stride, so that those places share their taps, and of 4,
+// so that a place is one u32 of labels, the first pixel in the lowest byte. A line is `line` pixels, a row
+// or the whole band, and `items` invocations. 4 · GROUPS classes are computed at a time; strict > keeps the
+// lower class of equals. Sums are added up in the order of conv_transpose2d.wgsl.
+// input [n, h, w, c/4], weight [out/4][ky][kx][c], bias [out/4], all vec4; output one byte a pixel.
+alias Stored = vec4<f32>;
+
+override GROUPS: u32 = 3u;
+override WIDE: bool = true;
+
+struct Params {
+    in_height: u32,
+    in_width: u32,
+    in_c4: u32,
+    out_height: u32,
+    out_width: u32,
+    channels: u32,
+    kernel_h: u32,
+    kernel_w: u32,
+    stride_h: u32,
+    stride_w: u32,
+    padding_h: u32,
+    padding_w: u32,
+    step: u32,
+    line: u32,
+    items: u32,
+    row_begin: u32,
+    row_end: u32,
+    input_start: u32,
+    output_start: u32,
+}
+
+@group(0) @binding(0) var<storage, read> input: array<Stored>;
+@group(0) @binding(1) var<storage, read> weight: array<Stored>;
+@group(0) @binding(2) var<storage, read> bias: array<Stored>;
+@group(0) @binding(3) var<storage, read_write> output: array<u32>;
+@group(0) @binding(4) var<uniform> params: Params;
+
+// The label of a pixel that has a score which is not finite: no class.
+const NO_CLASS = 255u;
+// No finite score is lower.
+const LOWEST = -0x1.fffffep+127;
+
+// The best classes of four pixels so far, and their scores.
+struct Best {
+    label: vec4<u32>,
+    score: vec4<f32>,
+}
+
+fn no_best() -> Best {
+    return Best(vec4<u32>(), vec4<f32>(LOWEST));
+}
+
+// `best`, or class `id` where its scores are higher.
+fn better(best: Best, scores: vec4<f32>, id: u32) -> Best {
+    let exponent = vec4<u32>(0x7f800000u);
+    let is_finite = (bitcast<vec4<u32>>(scores) & exponent) != exponent;
+    let higher = (scores > best.score) & vec4<bool>(id < params.channels);
+    // A score that is not finite leaves a label that no class replaces.
+    let label = select(best.label, vec4<u32>(id), higher & (best.label != vec4<u32>(NO_CLASS)));
+    return Best(
+        select(vec4<u32>(NO_CLASS), label, is_finite),
+        select(best.score, scores, higher),
+    );
+}
+
+// `best`, or the best of four classes from `id` on; a column of scores is a pixel.
+fn best_of(best: Best, scores: mat4x4<f32>, id: u32) -> Best {
+    let by_class = transpose(scores);
+    var found = better(best, by_class[0], id);
+    found = better(found, by_class[1], id + 1u);
+    found = better(found, by_class[2], id + 2u);
+    return better(found, by_class[3], id + 3u);
+}
+
+// The input at a column of the row that begins at `row`; zeros outside it.
+fn load(row: u32, column: i32, c: u32) -> vec4<f32> {
+    let last = i32(params.in_width) - 1;
+    let at = (row + u32(clamp(column, 0, last))) * params.in_c4 + c - params.input_start;
+    return select(vec4<f32>(), vec4<f32>(input[at]), column >= 0 && column <= last);
+}
+
+fn load_four(row: u32, column: i32, c: u32) -> mat4x4<f32> {
+    let step = i32(params.step / params.stride_w);
+    return mat4x4<f32>(
+        load(row, column, c),
+        load(row, column + step, c),
+        load(row, column + 2 * step, c),
+        load(row, column + 3 * step, c),
+    );
+}
+
+// The weights of four input channels, a column each, for the four output channels of `tile`.
+fn load_weights(tile: u32, ky: u32, kx: u32, c: u32) -> mat4x4<f32> {
+    let at = (((tile * params.kernel_h + ky) * params.kernel_w + kx) * params.in_c4 + c) * 4u;
+    return mat4x4<f32>(
+        vec4<f32>(weight[at]),
+        vec4<f32>(weight[at + 1u]),
+        vec4<f32>(weight[at + 2u]),
+        vec4<f32>(weight[at + 3u]),
+    );
+}
+
+fn four_times(b: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(b, b, b, b);
+}
+
+struct Labels {
+    low: vec4<u32>,
+    high: vec4<u32>,
+}
+
+// The labels of pixels `step` apart in `row`, number `done` of which is at `column`.
+fn labels(row: u32, column: u32, done: u32) -> Labels {
+    let n = row / params.out_height;
+    // Output row y takes tap ky from input row (y + padding − ky) / stride, where that is whole.
+    let y = row - n * params.out_height + params.padding_h;
+    let x = column + params.padding_w;
+    let step = i32(params.step / params.stride_w);
+    var best = no_best();
+    var best_more = no_best();
+    let groups = (params.channels + 3u) / 4u;
+    for (var g = 0u; g < groups; g += GROUPS) {
+        // Past the last channels, the last ones again: they cannot be better than themselves.
+        let g1 = min(g + 1u, groups - 1u);
+        let g2 = min(g + 2u, groups - 1u);
+        var sum0 = four_times(vec4<f32>(bias[g]));
+        var sum1 = four_times(vec4<f32>(bias[g1]));
+        var sum2 = four_times(vec4<f32>(bias[g2]));
+        var more0 = sum0;
+        var more1 = sum1;
+        var more2 = sum2;
+        for (var ky = y % params.stride_h; ky < params.kernel_h && ky <= y; ky += params.stride_h) {
+            let in_y = (y - ky) / params.stride_h;
+            if in_y >= params.in_height {
+                continue;
+            }
+            let in_row = (n * params.in_height + in_y) * params.in_width;
+            for (var kx = x % params.stride_w; kx < params.kernel_w; kx += params.stride_w) {
+                let start = (i32(x) - i32(kx)) / i32(params.stride_w) - i32(done) * step;
+                for (var c = 0u; c < params.in_c4; c++) {
+                    let v = load_four(in_row, start, c);
+                    var v_more = v;
+                    if WIDE { v_more = load_four(in_row, start + 4 * step, c); }
+                    let w0 = load_weights(g, ky, kx, c);
+                    sum0 += w0 * v;
+                    if WIDE { more0 += w0 * v_more; }
+                    if GROUPS > 1u {
+                        let w1 = load_weights(g1, ky, kx, c);
+                        sum1 += w1 * v;
+                        if WIDE { more1 += w1 * v_more; }
+                    }
+                    if GROUPS > 2u {
+                        let w2 = load_weights(g2, ky, kx, c);
+                        sum2 += w2 * v;
+                        if WIDE { more2 += w2 * v_more; }
+                    }
+                }
+            }
+        }
+        best = best_of(best, sum0, 4u * g);
+        if GROUPS > 1u { best = best_of(best, sum1, 4u * g1); }
+        if GROUPS > 2u { best = best_of(best, sum2, 4u * g2); }
+        if WIDE {
+            best_more = best_of(best_more, more0, 4u * g);
+            if GROUPS > 1u { best_more = best_of(best_more, more1, 4u * g1); }
+            if GROUPS > 2u { best_more = best_of(best_more, more2, 4u * g2); }
+        }
+    }
+    return Labels(best.label, best_more.label);
+}
+
+fn store(pixel: u32, end: u32, labels: vec4<u32>) {
+    for (var j = 0u; j < 4u; j++) {
+        let at = pixel + j * params.step;
+        if at < end { output[at / 4u - params.output_start] = labels[j]; }
+    }
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let item = (workgroup.y * workgroups.x + workgroup.x) * 64u + local;
+    let line_begin = params.row_begin * params.out_width + item / params.items * params.line;
+    let band_end = params.row_end * params.out_width;
+    if line_begin >= band_end {
+        return;
+    }
+    let end = line_begin + min(params.line, band_end - line_begin);
+    let fours = params.step / 4u;
+    let pixels = select(4u, 8u, WIDE);
+    let in_line = item % params.items;
+    let first = line_begin + in_line % fours * 4u + in_line / fours * pixels * params.step;
+    if first >= end {
+        return;
+    }
+    var words = vec4<u32>();
+    var more_words = vec4<u32>();
+    let index = vec4<u32>(0u, 1u, 2u, 3u);
+    for (var i = 0u; i < 4u; i++) {
+        // Pixels of one row at a time: those of the next row have other taps.
+        var done = 0u;
+        while done < pixels && first + i + done * params.step < end {
+            let pixel = first + i + done * params.step;
+            let row = pixel / params.out_width;
+            let column = pixel - row * params.out_width;
+            let next = done + (params.out_width - column + params.step - 1u) / params.step;
+            let found = labels(row, column, done);
+            let inside = (vec4<u32>(first + i) + index * params.step) < vec4<u32>(end);
+            let is_now = (index >= vec4<u32>(done)) & (index < vec4<u32>(next)) & inside;
+            words |= select(vec4<u32>(), found.low << vec4<u32>(8u * i), is_now);
+            if WIDE {
+                let wide = index + 4u;
+                let inside_wide = (vec4<u32>(first + i) + wide * params.step) < vec4<u32>(end);
+                let is_wide = (wide >= vec4<u32>(done)) & (wide < vec4<u32>(next)) & inside_wide;
+                more_words |= select(vec4<u32>(), found.high << vec4<u32>(8u * i), is_wide);
+            }
+            done = next;
+        }
+    }
+    store(first, end, words);
+    if WIDE { store(first + 4u * params.step, end, more_words); }
+}
