@@ -21,7 +21,10 @@ const LAYERS: &[&[&str]] = &[
 
 /// Where in the library each dependency may be named: files, or folders that end in `/`.
 const HOMES: &[(&str, &[&str])] = &[
-    ("bytemuck", &["gpu/", "parameters.rs", "segmenter.rs"]),
+    (
+        "bytemuck",
+        &["gpu/", "parameters.rs", "segmenter.rs", "segmenter/"],
+    ),
     ("half", &["parameters.rs"]),
     ("image", &["picture.rs"]),
     ("memmap2", &["parameters.rs"]),

@@ -1,8 +1,9 @@
 //! A plan into command buffers. It decides nothing.
 
 use super::pipelines::Pipelines;
+use super::readback::{self, Pending, Ring};
 use super::weights::Weights;
-use super::{Gpu, layout, readback};
+use super::{Gpu, layout};
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::parameters::Parameters;
@@ -14,6 +15,10 @@ use std::sync::Arc;
 
 /// What activation buffers hold in tests before they are written: a NaN that no arithmetic makes.
 const POISON: u32 = 0x7fc0_dead;
+
+/// How many runs of an executor may be under way at a time: one that the device works on, one that waits
+/// for it, so that it never idles, and one that the host reads or uploads.
+pub const IN_FLIGHT: usize = 3;
 
 /// One network on one device: its pipelines and packed weights, shared by all its executors.
 #[derive(Debug)]
@@ -75,7 +80,7 @@ pub struct Executor {
     slots: Vec<wgpu::Buffer>,
     pipelines: Vec<Arc<wgpu::ComputePipeline>>,
     bind_groups: Vec<wgpu::BindGroup>,
-    staging: Vec<wgpu::Buffer>,
+    ring: Arc<Ring>,
 }
 
 impl Executor {
@@ -92,12 +97,11 @@ impl Executor {
         let gpu = network.gpu.clone();
         let pipelines = network.pipelines.get(&gpu, &plan.pipelines)?;
         let weights = network.parameters(&plan, graph, parameters).await?;
-        let (slots, bind_groups, staging) = gpu
+        let (slots, bind_groups) = gpu
             .guarded("activation buffers", || {
                 let slots: Vec<_> = plan.slots.iter().map(|&b| activation(&gpu, b)).collect();
                 let bind_groups = bind_groups(&gpu, &plan, &slots, &weights, &pipelines);
-                let staging = plan.outputs.iter().map(|(_, p)| staging(&gpu, p)).collect();
-                (slots, bind_groups, staging)
+                (slots, bind_groups)
             })
             .await?;
         Ok(Self {
@@ -106,7 +110,7 @@ impl Executor {
             slots,
             pipelines,
             bind_groups,
-            staging,
+            ring: Ring::new(IN_FLIGHT),
         })
     }
 
@@ -141,6 +145,17 @@ impl Executor {
     /// # Errors
     /// As [`Executor::run`].
     pub async fn run_bytes(&mut self, input: &[u8]) -> Result<Vec<Vec<u8>>> {
+        self.submit(input).await?.await
+    }
+
+    /// Sends `input`, as it lies in device memory, on its way, and gives back a future of the outputs. More
+    /// may follow before that is done: runs come one after the other on the device, which goes on to the
+    /// next while the host reads the last. While [`IN_FLIGHT`] runs are under way, this waits until one of
+    /// them is read or dropped.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub async fn submit(&mut self, input: &[u8]) -> Result<Pending> {
         let place = &self.plan.input;
         if input.len() as u64 != place.bytes() {
             bail!(
@@ -151,18 +166,19 @@ impl Executor {
             );
         }
         self.gpu.check_lost()?;
-        let submission = self.gpu.guarded("running", || self.submit(input)).await?;
-        let patience = readback::patience(self.plan.flops());
-        let mut outputs = Vec::with_capacity(self.staging.len());
-        for (buffer, (_, place)) in self.staging.iter().zip(&self.plan.outputs) {
-            let bytes = place.bytes();
-            let index = submission.clone();
-            outputs.push(readback::read(&self.gpu, buffer, bytes, index, patience).await?);
+        let mut frame = self.ring.take().await;
+        if frame.buffers.is_empty() {
+            let outputs = self.plan.outputs.iter();
+            let make = || outputs.map(|(_, p)| staging(&self.gpu, p)).collect();
+            frame.buffers = self.gpu.guarded("buffers of outputs", make).await?;
         }
-        Ok(outputs)
+        let send = || self.send(input, &frame.buffers);
+        let submission = self.gpu.guarded("running", send).await?;
+        let patience = readback::patience(self.plan.flops());
+        Ok(Pending::new(&self.gpu, frame, submission, patience))
     }
 
-    fn submit(&self, input: &[u8]) -> wgpu::SubmissionIndex {
+    fn send(&self, input: &[u8], staging: &[wgpu::Buffer]) -> wgpu::SubmissionIndex {
         let queue = self.gpu.queue();
         if self.gpu.poison() {
             for buffer in &self.slots {
@@ -178,7 +194,11 @@ impl Executor {
             }
             self.record(&mut encoder, steps, None);
         }
-        self.submit_copies(encoder)
+        for ((_, place), staging) in self.plan.outputs.iter().zip(staging) {
+            let bytes = Some(place.bytes());
+            encoder.copy_buffer_to_buffer(&self.slots[place.slot], 0, staging, 0, bytes);
+        }
+        queue.submit([encoder.finish()])
     }
 
     /// The steps of each submission.
@@ -228,15 +248,6 @@ impl Executor {
             label: Some("fullconv"),
         };
         self.gpu.device().create_command_encoder(&descriptor)
-    }
-
-    /// Ends the last submission with the copies of the outputs.
-    fn submit_copies(&self, mut encoder: wgpu::CommandEncoder) -> wgpu::SubmissionIndex {
-        for ((_, place), staging) in self.plan.outputs.iter().zip(&self.staging) {
-            let bytes = Some(place.bytes());
-            encoder.copy_buffer_to_buffer(&self.slots[place.slot], 0, staging, 0, bytes);
-        }
-        self.gpu.queue().submit([encoder.finish()])
     }
 }
 

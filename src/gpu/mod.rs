@@ -7,9 +7,11 @@ mod layout;
 mod pipelines;
 mod profile;
 mod readback;
+mod waiter;
 mod weights;
 
 pub use device::{Adapter, Backend, Gpu, GpuOptions, adapters};
-pub use executor::{Executor, Network};
+pub use executor::{Executor, IN_FLIGHT, Network};
 pub use profile::{LayerTimes, Timer};
+pub use readback::Pending;
 pub use wgpu;

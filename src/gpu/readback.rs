@@ -1,10 +1,11 @@
 //! Waiting for the device, and reading what it wrote.
 
 use super::Gpu;
+use super::waiter::Signal;
 use crate::error::{Result, bail};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -35,63 +36,179 @@ pub(super) fn wait(
     }
 }
 
-/// Maps `buffer` and gives back its first `bytes`.
+/// Maps `buffer` and gives back what it holds.
 ///
 /// # Errors
 /// `Device` if it cannot be mapped.
 pub(super) async fn read(
     gpu: &Gpu,
     buffer: &wgpu::Buffer,
-    bytes: u64,
     submission: wgpu::SubmissionIndex,
     patience: Duration,
 ) -> Result<Vec<u8>> {
-    let mapped = Signal::default();
-    let done = mapped.clone();
-    buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
-        done.set(result.is_ok())
-    });
-    wait(gpu, Some(submission), patience)?;
-    if !mapped.await {
-        gpu.check_lost()?;
-        bail!(Device, "a result could not be read back from {gpu}");
-    }
-    let data = match buffer.get_mapped_range(0..bytes) {
-        Ok(view) => view.to_vec(),
-        Err(e) => {
-            buffer.unmap();
-            bail!(Device, "a result could not be read back from {gpu}: {e}")
-        }
-    };
-    buffer.unmap();
-    Ok(data)
+    let signal = map(std::slice::from_ref(buffer));
+    gpu.watch(submission, patience, &signal);
+    let outcome = signal.await;
+    check(gpu, outcome)?;
+    copy(gpu, buffer)
 }
 
-/// A future that another thread, or the browser's event loop, completes.
-#[derive(Clone, Default)]
-struct Signal(Arc<Mutex<(Option<bool>, Option<Waker>)>>);
+/// Asks for `buffers` to be mapped when what was submitted is done; the signal tells of it.
+fn map(buffers: &[wgpu::Buffer]) -> Signal {
+    let signal = Signal::new(buffers.len());
+    for buffer in buffers {
+        let signal = signal.clone();
+        buffer.map_async(wgpu::MapMode::Read, .., move |result| signal.report(result));
+    }
+    signal
+}
 
-impl Signal {
-    fn set(&self, value: bool) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.0 = Some(value);
-        if let Some(waker) = state.1.take() {
-            waker.wake();
-        }
+fn check(gpu: &Gpu, outcome: Result<(), String>) -> Result<()> {
+    gpu.check_lost()?;
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(failure) => bail!(Device, "{gpu} did not finish: {failure}"),
     }
 }
 
-impl Future for Signal {
-    type Output = bool;
+/// What a mapped buffer holds.
+fn copy(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<Vec<u8>> {
+    match buffer.get_mapped_range(..) {
+        Ok(view) => Ok(view.to_vec()),
+        Err(e) => bail!(Device, "a result could not be read back from {gpu}: {e}"),
+    }
+}
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.0 {
-            Some(value) => Poll::Ready(value),
-            None => {
-                state.1 = Some(context.waker().clone());
-                Poll::Pending
+/// The staging buffers of as many runs as may be in flight at a time. Those of a run are made when they
+/// are first needed.
+#[derive(Debug)]
+pub(super) struct Ring(Mutex<Free>);
+
+#[derive(Debug)]
+struct Free {
+    frames: Vec<Vec<wgpu::Buffer>>,
+    waiting: Vec<Waker>,
+}
+
+impl Ring {
+    pub(super) fn new(frames: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Free {
+            frames: vec![Vec::new(); frames],
+            waiting: Vec::new(),
+        })))
+    }
+
+    /// A frame that is free, when there is one: that given back last.
+    pub(super) async fn take(self: &Arc<Self>) -> Frame {
+        std::future::poll_fn(|context| {
+            let mut free = self.lock();
+            match free.frames.pop() {
+                Some(buffers) => Poll::Ready(Frame {
+                    ring: self.clone(),
+                    buffers,
+                }),
+                None => {
+                    free.waiting.push(context.waker().clone());
+                    Poll::Pending
+                }
             }
+        })
+        .await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Free> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The staging buffers of one run, an output each; none yet if they were never needed.
+#[derive(Debug)]
+pub(super) struct Frame {
+    ring: Arc<Ring>,
+    pub(super) buffers: Vec<wgpu::Buffer>,
+}
+
+impl Frame {
+    /// Back to the ring: with the buffers if they `are_mapped`, as they are after a run that went well,
+    /// else without.
+    pub(super) fn give_back(mut self, are_mapped: bool) {
+        if are_mapped {
+            self.buffers.iter().for_each(wgpu::Buffer::unmap);
+        } else {
+            self.buffers.clear();
+        }
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        let mut free = self.ring.lock();
+        free.frames.push(std::mem::take(&mut self.buffers));
+        let waiting = std::mem::take(&mut free.waiting);
+        drop(free);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// A run that is on its way: a future of its outputs, as they lie in device memory.
+///
+/// It borrows nothing, so that more can be submitted meanwhile. When it is dropped the device still ends
+/// the run, and then its buffers serve the next one.
+#[derive(Debug)]
+#[must_use = "a run whose outputs nobody waits for is for nothing"]
+pub struct Pending {
+    gpu: Gpu,
+    signal: Signal,
+    /// Until the outputs are read.
+    frame: Option<Frame>,
+}
+
+impl Pending {
+    /// Waits for `submission`, which ends with copies to the buffers of `frame`.
+    pub(super) fn new(
+        gpu: &Gpu,
+        frame: Frame,
+        submission: wgpu::SubmissionIndex,
+        patience: Duration,
+    ) -> Self {
+        let signal = map(&frame.buffers);
+        gpu.watch(submission, patience, &signal);
+        Self {
+            gpu: gpu.clone(),
+            signal,
+            frame: Some(frame),
+        }
+    }
+
+    fn read(&mut self, outcome: Result<(), String>) -> Result<Vec<Vec<u8>>> {
+        let Some(frame) = self.frame.take() else {
+            bail!(Request, "the outputs of a run can be had once");
+        };
+        let is_done = outcome.is_ok();
+        let outputs = check(&self.gpu, outcome).and_then(|()| {
+            let buffers = frame.buffers.iter();
+            buffers.map(|buffer| copy(&self.gpu, buffer)).collect()
+        });
+        frame.give_back(is_done);
+        outputs
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Vec<Vec<u8>>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match Pin::new(&mut self.signal).poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(self.read(outcome)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(frame) = self.frame.take() {
+            self.signal.abandon(frame);
         }
     }
 }
