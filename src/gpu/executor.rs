@@ -6,6 +6,7 @@ use super::weights::Weights;
 use super::{Gpu, layout};
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
+use crate::parallel;
 use crate::parameters::Parameters;
 use crate::plan::{Bound, Place, Plan};
 use crate::tensor::{Shape, Tensor};
@@ -49,9 +50,20 @@ impl Network {
     /// `Device` if a shader does not compile, `Limit` if memory runs out, `ModelFile` if a weight cannot
     /// be used.
     pub async fn load(&self, plan: &Plan, graph: &Graph, parameters: &Parameters) -> Result<()> {
-        self.pipelines.get(&self.gpu, &plan.pipelines)?;
-        self.parameters(plan, graph, parameters).await?;
-        Ok(())
+        // Compiling keeps the cores busy, uploading the memory.
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let mut compiled = Ok(Vec::new());
+            let compile = || compiled = self.pipelines.get(&self.gpu, &plan.pipelines);
+            let upload = || pollster::block_on(self.parameters(plan, graph, parameters));
+            parallel::meanwhile(compile, upload)?;
+            compiled.map(drop)
+        }
+        #[cfg(target_arch = "wasm32")]
+        {
+            self.pipelines.get(&self.gpu, &plan.pipelines)?;
+            self.parameters(plan, graph, parameters).await.map(drop)
+        }
     }
 
     async fn parameters(

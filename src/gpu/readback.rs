@@ -36,6 +36,29 @@ pub(super) fn wait(
     }
 }
 
+/// A future of the end of `submission`, which was the last.
+pub(super) fn done(gpu: &Gpu, submission: wgpu::SubmissionIndex, patience: Duration) -> Done {
+    let signal = Signal::new(1);
+    let reported = signal.clone();
+    let report = move || reported.report(Ok::<_, String>(()));
+    gpu.queue().on_submitted_work_done(report);
+    gpu.watch(submission, patience, &signal);
+    Done(signal)
+}
+
+/// See [`done`].
+pub(super) struct Done(Signal);
+
+impl Done {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// `Device` if the device is lost or does not finish.
+    pub(super) async fn wait(self, gpu: &Gpu) -> Result<()> {
+        check(gpu, self.0.await)
+    }
+}
+
 /// Maps `buffer` and gives back what it holds.
 ///
 /// # Errors
