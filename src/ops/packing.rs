@@ -117,16 +117,16 @@ impl Packing {
             packed.fill(0.0);
         }
         let sources: Vec<_> = channels.map(|o| rows.row(o)).collect::<Result<_>>()?;
-        // So few input channels at a time that what is written of them stays in the nearest cache.
+        // In the order in which it is written: the strides of a large layer are those at which lines push
+        // each other out of a cache. So few input channels at a time that what is read stays there.
         let at_once = (CACHED_ELEMENTS / (taps * tile)).max(1);
         for begin in (0..shape.c).step_by(at_once) {
             let end = shape.c.min(begin + at_once);
-            for (o, source) in sources.iter().enumerate() {
-                let source = source[begin * taps..end * taps].chunks_exact(taps);
-                for (i, channel) in source.enumerate() {
-                    let to = packed[(begin + i) * tile + o..].iter_mut();
-                    for (to, value) in to.step_by(inputs * tile).zip(channel) {
-                        *to = *value;
+            for tap in 0..taps {
+                let run = &mut packed[(tap * inputs + begin) * tile..(tap * inputs + end) * tile];
+                for (i, to) in (begin..end).zip(run.chunks_exact_mut(tile)) {
+                    for (to, source) in to.iter_mut().zip(&sources) {
+                        *to = source[i * taps + tap];
                     }
                 }
             }
