@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 fn device() -> Option<Gpu> {
     gpu(GpuOptions::default())
@@ -41,16 +42,25 @@ fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
 }
 
 async fn all_masks(segmenter: &Segmenter, pictures: &[Picture]) -> Vec<fullconv::Result<Mask>> {
+    let begin = Instant::now();
     let mut frames = segmenter.frames();
-    let mut masks = Vec::new();
+    let (mut masks, mut times) = (Vec::new(), Vec::new());
     for picture in pictures {
-        masks.extend(frames.push(picture).await);
+        if let Some(mask) = frames.push(picture).await {
+            times.extend(mask.as_ref().ok().and(frames.time()));
+            masks.push(mask);
+        }
         assert!(frames.len() <= Frames::DEPTH);
     }
     while let Some(mask) = frames.next().await {
+        times.extend(mask.as_ref().ok().and(frames.time()));
         masks.push(mask);
     }
     assert!(frames.is_empty());
+    // Every picture has its time, and no time is counted twice.
+    assert_eq!(times.len(), masks.iter().flatten().count());
+    assert!(times.iter().all(|time| !time.is_zero()));
+    assert!(times.iter().sum::<Duration>() <= begin.elapsed());
     masks
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -188,17 +188,15 @@ struct Labelled {
 /// Pictures that the device works on, the oldest first, and who takes them then.
 struct OnDevice<'a> {
     frames: Frames<'a>,
-    pictures: VecDeque<(Picture, Instant)>,
-    last: Instant,
+    pictures: VecDeque<Picture>,
     labelled: Outbox<Result<Labelled>>,
 }
 
 impl OnDevice<'_> {
     /// Gives the device a picture. False if nobody takes what is done any more.
     fn push(&mut self, picture: Picture) -> bool {
-        let begin = Instant::now();
         let mask = pollster::block_on(self.frames.push(&picture));
-        self.pictures.push_back((picture, begin));
+        self.pictures.push_back(picture);
         mask.is_none_or(|mask| self.hand_on(mask))
     }
 
@@ -213,12 +211,10 @@ impl OnDevice<'_> {
     }
 
     fn hand_on(&mut self, mask: Result<Mask>) -> bool {
-        let Some((picture, begin)) = self.pictures.pop_front() else {
+        let Some(picture) = self.pictures.pop_front() else {
             return false;
         };
-        // While others were before it, the device did not work on this one.
-        let time = self.last.max(begin).elapsed();
-        self.last = Instant::now();
+        let time = self.frames.time().unwrap_or_default();
         self.labelled.send(Ok(Labelled {
             picture,
             mask,
@@ -237,7 +233,6 @@ fn label(
     let mut device = OnDevice {
         frames: segmenter.frames(),
         pictures: VecDeque::new(),
-        last: Instant::now(),
         labelled,
     };
     while !interrupt::is_asked()

@@ -14,4 +14,5 @@ pub use device::{Adapter, Backend, Gpu, GpuOptions, adapters};
 pub use executor::{Executor, IN_FLIGHT, Network};
 pub use profile::{LayerTimes, Timer};
 pub use readback::Pending;
+pub(crate) use waiter::now;
 pub use wgpu;

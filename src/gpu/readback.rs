@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the device may take for work of `flops` before it is given up: two minutes, and what the work
 /// takes at 0.5 GFLOP/s, slower than any device that can be used.
@@ -201,6 +201,11 @@ impl Pending {
             signal,
             frame: Some(frame),
         }
+    }
+
+    /// When the device was done with it, if it is; `None` also where there is no clock, in a browser.
+    pub fn completed(&self) -> Option<Instant> {
+        self.signal.completed()
     }
 
     fn read(&mut self, outcome: Result<(), String>) -> Result<Vec<Vec<u8>>> {

@@ -6,6 +6,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+/// What the clock says, where there is one: not in a browser.
+pub(crate) fn now() -> Option<Instant> {
+    (!cfg!(target_arch = "wasm32")).then(Instant::now)
+}
 
 /// A future that the device completes: when it has done so many things, or one has failed.
 #[derive(Clone, Debug)]
@@ -16,6 +22,7 @@ struct State {
     left: usize,
     failure: Option<String>,
     waker: Option<Waker>,
+    completed: Option<Instant>,
     /// What nobody waits for any more, let go of when the device is done with it.
     abandoned: Option<Frame>,
 }
@@ -36,6 +43,7 @@ impl Signal {
             left: things,
             failure: None,
             waker: None,
+            completed: None,
             abandoned: None,
         })))
     }
@@ -53,6 +61,7 @@ impl Signal {
         let Some(outcome) = state.outcome() else {
             return;
         };
+        state.completed = now();
         let (waker, abandoned) = (state.waker.take(), state.abandoned.take());
         drop(state);
         if let Some(frame) = abandoned {
@@ -61,6 +70,11 @@ impl Signal {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// When it was completed, if it is and there is a clock.
+    pub(super) fn completed(&self) -> Option<Instant> {
+        self.lock().completed
     }
 
     /// Keeps `frame` from others until the device is done with it.

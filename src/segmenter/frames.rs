@@ -2,10 +2,11 @@
 
 use super::{Engine, Key, Segmenter};
 use crate::error::{Result, bail};
-use crate::gpu::{Executor, IN_FLIGHT, Pending};
+use crate::gpu::{self, Executor, IN_FLIGHT, Pending};
 use crate::mask::Mask;
 use crate::picture::Picture;
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 /// Pictures on their way through a [`Segmenter`], masks out in the order in which the pictures came in:
 /// while the device works on one, the next is uploaded and the one before it read back.
@@ -39,12 +40,24 @@ pub struct Frames<'a> {
     executor: Option<(Key, Executor)>,
     /// The oldest first.
     under_way: VecDeque<Frame>,
+    /// When the last picture was done that is.
+    last_done: Option<Instant>,
+    /// How long the one took that was handed back last.
+    time: Option<Duration>,
+}
+
+/// A picture under way.
+#[derive(Debug)]
+struct Frame {
+    size: [usize; 2],
+    begin: Option<Instant>,
+    state: State,
 }
 
 #[derive(Debug)]
-enum Frame {
-    InFlight { size: [usize; 2], labels: Pending },
-    Done(Result<Mask>),
+enum State {
+    InFlight(Pending),
+    Done(Result<Mask>, Option<Duration>),
 }
 
 impl<'a> Frames<'a> {
@@ -56,6 +69,8 @@ impl<'a> Frames<'a> {
             segmenter,
             executor: None,
             under_way: VecDeque::with_capacity(Self::DEPTH + 1),
+            last_done: None,
+            time: None,
         }
     }
 
@@ -77,11 +92,16 @@ impl<'a> Frames<'a> {
         if is_full {
             self.land(0).await;
         }
-        let frame = match self.start(picture).await {
-            Ok(frame) => frame,
-            Err(error) => Frame::Done(Err(error)),
+        let begin = gpu::now();
+        let state = match self.start(picture).await {
+            Ok(state) => state,
+            Err(error) => State::Done(Err(error), None),
         };
-        self.under_way.push_back(frame);
+        self.under_way.push_back(Frame {
+            size: [picture.height(), picture.width()],
+            begin,
+            state,
+        });
         if is_full { self.take_done() } else { None }
     }
 
@@ -91,11 +111,21 @@ impl<'a> Frames<'a> {
         self.take_done()
     }
 
+    /// How long the picture took whose mask was handed back last, from pixels in memory to class ids; if it
+    /// waited for the one before it, from when that was done. `None` without a mask or a clock.
+    pub fn time(&self) -> Option<Duration> {
+        self.time
+    }
+
     fn take_done(&mut self) -> Option<Result<Mask>> {
-        match self.under_way.pop_front()? {
-            Frame::Done(mask) => Some(mask),
-            in_flight => {
-                self.under_way.push_front(in_flight);
+        let frame = self.under_way.pop_front()?;
+        match frame.state {
+            State::Done(mask, time) => {
+                self.time = time;
+                Some(mask)
+            }
+            State::InFlight(_) => {
+                self.under_way.push_front(frame);
                 None
             }
         }
@@ -103,20 +133,31 @@ impl<'a> Frames<'a> {
 
     /// Waits until picture `i` of those under way is done.
     async fn land(&mut self, i: usize) {
-        if let Some(frame) = self.under_way.get_mut(i)
-            && let Frame::InFlight { size, labels } = frame
-        {
-            let mask = match labels.await {
-                Ok(labels) => self.segmenter.mask(*size, labels),
-                Err(error) => Err(error),
-            };
-            *frame = Frame::Done(mask);
-        }
+        let Some(frame) = self.under_way.get_mut(i) else {
+            return;
+        };
+        let State::InFlight(labels) = &mut frame.state else {
+            return;
+        };
+        let mask = match (&mut *labels).await {
+            Ok(labels) => self.segmenter.mask(frame.size, labels),
+            Err(error) => Err(error),
+        };
+        let done = labels.completed();
+        // While another was before it, the device did not work on this one.
+        let begin = frame.begin.max(self.last_done);
+        let time = done
+            .zip(begin)
+            .map(|(done, begin)| done.duration_since(begin));
+        frame.state = State::Done(mask, time);
+        self.last_done = done;
     }
 
-    async fn start(&mut self, picture: &Picture) -> Result<Frame> {
+    async fn start(&mut self, picture: &Picture) -> Result<State> {
         if let Engine::Reference = self.segmenter.engine {
-            return Ok(Frame::Done(self.segmenter.segment(picture).await));
+            let begin = gpu::now();
+            let mask = self.segmenter.segment(picture).await;
+            return Ok(State::Done(mask, begin.map(|begin| begin.elapsed())));
         }
         let task = self.segmenter.task(picture)?;
         if self
@@ -135,10 +176,8 @@ impl<'a> Frames<'a> {
             bail!(Device, "there is nothing to run the picture with");
         };
         let words = picture.to_rgba_words();
-        Ok(Frame::InFlight {
-            size: [picture.height(), picture.width()],
-            labels: executor.submit(bytemuck::cast_slice(&words)).await?,
-        })
+        let labels = executor.submit(bytemuck::cast_slice(&words)).await?;
+        Ok(State::InFlight(labels))
     }
 
     /// Leaves the executor to the next who has a picture of its size.
