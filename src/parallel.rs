@@ -37,3 +37,17 @@ pub(crate) fn try_map<T: Sync, R: Send>(
     #[cfg(target_arch = "wasm32")]
     items.iter().map(work).collect()
 }
+
+/// Calls `here` on this thread, and `meanwhile` on others at the same time.
+pub(crate) fn meanwhile<T>(meanwhile: impl FnOnce() + Send, here: impl FnOnce() -> T) -> T {
+    #[cfg(not(target_arch = "wasm32"))]
+    return rayon::in_place_scope(|scope| {
+        scope.spawn(|_| meanwhile());
+        here()
+    });
+    #[cfg(target_arch = "wasm32")]
+    {
+        meanwhile();
+        here()
+    }
+}

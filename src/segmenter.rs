@@ -1,5 +1,9 @@
 //! Picture → [`Mask`]: preprocess, network, labels, all of it on the device.
 
+mod frames;
+
+pub use frames::Frames;
+
 use crate::error::{ErrorKind, Result, bail};
 use crate::gpu::{Executor, Gpu, LayerTimes, Network};
 use crate::graph::{Graph, NodeId};
@@ -54,9 +58,33 @@ struct OnGpu {
     latest: Mutex<Option<(Key, Executor)>>,
 }
 
-/// What an executor was made for: the name and shape of its graph's input, and what it gives back.
+/// What an executor is made for: the name of its graph's input, that input's shape and the last node's,
+/// and what it gives back.
 #[derive(Debug, PartialEq, Eq)]
-struct Key(String, Shape, Shape, Vec<NodeId>);
+struct Key {
+    name: String,
+    input: Shape,
+    last: Shape,
+    outputs: Vec<NodeId>,
+}
+
+/// A graph to run on inputs of one shape.
+struct Task {
+    graph: Graph,
+    key: Key,
+}
+
+impl Task {
+    fn new(graph: Graph, input: Shape, outputs: &[NodeId]) -> Result<Self> {
+        let key = Key {
+            name: graph.node(graph.input()).name.clone(),
+            input,
+            last: graph.shapes(input)?.last().copied().unwrap_or(input),
+            outputs: outputs.to_vec(),
+        };
+        Ok(Self { graph, key })
+    }
+}
 
 /// What [`Segmenter::run`] gives back.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,34 +171,46 @@ impl Segmenter {
     /// `Limit` if the picture is too large for the device, `Device` if that fails, `NotFinite` if the scores
     /// of a pixel are not finite.
     pub async fn segment(&self, picture: &Picture) -> Result<Mask> {
-        let graph = picture_graph(&self.model, [picture.height(), picture.width()])?;
-        let outputs = [graph.output()];
+        let task = self.task(picture)?;
         let labels = match &self.engine {
             Engine::Reference => {
                 let input = picture.to_tensor()?;
-                let outputs = reference::run(&graph, self.model.parameters(), &input, &outputs)?;
+                let (graph, parameters) = (&task.graph, self.model.parameters());
+                let outputs = reference::run(graph, parameters, &input, &task.key.outputs)?;
                 let labels = first(outputs.into_iter().map(|(_, value)| value))?;
-                labels.data().iter().map(|l| *l as u8).collect()
+                vec![labels.data().iter().map(|l| *l as u8).collect()]
             }
             Engine::Gpu(_) => {
-                let shape = Shape::new(1, 3, picture.height(), picture.width());
-                let mut executor = self.executor(&graph, shape, &outputs).await?;
+                let mut executor = self.executor(task).await?;
                 let words = picture.to_rgba_words();
-                let bytes = executor.1.run_bytes(bytemuck::cast_slice(&words)).await?;
+                let labels = executor.1.run_bytes(bytemuck::cast_slice(&words)).await?;
                 self.keep(executor);
-                let mut labels = bytes.into_iter().next().unwrap_or_default();
-                labels.truncate(shape.pixels());
                 labels
             }
         };
-        check_labels(labels.iter().copied(), picture.width())?;
-        Mask::new(
-            picture.width(),
-            picture.height(),
-            labels,
-            self.model.classes().clone(),
-            self.model.palette().clone(),
-        )
+        self.mask([picture.height(), picture.width()], labels)
+    }
+
+    /// Many pictures, one after the other, several under way at a time.
+    pub fn frames(&self) -> Frames<'_> {
+        Frames::new(self)
+    }
+
+    /// What it takes to find the labels of `picture`.
+    fn task(&self, picture: &Picture) -> Result<Task> {
+        let size = [picture.height(), picture.width()];
+        let graph = picture_graph(&self.model, size)?;
+        let outputs = [graph.output()];
+        Task::new(graph, Shape::new(1, 3, size[0], size[1]), &outputs)
+    }
+
+    /// The mask of a picture of `size` `[h, w]` from what its task gave back, which may be padded.
+    fn mask(&self, [h, w]: [usize; 2], outputs: Vec<Vec<u8>>) -> Result<Mask> {
+        let mut labels = outputs.into_iter().next().unwrap_or_default();
+        labels.truncate(h * w);
+        check_labels(labels.iter().copied(), w)?;
+        let (classes, palette) = (self.model.classes().clone(), self.model.palette().clone());
+        Mask::new(w, h, labels, classes, palette)
     }
 
     /// [`Segmenter::segment`] for programs that are not async.
@@ -214,7 +254,9 @@ impl Segmenter {
         let graph = picture_graph(&self.model, size)?;
         let shape = Shape::new(batch, 3, size[0], size[1]);
         let begin = std::time::Instant::now();
-        let mut executor = self.executor(&graph, shape, &[graph.output()]).await?;
+        let outputs = [graph.output()];
+        let task = Task::new(graph, shape, &outputs)?;
+        let mut executor = self.executor(task).await?;
         // Pixels of many colours; what they show does not matter.
         let words: Vec<u32> = (0..shape.pixels() as u32)
             .map(|i| i.wrapping_mul(2_654_435_761))
@@ -285,7 +327,8 @@ impl Segmenter {
         let mut done = 0;
         while done < shape.n {
             let n = at_once.min(shape.n - done);
-            match self.executor(graph, shape.with_batch(n), outputs).await {
+            let task = Task::new(graph.clone(), shape.with_batch(n), outputs)?;
+            match self.executor(task).await {
                 Err(e) if e.kind() == ErrorKind::Limit && n > 1 => at_once = n.div_ceil(2),
                 Err(e) => return Err(e),
                 Ok(mut executor) => {
@@ -300,19 +343,10 @@ impl Segmenter {
     }
 
     /// The last run's executor if it fits, else a new one in its place.
-    async fn executor(
-        &self,
-        graph: &Graph,
-        input: Shape,
-        outputs: &[NodeId],
-    ) -> Result<(Key, Executor)> {
+    async fn executor(&self, Task { graph, key }: Task) -> Result<(Key, Executor)> {
         let Engine::Gpu(on) = &self.engine else {
             bail!(Request, "the CPU reference has no executor");
         };
-        let first = graph.node(graph.input());
-        let shapes = graph.shapes(input)?;
-        let last = shapes.last().copied().unwrap_or(input);
-        let key = Key(first.name.clone(), input, last, outputs.to_vec());
         let kept = on
             .latest
             .lock()
@@ -323,11 +357,12 @@ impl Segmenter {
             // Another size: its buffers go before the new ones come.
             other => {
                 drop(other);
-                let plan = Plan::new(graph, input, outputs, on.network.gpu().profile())?;
+                let profile = on.network.gpu().profile();
+                let plan = Plan::new(&graph, key.input, &key.outputs, profile)?;
                 let parameters = self.model.parameters();
                 Ok((
                     key,
-                    Executor::new(&on.network, plan, graph, parameters).await?,
+                    Executor::new(&on.network, plan, &graph, parameters).await?,
                 ))
             }
         }

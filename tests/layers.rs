@@ -21,13 +21,19 @@ const LAYERS: &[&[&str]] = &[
 
 /// Where in the library each dependency may be named: files, or folders that end in `/`.
 const HOMES: &[(&str, &[&str])] = &[
-    ("bytemuck", &["gpu/", "parameters.rs", "segmenter.rs"]),
+    (
+        "bytemuck",
+        &["gpu/", "parameters.rs", "segmenter.rs", "segmenter/"],
+    ),
     ("half", &["parameters.rs"]),
     ("image", &["picture.rs"]),
     ("memmap2", &["parameters.rs"]),
     ("png", &["mask.rs"]),
-    // Where a blocking function wraps an async one, and where pipelines compile on many threads.
-    ("pollster", &["gpu/pipelines.rs", "segmenter.rs"]),
+    // Where a blocking function wraps an async one, and where things are done on several threads.
+    (
+        "pollster",
+        &["gpu/executor.rs", "gpu/pipelines.rs", "segmenter.rs"],
+    ),
     ("rayon", &["parallel.rs"]),
     ("safetensors", &["parameters.rs"]),
     ("serde", &["model_file.rs", "ops/", "preprocess.rs"]),

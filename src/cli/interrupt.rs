@@ -18,7 +18,7 @@ pub fn stop_when_asked() -> Result<()> {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(STATUS.into());
         }
-        terminal::report("stopping after this picture; Ctrl-C again stops at once");
+        terminal::report("stopping after the pictures in work; Ctrl-C again stops at once");
     })
 }
 

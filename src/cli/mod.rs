@@ -11,6 +11,7 @@ mod inspect;
 mod interrupt;
 mod jobs;
 mod options;
+mod pipeline;
 mod profile;
 mod run;
 mod segment;

@@ -2,19 +2,22 @@
 
 use super::jobs::{Job, jobs};
 use super::options::{DeviceOptions, ModelOptions, ModelSummary, describe};
+use super::pipeline::{self, Inbox, Outbox};
 use super::{Outcome, interrupt, terminal};
-use fullconv::{Error, ErrorKind, Mask, Picture, Result, Segmenter, files};
+use fullconv::{Error, ErrorKind, Frames, Mask, Picture, Result, Segmenter, files};
 use indicatif::ProgressBar;
 use serde::Serialize;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The value of a pixel in NAME.mask.png is its class id; the colours are only its \
-                        palette.\nThe time of a picture is that from pixels in memory to class ids."
+                        palette.\nThe time of a picture is that from pixels in memory to class ids; of one \
+                        that waited for others, from when these were done."
 )]
 pub struct Args {
     /// Pictures (JPEG, PNG), and folders of them
@@ -116,8 +119,8 @@ pub fn run(args: &Args) -> Outcome {
     Ok(conclude(&output, jobs.len()))
 }
 
-/// Segments the pictures, one after the other, until Ctrl-C. A picture that fails is noted; a model
-/// that does ends it, as it would fail for every picture.
+/// Segments the pictures until Ctrl-C: some are read and others written while the device works. A picture
+/// that fails is noted; a model that does ends it, as it would fail for every picture.
 fn segment_all(
     args: &Args,
     segmenter: &Segmenter,
@@ -126,17 +129,13 @@ fn segment_all(
     output: &mut Output,
 ) -> Result<()> {
     interrupt::stop_when_asked()?;
-    for job in jobs {
-        if interrupt::is_asked() {
-            break;
-        }
-        bar.set_message(job.input.display().to_string());
-        match segment(segmenter, job, args.opacity) {
-            Ok((mask, time)) => {
-                if !args.json {
-                    bar.suspend(|| terminal::say(shown(job, &mask, time, jobs.len() > 1)))?;
+    let report = |job: &Job, done: Result<Done>| {
+        match done {
+            Ok(done) => {
+                if let Some(text) = done.text {
+                    bar.suspend(|| terminal::say(text))?;
                 }
-                output.images.push(image(job, &mask, time));
+                output.images.push(done.image);
             }
             Err(error) if error.kind() == ErrorKind::ModelFile => {
                 return Err(args.model.blame(error));
@@ -146,9 +145,18 @@ fn segment_all(
                 error: error.to_string(),
             }),
         }
+        bar.set_message(job.input.display().to_string());
         bar.inc(1);
-    }
-    Ok(())
+        Ok(())
+    };
+    let many = jobs.len() > 1;
+    pipeline::run(
+        jobs,
+        |job| Picture::open(&job.input),
+        |pictures, labelled| label(segmenter, pictures, labelled),
+        |job, labelled| finish(args, job, labelled?, many),
+        report,
+    )
 }
 
 /// Says on stderr what failed, and gives the exit status.
@@ -170,22 +178,100 @@ fn conclude(output: &Output, all: usize) -> ExitCode {
     }
 }
 
-/// Segments one picture and writes its results. Errors name the picture or the result.
-fn segment(segmenter: &Segmenter, job: &Job, opacity: f32) -> Result<(Mask, Duration)> {
-    let picture = Picture::open(&job.input)?;
-    let start = Instant::now();
+/// A picture that the device has seen.
+struct Labelled {
+    picture: Picture,
+    mask: Result<Mask>,
+    time: Duration,
+}
+
+/// Pictures that the device works on, the oldest first, and who takes them then.
+struct OnDevice<'a> {
+    frames: Frames<'a>,
+    pictures: VecDeque<Picture>,
+    labelled: Outbox<Result<Labelled>>,
+}
+
+impl OnDevice<'_> {
+    /// Gives the device a picture. False if nobody takes what is done any more.
+    fn push(&mut self, picture: Picture) -> bool {
+        let mask = pollster::block_on(self.frames.push(&picture));
+        self.pictures.push_back(picture);
+        mask.is_none_or(|mask| self.hand_on(mask))
+    }
+
+    /// Waits for all pictures. False if nobody takes what is done any more.
+    fn finish(&mut self) -> bool {
+        while let Some(mask) = pollster::block_on(self.frames.next()) {
+            if !self.hand_on(mask) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn hand_on(&mut self, mask: Result<Mask>) -> bool {
+        let Some(picture) = self.pictures.pop_front() else {
+            return false;
+        };
+        let time = self.frames.time().unwrap_or_default();
+        self.labelled.send(Ok(Labelled {
+            picture,
+            mask,
+            time,
+        }))
+    }
+}
+
+/// Gives the pictures to the device, several at a time, until Ctrl-C, and hands them on with their masks.
+/// One that could not be read is handed on when it is its turn.
+fn label(
+    segmenter: &Segmenter,
+    mut pictures: Inbox<Result<Picture>>,
+    labelled: Outbox<Result<Labelled>>,
+) {
+    let mut device = OnDevice {
+        frames: segmenter.frames(),
+        pictures: VecDeque::new(),
+        labelled,
+    };
+    while !interrupt::is_asked()
+        && let Some(picture) = pictures.next()
+    {
+        let is_taken = match picture {
+            Ok(picture) => device.push(picture),
+            Err(error) => device.finish() && device.labelled.send(Err(error)),
+        };
+        if !is_taken {
+            return;
+        }
+    }
+    device.finish();
+}
+
+/// What is reported of a picture that is done.
+struct Done {
+    image: Image,
+    text: Option<String>,
+}
+
+/// Writes the results of a picture. Errors name the picture or the result.
+fn finish(args: &Args, job: &Job, labelled: Labelled, many: bool) -> Result<Done> {
     let at = |error: Error| match error.kind() {
         ErrorKind::ModelFile => error,
         _ => error.at(job.input.display()),
     };
-    let mask = segmenter.segment_blocking(&picture).map_err(at)?;
-    let time = start.elapsed();
-    let overlay = mask.overlay(&picture, opacity).map_err(at)?;
+    let Labelled { picture, time, .. } = labelled;
+    let mask = labelled.mask.map_err(at)?;
+    let overlay = mask.overlay(&picture, args.opacity).map_err(at)?;
     // Both encoded before either is written, so that they come together.
     let (mask_png, overlay_png) = (mask.to_png().map_err(at)?, overlay.to_png().map_err(at)?);
     files::write_atomically(&job.mask, &mask_png)?;
     files::write_atomically(&job.overlay, &overlay_png)?;
-    Ok((mask, time))
+    Ok(Done {
+        image: image(job, &mask, time),
+        text: (!args.json).then(|| shown(job, &mask, time, many)),
+    })
 }
 
 fn image(job: &Job, mask: &Mask, time: Duration) -> Image {

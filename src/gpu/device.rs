@@ -1,10 +1,12 @@
 //! Adapters and devices.
 
+use super::waiter::Signal;
 use crate::device_profile::{DeviceProfile, INVOCATIONS_AT_ONCE};
 use crate::error::{Error, ErrorKind, Result, bail};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// A graphics API to reach a device through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +194,8 @@ struct Inner {
     lost: Arc<OnceLock<String>>,
     checked_shaders: bool,
     poison: bool,
+    #[cfg(not(target_arch = "wasm32"))]
+    waiter: super::waiter::Waiter,
 }
 
 impl Gpu {
@@ -262,6 +266,8 @@ impl Gpu {
             lost: Arc::new(OnceLock::new()),
             checked_shaders: options.checked_shaders,
             poison: options.poison,
+            #[cfg(not(target_arch = "wasm32"))]
+            waiter: Default::default(),
         }))
     }
 
@@ -291,6 +297,23 @@ impl Gpu {
 
     pub(super) fn poison(&self) -> bool {
         self.0.poison
+    }
+
+    /// Has the callbacks of `submission` called when the device has done it; `signal` fails if it does not
+    /// within `patience`.
+    pub(super) fn watch(
+        &self,
+        submission: wgpu::SubmissionIndex,
+        patience: Duration,
+        signal: &Signal,
+    ) {
+        #[cfg(not(target_arch = "wasm32"))]
+        let Inner { waiter, device, .. } = &*self.0;
+        #[cfg(not(target_arch = "wasm32"))]
+        waiter.watch(device, submission, patience, signal);
+        // The browser calls them, however long it takes.
+        #[cfg(target_arch = "wasm32")]
+        let _ = (submission, patience, signal);
     }
 
     /// An error if the device is lost.

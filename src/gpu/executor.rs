@@ -1,12 +1,14 @@
 //! A plan into command buffers. It decides nothing.
 
 use super::pipelines::Pipelines;
+use super::readback::{self, Pending, Ring};
 use super::texels::Texels;
 use super::weights::{Packed, Weights};
-use super::{Gpu, layout, readback};
+use super::{Gpu, layout};
 use crate::device_profile::TEXEL_ROW_BYTES;
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
+use crate::parallel;
 use crate::parameters::Parameters;
 use crate::plan::{Bound, Plan};
 use crate::tensor::{Shape, Tensor};
@@ -16,6 +18,10 @@ use std::sync::Arc;
 
 /// What activation buffers hold in tests before they are written: a NaN that no arithmetic makes.
 const POISON: u32 = 0x7fc0_dead;
+
+/// How many runs of an executor may be under way at a time: one that the device works on, one that waits
+/// for it, so that it never idles, and one that the host reads or uploads.
+pub const IN_FLIGHT: usize = 3;
 
 /// One network on one device: its pipelines and packed weights, shared by all its executors.
 #[derive(Debug)]
@@ -46,9 +52,20 @@ impl Network {
     /// `Device` if a shader does not compile, `Limit` if memory runs out, `ModelFile` if a weight cannot
     /// be used.
     pub async fn load(&self, plan: &Plan, graph: &Graph, parameters: &Parameters) -> Result<()> {
-        self.pipelines.get(&self.gpu, &plan.pipelines)?;
-        self.parameters(plan, graph, parameters).await?;
-        Ok(())
+        // Compiling keeps the cores busy, uploading the memory.
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let mut compiled = Ok(Vec::new());
+            let compile = || compiled = self.pipelines.get(&self.gpu, &plan.pipelines);
+            let upload = || pollster::block_on(self.parameters(plan, graph, parameters));
+            parallel::meanwhile(compile, upload)?;
+            compiled.map(drop)
+        }
+        #[cfg(target_arch = "wasm32")]
+        {
+            self.pipelines.get(&self.gpu, &plan.pipelines)?;
+            self.parameters(plan, graph, parameters).await.map(drop)
+        }
     }
 
     async fn parameters(
@@ -78,8 +95,7 @@ pub struct Executor {
     mirror: Option<Texels>,
     pipelines: Vec<Arc<wgpu::ComputePipeline>>,
     bind_groups: Vec<wgpu::BindGroup>,
-    /// One a read-back of the plan.
-    staging: Vec<wgpu::Buffer>,
+    ring: Arc<Ring>,
 }
 
 impl Executor {
@@ -96,16 +112,14 @@ impl Executor {
         let gpu = network.gpu.clone();
         let pipelines = network.pipelines.get(&gpu, &plan.pipelines)?;
         let weights = network.parameters(&plan, graph, parameters).await?;
-        let (slots, mirror, bind_groups, staging) = gpu
+        let (slots, mirror, bind_groups) = gpu
             .guarded("activation buffers", || {
                 let slots: Vec<_> = plan.slots.iter().map(|&b| activation(&gpu, b)).collect();
                 let mirror = (plan.mirror_bytes > 0)
                     .then(|| Texels::new(&gpu, "mirror", TEXEL_ROW_BYTES + plan.mirror_bytes));
                 let activations = (slots.as_slice(), mirror.as_ref());
                 let bind_groups = bind_groups(&gpu, &plan, activations, &weights, &pipelines);
-                let lengths = plan.read_backs.iter().map(|r| r.bytes.end - r.bytes.start);
-                let staging = lengths.map(|bytes| staging(&gpu, bytes)).collect();
-                (slots, mirror, bind_groups, staging)
+                (slots, mirror, bind_groups)
             })
             .await?;
         Ok(Self {
@@ -115,7 +129,7 @@ impl Executor {
             mirror,
             pipelines,
             bind_groups,
-            staging,
+            ring: Ring::new(IN_FLIGHT),
         })
     }
 
@@ -150,6 +164,17 @@ impl Executor {
     /// # Errors
     /// As [`Executor::run`].
     pub async fn run_bytes(&mut self, input: &[u8]) -> Result<Vec<Vec<u8>>> {
+        self.submit(input).await?.await
+    }
+
+    /// Sends `input`, as it lies in device memory, on its way, and gives back a future of the outputs. More
+    /// may follow before that is done: runs come one after the other on the device, which goes on to the
+    /// next while the host reads the last. While [`IN_FLIGHT`] runs are under way, this waits until one of
+    /// them is read or dropped.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub async fn submit(&mut self, input: &[u8]) -> Result<Pending> {
         let place = &self.plan.input;
         if input.len() as u64 != place.bytes() {
             bail!(
@@ -160,25 +185,22 @@ impl Executor {
             );
         }
         self.gpu.check_lost()?;
-        let submission = self.gpu.guarded("running", || self.submit(input)).await?;
-        let patience = readback::patience(self.plan.flops());
-        let mut outputs = vec![Vec::new(); self.plan.outputs.len()];
-        for (buffer, part) in self.staging.iter().zip(&self.plan.read_backs) {
-            let (bytes, index) = (part.bytes.end - part.bytes.start, submission.clone());
-            let read = readback::read(&self.gpu, buffer, bytes, index, patience).await?;
-            let output = &mut outputs[part.output];
-            if output.is_empty() {
-                let all = self.plan.outputs[part.output].1.bytes() as usize;
-                *output = read;
-                output.reserve_exact(all - output.len());
-            } else {
-                output.extend(read);
-            }
+        let mut frame = self.ring.take().await;
+        if frame.buffers.is_empty() {
+            let parts = self.plan.read_backs.iter();
+            let lengths = parts.map(|part| part.bytes.end - part.bytes.start);
+            let make = || lengths.map(|bytes| staging(&self.gpu, bytes)).collect();
+            frame.buffers = self.gpu.guarded("buffers of outputs", make).await?;
         }
-        Ok(outputs)
+        let send = || self.send(input, &frame.buffers);
+        let submission = self.gpu.guarded("running", send).await?;
+        let patience = readback::patience(self.plan.flops());
+        let parts = self.plan.read_backs.iter().map(|part| part.output);
+        let parts = parts.collect();
+        Ok(Pending::new(&self.gpu, frame, submission, patience, parts))
     }
 
-    fn submit(&self, input: &[u8]) -> wgpu::SubmissionIndex {
+    fn send(&self, input: &[u8], staging: &[wgpu::Buffer]) -> wgpu::SubmissionIndex {
         let queue = self.gpu.queue();
         if self.gpu.poison() {
             for buffer in &self.slots {
@@ -190,12 +212,12 @@ impl Executor {
         let mut encoder = self.encoder();
         for steps in self.submissions() {
             if steps.start > 0 {
-                self.copy_outputs(&mut encoder, steps.start);
+                self.copy_outputs(&mut encoder, steps.start, staging);
                 queue.submit([std::mem::replace(&mut encoder, self.encoder()).finish()]);
             }
             self.record(&mut encoder, steps, None);
         }
-        self.copy_outputs(&mut encoder, self.plan.steps.len());
+        self.copy_outputs(&mut encoder, self.plan.steps.len(), staging);
         queue.submit([encoder.finish()])
     }
 
@@ -288,9 +310,14 @@ impl Executor {
         self.gpu.device().create_command_encoder(&descriptor)
     }
 
-    /// Copies what is read back after the first `steps` steps.
-    fn copy_outputs(&self, encoder: &mut wgpu::CommandEncoder, steps: usize) {
-        let parts = self.plan.read_backs.iter().zip(&self.staging);
+    /// Copies what is read back after the first `steps` steps to its buffers in `staging`.
+    fn copy_outputs(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        steps: usize,
+        staging: &[wgpu::Buffer],
+    ) {
+        let parts = self.plan.read_backs.iter().zip(staging);
         for (part, staging) in parts.filter(|(part, _)| part.after == steps) {
             let slot = &self.slots[self.plan.outputs[part.output].1.slot];
             encoder.copy_buffer_to_buffer(slot, part.bytes.start, staging, 0, Some(staging.size()));

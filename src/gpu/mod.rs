@@ -8,9 +8,12 @@ mod pipelines;
 mod profile;
 mod readback;
 mod texels;
+mod waiter;
 mod weights;
 
 pub use device::{Adapter, Backend, Gpu, GpuOptions, adapters};
-pub use executor::{Executor, Network};
+pub use executor::{Executor, IN_FLIGHT, Network};
 pub use profile::{LayerTimes, Timer};
+pub use readback::Pending;
+pub(crate) use waiter::now;
 pub use wgpu;

@@ -96,7 +96,7 @@ impl Executor {
             .guarded("timing", || self.submit_timed(sections, bytes))
             .await?;
         let patience = readback::patience(self.plan().flops());
-        let ticks = readback::read(gpu, &staging, bytes, submission, patience).await?;
+        let ticks = readback::read(gpu, &staging, submission, patience).await?;
         let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&ticks);
         let period = f64::from(gpu.queue().get_timestamp_period()) * 1e-6;
         let mut milliseconds = vec![0.0; self.plan().layers.len()];

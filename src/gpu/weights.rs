@@ -1,16 +1,23 @@
 //! Parameters in device memory, packed once.
 
 use super::Gpu;
+use super::readback::{self, Done};
 use super::texels::Texels;
 use crate::error::Result;
-use crate::parameters::Parameters;
+use crate::parallel;
+use crate::parameters::{Parameter, Parameters};
 use crate::plan::{PackedParameter, Plan};
 use crate::tensor::Shape;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// Bytes packed and uploaded at a time: bounds what loading takes of host memory beyond the file.
-const CHUNK_BYTES: u64 = 16 << 20;
+/// Bytes packed and uploaded at a time.
+const CHUNK_BYTES: u64 = 8 << 20;
+
+/// Chunks that the device may be copying while the next are packed. Together with these, this bounds what
+/// loading takes of host memory beyond the file.
+const UPLOADS: usize = 2;
 
 /// A packed parameter in device memory.
 #[derive(Clone, Debug)]
@@ -62,19 +69,22 @@ impl Weights {
         shapes: &HashMap<&str, Shape>,
         parameters: &Parameters,
     ) -> Result<Vec<Packed>> {
-        let mut buffers = Vec::with_capacity(plan.parameters.len());
+        let mut new: HashMap<&PackedParameter, Packed> = HashMap::new();
+        let mut chunks = Vec::new();
         for wanted in &plan.parameters {
-            let found = self.lock().get(wanted).cloned();
-            let buffer = match found {
-                Some(buffer) => buffer,
-                None => {
-                    let made = upload(gpu, wanted, shapes, parameters).await?;
-                    self.lock().entry(wanted.clone()).or_insert(made).clone()
-                }
-            };
-            buffers.push(buffer);
+            if new.contains_key(wanted) || self.lock().contains_key(wanted) {
+                continue;
+            }
+            let target = target(gpu, wanted).await?;
+            add_chunks(&mut chunks, wanted, &target, shapes, parameters)?;
+            new.insert(wanted, target);
         }
-        Ok(buffers)
+        upload(gpu, &chunks, parameters).await?;
+        let mut all = self.lock();
+        for (wanted, target) in new {
+            all.entry(wanted.clone()).or_insert(target);
+        }
+        Ok(plan.parameters.iter().map(|p| all[p].clone()).collect())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PackedParameter, Packed>> {
@@ -82,37 +92,104 @@ impl Weights {
     }
 }
 
-async fn upload(
-    gpu: &Gpu,
-    wanted: &PackedParameter,
-    shapes: &HashMap<&str, Shape>,
-    parameters: &Parameters,
-) -> Result<Packed> {
+/// A part of a parameter that is packed and uploaded at a time.
+struct Chunk<'a> {
+    wanted: &'a PackedParameter,
+    name: &'a str,
+    shape: Shape,
+    parameter: Parameter<'a>,
+    tiles: Range<usize>,
+    target: Packed,
+}
+
+impl Chunk<'_> {
+    fn bytes(&self) -> u64 {
+        self.tiles.len() as u64 * self.wanted.packing.tile_bytes(self.shape)
+    }
+
+    /// Packs it into the beginning of `packed`.
+    fn pack(&self, packed: &mut [f32]) -> Result<()> {
+        let packed = &mut packed[..self.bytes() as usize / 4];
+        let packing = self.wanted.packing;
+        packing.pack(self.shape, &self.parameter, self.tiles.clone(), packed)
+    }
+
+    /// Sends it, from the beginning of `packed`, to the device.
+    fn send(&self, gpu: &Gpu, packed: &[f32]) -> wgpu::SubmissionIndex {
+        let before = self.tiles.start - self.wanted.tiles.start;
+        let offset = before as u64 * self.wanted.packing.tile_bytes(self.shape);
+        let packed = bytemuck::cast_slice(&packed[..self.bytes() as usize / 4]);
+        self.target.write(gpu, offset, packed);
+        gpu.queue().submit([])
+    }
+}
+
+/// Device memory for a parameter.
+async fn target(gpu: &Gpu, wanted: &PackedParameter) -> Result<Packed> {
     let label = wanted.name.as_deref().unwrap_or("no bias");
-    let packed = gpu
-        .guarded(&format!("memory for {label}"), || {
-            Packed::new(gpu, wanted, label)
-        })
-        .await?;
-    // Fresh memory holds zeros, which is what a bias that is not there needs.
+    gpu.guarded(&format!("memory for {label}"), || {
+        Packed::new(gpu, wanted, label)
+    })
+    .await
+}
+
+/// Adds the chunks of a parameter. One that is not there has none: a fresh buffer holds zeros.
+fn add_chunks<'a>(
+    chunks: &mut Vec<Chunk<'a>>,
+    wanted: &'a PackedParameter,
+    target: &Packed,
+    shapes: &HashMap<&str, Shape>,
+    parameters: &'a Parameters,
+) -> Result<()> {
     let Some(name) = wanted.name.as_deref() else {
-        return Ok(packed);
+        return Ok(());
     };
     let shape = shapes[name];
-    let parameter = parameters.get(name, shape)?;
-    let tile_bytes = wanted.packing.tile_bytes(shape);
-    let per_chunk = (CHUNK_BYTES / tile_bytes).max(1) as usize;
+    let per_chunk = (CHUNK_BYTES / wanted.packing.tile_bytes(shape)).max(1) as usize;
     for first in wanted.tiles.clone().step_by(per_chunk) {
-        let tiles = first..(first + per_chunk).min(wanted.tiles.end);
-        let data = wanted.packing.pack(shape, &parameter, tiles)?;
-        let offset = (first - wanted.tiles.start) as u64 * tile_bytes;
-        gpu.guarded(&format!("uploading {label}"), || {
-            packed.write(gpu, offset, bytemuck::cast_slice(&data));
-            gpu.queue().submit([])
-        })
-        .await?;
-        super::readback::wait(gpu, None, super::readback::patience(0))?;
-        parameters.release(name);
+        chunks.push(Chunk {
+            wanted,
+            name,
+            shape,
+            parameter: parameters.get(name, shape)?,
+            tiles: first..(first + per_chunk).min(wanted.tiles.end),
+            target: target.clone(),
+        });
     }
-    Ok(packed)
+    Ok(())
+}
+
+/// Packs each chunk while the one before it is sent to the device, and the device copies those before.
+async fn upload(gpu: &Gpu, chunks: &[Chunk<'_>], parameters: &Parameters) -> Result<()> {
+    let largest = chunks.iter().map(Chunk::bytes).max().unwrap_or(0) as usize / 4;
+    let (mut ready, mut next) = (vec![0.0; largest], vec![0.0; largest]);
+    let mut under_way: VecDeque<Done> = VecDeque::new();
+    if let Some(first) = chunks.first() {
+        first.pack(&mut ready)?;
+    }
+    for (i, chunk) in chunks.iter().enumerate() {
+        let mut packed = Ok(());
+        let pack_next = || {
+            if let Some(chunk) = chunks.get(i + 1) {
+                packed = chunk.pack(&mut next);
+            }
+        };
+        let send = || parallel::meanwhile(pack_next, || chunk.send(gpu, &ready));
+        let what = format!("uploading {}", chunk.name);
+        let submission = gpu.guarded(&what, send).await?;
+        packed?;
+        let rows = chunk.wanted.packing.rows(chunk.shape, &chunk.tiles);
+        parameters.release(chunk.name, rows, chunk.shape.n);
+        under_way.push_back(readback::done(gpu, submission, readback::patience(0)));
+        if under_way.len() > UPLOADS
+            && let Some(first) = under_way.pop_front()
+        {
+            first.wait(gpu).await?;
+        }
+        std::mem::swap(&mut ready, &mut next);
+    }
+    for last in under_way {
+        last.wait(gpu).await?;
+    }
+    Ok(())
 }
