@@ -15,7 +15,8 @@ from pathlib import Path
 import machine
 import markdown
 
-HEADS = ["layer", "kernel", "output", "ms", "GFLOP", "MB", "GFLOP/s", "GB/s", "floor, ms", "× floor"]
+HEADS = ["layer", "kernel", "output", "ms", "GFLOP", "MB"]
+HEADS += ["GFLOP/s", "GB/s", "floor, ms", "× floor"]
 
 
 def floor_ms(work: dict, peaks: dict) -> float:
@@ -49,9 +50,8 @@ def text(profile: dict, described: dict) -> str:
         f"{profile['device']}; {machine.describe(described)}. {h}×{w} (height × width), batch "
         f"{profile['batch']}: median {profile['median_ms']:.1f} ms of {len(profile['run_ms'])} "
         f"runs, first {profile['first_ms']:.0f} ms, load {profile['load_ms']:.0f} ms, "
-        f"{profile['peak_device_bytes'] / 1e6:.0f} MB of device memory. Layers by {clock}. Floors at "
-        f"{peaks['gflops']:.0f} GFLOP/s and {peaks['gbs']:.1f} GB/s, measured on the "
-        f"{'GPU' if peaks['device'] == 'cuda' else 'CPU'}.\n\n{layers_table(profile, peaks)}"
+        f"{profile['peak_device_bytes'] / 1e6:.0f} MB of device memory. Layers by {clock}. "
+        f"Floors at {peaks['gflops']:.0f} GFLOP/s and {peaks['gbs']:.1f} GB/s, {peaks['source']}.\n\n{layers_table(profile, peaks)}"
     )
 
 

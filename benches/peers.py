@@ -1,7 +1,7 @@
 """fullconv beside what a user would pick instead: the same network, one machine, one run.
 
     pip install -r requirements.txt
-    pip install --no-deps --target DIR onnxruntime-webgpu==1.27.0
+    pip install --no-deps --target DIR -r requirements-webgpu.txt
     python peers.py --fullconv ../target/release/fullconv --work WORK [--webgpu DIR]
                     [--model full|demo] [--sizes 500x500,96x96] [--batches 1] [--only PEER,…]
                     [--rounds 3] [--runs 5] [--markdown FILE] [--json FILE] [--date DATE]
@@ -101,7 +101,7 @@ class Row:
         return statistics.median(self.ms) if self.ms and not self.trouble else None
 
     def add(self, result: dict) -> None:
-        self.trouble = result.get("trouble", "")
+        self.trouble = brief(result.get("trouble", ""))
         self.version = result.get("version", self.version)
         self.error = result.get("error", self.error)
         self.ms += result.get("ms", [])
@@ -126,6 +126,12 @@ class Row:
             "version": self.version,
             "remark": self.remark(),
         }
+
+
+def brief(reason: str) -> str:
+    """Beginning and end of a long reason: what fails, and the cause."""
+    reason = " ".join(reason.split())
+    return reason if len(reason) <= 200 else f"{reason[:70]} … {reason[-120:]}"
 
 
 def child(script: str, arguments: list[str], environment: dict[str, str]) -> str:
