@@ -51,7 +51,8 @@ def text(profile: dict, described: dict) -> str:
         f"{profile['batch']}: median {profile['median_ms']:.1f} ms of {len(profile['run_ms'])} "
         f"runs, first {profile['first_ms']:.0f} ms, load {profile['load_ms']:.0f} ms, "
         f"{profile['peak_device_bytes'] / 1e6:.0f} MB of device memory. Layers by {clock}. "
-        f"Floors at {peaks['gflops']:.0f} GFLOP/s and {peaks['gbs']:.1f} GB/s, {peaks['source']}.\n\n{layers_table(profile, peaks)}"
+        f"Floors at {peaks['gflops']:.0f} GFLOP/s and {peaks['gbs']:.1f} GB/s, "
+        f"{peaks['source']}.\n\n{layers_table(profile, peaks)}"
     )
 
 
