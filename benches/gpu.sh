@@ -17,7 +17,7 @@ python=${PYTHON:-python3}
 size=${SIZE:-500x500}
 batches=${BATCHES:-1,8}
 runs=${RUNS:-20}
-only=${ONLY:-fullconv,fullconv-tuned,fullconv-f16,torch-cuda-f32,torch-cuda-f32-compiled,torch-cuda-tf32,torch-cuda-f16,torch-cuda-f16-compiled}
+only=${ONLY:-fullconv,fullconv-tuned,fullconv-f16,torch-cuda-f32,torch-cuda-f32-compiled,torch-cuda-tf32,torch-cuda-f16,torch-cuda-f16-compiled,ncnn-vulkan}
 
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT

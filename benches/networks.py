@@ -181,6 +181,9 @@ def export_ncnn(case: Case) -> None:
     import torch
     from safetensors.torch import load_file
 
+    if case.batch > 1:
+        raise ValueError("ncnn has no batches")
+
     def write(folder: Path) -> None:
         folder.mkdir()
         picture = load_file(case.input_file)["input"]

@@ -66,8 +66,6 @@ def read_input(case: Case) -> Any:
 
 def ncnn_session(case: Case, vulkan: bool) -> Session:
     ncnn, np = package("ncnn"), package("numpy")
-    if case.batch > 1:
-        raise Trouble("has no batches")
     if vulkan and ncnn.get_gpu_count() == 0:
         raise Trouble("finds no Vulkan device")
     net = ncnn.Net()
