@@ -47,7 +47,7 @@ def text(profile: dict, described: dict) -> str:
     peaks, (h, w) = described["peaks"], profile["size"]
     clock = "the device's timestamps" if profile["timer"] == "timestamps" else "the host's clock"
     return (
-        f"{profile['device']}; {machine.describe(described)}. {h}×{w} (height × width), batch "
+        f"{profile['device']}; {machine.describe(described)} {h}×{w} (height × width), batch "
         f"{profile['batch']}: median {profile['median_ms']:.1f} ms of {len(profile['run_ms'])} "
         f"runs, first {profile['first_ms']:.0f} ms, load {profile['load_ms']:.0f} ms, "
         f"{profile['peak_device_bytes'] / 1e6:.0f} MB of device memory. Layers by {clock}. "

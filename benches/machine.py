@@ -2,10 +2,10 @@
 
     python machine.py [--fullconv PATH] [--peak-gflops X --peak-gbs Y]
 
-Prints one JSON object: `cpu`, `cores`, `adapter`, `driver`, and the `peaks` that floors are made
-of, `gflops` of a large f32 matrix product and `gbs` of a large copy, both by PyTorch on the same
-device: the GPU where fullconv has one, else the CPU. What else runs on the machine makes them too
-small; better figures can be given.
+Prints one JSON object: `cpu`, `cores`, `adapter`, `driver`, `load_average`, and the `peaks` that
+floors are made of, `gflops` of a large f32 matrix product and `gbs` of a large copy, both by
+PyTorch on the same device: the GPU where fullconv has one, else the CPU. What else runs on the
+machine makes them too small; better figures can be given.
 
 Requires torch.
 """
@@ -21,6 +21,10 @@ from pathlib import Path
 
 # Sides of the matrices and bytes of the copy, and how many tries the best is of.
 SIDE, COPY, TRIES = 4096, 1 << 28, 20
+
+
+# A load above this share of the cores spoils the figures.
+BUSY = 0.25
 
 
 def cpu() -> str:
@@ -56,14 +60,22 @@ def name(binary: str) -> dict:
         "cores": cores(),
         "adapter": device.get("name", "none"),
         "driver": device.get("driver", "none"),
+        "load_average": os.getloadavg() if hasattr(os, "getloadavg") else (),
     }
 
 
 def describe(machine: dict) -> str:
-    return (
+    """The machine in words, and what it was busy with before."""
+    load = machine["load_average"]
+    words = (
         f"{machine['cores']} cores of {machine['cpu']}; {machine['adapter']}, "
-        f"driver {machine['driver']}"
+        f"driver {machine['driver']}."
     )
+    if load:
+        words += f" Load average before: {', '.join(f'{x:.1f}' for x in load)}."
+        if load[0] > BUSY * machine["cores"]:
+            words += " **The machine did other work: neither times nor ratios hold.**"
+    return words
 
 
 def peaks(on_gpu: bool) -> dict:

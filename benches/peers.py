@@ -202,11 +202,8 @@ def table(rows: list[Row]) -> str:
 
 
 def text(cases: list[tuple[Case, list[Row]]], described: dict, options: argparse.Namespace) -> str:
-    load = ", ".join(f"{x:.1f}" for x in described["load_average"])
-    parts = [
-        f"{described['date']}; {machine.describe(described)}. {options.rounds} rounds of up to "
-        f"{options.runs} runs; load average before: {load}."
-    ]
+    rounds = f"Rounds: {options.rounds}, with up to {options.runs} runs each."
+    parts = [f"{options.date}; {machine.describe(described)} {rounds}"]
     for case, rows in cases:
         parts.append(f"**{case.h}×{case.w}, batch {case.batch}**")
         parts.append(table(rows))
@@ -254,11 +251,7 @@ def chosen(options: argparse.Namespace, adapter: str) -> list[Peer]:
 
 def main() -> None:
     options = parse()
-    described = {
-        "date": options.date,
-        **machine.name(options.fullconv),
-        "load_average": os.getloadavg(),
-    }
+    described = machine.name(options.fullconv)
     peers = chosen(options, described["adapter"])
     cases = [
         Case(options.model, h, w, batch, options.work.resolve())
@@ -278,7 +271,9 @@ def main() -> None:
             }
             for case, rows in seen
         ]
-        options.json.write_text(json.dumps({**described, "cases": found}, indent=2) + "\n")
+        options.json.write_text(
+            json.dumps({"date": options.date, **described, "cases": found}, indent=2) + "\n"
+        )
     if options.markdown:
         markdown.replace(options.markdown, f"peers-{options.model}", written)
 
