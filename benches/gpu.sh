@@ -1,0 +1,125 @@
+#!/usr/bin/env bash
+# Everything to be measured on a machine with an NVIDIA GPU, in one call: correctness first, then fullconv
+# layer by layer, then PyTorch on the same device.
+#
+#   FULLCONV=path/to/fullconv benches/gpu.sh [RESULTS]
+#
+# RESULTS (default: $OUT, else gpu-results) receives JSON and Markdown. May be set: FULLCONV, a release
+# binary (default: target/release/fullconv); LOADER, a folder of Debian packages with the Vulkan loader,
+# unpacked for this run alone; PYTHON (default: python3) with torch, numpy and safetensors; WORK, a folder
+# for models (default: a temporary one); SIZE, BATCHES, ROUNDS and RUNS; ONLY, the peers to run.
+#
+# Exit status: 0 if every result was right and every profile ran; 1 otherwise, after all that can run has.
+set -euo pipefail
+results=$(realpath -m "${1:-${OUT:-gpu-results}}")
+fullconv=$(realpath "${FULLCONV:-$(dirname "$0")/../target/release/fullconv}")
+python=${PYTHON:-python3}
+size=${SIZE:-500x500}
+batches=${BATCHES:-1,8}
+runs=${RUNS:-20}
+only=${ONLY:-fullconv,fullconv-tuned,fullconv-f16,torch-cuda-f32,torch-cuda-f32-compiled,torch-cuda-tf32,torch-cuda-f16,torch-cuda-f16-compiled,ncnn-vulkan}
+
+temporary=$(mktemp -d)
+trap 'rm -rf "$temporary"' EXIT
+work=$(realpath -m "${WORK:-$temporary/work}")
+if [ -n "${LOADER:-}" ]; then
+    loader=$(realpath "$LOADER")
+fi
+cd "$(dirname "$0")/.."
+mkdir -p "$results" "$work"
+failures=0
+
+say() { printf '\n== %s\n' "$*"; }
+
+# Runs a command; a failure is counted and the script goes on.
+attempt() {
+    "$@" || {
+        echo "gpu.sh: failed: $*" >&2
+        failures=$((failures + 1))
+    }
+}
+
+# Has the binary's command $1 the option $2?
+has() { "$fullconv" "$1" --help | grep -e "$2" >/dev/null; }
+
+find_vulkan() {
+    local icd=/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json package libraries
+    if [ -n "${loader:-}" ]; then
+        for package in "$loader"/*.deb; do
+            dpkg -x "$package" "$temporary/loader"
+        done
+        libraries=$temporary/loader/usr/lib/$(uname -m)-linux-gnu
+        export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    fi
+    # Where containers have the driver, and loaders do not look.
+    if [ -z "${VK_DRIVER_FILES:-}" ] && [ -f "$icd" ]; then
+        export VK_DRIVER_FILES=$icd
+    fi
+    export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$temporary}"
+}
+
+# $1 model, $2 folder with input and expected, $3 bound, then options of the binary.
+# shellcheck disable=SC2329 # called through attempt
+check() {
+    local model=$1 folder=$2 bound=$3
+    shift 3
+    "$fullconv" run -m "$model" --input "$folder/input.safetensors" --output "$temporary/got.safetensors" "$@" &&
+        "$python" tests/goldens/check_run.py "$folder/expected.safetensors" "$temporary/got.safetensors" \
+            --bound "$bound"
+}
+
+# The ways to run the binary, each with what it has to be right within.
+ways() {
+    echo "f32 1e-5"
+    if has run --tune; then echo "tuned 1e-5 --tune"; fi
+    if has run --precision; then echo "f16 2e-3 --precision f16"; fi
+}
+
+correctness() {
+    local way bound options
+    "$python" benches/golden.py --output "$temporary/golden"
+    "$python" benches/networks.py files --model full --size "$size" --work "$work"
+    while read -r way bound options; do
+        say "correctness, $way"
+        # shellcheck disable=SC2086 # options are words
+        attempt check tests/goldens/fcn8s-caffe.safetensors "$temporary/golden" "$bound" $options
+        # shellcheck disable=SC2086
+        attempt check "$work/full/model.safetensors" "$work/full/$size" "$bound" $options
+    done < <(ways)
+}
+
+# Writes $1.json and $1.md for batch $2, with further options of the binary.
+# shellcheck disable=SC2329 # called through attempt
+profile() {
+    local name=$1 batch=$2
+    shift 2
+    "$fullconv" profile --json --size "$size" --batch "$batch" --runs "$runs" \
+        -m "$work/full/model.safetensors" "$@" >"$results/$name.json" &&
+        "$python" benches/layers.py "$results/$name.json" --machine "$results/machine.json" \
+            >"$results/$name.md"
+}
+
+profiles() {
+    local way bound options batch
+    while read -r way bound options; do
+        for batch in ${batches//,/ }; do
+            say "profile, $way, batch $batch"
+            # shellcheck disable=SC2086
+            attempt profile "profile-$way-b$batch" "$batch" $options
+        done
+    done < <(ways)
+}
+
+find_vulkan
+say "device"
+"$fullconv" devices --json | tee "$results/devices.json"
+"$python" benches/machine.py --fullconv "$fullconv" | tee "$results/machine.json"
+# No pipe: failures are counted in this shell.
+correctness > >(tee "$results/correctness.txt") 2>&1
+profiles
+say "peers"
+attempt "$python" benches/peers.py --model full --sizes "$size" --batches "$batches" --work "$work" \
+    --fullconv "$fullconv" --only "$only" --rounds "${ROUNDS:-3}" --runs "$runs" \
+    --json "$results/peers.json" > >(tee "$results/peers.md")
+say "$failures failed"
+exit $((failures > 0))

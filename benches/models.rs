@@ -1,0 +1,80 @@
+//! Whole networks, from pixels in host memory to class ids in host memory: the demo model, and FCN-8s at
+//! full width with random weights, made in memory.
+//!
+//! `cargo bench --bench models -- [NAME…] [--runs N] [--peak-gflops X --peak-gbs Y]`
+
+mod common;
+
+use common::Options;
+use fullconv::{Gpu, Model, Result, Segmenter};
+use std::process::ExitCode;
+
+/// Names and weights `[out, in, k]` of the layers of FCN-8s; each has a bias. The upsampling that the file
+/// leaves out is bilinear.
+const LAYERS: &[(&str, [usize; 3])] = &[
+    ("conv1_1", [64, 3, 3]),
+    ("conv1_2", [64, 64, 3]),
+    ("conv2_1", [128, 64, 3]),
+    ("conv2_2", [128, 128, 3]),
+    ("conv3_1", [256, 128, 3]),
+    ("conv3_2", [256, 256, 3]),
+    ("conv3_3", [256, 256, 3]),
+    ("conv4_1", [512, 256, 3]),
+    ("conv4_2", [512, 512, 3]),
+    ("conv4_3", [512, 512, 3]),
+    ("conv5_1", [512, 512, 3]),
+    ("conv5_2", [512, 512, 3]),
+    ("conv5_3", [512, 512, 3]),
+    ("fc6", [4096, 512, 7]),
+    ("fc7", [4096, 4096, 1]),
+    ("score_fr", [21, 4096, 1]),
+    ("score_pool4", [21, 512, 1]),
+    ("score_pool3", [21, 256, 1]),
+];
+
+fn main() -> ExitCode {
+    common::main(run)
+}
+
+fn run(options: &Options) -> Result<()> {
+    let gpu = options.gpu()?;
+    println!("{gpu}, median of {} runs", options.runs);
+    profile(&gpu, options, "demo", Model::demo, &[[360, 480]])?;
+    profile(&gpu, options, "fcn8s", full, &[[96, 96], [500, 500]])
+}
+
+/// Times the model at each of `sizes`, `[h, w]`, that is asked for.
+fn profile(
+    gpu: &Gpu,
+    options: &Options,
+    model: &str,
+    open: fn() -> Result<Model>,
+    sizes: &[[usize; 2]],
+) -> Result<()> {
+    let named = sizes
+        .iter()
+        .map(|[h, w]| (format!("{model}-{h}x{w}"), [*h, *w]));
+    let wanted: Vec<_> = named.filter(|(name, _)| options.wants(name)).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let segmenter = pollster::block_on(Segmenter::new(gpu, &open()?))?;
+    for (name, size) in wanted {
+        let profile = pollster::block_on(segmenter.profile(size, 1, options.runs.into()))?;
+        let (flops, ms) = (profile.plan.flops(), profile.median_ms());
+        let bytes = profile.plan.layers.iter().map(|layer| layer.bytes).sum();
+        let rates = common::rates(&name, ms, flops, bytes);
+        let floor = options.floor(flops, bytes);
+        println!("{rates}  {floor}  first {:.1} ms", profile.first_ms);
+    }
+    Ok(())
+}
+
+/// FCN-8s with random weights.
+fn full() -> Result<Model> {
+    let tensors = LAYERS.iter().flat_map(|(name, [out, channels, k])| {
+        let weight = (format!("{name}.weight"), vec![*out, *channels, *k, *k]);
+        [weight, (format!("{name}.bias"), vec![*out])]
+    });
+    Model::from_bytes(common::random_file(&tensors.collect())?)
+}

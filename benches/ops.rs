@@ -1,0 +1,129 @@
+//! The ops of FCN-8s at the shapes that they have there for a picture of 500×500: a line an op, by the
+//! device's clock where it has one.
+//!
+//! `cargo bench --bench ops -- [NAME…] [--runs N] [--peak-gflops X --peak-gbs Y]`
+
+mod common;
+
+use common::{Options, Weights};
+use fullconv::gpu::{Executor, Network};
+use fullconv::graph::Graph;
+use fullconv::ops::{Argmax, Conv2d, ConvTranspose2d, MaxPool2d, Relu};
+use fullconv::plan::Plan;
+use fullconv::{Gpu, Parameters, Result, Shape, Tensor, TensorFile};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+/// What an op is, beside its input.
+enum Kind {
+    /// Output channels, kernel size, padding; with bias.
+    Conv(usize, usize, usize),
+    /// The same, with ReLU.
+    ConvRelu(usize, usize, usize),
+    /// Stride, of a kernel of twice its size, from as many channels to as many.
+    Upsampling(usize),
+    /// 2×2 with stride 2, rounding up.
+    Pool,
+    Argmax,
+}
+
+use Kind::{Conv, ConvRelu, Pool, Upsampling};
+
+/// Name, channels and side of the square input, op.
+const OPS: &[(&str, usize, usize, Kind)] = &[
+    ("conv1_1", 3, 500, ConvRelu(64, 3, 100)),
+    ("conv1_2", 64, 698, ConvRelu(64, 3, 1)),
+    ("pool1", 64, 698, Pool),
+    ("conv2_1", 64, 349, ConvRelu(128, 3, 1)),
+    ("conv2_2", 128, 349, ConvRelu(128, 3, 1)),
+    ("pool2", 128, 349, Pool),
+    ("conv3_1", 128, 175, ConvRelu(256, 3, 1)),
+    ("conv3_2", 256, 175, ConvRelu(256, 3, 1)),
+    ("pool3", 256, 175, Pool),
+    ("conv4_1", 256, 88, ConvRelu(512, 3, 1)),
+    ("conv4_2", 512, 88, ConvRelu(512, 3, 1)),
+    ("pool4", 512, 88, Pool),
+    ("conv5_1", 512, 44, ConvRelu(512, 3, 1)),
+    ("pool5", 512, 44, Pool),
+    ("fc6", 512, 22, ConvRelu(4096, 7, 0)),
+    ("fc7", 4096, 16, ConvRelu(4096, 1, 0)),
+    ("score_fr", 4096, 16, Conv(21, 1, 0)),
+    ("upscore2", 21, 16, Upsampling(2)),
+    ("score_pool4", 512, 44, Conv(21, 1, 0)),
+    ("upscore_pool4", 21, 34, Upsampling(2)),
+    ("score_pool3", 256, 88, Conv(21, 1, 0)),
+    ("upscore8", 21, 70, Upsampling(8)),
+    ("argmax", 21, 500, Kind::Argmax),
+];
+
+fn main() -> ExitCode {
+    common::main(run)
+}
+
+fn run(options: &Options) -> Result<()> {
+    let gpu = options.gpu()?;
+    println!("{gpu}, median of {} runs", options.runs);
+    for (name, channels, side, kind) in OPS.iter().filter(|op| options.wants(op.0)) {
+        let input = Shape::new(1, *channels, *side, *side);
+        let (ms, plan) = time(&gpu, input, kind, options.runs)?;
+        let bytes = plan.layers.iter().map(|layer| layer.bytes).sum();
+        let rates = common::rates(name, ms, plan.flops(), bytes);
+        println!("{rates}  {}", options.floor(plan.flops(), bytes));
+    }
+    Ok(())
+}
+
+/// The median time of an op in milliseconds, and its plan.
+fn time(gpu: &Gpu, input: Shape, kind: &Kind, runs: u16) -> Result<(f64, Plan)> {
+    let (graph, weights) = graph(input.c, kind)?;
+    let file = TensorFile::from_bytes(common::random_file(&weights)?)?;
+    let parameters = Parameters::new(file, BTreeMap::new());
+    let plan = Plan::new(&graph, input, &[graph.output()], gpu.profile())?;
+    let picture = Tensor::new(input, common::noise(input.elements(), 1.0))?;
+    pollster::block_on(async {
+        let network = Network::new(gpu);
+        let mut executor = Executor::new(&network, plan.clone(), &graph, &parameters).await?;
+        executor.run(&picture).await?;
+        let mut times = Vec::new();
+        for _ in 0..runs {
+            let layers = executor.time_layers().await?;
+            times.push(layers.milliseconds.iter().sum::<f64>());
+        }
+        times.sort_by(f64::total_cmp);
+        Ok((times[times.len() / 2], plan))
+    })
+}
+
+/// The op as a graph, and the shapes of its weights.
+fn graph(channels: usize, kind: &Kind) -> Result<(Graph, Weights)> {
+    let mut graph = Graph::new("input");
+    let mut inputs = vec![graph.input()];
+    let weights: Weights = match *kind {
+        Conv(out, k, _) | ConvRelu(out, k, _) => vec![
+            ("weight".into(), vec![out, channels, k, k]),
+            ("bias".into(), vec![out]),
+        ],
+        Upsampling(stride) => {
+            let shape = vec![channels, channels, 2 * stride, 2 * stride];
+            vec![("weight".into(), shape)]
+        }
+        Pool | Kind::Argmax => vec![],
+    };
+    for (name, shape) in &weights {
+        let size = |axis: usize| shape.get(axis).copied().unwrap_or(1);
+        let shape = Shape::new(size(0), size(1), size(2), size(3));
+        inputs.push(graph.parameter(name.as_str(), shape)?);
+    }
+    let id = match *kind {
+        Conv(_, _, padding) | ConvRelu(_, _, padding) => {
+            graph.op("op", Conv2d::padded(padding), &inputs)?
+        }
+        Upsampling(stride) => graph.op("op", ConvTranspose2d::strided(stride, 0), &inputs)?,
+        Pool => graph.op("op", MaxPool2d::square(2, 2, true), &inputs)?,
+        Kind::Argmax => graph.op("op", Argmax::default(), &inputs)?,
+    };
+    if let ConvRelu(..) = kind {
+        graph.op("relu", Relu {}, &[id])?;
+    }
+    Ok((graph, weights))
+}

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Measures everything that docs/performance.md shows of this machine and writes it there.
+#
+#   benches/report.sh
+#
+# May be set: FULLCONV, a release binary (default: built here); PYTHON, one that has requirements.txt, and
+# WEBGPU, a folder that has requirements-webgpu.txt (default: installed under WORK); WORK, a folder for
+# models and exports, some GB (default: target/benches); SIZES, ROUNDS, RUNS and BUDGET of peers.py;
+# LAYERS, the size of the layer table of full FCN-8s; PEAKS, "GFLOPS GBS", to measure none; DATE.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=${WORK:-target/benches}
+document=docs/performance.md
+mkdir -p "$work"
+
+if [ -z "${FULLCONV:-}" ]; then
+    cargo build --release
+    FULLCONV=target/release/fullconv
+fi
+if [ -z "${PYTHON:-}" ]; then
+    python3 -m venv "$work/venv"
+    PYTHON=$work/venv/bin/python
+    "$PYTHON" -m pip install -q -r benches/requirements.txt
+fi
+if [ -z "${WEBGPU:-}" ]; then
+    WEBGPU=$work/webgpu
+    # Without a package for this platform the row says so.
+    "$PYTHON" -m pip install -q --no-deps --upgrade --target "$WEBGPU" \
+        -r benches/requirements-webgpu.txt || mkdir -p "$WEBGPU"
+fi
+
+peers() {
+    local model=$1 sizes=$2
+    "$PYTHON" benches/peers.py --model "$model" --sizes "$sizes" --work "$work" --fullconv "$FULLCONV" \
+        --webgpu "$WEBGPU" --rounds "${ROUNDS:-3}" --runs "${RUNS:-5}" --budget "${BUDGET:-60}" \
+        --date "${DATE:-$(date +%F)}" --markdown "$document" --json "$work/peers-$model.json"
+}
+
+layers() {
+    local model=$1 size=$2
+    shift 2
+    "$FULLCONV" profile --json --runs "${RUNS:-5}" --size "$size" "$@" >"$work/layers-$model.json"
+    "$PYTHON" benches/layers.py "$work/layers-$model.json" --machine "$work/machine.json" \
+        --markdown "$document" --place "layers-$model"
+}
+
+read -r gflops gbs <<<"${PEAKS:-}"
+"$PYTHON" benches/machine.py --fullconv "$FULLCONV" ${gflops:+--peak-gflops "$gflops" --peak-gbs "$gbs"} \
+    >"$work/machine.json"
+peers full "${SIZES:-500x500,96x96}"
+peers demo 360x480
+layers full "${LAYERS:-500x500}" -m "$work/full/model.safetensors"
+layers demo 360x480
+echo "$document is up to date"
