@@ -260,7 +260,12 @@ impl Segmenter {
             bail!(Request, "the CPU reference has no kernels to choose from");
         };
         // Its buffers go before those of the candidates come, and its plan is an old one.
-        drop(on.latest.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(
+            on.latest
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         let (graph, parameters) = (self.model.graph(), self.model.parameters());
         let input = Shape::new(batch, 3, size[0], size[1]);
         let outputs = [graph.output()];
@@ -388,8 +393,7 @@ impl Segmenter {
                 drop(other);
                 let (gpu, outputs) = (on.network.gpu(), &key.outputs);
                 let choices = gpu.choices();
-                let plan =
-                    Plan::with_choices(&graph, key.input, outputs, gpu.profile(), &choices)?;
+                let plan = Plan::with_choices(&graph, key.input, outputs, gpu.profile(), &choices)?;
                 let parameters = self.model.parameters();
                 Ok((
                     key,

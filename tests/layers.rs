@@ -38,9 +38,18 @@ const HOMES: &[(&str, &[&str])] = &[
     ("safetensors", &["parameters.rs"]),
     (
         "serde",
-        &["gpu/cache.rs", "model_file.rs", "ops/", "plan/", "preprocess.rs"],
+        &[
+            "gpu/cache.rs",
+            "model_file.rs",
+            "ops/",
+            "plan/",
+            "preprocess.rs",
+        ],
     ),
-    ("serde_json", &["gpu/cache.rs", "model_file.rs", "ops/mod.rs"]),
+    (
+        "serde_json",
+        &["gpu/cache.rs", "model_file.rs", "ops/mod.rs"],
+    ),
     ("tempfile", &["files.rs"]),
     ("tracing", &["gpu/", "parameters.rs"]),
     ("wgpu", &["gpu/"]),

@@ -4,8 +4,8 @@ use super::{Failure, Outcome, terminal};
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use fullconv::gpu::Backend;
-use fullconv::models::{self, Choice};
 use fullconv::gpu::{TunedLayer, cache_folder};
+use fullconv::models::{self, Choice};
 use fullconv::{Error, ErrorKind, Gpu, GpuOptions, Model, Picture, Result, Segmenter};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -153,7 +153,10 @@ impl TuneOptions {
             Err(error) => return Err(error.into()),
         };
         if !json {
-            let others = layers.iter().filter(|l| l.chosen.is_some_and(|i| i > 0)).count();
+            let others = layers
+                .iter()
+                .filter(|l| l.chosen.is_some_and(|i| i > 0))
+                .count();
             terminal::say(format!(
                 "tuned {} layers in {}: {others} by another kernel than usual",
                 layers.len(),

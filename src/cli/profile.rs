@@ -139,7 +139,10 @@ pub fn run(args: &Args) -> Outcome {
             Timer::Host => "host",
         },
         steps: steps(&profile),
-        tuned: args.tune.is_wanted().then(|| tuned.iter().map(Tuned::from).collect()),
+        tuned: args
+            .tune
+            .is_wanted()
+            .then(|| tuned.iter().map(Tuned::from).collect()),
     };
     if args.json {
         terminal::json(&output)?;
@@ -207,8 +210,15 @@ fn tuned_table(tuned: &[Tuned<'_>]) -> String {
     let shown = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| format!("{ms:.3}"));
     let row = |layer: &Tuned<'_>| {
         let usual = layer.candidates.first();
-        let chosen = layer.candidates.iter().find(|c| Some(c.kernel) == layer.kernel);
-        let right = layer.candidates.iter().filter(|c| c.trouble.is_none()).count();
+        let chosen = layer
+            .candidates
+            .iter()
+            .find(|c| Some(c.kernel) == layer.kernel);
+        let right = layer
+            .candidates
+            .iter()
+            .filter(|c| c.trouble.is_none())
+            .count();
         vec![
             layer.name.to_owned(),
             layer.kernel.unwrap_or("-").to_owned(),

@@ -100,7 +100,10 @@ impl ChoicesCache {
             profile: format!("{profile:?}"),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let name = format!("choices-{:016x}.json", hash(format!("{device:?}").as_bytes()));
+        let name = format!(
+            "choices-{:016x}.json",
+            hash(format!("{device:?}").as_bytes())
+        );
         let path = folder.join(name);
         Self { path, device }
     }
@@ -117,7 +120,11 @@ impl ChoicesCache {
             });
         match parsed {
             Ok(file) if file.device == self.device => return file.choices,
-            Ok(_) => warn("ignoring", &self.path, "it is of another device, driver or version"),
+            Ok(_) => warn(
+                "ignoring",
+                &self.path,
+                "it is of another device, driver or version",
+            ),
             Err(reason) => warn("ignoring", &self.path, format!("it is damaged: {reason}")),
         }
         Choices::default()
@@ -199,7 +206,10 @@ impl PipelineCache {
         let found = hash(&data);
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if written.replace(found) != Some(found) {
-            write(&self.path, &[&found.to_le_bytes(), data.as_slice()].concat());
+            write(
+                &self.path,
+                &[&found.to_le_bytes(), data.as_slice()].concat(),
+            );
         }
     }
 }

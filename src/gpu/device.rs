@@ -323,7 +323,11 @@ impl Gpu {
         if let Some(cache) = &self.0.choices_cache {
             cache.write(&choices);
         }
-        let mut all = self.0.choices.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self
+            .0
+            .choices
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         Arc::make_mut(&mut all).extend(choices);
     }
 

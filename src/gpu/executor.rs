@@ -60,7 +60,10 @@ impl Network {
     /// Makes `pipelines`, as far as they can be made: the others fail when they are needed.
     pub(super) fn compile_ahead(&self, pipelines: Vec<Pipeline>) {
         let make = |pipeline: &Pipeline| {
-            if let Err(error) = self.pipelines.get(&self.gpu, std::slice::from_ref(pipeline)) {
+            if let Err(error) = self
+                .pipelines
+                .get(&self.gpu, std::slice::from_ref(pipeline))
+            {
                 tracing::debug!("{error}");
             }
             Ok(())
@@ -374,7 +377,8 @@ fn activation(gpu: &Gpu, size: u64) -> wgpu::Buffer {
 fn poison(gpu: &Gpu) -> wgpu::Buffer {
     let buffer = activation(gpu, POISON_BYTES as u64);
     let words = vec![POISON; POISON_BYTES / 4];
-    gpu.queue().write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
+    gpu.queue()
+        .write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
     buffer
 }
 

@@ -78,7 +78,10 @@ pub(super) fn decode_at(
 ) -> Result<Vec<f32>> {
     if format != Format::Nhwc4 {
         let whole = decode(bytes, shape, format)?;
-        return Ok(at.iter().map(|[n, c, y, x]| whole.at(*n, *c, *y, *x)).collect());
+        return Ok(at
+            .iter()
+            .map(|[n, c, y, x]| whole.at(*n, *c, *y, *x))
+            .collect());
     }
     let element = |[n, c, y, x]: &[usize; 4]| {
         let pixel = (n * shape.h + y) * shape.w + x;

@@ -105,7 +105,7 @@ pub async fn tune(
             let choice = Choice {
                 kernel: found.candidates[chosen].kernel.clone(),
                 fingerprint: layer.candidates[chosen].fingerprint(),
-                milliseconds,
+                microseconds: (1e3 * milliseconds) as u64,
             };
             choices.insert(layer.op.as_ref(), &layer.inputs, choice);
         }
@@ -136,7 +136,9 @@ impl<'a> Bench<'a> {
         }
         let op = layer.op.as_ref();
         let small = smaller(op, &layer.inputs);
-        let rehearsal = small.map(|shape| Sample::new(op, shape, &weights)).transpose()?;
+        let rehearsal = small
+            .map(|shape| Sample::new(op, shape, &weights))
+            .transpose()?;
         Ok(Self {
             full: Sample::new(op, layer.inputs[0], &weights)?,
             network,
@@ -185,7 +187,8 @@ impl<'a> Bench<'a> {
             plan.map_or(Vec::new(), |plan| plan.pipelines)
         };
         let candidates = self.layer.candidates.iter();
-        self.network.compile_ahead(candidates.flat_map(pipelines).collect());
+        self.network
+            .compile_ahead(candidates.flat_map(pipelines).collect());
     }
 
     async fn try_candidate(
@@ -235,7 +238,7 @@ impl<'a> Bench<'a> {
         let choice = Choice {
             kernel: candidate.description(),
             fingerprint: candidate.fingerprint(),
-            milliseconds: 0.0,
+            microseconds: 0,
         };
         only.insert(self.layer.op.as_ref(), &sample.shapes, choice);
         let (graph, profile) = (&self.layer.graph, self.network.gpu().profile());
@@ -262,7 +265,10 @@ impl<'a> Bench<'a> {
 
 /// The position of the fastest: of the first, unless another is faster by enough to matter.
 fn chosen(candidates: &[Measured]) -> Option<usize> {
-    let times = candidates.iter().map(|c| c.outcome.milliseconds()).enumerate();
+    let times = candidates
+        .iter()
+        .map(|c| c.outcome.milliseconds())
+        .enumerate();
     let timed = times.filter_map(|(i, ms)| Some((i, ms?)));
     let (fastest, ms) = timed.min_by(|(_, a), (_, b)| a.total_cmp(b))?;
     match candidates.first().map(|first| &first.outcome) {
@@ -345,7 +351,10 @@ impl Sample {
         let (Some(bytes), [(_, place)]) = (bytes.first(), &executor.plan().outputs[..]) else {
             bail!(Device, "it has no output");
         };
-        if bytes.chunks_exact(4).any(|word| word == POISON.to_ne_bytes()) {
+        if bytes
+            .chunks_exact(4)
+            .any(|word| word == POISON.to_ne_bytes())
+        {
             bail!(Device, "it leaves some of its output unwritten");
         }
         let found = layout::decode_at(bytes, place.shape, place.format, &self.at)?;
@@ -413,7 +422,10 @@ mod tests {
 
     fn measured(outcomes: Vec<Outcome>) -> Vec<Measured> {
         let kernel = String::new();
-        let of = |outcome| Measured { kernel: kernel.clone(), outcome };
+        let of = |outcome| Measured {
+            kernel: kernel.clone(),
+            outcome,
+        };
         outcomes.into_iter().map(of).collect()
     }
 

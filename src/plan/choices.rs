@@ -15,13 +15,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// What was measured to be the fastest, by op and the shapes of its inputs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Choices(BTreeMap<String, Choice>);
 
 /// A candidate, told from the others of its op by a fingerprint of its shaders: one that is there no longer
 /// chooses nothing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Choice {
     /// What it is, for people.
@@ -29,7 +29,7 @@ pub struct Choice {
     /// See [`Candidate::fingerprint`].
     pub fingerprint: u64,
     /// How long it took.
-    pub milliseconds: f64,
+    pub microseconds: u64,
 }
 
 impl Choices {
@@ -70,7 +70,9 @@ impl Choices {
     ) -> Option<Candidate> {
         let choice = self.get(op.as_ref(), inputs)?;
         let candidates = candidates(op, inputs, device).ok()?;
-        candidates.into_iter().find(|c| c.fingerprint() == choice.fingerprint)
+        candidates
+            .into_iter()
+            .find(|c| c.fingerprint() == choice.fingerprint)
     }
 }
 
@@ -92,8 +94,13 @@ impl Candidate {
     pub fn fingerprint(&self) -> u64 {
         let of = |kernel: &Kernel| {
             let packings: Vec<_> = kernel.bindings.iter().map(|b| b.parameter()).collect();
-            let Kernel { shader, constants, .. } = kernel;
-            format!("{} {constants:?} {packings:?} {}", shader.name, shader.source)
+            let Kernel {
+                shader, constants, ..
+            } = kernel;
+            format!(
+                "{} {constants:?} {packings:?} {}",
+                shader.name, shader.source
+            )
         };
         // FNV-1a: the same on every machine and in every version of Rust.
         let texts = self.kernels.iter().map(of).collect::<String>();
@@ -105,7 +112,12 @@ impl Candidate {
     /// The names of its kernels, with their tiles.
     pub fn description(&self) -> String {
         let of = |kernel: &Kernel| match kernel.grid {
-            Grid::Blocks { rows, columns, channels, .. } => {
+            Grid::Blocks {
+                rows,
+                columns,
+                channels,
+                ..
+            } => {
                 format!("{} {rows}x{columns}x{channels}", kernel.shader.name)
             }
             _ => kernel.shader.name.to_owned(),
@@ -239,7 +251,8 @@ fn combinations(
         let kernels = stage.op.kernels(&shapes, device)?;
         let kernels: Vec<_> = kernels.into_iter().filter(|k| k.fits(device)).collect();
         let with = |before: Vec<Kernel>| {
-            let append = move |kernel: &Kernel| [before.as_slice(), std::slice::from_ref(kernel)].concat();
+            let append =
+                move |kernel: &Kernel| [before.as_slice(), std::slice::from_ref(kernel)].concat();
             kernels.iter().map(append).collect::<Vec<_>>()
         };
         all = all.into_iter().flat_map(with).collect();
