@@ -150,7 +150,7 @@ impl ChoicesCache {
 pub(super) struct PipelineCache {
     cache: wgpu::PipelineCache,
     path: PathBuf,
-    /// The hash of the data that the file holds.
+    /// The hash of the data that the file holds, or of what a cache without pipelines has.
     written: Mutex<Option<u64>>,
     /// A pipeline was made since that was looked at.
     is_behind: AtomicBool,
@@ -181,10 +181,12 @@ impl PipelineCache {
                 fallback: true,
             })
         };
+        // Some drivers give nothing but a header: that is not worth a file.
+        let held = cache.get_data().map(|data| hash(&data));
         Some(Self {
             cache,
             path,
-            written: Mutex::new(data.map(|data| hash(&data))),
+            written: Mutex::new(held),
             is_behind: AtomicBool::new(false),
         })
     }
@@ -206,10 +208,7 @@ impl PipelineCache {
         let found = hash(&data);
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if written.replace(found) != Some(found) {
-            write(
-                &self.path,
-                &[&found.to_le_bytes(), data.as_slice()].concat(),
-            );
+            write_checked(&self.path, &data);
         }
     }
 }
@@ -220,7 +219,12 @@ impl Drop for PipelineCache {
     }
 }
 
-/// The data of a file that begins with its hash.
+/// Writes a file that begins with the hash of its data.
+fn write_checked(path: &Path, data: &[u8]) {
+    write(path, &[&hash(data).to_le_bytes(), data].concat());
+}
+
+/// The data of such a file, if that is whole.
 fn read_checked(path: &Path) -> Option<Vec<u8>> {
     if !path.exists() {
         return None;
@@ -235,4 +239,28 @@ fn read_checked(path: &Path) -> Option<Vec<u8>> {
         Err(error) => tracing::warn!("{error}"),
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_that_is_not_whole_is_no_data() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made/file.bin");
+        assert_eq!(read_checked(&path), None);
+        let data = b"what a driver has compiled";
+        write_checked(&path, data);
+        assert_eq!(read_checked(&path).as_deref(), Some(&data[..]));
+        let whole = std::fs::read(&path).unwrap();
+        for i in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[i] ^= 1;
+            for damaged in [&flipped, &whole[..i]] {
+                std::fs::write(&path, damaged).unwrap();
+                assert_eq!(read_checked(&path), None, "{i}");
+            }
+        }
+    }
 }

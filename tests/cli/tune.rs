@@ -142,10 +142,11 @@ fn a_cache_that_is_damaged_or_of_another_device_is_ignored_with_a_warning() {
         .chain(foreign.iter().map(|t| (t, "another")));
     let picture = folder.path().join("picture.jpg");
     fs::write(&picture, jpeg(5)).unwrap();
-    let picture = picture.to_str().unwrap();
+    let (model, picture) = (golden("fcn8s-same"), picture.to_str().unwrap());
+    let model = model.to_str().unwrap();
     for (text, why) in all {
         fs::write(&path, text).unwrap();
-        let done = with_cache(cache, &["compare", "--input", picture]).expect(0);
+        let done = with_cache(cache, &["compare", "-m", model, "--input", picture]).expect(0);
         let warnings: Vec<_> = done.stderr.lines().collect();
         assert_eq!(warnings.len(), 1, "{}", done.stderr);
         assert!(
@@ -156,9 +157,13 @@ fn a_cache_that_is_damaged_or_of_another_device_is_ignored_with_a_warning() {
         assert_eq!(&fs::read_to_string(&path).unwrap(), text);
     }
     // Measuring puts a whole one in its place.
-    let done = with_cache(cache, &["compare", "--input", picture, "--tune"]).expect(0);
+    let done = with_cache(
+        cache,
+        &["compare", "-m", model, "--input", picture, "--tune"],
+    )
+    .expect(0);
     assert!(done.stdout.contains("tuned "), "{}", done.stdout);
-    let done = with_cache(cache, &["compare", "--input", picture]).expect(0);
+    let done = with_cache(cache, &["compare", "-m", model, "--input", picture]).expect(0);
     assert_eq!(done.stderr, "");
 }
 
@@ -185,7 +190,9 @@ fn damaged_pipelines_are_ignored_with_a_warning() {
     *flipped.last_mut().unwrap() ^= 1;
     for damaged in [&whole[..whole.len() - 1], &whole[..3], &flipped, b""] {
         fs::write(&path, damaged).unwrap();
-        let line = ["profile", "--size", "40x56", "--runs", "1"];
+        let model = golden("fcn8s-same");
+        let model = model.to_str().unwrap();
+        let line = ["profile", "--size", "40x56", "--runs", "1", "-m", model];
         let done = with_cache(folder.path(), &line).expect(0);
         assert!(
             done.stderr.contains("ignoring") && done.stderr.lines().count() == 1,
@@ -203,7 +210,11 @@ fn a_folder_that_cannot_be_written_is_a_warning_and_no_cache_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    let line = ["profile", "--size", "40x56", "--runs", "1", "--tune"];
+    let model = golden("fcn8s-same");
+    let model = model.to_str().unwrap();
+    let line = [
+        "profile", "--size", "40x56", "--runs", "1", "--tune", "-m", model,
+    ];
     let done = with_cache(&file.join("cache"), &line).expect(0);
     assert!(
         done.stderr.contains("cannot make the folder"),
@@ -239,6 +250,8 @@ fn every_command_that_runs_a_network_tunes() {
     );
     let shown = |path: &Path| path.to_str().unwrap().to_owned();
     let (images, labels, out) = (shown(&images), shown(&labels), shown(&at("out")));
+    let model = shown(&golden("fcn8s-same"));
+    let model = model.as_str();
     let (x, y) = (shown(&at("x.safetensors")), shown(&at("y.safetensors")));
     for (i, line) in [
         vec!["segment", &images, "-o", &out],
@@ -250,7 +263,7 @@ fn every_command_that_runs_a_network_tunes() {
     .enumerate()
     {
         let cache = at(&format!("cache{i}"));
-        let done = with_cache(&cache, &[&line[..], &["--tune"]].concat()).expect(0);
+        let done = with_cache(&cache, &[&line[..], &["--tune", "-m", model]].concat()).expect(0);
         assert!(done.stdout.contains("tuned "), "{line:?}: {}", done.stdout);
         choices(&cache);
     }
