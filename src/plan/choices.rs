@@ -80,6 +80,13 @@ fn key(op: &dyn Op, inputs: &[Shape]) -> String {
     format!("{op:?} {inputs:?}")
 }
 
+/// FNV-1a: the same on every machine and in every version of Rust.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
 /// One way to compute an op: ops one after the other, with a kernel each.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -102,11 +109,7 @@ impl Candidate {
                 shader.name, shader.source
             )
         };
-        // FNV-1a: the same on every machine and in every version of Rust.
-        let texts = self.kernels.iter().map(of).collect::<String>();
-        texts.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-        })
+        hash(self.kernels.iter().map(of).collect::<String>().as_bytes())
     }
 
     /// The names of its kernels, with their tiles.
