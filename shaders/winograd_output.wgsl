@@ -70,19 +70,18 @@ struct Band {
 
 fn store(y: u32, x: u32, band: Band, c: u32, value: vec4<f32>) {
     if y >= band.begin && y < band.end && x < params.out_width {
-        let sum = value + bias[c];
-        let negative = vec4<bool>(RELU) & (sum < vec4<f32>());
+        let negative = vec4<bool>(RELU) & (value < vec4<f32>());
         let pixel = y * params.out_width + x;
-        output[pixel * params.out_c4 + c - params.output_start] = select(sum, vec4<f32>(), negative);
+        output[pixel * params.out_c4 + c - params.output_start] = select(value, vec4<f32>(), negative);
     }
 }
 
 // Writes a column of pixels.
-fn store_column(y: u32, x: u32, band: Band, c: u32, v: Four) {
-    store(y, x, band, c, v.a);
-    store(y + 1u, x, band, c, v.b);
-    store(y + 2u, x, band, c, v.c);
-    store(y + 3u, x, band, c, v.d);
+fn store_column(y: u32, x: u32, band: Band, c: u32, bias_c: vec4<f32>, v: Four) {
+    store(y, x, band, c, v.a + bias_c);
+    store(y + 1u, x, band, c, v.b + bias_c);
+    store(y + 2u, x, band, c, v.c + bias_c);
+    store(y + 3u, x, band, c, v.d + bias_c);
 }
 
 @compute @workgroup_size(64)
@@ -120,8 +119,9 @@ fn main(
     let r4 = row(at + 24u * point, point);
     let r5 = row(at + 30u * point, point);
     let x = column * 4u;
-    store_column(y, x, band, c, transform(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a));
-    store_column(y, x + 1u, band, c, transform(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b));
-    store_column(y, x + 2u, band, c, transform(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c));
-    store_column(y, x + 3u, band, c, transform(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d));
+    let bias_c = bias[c];
+    store_column(y, x, band, c, bias_c, transform(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a));
+    store_column(y, x + 1u, band, c, bias_c, transform(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b));
+    store_column(y, x + 2u, band, c, bias_c, transform(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c));
+    store_column(y, x + 3u, band, c, bias_c, transform(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d));
 }

@@ -35,6 +35,9 @@ pub struct DeviceProfile {
     pub binding_alignment: u64,
     /// The size of every subgroup, if shaders may use subgroups and their size is fixed.
     pub subgroup_size: Option<u32>,
+    /// Compute all of the frame that a large padding leaves around a picture, though most of it is the same
+    /// everywhere.
+    pub whole_padding: bool,
     /// The "device" is the CPU behind a graphics driver (lavapipe, SwiftShader).
     pub is_cpu: bool,
 }
@@ -61,6 +64,7 @@ impl DeviceProfile {
         max_storage_buffers: 8,
         binding_alignment: 256,
         subgroup_size: None,
+        whole_padding: false,
         is_cpu: false,
     };
 }

@@ -419,6 +419,7 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
         binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
         subgroup_size: (device.features().contains(wgpu::Features::SUBGROUP) && fixed)
             .then_some(info.subgroup_min_size),
+        whole_padding: false,
         is_cpu: info.device_type == wgpu::DeviceType::Cpu && !options.plan_as_gpu,
     }
 }

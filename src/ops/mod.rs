@@ -3,6 +3,11 @@
 
 pub mod kernel;
 pub mod packing;
+mod paste;
+mod zeros;
+
+pub use paste::{Paste, PasteAxis};
+pub use zeros::Zeros;
 
 use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
@@ -67,6 +72,17 @@ pub trait Op: Any + Debug + Send + Sync {
         Vec::new()
     }
 
+    /// The windows of the first input that outputs are made of, the same everywhere, if so they are. What lies
+    /// outside the input counts as zeros, or not at all.
+    fn window(&self, _inputs: &[Shape]) -> Option<Window> {
+        None
+    }
+
+    /// The same op with this padding of zeros, `[vertical, horizontal]`, in place of its own, if it has one.
+    fn with_padding(&self, _padding: [usize; 2]) -> Option<Arc<dyn Op>> {
+        None
+    }
+
     /// Floating-point operations for inputs of these shapes, a multiply-add counted as two.
     fn flops(&self, inputs: &[Shape]) -> u64 {
         let outputs = self.output_shape(inputs).map_or(0, |s| s.elements() as u64);
@@ -75,6 +91,33 @@ pub trait Op: Any + Debug + Send + Sync {
             terms => 2 * terms as u64,
         };
         outputs.saturating_mul(per_output)
+    }
+}
+
+/// The window of an op, each `[vertical, horizontal]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Positions from the first tap to the last, both included.
+    pub size: [usize; 2],
+    /// Step between neighbouring windows.
+    pub stride: [usize; 2],
+    /// Positions before and after the input.
+    pub padding: [usize; 2],
+    /// A last window may reach past the input.
+    pub ceil_mode: bool,
+}
+
+impl Window {
+    /// How many windows there are along `axis` for an input of `size` with this `padding`.
+    pub fn outputs(&self, axis: usize, size: usize, padding: usize) -> Option<usize> {
+        let room = (size + 2 * padding).checked_sub(self.size[axis])?;
+        let stride = self.stride[axis];
+        if !self.ceil_mode {
+            return Some(room / stride + 1);
+        }
+        let outputs = room.div_ceil(stride) + 1;
+        let last_is_outside = (outputs - 1) * stride >= size + padding;
+        Some(outputs - usize::from(last_is_outside))
     }
 }
 
@@ -150,6 +193,8 @@ macro_rules! ops {
         pub fn cases() -> Vec<Case> {
             let mut all = Vec::new();
             $(all.extend($module::cases());)+
+            all.extend(paste::cases());
+            all.extend(zeros::cases());
             all
         }
     };

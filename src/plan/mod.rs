@@ -7,6 +7,7 @@ mod display;
 mod fuse;
 mod groups;
 mod memory;
+mod padding;
 mod program;
 mod split;
 mod stages;
@@ -15,7 +16,7 @@ use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::ops::Op;
-use crate::ops::kernel::{Format, Kernel, MAX_LOOP_STEPS, Packing, Shader};
+use crate::ops::kernel::{Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader};
 use crate::tensor::Shape;
 use fuse::Operation;
 use groups::{Band, Group};
@@ -127,6 +128,12 @@ pub struct Layer {
     pub name: String,
     /// The shader's name.
     pub kernel: &'static str,
+    /// The activations that it reads, in the order of the kernel's bindings.
+    pub reads: Vec<Read>,
+    /// What it writes: a node's value, or a tensor beyond the graph's nodes.
+    pub writes: NodeId,
+    /// How that lies in memory.
+    pub format: Format,
     /// The shape of its output.
     pub shape: Shape,
     /// Floating-point operations that are done: those of rows that two bands compute count twice.
@@ -157,6 +164,19 @@ pub struct ReadBack {
     pub after: usize,
     /// The bytes of the output's slot.
     pub bytes: Range<u64>,
+}
+
+/// An activation that a layer reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// A node's value, or a tensor beyond the graph's nodes that an earlier layer writes.
+    pub tensor: NodeId,
+    /// Its shape.
+    pub shape: Shape,
+    /// How it lies in memory.
+    pub format: Format,
+    /// The rows of it that a row of the layer's output needs.
+    pub rows: Rows,
 }
 
 /// All that the executor does, as plain data.
@@ -217,6 +237,8 @@ impl Plan {
                 steps <= MAX_LOOP_STEPS
             })
         });
+        let operations = padding::cut(operations, graph, &mut shapes, outputs, device)?;
+        let between = shapes.len();
         let operations = stages::expand(operations, &mut shapes, device)?;
         let mut kernels = Vec::with_capacity(operations.len());
         for operation in &operations {
@@ -234,6 +256,7 @@ impl Plan {
             kernels,
             outputs,
             device,
+            between,
             most_bytes: device.max_buffer_bytes,
         };
         let mut plan = Self::of(&program)?;
@@ -393,11 +416,25 @@ fn shapes_of(nodes: &[NodeId], shapes: &[Shape]) -> Vec<Shape> {
 
 /// The best kernel of an op that fits the device.
 fn best_kernel(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Result<Kernel> {
+    let most = device.max_binding_bytes.min(device.max_buffer_bytes);
+    let tile_fits = |binding: &Binding| match (binding.parameter(), binding.is_texels()) {
+        (Some((input, packing)), false) => packing.tile_bytes(inputs[input]) <= most,
+        _ => true,
+    };
     let fits = |kernel: &Kernel| {
         let buffers = kernel.bindings.iter().filter(|b| !b.is_texels());
         buffers.count() < device.max_storage_buffers as usize
     };
-    match op.kernels(inputs, device)?.into_iter().find(fits) {
+    let kernels = || {
+        op.kernels(inputs, device)
+            .map(|kernels| kernels.into_iter().filter(fits))
+    };
+    // One whose weights cannot be cut small enough is left to fail, with the figures.
+    let best = match kernels()?.find(|kernel| kernel.bindings.iter().all(tile_fits)) {
+        Some(kernel) => Some(kernel),
+        None => kernels()?.next(),
+    };
+    match best {
         Some(kernel) => Ok(kernel),
         None => bail!(
             Unsupported,

@@ -3,7 +3,7 @@
 
 use super::fuse::Operation;
 use super::program::Program;
-use super::{Bound, Layer, Mirror, PackedParameter, Pipeline, Place, Plan, Step};
+use super::{Bound, Layer, Mirror, PackedParameter, Pipeline, Place, Plan, Read, Step};
 use crate::device_profile::{DeviceProfile, TEXEL_ROW_BYTES};
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId};
@@ -70,6 +70,17 @@ pub(super) struct Planned<'a> {
     pipeline: usize,
 }
 
+/// What operation `i` reads, for its layer.
+fn reads(program: &Program, i: usize) -> Vec<Read> {
+    let read = |(tensor, rows)| Read {
+        tensor,
+        shape: program.shape(tensor),
+        format: program.formats[&tensor],
+        rows,
+    };
+    program.reads(i).map(read).collect()
+}
+
 /// Plans operation `i`: its layer, its pipeline, its parameters.
 pub(super) fn add_layer<'a>(
     plan: &mut Plan,
@@ -100,6 +111,9 @@ pub(super) fn add_layer<'a>(
     plan.layers.push(Layer {
         name: operation.name.clone(),
         kernel: kernel.shader.name,
+        reads: reads(program, i),
+        writes: operation.id,
+        format: kernel.output,
         shape,
         flops,
         bytes,

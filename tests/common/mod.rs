@@ -201,7 +201,7 @@ impl OneOp {
 
     /// `op` on `inputs`; of an op on two activations, the second is made from the first.
     pub fn new(op: Arc<dyn Op>, mut inputs: Vec<Tensor>) -> Self {
-        let has_parameters = !["add", "crop"].contains(&op.name());
+        let has_parameters = !["add", "crop", "paste"].contains(&op.name());
         let mut graph = Graph::new("input");
         let mut ids = vec![graph.input()];
         let mut tensors = Vec::new();

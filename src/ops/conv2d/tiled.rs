@@ -309,7 +309,7 @@ pub(super) fn kernel(
                 channels: 4 * tile.quads,
                 parts,
             },
-            terms: inputs[0].c4().div_ceil(parts),
+            terms: Some(inputs[0].c4().div_ceil(parts)),
             extra: Vec::new(),
         },
     );
