@@ -2,10 +2,12 @@
 // are 4×4 pixels, plus bias. Matrices: src/ops/conv2d/winograd.rs.
 //
 // One invocation computes four channels of one tile; a workgroup TILES tiles of a row and 4 · LANES
-// channels. input [n, tile rows, 36, tile columns, c/4], bias [c/4], output [n, h, w, c/4], all vec4.
+// channels. input [n, tile rows, 36, tile columns, c/4] as texels, ROW in a row of the texture, after one row;
+// bias [c/4], output [n, h, w, c/4], all vec4.
 
 override RELU: bool = false;
 
+const ROW = 8192u;
 const HALF = 0.7071067811865476;
 const TWO = 1.4142135623730951;
 const TILES = 4u;
@@ -23,7 +25,7 @@ struct Params {
     output_start: u32,
 }
 
-@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
+@group(0) @binding(0) var input: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(1) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> output: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> params: Params;
@@ -50,15 +52,19 @@ fn transform(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, e: vec4<f32
     );
 }
 
+fn load(i: u32) -> vec4<f32> {
+    return textureLoad(input, vec2<u32>(i % ROW, i / ROW));
+}
+
 // A row of the products, transformed along the row.
 fn row(at: u32, step: u32) -> Four {
     return transform(
-        input[at],
-        input[at + step],
-        input[at + 2u * step],
-        input[at + 3u * step],
-        input[at + 4u * step],
-        input[at + 5u * step],
+        load(at),
+        load(at + step),
+        load(at + 2u * step),
+        load(at + 3u * step),
+        load(at + 4u * step),
+        load(at + 5u * step),
     );
 }
 
@@ -111,7 +117,8 @@ fn main(
     let band = Band(top + first, top + first + height);
 
     let point = params.tile_columns * params.out_c4;
-    let at = ((n * params.tile_rows + tile_row) * 36u * params.tile_columns + column) * params.out_c4 + c - params.input_start;
+    let first_point = (n * params.tile_rows + tile_row) * 36u * params.tile_columns + column;
+    let at = ROW + first_point * params.out_c4 + c - params.input_start;
     let r0 = row(at, point);
     let r1 = row(at + 6u * point, point);
     let r2 = row(at + 12u * point, point);

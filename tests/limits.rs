@@ -340,7 +340,10 @@ fn full_width_fcn8s_runs_in_a_handful_of_buffers() {
         .collect();
     let plan = Plan::new(&graph, PICTURE, &all, &profile).unwrap();
     check_liveness(&plan, &graph);
-    let written: BTreeSet<_> = plan.layers.iter().map(|layer| &layer.name).collect();
+    let names = plan.layers.iter().map(|layer| &layer.name);
+    let written: BTreeSet<_> = names
+        .filter(|name| !name.starts_with("frame of "))
+        .collect();
     assert_eq!(written.len(), all.len());
 }
 
