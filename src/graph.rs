@@ -98,7 +98,20 @@ impl Graph {
         op: impl Op + 'static,
         inputs: &[NodeId],
     ) -> Result<NodeId> {
-        self.push(name.into(), NodeKind::Op(Arc::new(op)), inputs.to_vec())
+        self.shared_op(name, Arc::new(op), inputs)
+    }
+
+    /// As [`Graph::op`], with an op that others have too.
+    ///
+    /// # Errors
+    /// As [`Graph::op`].
+    pub fn shared_op(
+        &mut self,
+        name: impl Into<String>,
+        op: Arc<dyn Op>,
+        inputs: &[NodeId],
+    ) -> Result<NodeId> {
+        self.push(name.into(), NodeKind::Op(op), inputs.to_vec())
     }
 
     fn push(&mut self, name: String, kind: NodeKind, inputs: Vec<NodeId>) -> Result<NodeId> {

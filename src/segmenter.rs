@@ -5,7 +5,7 @@ mod frames;
 pub use frames::Frames;
 
 use crate::error::{ErrorKind, Result, bail};
-use crate::gpu::{Executor, Gpu, LayerTimes, Network};
+use crate::gpu::{self, Executor, Gpu, LayerTimes, Network, TunedLayer};
 use crate::graph::{Graph, NodeId};
 use crate::mask::Mask;
 use crate::model_file::Model;
@@ -17,6 +17,7 @@ use crate::reference;
 use crate::tensor::{Shape, Tensor};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// The node that holds the class of each pixel.
 const LABELS: &str = "labels";
@@ -132,9 +133,11 @@ impl Segmenter {
     pub async fn new(gpu: &Gpu, model: &Model) -> Result<Self> {
         let network = Network::new(gpu);
         for (graph, input) in nominal_graphs(model)? {
-            let plan = Plan::new(&graph, input, &[graph.output()], gpu.profile())?;
+            let (outputs, choices) = ([graph.output()], gpu.choices());
+            let plan = Plan::with_choices(&graph, input, &outputs, gpu.profile(), &choices)?;
             network.load(&plan, &graph, model.parameters()).await?;
         }
+        gpu.keep_pipelines();
         Ok(Self {
             model: model.clone(),
             engine: Engine::Gpu(Box::new(OnGpu {
@@ -236,6 +239,37 @@ impl Segmenter {
         let outputs = [graph.output()];
         let values = self.values(&graph, &picture.to_tensor()?, &outputs).await?;
         first(values)
+    }
+
+    /// Measures which kernels are the fastest for `batch` pictures that the network sees at `size` `[h, w]`,
+    /// see [`Model::network_size`], for as long as `time`, and uses them from then on. Each is held to the CPU
+    /// reference first. Where [`GpuOptions::cache`](crate::GpuOptions::cache) says so, the choice is kept for
+    /// the next time.
+    ///
+    /// # Errors
+    /// `Request` on the CPU reference, `Shape` if the network cannot take the size, else as
+    /// [`Segmenter::segment`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub async fn tune(
+        &self,
+        batch: usize,
+        size: [usize; 2],
+        time: Duration,
+    ) -> Result<Vec<TunedLayer>> {
+        let Engine::Gpu(on) = &self.engine else {
+            bail!(Request, "the CPU reference has no kernels to choose from");
+        };
+        // Its buffers go before those of the candidates come, and its plan is an old one.
+        drop(
+            on.latest
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        let (graph, parameters) = (self.model.graph(), self.model.parameters());
+        let input = Shape::new(batch, 3, size[0], size[1]);
+        let outputs = [graph.output()];
+        gpu::tune(&on.network, graph, input, &outputs, parameters, time).await
     }
 
     /// Measures the whole way of `batch` pictures of `size` `[h, w]`, from pixels in host memory to class
@@ -357,8 +391,9 @@ impl Segmenter {
             // Another size: its buffers go before the new ones come.
             other => {
                 drop(other);
-                let profile = on.network.gpu().profile();
-                let plan = Plan::new(&graph, key.input, &key.outputs, profile)?;
+                let (gpu, outputs) = (on.network.gpu(), &key.outputs);
+                let choices = gpu.choices();
+                let plan = Plan::with_choices(&graph, key.input, outputs, gpu.profile(), &choices)?;
                 let parameters = self.model.parameters();
                 Ok((
                     key,

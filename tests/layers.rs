@@ -36,8 +36,20 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("rayon", &["parallel.rs"]),
     ("safetensors", &["parameters.rs"]),
-    ("serde", &["model_file.rs", "ops/", "preprocess.rs"]),
-    ("serde_json", &["model_file.rs", "ops/mod.rs"]),
+    (
+        "serde",
+        &[
+            "gpu/cache.rs",
+            "model_file.rs",
+            "ops/",
+            "plan/",
+            "preprocess.rs",
+        ],
+    ),
+    (
+        "serde_json",
+        &["gpu/cache.rs", "model_file.rs", "ops/mod.rs"],
+    ),
     ("tempfile", &["files.rs"]),
     ("tracing", &["gpu/", "parameters.rs"]),
     ("wgpu", &["gpu/"]),

@@ -1,10 +1,10 @@
 //! `fullconv compare`: every node on the device against the CPU reference.
 
 use super::inputs::read_tensor;
-use super::options::{DeviceOptions, ModelOptions, ModelSummary, describe, on_gpu};
+use super::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe, on_gpu};
 use super::{Failure, Outcome, terminal};
 use fullconv::compare::{LabelReport, NodeReport, Report, compare_picture, compare_tensor};
-use fullconv::{Error, ErrorKind, Picture, Result, Segmenter};
+use fullconv::{Error, ErrorKind, Picture, Result, Segmenter, Shape};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,6 +32,8 @@ pub struct Args {
     model: ModelOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    tune: TuneOptions,
 }
 
 /// What is printed with `--json`; an infinite error is `null`.
@@ -79,6 +81,13 @@ pub fn run(args: &Args) -> Outcome {
     let given = Given::read(args.input.as_deref(), &model)?;
     let gpu = args.device.gpu()?;
     let segmenter = on_gpu(&gpu, &model, &args.model)?;
+    match &given {
+        Given::Picture(picture) => args.tune.tune_for_picture(&segmenter, picture, args.json)?,
+        Given::Tensor(tensor) => {
+            let Shape { n, h, w, .. } = tensor.shape();
+            args.tune.tune(&segmenter, n, [h, w], args.json)?;
+        }
+    }
     let report = pollster::block_on(async {
         match &given {
             Given::Picture(picture) => compare_picture(&segmenter, picture).await,

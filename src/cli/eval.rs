@@ -1,7 +1,7 @@
 //! `fullconv eval`: how well a model does on labelled pictures.
 
 use super::jobs::pictures_in;
-use super::options::{DeviceOptions, ModelOptions, ModelSummary, describe};
+use super::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
 use super::{Outcome, terminal};
 use fullconv::{ConfusionMatrix, Error, ErrorKind, Model, Picture, Result, Segmenter, read_labels};
 use serde::Serialize;
@@ -32,6 +32,8 @@ pub struct Args {
     model: ModelOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    tune: TuneOptions,
 }
 
 /// What is printed with `--json`: shares from 0 to 1, `null` where there was nothing to measure.
@@ -88,6 +90,8 @@ pub fn run(args: &Args) -> Outcome {
     if !args.json {
         terminal::say(describe(&segmenter))?;
     }
+    let first = pairs.first().map(|pair| pair.picture.as_path());
+    args.tune.tune_for(&segmenter, first, args.json)?;
     let counted = count(args, &segmenter, &pairs, matrix)?;
     if counted.matrix.pixels() == 0 {
         let message = format!(

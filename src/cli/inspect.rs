@@ -3,12 +3,13 @@
 use super::options::{DeviceOptions, ModelOptions, size};
 use super::{Failure, Outcome, terminal};
 use fullconv::device_profile::DeviceProfile;
-use fullconv::plan::Plan;
+use fullconv::plan::{Choices, Plan};
 use fullconv::{ErrorKind, Model, Preprocessing, Shape};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// The height and width of the picture whose size at the network is planned for by default: a street
 /// scene at the scale of CamVid's.
@@ -101,10 +102,11 @@ pub fn run(args: &Args) -> Outcome {
         Some(size) => size,
         None => model.network_size(NOMINAL_SIZE)?,
     };
-    let (device, profile) = profile(&args.device)?;
+    let (device, profile, choices) = profile(&args.device)?;
     let [h, w] = size;
     let outputs = [model.graph().output()];
-    let plan = Plan::new(model.graph(), Shape::new(1, 3, h, w), &outputs, &profile)?;
+    let input = Shape::new(1, 3, h, w);
+    let plan = Plan::with_choices(model.graph(), input, &outputs, &profile, &choices)?;
     if args.json {
         terminal::json(&output(&model, &plan, &device))?;
     } else {
@@ -121,22 +123,22 @@ pub fn run(args: &Args) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The device that is planned for, in words and figures: with no adapter at hand, that which WebGPU
+/// The device that is planned for, in words and figures, and the kernels that were chosen on it: with no adapter at hand, that which WebGPU
 /// demands of every device.
-fn profile(options: &DeviceOptions) -> Outcome<(String, DeviceProfile)> {
+fn profile(options: &DeviceOptions) -> Outcome<(String, DeviceProfile, Arc<Choices>)> {
     let defaults = |why: &str| {
         let device = format!("WebGPU's default limits{why}");
         let profile = DeviceProfile {
             memory_bytes: options.memory_bytes().unwrap_or(u64::MAX),
             ..DeviceProfile::WEBGPU_DEFAULTS
         };
-        Ok((device, profile))
+        Ok((device, profile, Arc::default()))
     };
     if options.default_limits() && !options.names_a_device() {
         return defaults("");
     }
     match options.gpu() {
-        Ok(gpu) => Ok((gpu.to_string(), gpu.profile().clone())),
+        Ok(gpu) => Ok((gpu.to_string(), gpu.profile().clone(), gpu.choices())),
         Err(e) if e.kind() == ErrorKind::NoAdapter && !options.names_a_device() => {
             defaults(", for want of an adapter")
         }

@@ -27,7 +27,9 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 #[command(after_help = "Environment:\n  FULLCONV_LOG, RUST_LOG  \
-                        what is logged to stderr, such as `info` or `wgpu_core=warn`")]
+                        what is logged to stderr, such as `info` or `wgpu_core=warn`\n  \
+                        FULLCONV_CACHE          the folder for what is kept of a device between runs; \
+                        empty: none")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

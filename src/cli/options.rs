@@ -4,10 +4,15 @@ use super::{Failure, Outcome, terminal};
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use fullconv::gpu::Backend;
+use fullconv::gpu::{TunedLayer, cache_folder};
 use fullconv::models::{self, Choice};
-use fullconv::{Error, ErrorKind, Gpu, GpuOptions, Model, Result, Segmenter};
+use fullconv::{Error, ErrorKind, Gpu, GpuOptions, Model, Picture, Result, Segmenter};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The most that tuning may take: what is left then is measured the next time.
+const TUNING_TIME: Duration = Duration::from_secs(5);
 
 /// Which model.
 #[derive(Debug, clap::Args)]
@@ -106,6 +111,82 @@ pub struct DeviceOptions {
     /// Take at most so much of the device's memory: a large picture then runs in more bands
     #[arg(long, value_name = "MIB")]
     memory: Option<u32>,
+    /// Keep nothing on disk of what was measured and compiled for the device, and use nothing of it
+    #[arg(long)]
+    no_cache: bool,
+}
+
+/// Whether to look for the fastest kernels.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Device")]
+pub struct TuneOptions {
+    /// Measure first which kernels are the fastest on the device, for some seconds at most, and remember it
+    #[arg(long)]
+    tune: bool,
+}
+
+impl TuneOptions {
+    /// Whether that was asked for.
+    pub fn is_wanted(&self) -> bool {
+        self.tune
+    }
+
+    /// Tunes, if that was asked for, for `batch` inputs of `size` `[h, w]` at the network; says how it went,
+    /// unless that would disturb `json`.
+    pub fn tune(
+        &self,
+        segmenter: &Segmenter,
+        batch: usize,
+        size: [usize; 2],
+        json: bool,
+    ) -> Outcome<Vec<TunedLayer>> {
+        if !self.tune {
+            return Ok(Vec::new());
+        }
+        let begin = Instant::now();
+        let layers = match pollster::block_on(segmenter.tune(batch, size, TUNING_TIME)) {
+            Ok(layers) => layers,
+            Err(error) if error.kind() == ErrorKind::Request => {
+                terminal::report(format!("--tune: {error}"));
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if !json {
+            let others = layers
+                .iter()
+                .filter(|l| l.chosen.is_some_and(|i| i > 0))
+                .count();
+            terminal::say(format!(
+                "tuned {} layers in {}: {others} by another kernel than usual",
+                layers.len(),
+                terminal::time(begin.elapsed())
+            ))?;
+        }
+        Ok(layers)
+    }
+
+    /// [`TuneOptions::tune`] for pictures of the size of the one in `file`, if that can be read.
+    pub fn tune_for(&self, segmenter: &Segmenter, file: Option<&Path>, json: bool) -> Outcome<()> {
+        if self.tune
+            && let Some(Ok(picture)) = file.map(Picture::open)
+        {
+            self.tune_for_picture(segmenter, &picture, json)?;
+        }
+        Ok(())
+    }
+
+    /// [`TuneOptions::tune`] for pictures of the size of this one.
+    pub fn tune_for_picture(
+        &self,
+        segmenter: &Segmenter,
+        picture: &Picture,
+        json: bool,
+    ) -> Outcome<()> {
+        let size = [picture.height(), picture.width()];
+        let size = segmenter.model().network_size(size)?;
+        self.tune(segmenter, 1, size, json).map(drop)
+    }
 }
 
 impl DeviceOptions {
@@ -116,9 +197,9 @@ impl DeviceOptions {
     pub fn is_cpu(&self) -> Outcome<bool> {
         let is_cpu = self.backend == BackendChoice::Cpu;
         let of_device = self.adapter.is_some() || self.default_limits || self.memory.is_some();
-        if is_cpu && of_device {
+        if is_cpu && (of_device || self.no_cache) {
             return Err(Failure::Usage(
-                "--backend cpu uses no device: --adapter, --default-limits and --memory do not go with it",
+                "--backend cpu uses no device: --adapter, --default-limits, --memory and --no-cache do not go with it",
             ));
         }
         Ok(is_cpu)
@@ -152,6 +233,7 @@ impl DeviceOptions {
             adapter: self.adapter.clone(),
             default_limits: self.default_limits,
             memory_bytes: self.memory_bytes(),
+            cache: cache_folder().filter(|_| !self.no_cache),
             ..GpuOptions::default()
         };
         pollster::block_on(Gpu::with_options(&options))

@@ -1,9 +1,11 @@
 //! `fullconv profile`: what each layer takes.
 
-use super::options::{DeviceOptions, ModelOptions, ModelSummary, describe, on_gpu, size};
+use super::options::{
+    DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe, on_gpu, size,
+};
 use super::{Failure, Outcome, terminal};
 use fullconv::Profile;
-use fullconv::gpu::Timer;
+use fullconv::gpu::{Measured, Outcome as Found, Timer, TunedLayer};
 use serde::Serialize;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -32,6 +34,8 @@ pub struct Args {
     model: ModelOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    tune: TuneOptions,
 }
 
 /// What is printed with `--json`.
@@ -50,6 +54,45 @@ struct Output<'a> {
     /// `timestamps` of the device, or the `host`'s clock.
     timer: &'static str,
     steps: Vec<Step<'a>>,
+    /// What `--tune` found out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tuned: Option<Vec<Tuned<'a>>>,
+}
+
+/// A layer, and the candidates for its kernel.
+#[derive(Serialize)]
+struct Tuned<'a> {
+    name: &'a str,
+    kernel: Option<&'a str>,
+    candidates: Vec<Candidate<'a>>,
+}
+
+#[derive(Serialize)]
+struct Candidate<'a> {
+    kernel: &'a str,
+    /// `null` if it was not timed.
+    ms: Option<f64>,
+    /// Why it is out of the question, if it is.
+    trouble: Option<&'a str>,
+}
+
+impl<'a> From<&'a TunedLayer> for Tuned<'a> {
+    fn from(layer: &'a TunedLayer) -> Self {
+        let candidate = |found: &'a Measured| Candidate {
+            kernel: &found.kernel,
+            ms: found.outcome.milliseconds(),
+            trouble: match &found.outcome {
+                Found::Dropped(why) => Some(why),
+                _ => None,
+            },
+        };
+        let chosen = layer.chosen.and_then(|i| layer.candidates.get(i));
+        Self {
+            name: &layer.name,
+            kernel: chosen.map(|chosen| chosen.kernel.as_str()),
+            candidates: layer.candidates.iter().map(candidate).collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -76,7 +119,9 @@ pub fn run(args: &Args) -> Outcome {
     let gpu = args.device.gpu()?;
     let segmenter = on_gpu(&gpu, &model, &args.model)?;
     let load_ms = terminal::milliseconds(begin.elapsed());
+    let network_size = model.network_size(args.size)?;
     let (batch, runs) = (usize::from(args.batch), usize::from(args.runs));
+    let tuned = args.tune.tune(&segmenter, batch, network_size, args.json)?;
     let profile = pollster::block_on(segmenter.profile(args.size, batch, runs))?;
     let output = Output {
         device: segmenter.device(),
@@ -94,11 +139,18 @@ pub fn run(args: &Args) -> Outcome {
             Timer::Host => "host",
         },
         steps: steps(&profile),
+        tuned: args
+            .tune
+            .is_wanted()
+            .then(|| tuned.iter().map(Tuned::from).collect()),
     };
     if args.json {
         terminal::json(&output)?;
     } else {
         terminal::say(describe(&segmenter))?;
+        if let Some(tuned) = output.tuned.as_ref().filter(|tuned| !tuned.is_empty()) {
+            terminal::say(tuned_table(tuned))?;
+        }
         terminal::say(table(&output))?;
         terminal::say(totals(&output))?;
     }
@@ -151,6 +203,32 @@ fn table(output: &Output<'_>) -> String {
         "layer", "kernel", "output", "ms", "GFLOP/s", "GB/s", "share",
     ];
     terminal::table(&heads, &rows)
+}
+
+/// A line a layer: what is chosen, and what it takes beside the usual kernel.
+fn tuned_table(tuned: &[Tuned<'_>]) -> String {
+    let shown = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| format!("{ms:.3}"));
+    let row = |layer: &Tuned<'_>| {
+        let usual = layer.candidates.first();
+        let chosen = layer
+            .candidates
+            .iter()
+            .find(|c| Some(c.kernel) == layer.kernel);
+        let right = layer
+            .candidates
+            .iter()
+            .filter(|c| c.trouble.is_none())
+            .count();
+        vec![
+            layer.name.to_owned(),
+            layer.kernel.unwrap_or("-").to_owned(),
+            shown(chosen.and_then(|c| c.ms)),
+            shown(usual.and_then(|c| c.ms)),
+            format!("{right} of {}", layer.candidates.len()),
+        ]
+    };
+    let rows: Vec<_> = tuned.iter().map(row).collect();
+    terminal::table(&["layer", "chosen", "ms", "usual ms", "right"], &rows)
 }
 
 fn totals(output: &Output<'_>) -> String {

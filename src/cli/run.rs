@@ -1,7 +1,7 @@
 //! `fullconv run`: tensor in, scores out. The door for comparison with other frameworks.
 
 use super::inputs::read_tensor;
-use super::options::{DeviceOptions, ModelOptions, ModelSummary, describe};
+use super::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
 use super::{Outcome, interrupt, terminal};
 use fullconv::{Error, ErrorKind, Model, Result, Shape, Tensor, files};
 use safetensors::Dtype;
@@ -39,6 +39,8 @@ pub struct Args {
     model: ModelOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    tune: TuneOptions,
 }
 
 /// What is printed with `--json`.
@@ -69,6 +71,8 @@ pub fn run(args: &Args) -> Outcome {
     check_output(args)?;
     let input = read_tensor(&args.input, &model)?;
     let segmenter = args.device.segmenter(&model, &args.model)?;
+    let Shape { n, h, w, .. } = input.shape();
+    args.tune.tune(&segmenter, n, [h, w], args.json)?;
     interrupt::stop_unless_writing()?;
     let start = Instant::now();
     let run = pollster::block_on(segmenter.run(&input, &fetch))

@@ -1,7 +1,7 @@
 //! `fullconv segment`: pictures in, masks and overlays out.
 
 use super::jobs::{Job, jobs};
-use super::options::{DeviceOptions, ModelOptions, ModelSummary, describe};
+use super::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
 use super::pipeline::{self, Inbox, Outbox};
 use super::{Outcome, interrupt, terminal};
 use fullconv::{Error, ErrorKind, Frames, Mask, Picture, Result, Segmenter, files};
@@ -36,6 +36,8 @@ pub struct Args {
     model: ModelOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    tune: TuneOptions,
 }
 
 fn opacity(text: &str) -> Result<f32, String> {
@@ -94,6 +96,8 @@ pub fn run(args: &Args) -> Outcome {
             terminal::say(format!("{results} {what}"))?;
         }
     }
+    let first = jobs.first().map(|job| job.input.as_path());
+    args.tune.tune_for(&segmenter, first, args.json)?;
     let mut output = Output {
         device: segmenter.device(),
         model: ModelSummary::from(&model),

@@ -1,11 +1,14 @@
 //! Adapters and devices.
 
+use super::cache::{ChoicesCache, PipelineCache};
 use super::waiter::Signal;
 use crate::device_profile::{DeviceProfile, INVOCATIONS_AT_ONCE};
 use crate::error::{Error, ErrorKind, Result, bail};
+use crate::plan::Choices;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 /// A graphics API to reach a device through.
@@ -83,6 +86,10 @@ pub struct GpuOptions {
     /// Plan for a GPU even where the device is a CPU behind a graphics driver, so that the kernels which
     /// GPUs run can be tested without one.
     pub plan_as_gpu: bool,
+    /// Keep in this folder which kernels were measured to be the fastest ([`tune`](super::tune)) and, where the
+    /// driver has them to give, compiled pipelines. The folder is made when there is something to keep.
+    /// [`cache_folder`](super::cache_folder) is the usual one; `None`: nothing is kept and nothing is read.
+    pub cache: Option<PathBuf>,
 }
 
 /// An adapter that wgpu found.
@@ -194,6 +201,9 @@ struct Inner {
     lost: Arc<OnceLock<String>>,
     checked_shaders: bool,
     poison: bool,
+    choices: RwLock<Arc<Choices>>,
+    choices_cache: Option<ChoicesCache>,
+    pipeline_cache: Option<PipelineCache>,
     #[cfg(not(target_arch = "wasm32"))]
     waiter: super::waiter::Waiter,
 }
@@ -223,7 +233,9 @@ impl Gpu {
             wgpu::Features::empty()
         } else {
             adapter.adapter.features()
-                & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY)
+                & (wgpu::Features::SUBGROUP
+                    | wgpu::Features::TIMESTAMP_QUERY
+                    | wgpu::Features::PIPELINE_CACHE)
         };
         let (device, queue) = adapter
             .adapter
@@ -258,7 +270,13 @@ impl Gpu {
             memory_bytes: options.memory_bytes.unwrap_or(u64::MAX),
             ..profile(&device, &info, options)
         };
+        let folder = options.cache.as_deref();
+        let choices_cache = folder.map(|folder| ChoicesCache::new(folder, &info, &profile));
+        let choices = choices_cache.as_ref().map(ChoicesCache::read);
         Self(Arc::new(Inner {
+            choices: RwLock::new(Arc::new(choices.unwrap_or_default())),
+            choices_cache,
+            pipeline_cache: folder.and_then(|f| PipelineCache::new(f, &info, &device)),
             device,
             queue,
             info,
@@ -289,6 +307,39 @@ impl Gpu {
     /// What plans are made for.
     pub fn profile(&self) -> &DeviceProfile {
         &self.0.profile
+    }
+
+    /// Which kernels plans are made of, where that was measured.
+    pub fn choices(&self) -> Arc<Choices> {
+        let choices = self.0.choices.read();
+        choices.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds to [`Gpu::choices`], on disk too where that is wanted. Plans made before stay as they are.
+    pub fn choose(&self, choices: Choices) {
+        if choices.is_empty() {
+            return;
+        }
+        if let Some(cache) = &self.0.choices_cache {
+            cache.write(&choices);
+        }
+        let mut all = self
+            .0
+            .choices
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut all).extend(choices);
+    }
+
+    /// Keeps the pipelines made so far on disk, where that is wanted and the driver gives them.
+    pub fn keep_pipelines(&self) {
+        if let Some(cache) = &self.0.pipeline_cache {
+            cache.write();
+        }
+    }
+
+    pub(super) fn pipeline_cache(&self) -> Option<&wgpu::PipelineCache> {
+        self.0.pipeline_cache.as_ref().map(PipelineCache::for_new)
     }
 
     pub(super) fn checked_shaders(&self) -> bool {

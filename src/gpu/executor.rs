@@ -10,14 +10,16 @@ use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::parallel;
 use crate::parameters::Parameters;
-use crate::plan::{Bound, Plan};
+use crate::plan::{Bound, Pipeline, Plan};
 use crate::tensor::{Shape, Tensor};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// What activation buffers hold in tests before they are written: a NaN that no arithmetic makes.
-const POISON: u32 = 0x7fc0_dead;
+pub(super) const POISON: u32 = 0x7fc0_dead;
+/// Bytes of them that are copied at a time.
+const POISON_BYTES: usize = 1 << 20;
 
 /// How many runs of an executor may be under way at a time: one that the device works on, one that waits
 /// for it, so that it never idles, and one that the host reads or uploads.
@@ -27,7 +29,7 @@ pub const IN_FLIGHT: usize = 3;
 #[derive(Debug)]
 pub struct Network {
     gpu: Gpu,
-    pipelines: Pipelines,
+    pipelines: Arc<Pipelines>,
     weights: Weights,
 }
 
@@ -36,7 +38,7 @@ impl Network {
     pub fn new(gpu: &Gpu) -> Self {
         Self {
             gpu: gpu.clone(),
-            pipelines: Pipelines::default(),
+            pipelines: Arc::default(),
             weights: Weights::default(),
         }
     }
@@ -44,6 +46,30 @@ impl Network {
     /// The device.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
+    }
+
+    /// Another network with the same pipelines, and weights of its own.
+    pub(super) fn sharing_pipelines(&self) -> Self {
+        Self {
+            gpu: self.gpu.clone(),
+            pipelines: self.pipelines.clone(),
+            weights: Weights::default(),
+        }
+    }
+
+    /// Makes `pipelines`, as far as they can be made: the others fail when they are needed.
+    pub(super) fn compile_ahead(&self, pipelines: Vec<Pipeline>) {
+        let make = |pipeline: &Pipeline| {
+            if let Err(error) = self
+                .pipelines
+                .get(&self.gpu, std::slice::from_ref(pipeline))
+            {
+                tracing::debug!("{error}");
+            }
+            Ok(())
+        };
+        // None of these is an error.
+        let _ = parallel::try_map(&pipelines, make);
     }
 
     /// Makes the pipelines and uploads the weights that `plan` of `graph` needs and that are not there.
@@ -96,6 +122,8 @@ pub struct Executor {
     pipelines: Vec<Arc<wgpu::ComputePipeline>>,
     bind_groups: Vec<wgpu::BindGroup>,
     ring: Arc<Ring>,
+    /// What activation buffers are filled with before each run.
+    poison: Option<wgpu::Buffer>,
 }
 
 impl Executor {
@@ -130,7 +158,13 @@ impl Executor {
             pipelines,
             bind_groups,
             ring: Ring::new(IN_FLIGHT),
+            poison: network.gpu.poison().then(|| poison(&network.gpu)),
         })
+    }
+
+    /// Fills every activation buffer with NaN before each run from now on.
+    pub(super) fn poison(&mut self) {
+        self.poison.get_or_insert_with(|| poison(&self.gpu));
     }
 
     /// The plan.
@@ -202,11 +236,15 @@ impl Executor {
 
     fn send(&self, input: &[u8], staging: &[wgpu::Buffer]) -> wgpu::SubmissionIndex {
         let queue = self.gpu.queue();
-        if self.gpu.poison() {
+        if let Some(poison) = &self.poison {
+            let mut encoder = self.encoder();
             for buffer in &self.slots {
-                let words = vec![POISON; (buffer.size() / 4) as usize];
-                queue.write_buffer(buffer, 0, bytemuck::cast_slice(&words));
+                for begin in (0..buffer.size()).step_by(POISON_BYTES) {
+                    let bytes = (buffer.size() - begin).min(poison.size());
+                    encoder.copy_buffer_to_buffer(poison, 0, buffer, begin, Some(bytes));
+                }
             }
+            queue.submit([encoder.finish()]);
         }
         queue.write_buffer(&self.slots[self.plan.input.slot], 0, input);
         let mut encoder = self.encoder();
@@ -334,6 +372,14 @@ fn activation(gpu: &Gpu, size: u64) -> wgpu::Buffer {
             | wgpu::BufferUsages::COPY_DST,
         mapped_at_creation: false,
     })
+}
+
+fn poison(gpu: &Gpu) -> wgpu::Buffer {
+    let buffer = activation(gpu, POISON_BYTES as u64);
+    let words = vec![POISON; POISON_BYTES / 4];
+    gpu.queue()
+        .write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
+    buffer
 }
 
 fn staging(gpu: &Gpu, size: u64) -> wgpu::Buffer {

@@ -66,6 +66,31 @@ pub(super) fn decode(bytes: &[u8], shape: Shape, format: Format) -> Result<Tenso
     }
 }
 
+/// The elements at `[n, c, y, x]` alone of such a tensor.
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn decode_at(
+    bytes: &[u8],
+    shape: Shape,
+    format: Format,
+    at: &[[usize; 4]],
+) -> Result<Vec<f32>> {
+    if format != Format::Nhwc4 {
+        let whole = decode(bytes, shape, format)?;
+        return Ok(at
+            .iter()
+            .map(|[n, c, y, x]| whole.at(*n, *c, *y, *x))
+            .collect());
+    }
+    let element = |[n, c, y, x]: &[usize; 4]| {
+        let pixel = (n * shape.h + y) * shape.w + x;
+        let from = 4 * (pixel * 4 * shape.c4() + c);
+        bytemuck::pod_read_unaligned(&bytes[from..from + 4])
+    };
+    Ok(at.iter().map(element).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,5 +103,8 @@ mod tests {
         let bytes = encode(&t, Format::Nhwc4);
         assert_eq!(bytes.len() as u64, Format::Nhwc4.bytes(shape));
         assert_eq!(decode(&bytes, shape, Format::Nhwc4).unwrap(), t);
+        let at = [[1, 4, 2, 3], [0, 1, 0, 2]];
+        let found = decode_at(&bytes, shape, Format::Nhwc4, &at).unwrap();
+        assert_eq!(found, [1423.0, 102.0]);
     }
 }

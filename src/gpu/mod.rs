@@ -1,6 +1,7 @@
 //! The device: adapters, pipelines, weights in device memory, and the executor of plans. The home of
 //! wgpu.
 
+mod cache;
 mod device;
 mod executor;
 mod layout;
@@ -8,12 +9,15 @@ mod pipelines;
 mod profile;
 mod readback;
 mod texels;
+mod tune;
 mod waiter;
 mod weights;
 
+pub use cache::cache_folder;
 pub use device::{Adapter, Backend, Gpu, GpuOptions, adapters};
 pub use executor::{Executor, IN_FLIGHT, Network};
 pub use profile::{LayerTimes, Timer};
 pub use readback::Pending;
+pub use tune::{Measured, Outcome, TunedLayer, tune};
 pub(crate) use waiter::now;
 pub use wgpu;

@@ -74,7 +74,7 @@ async fn compile(gpu: &Gpu, pipeline: &Pipeline) -> Result<wgpu::ComputePipeline
                     constants: &pipeline.constants,
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: None,
+                cache: gpu.pipeline_cache(),
             })
     })
     .await

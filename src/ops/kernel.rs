@@ -5,6 +5,7 @@
 //! binding, buffer or dispatch outgrows the device. What depends on the cut stands in the parameters
 //! as a [`Word`] that the planner replaces by a number.
 
+use crate::device_profile::DeviceProfile;
 use crate::tensor::Shape;
 use std::borrow::Cow;
 
@@ -341,6 +342,12 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// Whether the device can bind its buffers.
+    pub fn fits(&self, device: &DeviceProfile) -> bool {
+        let buffers = self.bindings.iter().filter(|b| !b.is_texels());
+        buffers.count() < device.max_storage_buffers as usize
+    }
+
     /// The same kernel with a shader that reads activations and weights as texels.
     pub fn reading_texels(mut self) -> Self {
         for binding in &mut self.bindings {

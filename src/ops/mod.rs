@@ -37,7 +37,9 @@ pub trait Op: Any + Debug + Send + Sync {
     /// As [`Op::output_shape`], and `Limit` if the host has no memory for the output.
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor>;
 
-    /// The kernels that can compute this for inputs of these shapes on that device, best first.
+    /// The kernels that can compute this for inputs of these shapes on that device, best first. A plan takes
+    /// the first that fits, unless another was measured to be faster on the user's device; a kernel that was
+    /// tried on too few devices is not the first.
     ///
     /// # Errors
     /// As [`Op::output_shape`], and `Unsupported` if no kernel can.
@@ -83,6 +85,27 @@ pub trait Op: Any + Debug + Send + Sync {
         None
     }
 
+    /// Other stages that compute this op and are worth a try: a plan takes them only where they were measured
+    /// to be the fastest on the user's device.
+    fn other_stages(&self, _inputs: &[Shape], _device: &DeviceProfile) -> Vec<Vec<Stage>> {
+        Vec::new()
+    }
+
+    /// What the twin says of the elements at `[n, c, y, x]` of the output alone.
+    ///
+    /// # Errors
+    /// As [`Op::reference`].
+    fn elements(&self, inputs: &[&Tensor], at: &[[usize; 4]]) -> Result<Vec<Element>> {
+        let magnitudes: Vec<_> = inputs.iter().map(|input| input.map(f32::abs)).collect();
+        let magnitudes: Vec<_> = magnitudes.iter().collect();
+        let (values, magnitudes) = (self.reference(inputs)?, self.reference(&magnitudes)?);
+        let element = |[n, c, y, x]: [usize; 4]| Element {
+            value: values.at(n, c, y, x),
+            magnitude: f64::from(magnitudes.at(n, c, y, x)),
+        };
+        Ok(at.iter().copied().map(element).collect())
+    }
+
     /// Floating-point operations for inputs of these shapes, a multiply-add counted as two.
     fn flops(&self, inputs: &[Shape]) -> u64 {
         let outputs = self.output_shape(inputs).map_or(0, |s| s.elements() as u64);
@@ -119,6 +142,15 @@ impl Window {
         let last_is_outside = (outputs - 1) * stride >= size + padding;
         Some(outputs - usize::from(last_is_outside))
     }
+}
+
+/// One element of what an op makes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Element {
+    /// Its value.
+    pub value: f32,
+    /// What the op makes of the magnitudes of its inputs: for a sum of products, the sum of theirs.
+    pub magnitude: f64,
 }
 
 /// One of the ops that together compute another.

@@ -2,6 +2,7 @@
 
 use crate::graph::{Graph, Node, NodeId};
 use crate::ops::Op;
+use crate::ops::kernel::Kernel;
 use std::sync::Arc;
 
 /// One or more nodes computed by one op.
@@ -17,6 +18,8 @@ pub(super) struct Operation {
     pub op: Arc<dyn Op>,
     /// What it is computed from.
     pub inputs: Vec<NodeId>,
+    /// Its kernel, where that was chosen on the device.
+    pub chosen: Option<Kernel>,
 }
 
 /// The operations that `outputs` need, in order. A node is fused with the one that makes its first input where
@@ -53,6 +56,7 @@ pub(super) fn operations(
             name: node.name.clone(),
             op: op.clone(),
             inputs: node.inputs.clone(),
+            chosen: None,
         };
         if let [first, others @ ..] = &node.inputs[..]
             && readers[first.index()] == 1

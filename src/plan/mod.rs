@@ -3,6 +3,7 @@
 //! A plan is made from a graph, an input shape and a [`DeviceProfile`] alone. It can be printed and
 //! tested without a device, and the executor decides nothing beyond it.
 
+mod choices;
 mod display;
 mod fuse;
 mod groups;
@@ -18,6 +19,7 @@ use crate::graph::{Graph, NodeId, NodeKind};
 use crate::ops::Op;
 use crate::ops::kernel::{Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader};
 use crate::tensor::Shape;
+pub use choices::{Candidate, Choice, Choices, Tunable, tunable};
 use fuse::Operation;
 use groups::{Band, Group};
 use program::Program;
@@ -217,6 +219,20 @@ impl Plan {
         outputs: &[NodeId],
         device: &DeviceProfile,
     ) -> Result<Self> {
+        Self::with_choices(graph, input, outputs, device, &Choices::default())
+    }
+
+    /// As [`Plan::new`], by the kernels in `choices`, as far as they and the device have them.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn with_choices(
+        graph: &Graph,
+        input: Shape,
+        outputs: &[NodeId],
+        device: &DeviceProfile,
+        choices: &Choices,
+    ) -> Result<Self> {
         if input.elements() == 0 {
             bail!(Shape, "the input {input} has no elements");
         }
@@ -231,22 +247,18 @@ impl Plan {
                 u32::MAX
             );
         }
-        let operations = fuse::operations(graph, outputs, |op, inputs| {
-            best_kernel(op, &shapes_of(inputs, &shapes), device).is_ok_and(|kernel| {
-                let steps = kernel.steps_per_term.saturating_add(kernel.fixed_steps);
-                steps <= MAX_LOOP_STEPS
-            })
-        });
+        let operations = fused(graph, outputs, &shapes, device);
         let operations = padding::cut(operations, graph, &mut shapes, outputs, device)?;
         let between = shapes.len();
-        let operations = stages::expand(operations, &mut shapes, device)?;
+        let operations = stages::expand(operations, &mut shapes, device, choices)?;
         let mut kernels = Vec::with_capacity(operations.len());
         for operation in &operations {
             let inputs = shapes_of(&operation.inputs, &shapes);
-            let kernel = best_kernel(operation.op.as_ref(), &inputs, device).map_err(|error| {
+            let best = || best_kernel(operation.op.as_ref(), &inputs, device);
+            let kernel = operation.chosen.clone().map_or_else(best, Ok);
+            kernels.push(kernel.map_err(|error| {
                 error.at(format!("{} ({})", operation.name, operation.op.name()))
-            })?;
-            kernels.push(kernel);
+            })?);
         }
         let mut program = Program {
             formats: formats(graph, &operations, &kernels)?,
@@ -414,6 +426,21 @@ fn shapes_of(nodes: &[NodeId], shapes: &[Shape]) -> Vec<Shape> {
     nodes.iter().map(|id| shapes[id.index()]).collect()
 }
 
+/// The operations that `outputs` need, fused where the device can run the result.
+fn fused(
+    graph: &Graph,
+    outputs: &[NodeId],
+    shapes: &[Shape],
+    device: &DeviceProfile,
+) -> Vec<Operation> {
+    fuse::operations(graph, outputs, |op, inputs| {
+        best_kernel(op, &shapes_of(inputs, shapes), device).is_ok_and(|kernel| {
+            let steps = kernel.steps_per_term.saturating_add(kernel.fixed_steps);
+            steps <= MAX_LOOP_STEPS
+        })
+    })
+}
+
 /// The best kernel of an op that fits the device.
 fn best_kernel(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Result<Kernel> {
     let most = device.max_binding_bytes.min(device.max_buffer_bytes);
@@ -421,13 +448,9 @@ fn best_kernel(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Result<
         (Some((input, packing)), false) => packing.tile_bytes(inputs[input]) <= most,
         _ => true,
     };
-    let fits = |kernel: &Kernel| {
-        let buffers = kernel.bindings.iter().filter(|b| !b.is_texels());
-        buffers.count() < device.max_storage_buffers as usize
-    };
     let kernels = || {
-        op.kernels(inputs, device)
-            .map(|kernels| kernels.into_iter().filter(fits))
+        let kernels = op.kernels(inputs, device)?.into_iter();
+        Ok(kernels.filter(|kernel| kernel.fits(device)))
     };
     // One whose weights cannot be cut small enough is left to fail, with the figures.
     let best = match kernels()?.find(|kernel| kernel.bindings.iter().all(tile_fits)) {

@@ -6,4 +6,5 @@ mod profile;
 mod program;
 mod run;
 mod segment;
+mod tune;
 mod usage;

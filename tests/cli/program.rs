@@ -39,6 +39,8 @@ impl Done {
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fullconv"));
     command.env_remove("FULLCONV_LOG").env_remove("RUST_LOG");
+    // Nothing of the user's is read or written.
+    command.env("FULLCONV_CACHE", "");
     // Without it, Mesa's Vulkan layer complains on stderr.
     command.env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"));
     command

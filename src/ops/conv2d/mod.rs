@@ -11,7 +11,7 @@ mod texels;
 mod tiled;
 pub(super) mod winograd;
 
-use super::{Case, Op, Stage, Window, case, shapes};
+use super::{Case, Element, Op, Stage, Window, case, shapes};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::kernel::{Binding, Format, Kernel, Packing, Rows, Word};
@@ -252,7 +252,7 @@ impl Op for Conv2d {
             return Ok(vec![grouped::kernel(self, inputs, output)]);
         }
         let mut kernels = Vec::new();
-        kernels.extend(tiled::kernel(self, inputs, output, device));
+        kernels.extend(tiled::kernels(self, inputs, output, device));
         if self.parts > 1 {
             return Ok(kernels);
         }
@@ -282,6 +282,15 @@ impl Op for Conv2d {
         let in_parts = tiled::stages(self, inputs, device);
         let winograd = || winograd::stages(self, inputs, device);
         in_parts.or_else(winograd).unwrap_or_default()
+    }
+
+    fn other_stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Vec<Stage>> {
+        tiled::other_stages(self, inputs, device)
+    }
+
+    fn elements(&self, inputs: &[&Tensor], at: &[[usize; 4]]) -> Result<Vec<Element>> {
+        self.output_shape(&shapes(inputs))?;
+        crate::parallel::try_map(at, |at| Ok(self.element(inputs, *at)))
     }
 
     fn terms(&self, inputs: &[Shape]) -> usize {
@@ -314,6 +323,38 @@ impl Conv2d {
     /// Input channels in one part of the sum.
     fn channels_per_part(&self, weight: Shape) -> usize {
         4 * weight.c4().div_ceil(self.parts.max(1))
+    }
+
+    fn element(&self, inputs: &[&Tensor], [n, o, y, x]: [usize; 4]) -> Element {
+        let (input, weight, bias) = (inputs[0], inputs[1], inputs.get(2));
+        let (size, kernel) = (input.shape(), weight.shape());
+        let padded = 4 * kernel.n.div_ceil(4);
+        let (part, o) = (o / padded * usize::from(self.parts > 1), o % padded);
+        if o >= kernel.n {
+            return Element { value: 0.0, magnitude: 0.0 };
+        }
+        let first_channel = o / (kernel.n / self.groups) * kernel.c;
+        let per_part = self.channels_per_part(kernel);
+        let bias = bias.filter(|_| part == 0).map_or(0.0, |b| f64::from(b.data()[o]));
+        let (mut sum, mut magnitude) = (bias, bias.abs());
+        let inside = |axis: usize, at: usize, k: usize, size: usize| {
+            let from = at * self.stride[axis] + k * self.dilation[axis];
+            from.checked_sub(self.padding[axis]).filter(|from| *from < size)
+        };
+        for i in part * per_part..kernel.c.min((part + 1) * per_part) {
+            let image = input.plane(n, first_channel + i);
+            for ky in 0..kernel.h {
+                let Some(row) = inside(0, y, ky, size.h) else { continue };
+                for kx in 0..kernel.w {
+                    let Some(column) = inside(1, x, kx, size.w) else { continue };
+                    let product = f64::from(weight.at(o, i, ky, kx)) * f64::from(image[row * size.w + column]);
+                    sum += product;
+                    magnitude += product.abs();
+                }
+            }
+        }
+        let sum = sum as f32;
+        Element { value: if self.relu && sum < 0.0 { 0.0 } else { sum }, magnitude }
     }
 
     /// The outputs along `axis` whose tap `k` lies inside the input, and where the first of them reads.

@@ -23,6 +23,10 @@ const MOST_GROUPS: usize = 4;
 const LEAST_TERMS: usize = 512;
 /// Parts of a sum, at most.
 const MOST_PARTS: usize = 16;
+/// Parts that are worth a try beside those that the model of the cost prefers.
+const OTHER_PARTS: [usize; 4] = [2, 4, 8, 16];
+/// Tiles that are worth a try with each of them.
+const TILES_IN_PARTS: usize = 2;
 /// The tensor of all parts, at most.
 const MOST_PART_BYTES: u64 = 256 << 20;
 /// How many products writing and reading an element of a part is worth: 8 bytes at 14 flop a byte, as large
@@ -116,12 +120,17 @@ impl Work {
     /// As many parts as keep the device busy, of at least [`LEAST_TERMS`] products each.
     fn parts(&self, tile: Tile, device: &DeviceProfile) -> usize {
         let wanted = (1.0 / self.share(tile)).round() as usize;
+        let parts = wanted.clamp(1, self.most_parts(device));
+        // None is left without terms.
+        self.groups.div_ceil(self.groups.div_ceil(parts))
+    }
+
+    /// Into how many parts the sum may be cut.
+    fn most_parts(&self, device: &DeviceProfile) -> usize {
         let bytes = Format::Nhwc4.bytes(self.output).max(1);
         let room = MOST_PART_BYTES.min(device.max_buffer_bytes) / bytes;
         let most = MOST_PARTS.min(self.terms / LEAST_TERMS).min(room as usize);
-        let parts = wanted.clamp(1, most.max(1));
-        // None is left without terms.
-        self.groups.div_ceil(self.groups.div_ceil(parts))
+        most.max(1)
     }
 
     /// What the output costs with this tile in so many parts: the products, with those that are thrown
@@ -220,22 +229,25 @@ fn pitch(columns: usize, halo_step: [usize; 2], across: usize) -> usize {
     (columns..columns + 8).find(apart).unwrap_or(columns)
 }
 
-/// The tile, what it stages and the parts that suit a convolution best; with `parts` given, so many.
-fn choose(
+/// Every tile that fits the device, what it stages and the parts, those that suit the convolution best first;
+/// with `parts` given, so many.
+fn choices(
     op: &Conv2d,
     inputs: &[Shape],
     output: Shape,
     device: &DeviceProfile,
     parts: Option<usize>,
-) -> Option<(Tile, Staging, usize)> {
+) -> Vec<(Tile, Staging, usize)> {
     let bytes = MOST_BYTES.min(device.max_workgroup_bytes as usize);
     let work = Work::new(op, inputs, output, device);
-    TILES
+    let mut choices: Vec<_> = TILES
         .into_iter()
         .filter(|tile| tile.invocations() <= device.max_invocations_per_workgroup as usize)
         .filter_map(|tile| Some((tile, Staging::best(op, inputs, tile, bytes)?)))
         .map(|(tile, stage)| (tile, stage, parts.unwrap_or_else(|| work.parts(tile, device))))
-        .min_by(|(a, s, i), (b, t, j)| work.cost(*a, s, *i).total_cmp(&work.cost(*b, t, *j)))
+        .collect();
+    choices.sort_by(|(a, s, i), (b, t, j)| work.cost(*a, s, *i).total_cmp(&work.cost(*b, t, *j)));
+    choices
 }
 
 /// In how many parts the sum is best left, if in more than one.
@@ -248,19 +260,49 @@ fn parts(
     if device.is_cpu || op.groups > 1 || op.parts > 1 {
         return None;
     }
-    let (_, _, parts) = choose(op, inputs, output, device, None)?;
+    let (_, _, parts) = *choices(op, inputs, output, device, None).first()?;
     (parts > 1).then_some(parts)
 }
 
 /// The convolution with its sums left in parts, and their sum, where that keeps more of the device busy.
 pub(super) fn stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> Option<Vec<Stage>> {
     let parts = parts(op, inputs, op.output_shape(inputs).ok()?, device)?;
+    in_parts(op, inputs, device, parts)
+}
+
+/// The same in other numbers of parts, where one part leaves some of the device idle.
+pub(super) fn other_stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> Vec<Vec<Stage>> {
+    let Ok(output) = op.output_shape(inputs) else {
+        return Vec::new();
+    };
+    if device.is_cpu || op.groups > 1 || op.parts > 1 {
+        return Vec::new();
+    }
+    let work = Work::new(op, inputs, output, device);
+    let is_idle = |tile: Tile| {
+        ((tile.workgroups(work.output) * tile.invocations()) as f64) < work.busy
+    };
+    if !TILES.into_iter().any(is_idle) {
+        return Vec::new();
+    }
+    let parts = OTHER_PARTS.into_iter().filter(|parts| *parts <= work.most_parts(device));
+    let even = parts.map(|parts| work.groups.div_ceil(work.groups.div_ceil(parts)));
+    even.filter_map(|parts| in_parts(op, inputs, device, parts)).collect()
+}
+
+/// The convolution with its sums left in `parts`, and their sum.
+fn in_parts(
+    op: &Conv2d,
+    inputs: &[Shape],
+    device: &DeviceProfile,
+    parts: usize,
+) -> Option<Vec<Stage>> {
     let leaving = Conv2d {
         relu: false,
         parts,
         ..op.clone()
     };
-    kernel(&leaving, inputs, leaving.output_shape(inputs).ok()?, device)?;
+    kernels(&leaving, inputs, leaving.output_shape(inputs).ok()?, device).first()?;
     let adding = SumParts {
         parts,
         channels: inputs[1].n,
@@ -278,19 +320,36 @@ pub(super) fn stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> O
     ])
 }
 
+/// A kernel for each tile, that which suits best first.
+///
 /// Nothing where not even the smallest tile fits, or the window is too large for the loops of one dispatch;
 /// nor on a CPU device, whose workgroup memory is no faster than any other, but for sums in parts, which
 /// only this kernel makes.
-pub(super) fn kernel(
+pub(super) fn kernels(
     op: &Conv2d,
     inputs: &[Shape],
     output: Shape,
     device: &DeviceProfile,
-) -> Option<Kernel> {
+) -> Vec<Kernel> {
     if device.is_cpu && op.parts == 1 {
-        return None;
+        return Vec::new();
     }
-    let (tile, stage, parts) = choose(op, inputs, output, device, Some(op.parts))?;
+    let mut choices = choices(op, inputs, output, device, Some(op.parts));
+    if op.parts > 1 {
+        choices.truncate(TILES_IN_PARTS);
+    }
+    let kernel = |(tile, stage, _)| kernel(op, inputs, output, tile, stage);
+    choices.into_iter().filter_map(kernel).collect()
+}
+
+fn kernel(
+    op: &Conv2d,
+    inputs: &[Shape],
+    output: Shape,
+    tile: Tile,
+    stage: Staging,
+) -> Option<Kernel> {
+    let parts = op.parts;
     let mut kernel = op.kernel(
         inputs,
         output,
@@ -462,7 +521,7 @@ mod tests {
             .map(|[n, c, h, w]| Shape::new(n, c, h, w));
         let output = op.output_shape(&inputs).unwrap();
         let device = DeviceProfile::WEBGPU_DEFAULTS;
-        let (tile, _, parts) = choose(&op, &inputs, output, &device, None).unwrap();
+        let (tile, _, parts) = choices(&op, &inputs, output, &device, None)[0];
         ([tile.rows, tile.columns, 4 * tile.quads], parts)
     }
 

@@ -1,0 +1,267 @@
+//! Which of several ways to compute an operation a plan takes, where that was measured on the device.
+//!
+//! Without choices the first candidate of every operation is taken, in the order in which the ops list them.
+
+use super::fuse::Operation;
+use super::{fused, padding, shapes_of};
+use crate::device_profile::DeviceProfile;
+use crate::error::Result;
+use crate::graph::{Graph, NodeId, NodeKind};
+use crate::ops::kernel::{Format, Grid, Kernel};
+use crate::ops::{Op, Stage, StageInput};
+use crate::tensor::Shape;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+/// What was measured to be the fastest, by op and the shapes of its inputs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Choices(BTreeMap<String, Choice>);
+
+/// A candidate, told from the others of its op by a fingerprint of its shaders: one that is there no longer
+/// chooses nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    /// What it is, for people.
+    pub kernel: String,
+    /// See [`Candidate::fingerprint`].
+    pub fingerprint: u64,
+    /// How long it took.
+    pub microseconds: u64,
+}
+
+impl Choices {
+    /// Takes `choice` for `op` on inputs of these shapes.
+    pub fn insert(&mut self, op: &dyn Op, inputs: &[Shape], choice: Choice) {
+        self.0.insert(key(op, inputs), choice);
+    }
+
+    /// The choice for `op` on inputs of these shapes.
+    pub fn get(&self, op: &dyn Op, inputs: &[Shape]) -> Option<&Choice> {
+        match self.0.is_empty() {
+            true => None,
+            false => self.0.get(&key(op, inputs)),
+        }
+    }
+
+    /// All of `others`, and of these what they have not.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The candidate that is chosen for an operation, if the device still has it.
+    pub(super) fn candidate(
+        &self,
+        op: &Arc<dyn Op>,
+        inputs: &[Shape],
+        device: &DeviceProfile,
+    ) -> Option<Candidate> {
+        let choice = self.get(op.as_ref(), inputs)?;
+        let candidates = candidates(op, inputs, device).ok()?;
+        candidates
+            .into_iter()
+            .find(|c| c.fingerprint() == choice.fingerprint)
+    }
+}
+
+fn key(op: &dyn Op, inputs: &[Shape]) -> String {
+    format!("{op:?} {inputs:?}")
+}
+
+/// One way to compute an op: ops one after the other, with a kernel each.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The ops; the op itself where it is one.
+    pub stages: Vec<Stage>,
+    /// One a stage.
+    pub kernels: Vec<Kernel>,
+}
+
+impl Candidate {
+    /// A number that is another one when a shader, a constant or the packing of a weight is.
+    pub fn fingerprint(&self) -> u64 {
+        let of = |kernel: &Kernel| {
+            let packings: Vec<_> = kernel.bindings.iter().map(|b| b.parameter()).collect();
+            let Kernel {
+                shader, constants, ..
+            } = kernel;
+            format!(
+                "{} {constants:?} {packings:?} {}",
+                shader.name, shader.source
+            )
+        };
+        // FNV-1a: the same on every machine and in every version of Rust.
+        let texts = self.kernels.iter().map(of).collect::<String>();
+        texts.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        })
+    }
+
+    /// The names of its kernels, with their tiles.
+    pub fn description(&self) -> String {
+        let of = |kernel: &Kernel| match kernel.grid {
+            Grid::Blocks {
+                rows,
+                columns,
+                channels,
+                ..
+            } => {
+                format!("{} {rows}x{columns}x{channels}", kernel.shader.name)
+            }
+            _ => kernel.shader.name.to_owned(),
+        };
+        let parts = self.kernels.first().map_or(1, |kernel| kernel.grid.parts());
+        let names = self.kernels.iter().map(of).collect::<Vec<_>>().join(" + ");
+        match parts {
+            1 => names,
+            parts => format!("{names}, {parts} parts"),
+        }
+    }
+}
+
+/// An operation of a graph that there are several ways to compute.
+#[derive(Clone, Debug)]
+pub struct Tunable {
+    /// The names of the nodes it computes, joined by `+`.
+    pub name: String,
+    /// The op.
+    pub op: Arc<dyn Op>,
+    /// The shapes of its inputs.
+    pub inputs: Vec<Shape>,
+    /// The op alone, under its name, on an input of the first of these shapes; the other inputs are parameters
+    /// under their own names.
+    pub graph: Graph,
+    /// The ways, that of a plan without choices first.
+    pub candidates: Vec<Candidate>,
+}
+
+/// The operations of `graph` between which and the device there is a choice: sums of products of an activation
+/// and parameters, by several candidates. Each shape comes once, the most work first.
+///
+/// # Errors
+/// As [`Plan::new`](super::Plan::new).
+pub fn tunable(
+    graph: &Graph,
+    input: Shape,
+    outputs: &[NodeId],
+    device: &DeviceProfile,
+) -> Result<Vec<Tunable>> {
+    let mut shapes = graph.shapes(input)?;
+    let operations = fused(graph, outputs, &shapes, device);
+    let operations = padding::cut(operations, graph, &mut shapes, outputs, device)?;
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    for operation in operations {
+        let inputs = shapes_of(&operation.inputs, &shapes);
+        let op = &operation.op;
+        if op.terms(&inputs) == 1 || !seen.insert(key(op.as_ref(), &inputs)) {
+            continue;
+        }
+        let Some(alone) = alone(graph, &operation)? else {
+            continue;
+        };
+        let candidates = candidates(op, &inputs, device)?;
+        if candidates.len() > 1 {
+            found.push(Tunable {
+                name: operation.name,
+                op: operation.op,
+                inputs,
+                graph: alone,
+                candidates,
+            });
+        }
+    }
+    found.sort_by_key(|tunable| std::cmp::Reverse(tunable.op.flops(&tunable.inputs)));
+    Ok(found)
+}
+
+/// The graph of one operation; `None` if it is not made of one activation and parameters.
+fn alone(graph: &Graph, operation: &Operation) -> Result<Option<Graph>> {
+    let Some((first, others)) = operation.inputs.split_first() else {
+        return Ok(None);
+    };
+    let first = graph.nodes().get(first.index());
+    if first.is_some_and(|node| matches!(node.kind, NodeKind::Parameter(_))) {
+        return Ok(None);
+    }
+    let mut alone = Graph::new("");
+    let mut ids = vec![alone.input()];
+    for id in others {
+        let Some(node) = graph.nodes().get(id.index()) else {
+            return Ok(None);
+        };
+        let NodeKind::Parameter(shape) = node.kind else {
+            return Ok(None);
+        };
+        ids.push(alone.parameter(node.name.as_str(), shape)?);
+    }
+    alone.shared_op(operation.name.as_str(), operation.op.clone(), &ids)?;
+    Ok(Some(alone))
+}
+
+/// The ways to compute an op on the device, that of a plan without choices first, each once.
+fn candidates(
+    op: &Arc<dyn Op>,
+    inputs: &[Shape],
+    device: &DeviceProfile,
+) -> Result<Vec<Candidate>> {
+    let whole = vec![Stage {
+        op: op.clone(),
+        inputs: (0..inputs.len()).map(StageInput::Op).collect(),
+    }];
+    let mut ways = vec![op.stages(inputs, device), whole];
+    ways.extend(op.other_stages(inputs, device));
+    let mut seen = HashSet::new();
+    let mut all = Vec::new();
+    for stages in ways.into_iter().filter(|stages| !stages.is_empty()) {
+        for kernels in combinations(&stages, inputs, device)? {
+            let stages = stages.clone();
+            let candidate = Candidate { stages, kernels };
+            let writes = candidate.kernels.last().map(|kernel| kernel.output);
+            // Labels are no sums: they are not held to a bound.
+            if writes != Some(Format::Labels8) && seen.insert(candidate.fingerprint()) {
+                all.push(candidate);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Every kernel of each stage with every one of the others, the best of all first.
+fn combinations(
+    stages: &[Stage],
+    inputs: &[Shape],
+    device: &DeviceProfile,
+) -> Result<Vec<Vec<Kernel>>> {
+    let mut between: Vec<Shape> = Vec::with_capacity(stages.len());
+    let mut all: Vec<Vec<Kernel>> = vec![Vec::new()];
+    for stage in stages {
+        let of = |input: &StageInput| match *input {
+            StageInput::Op(i) => inputs[i],
+            StageInput::Stage(i) => between[i],
+        };
+        let shapes: Vec<_> = stage.inputs.iter().map(of).collect();
+        let kernels = stage.op.kernels(&shapes, device)?;
+        let kernels: Vec<_> = kernels.into_iter().filter(|k| k.fits(device)).collect();
+        let with = |before: Vec<Kernel>| {
+            let append =
+                move |kernel: &Kernel| [before.as_slice(), std::slice::from_ref(kernel)].concat();
+            kernels.iter().map(append).collect::<Vec<_>>()
+        };
+        all = all.into_iter().flat_map(with).collect();
+        between.push(stage.op.output_shape(&shapes)?);
+    }
+    Ok(all)
+}
