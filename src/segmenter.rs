@@ -4,6 +4,7 @@ mod frames;
 
 pub use frames::Frames;
 
+use crate::device_profile::DeviceProfile;
 use crate::error::{ErrorKind, Result, bail};
 use crate::gpu::{Executor, Gpu, LayerTimes, Network};
 use crate::graph::{Graph, NodeId};
@@ -24,6 +25,17 @@ const LABELS: &str = "labels";
 const PICTURE: &str = "picture";
 /// Pipelines and weights are loaded for a picture of about this side; other sizes need no others.
 const NOMINAL_SIDE: usize = 64;
+
+/// How activations and weights are kept on a device. Sums are `f32` in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// As `f32`.
+    #[default]
+    F32,
+    /// As `f16`: half the memory, for devices with the feature `SHADER_F16`. A value larger than `f16`
+    /// holds is an error that names the layer.
+    F16,
+}
 
 /// A model on a device, ready for pictures of any size.
 ///
@@ -54,6 +66,8 @@ enum Engine {
 #[derive(Debug)]
 struct OnGpu {
     network: Network,
+    /// What plans are made for.
+    profile: DeviceProfile,
     /// The executor of the last run, for the next picture of the same size.
     latest: Mutex<Option<(Key, Executor)>>,
 }
@@ -130,15 +144,29 @@ impl Segmenter {
     /// # Errors
     /// `ModelFile` if a weight cannot be used; `Limit` or `Device` if the device cannot hold or run it.
     pub async fn new(gpu: &Gpu, model: &Model) -> Result<Self> {
+        Self::with_precision(gpu, model, Precision::F32).await
+    }
+
+    /// The same, with activations and weights kept as `precision` says.
+    ///
+    /// # Errors
+    /// As [`Segmenter::new`]; `Unsupported` if the device cannot keep them so, and `ModelFile` if a weight
+    /// is too large.
+    pub async fn with_precision(gpu: &Gpu, model: &Model, precision: Precision) -> Result<Self> {
+        let profile = match precision {
+            Precision::F32 => gpu.profile().clone(),
+            Precision::F16 => gpu.half_profile()?,
+        };
         let network = Network::new(gpu);
         for (graph, input) in nominal_graphs(model)? {
-            let plan = Plan::new(&graph, input, &[graph.output()], gpu.profile())?;
+            let plan = Plan::new(&graph, input, &[graph.output()], &profile)?;
             network.load(&plan, &graph, model.parameters()).await?;
         }
         Ok(Self {
             model: model.clone(),
             engine: Engine::Gpu(Box::new(OnGpu {
                 network,
+                profile,
                 latest: Mutex::new(None),
             })),
         })
@@ -165,11 +193,19 @@ impl Segmenter {
         }
     }
 
+    /// How activations and weights are kept.
+    pub fn precision(&self) -> Precision {
+        match &self.engine {
+            Engine::Gpu(on) if on.profile.half => Precision::F16,
+            _ => Precision::F32,
+        }
+    }
+
     /// The class of each pixel of a picture, at the picture's own size.
     ///
     /// # Errors
     /// `Limit` if the picture is too large for the device, `Device` if that fails, `NotFinite` if the scores
-    /// of a pixel are not finite.
+    /// of a pixel are not finite, or a value is larger than `f16` holds where that is asked for.
     pub async fn segment(&self, picture: &Picture) -> Result<Mask> {
         let task = self.task(picture)?;
         let labels = match &self.engine {
@@ -285,7 +321,7 @@ impl Segmenter {
     ///
     /// # Errors
     /// `Request` if there is no such node, `Shape` if the network cannot take the input, `Limit` if even
-    /// one image is too large for the device.
+    /// one image is too large for the device, `NotFinite` as in [`Segmenter::segment`].
     pub async fn run(&self, input: &Tensor, fetch: &[&str]) -> Result<Run> {
         let mut graph = self.model.graph().clone();
         let mut outputs = vec![graph.output()];
@@ -357,8 +393,7 @@ impl Segmenter {
             // Another size: its buffers go before the new ones come.
             other => {
                 drop(other);
-                let profile = on.network.gpu().profile();
-                let plan = Plan::new(&graph, key.input, &key.outputs, profile)?;
+                let plan = Plan::new(&graph, key.input, &key.outputs, &on.profile)?;
                 let parameters = self.model.parameters();
                 Ok((
                     key,

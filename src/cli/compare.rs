@@ -1,7 +1,7 @@
 //! `fullconv compare`: every node on the device against the CPU reference.
 
 use super::inputs::read_tensor;
-use super::options::{DeviceOptions, ModelOptions, ModelSummary, describe, on_gpu};
+use super::options::{DeviceOptions, ModelOptions, ModelSummary, describe};
 use super::{Failure, Outcome, terminal};
 use fullconv::compare::{LabelReport, NodeReport, Report, compare_picture, compare_tensor};
 use fullconv::{Error, ErrorKind, Picture, Result, Segmenter};
@@ -78,7 +78,7 @@ pub fn run(args: &Args) -> Outcome {
     let model = args.model.open()?;
     let given = Given::read(args.input.as_deref(), &model)?;
     let gpu = args.device.gpu()?;
-    let segmenter = on_gpu(&gpu, &model, &args.model)?;
+    let segmenter = args.device.on(&gpu, &model, &args.model)?;
     let report = pollster::block_on(async {
         match &given {
             Given::Picture(picture) => compare_picture(&segmenter, picture).await,

@@ -223,7 +223,9 @@ impl Gpu {
             wgpu::Features::empty()
         } else {
             adapter.adapter.features()
-                & (wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY)
+                & (wgpu::Features::SUBGROUP
+                    | wgpu::Features::TIMESTAMP_QUERY
+                    | wgpu::Features::SHADER_F16)
         };
         let (device, queue) = adapter
             .adapter
@@ -289,6 +291,24 @@ impl Gpu {
     /// What plans are made for.
     pub fn profile(&self) -> &DeviceProfile {
         &self.0.profile
+    }
+
+    /// The same, for plans that keep activations and weights in f16.
+    ///
+    /// # Errors
+    /// `Unsupported` if the device was opened without `SHADER_F16`.
+    pub fn half_profile(&self) -> Result<DeviceProfile> {
+        let features = self.device().features();
+        if !features.contains(wgpu::Features::SHADER_F16) {
+            bail!(
+                Unsupported,
+                "{self} computes in f32 alone: it has no feature SHADER_F16, or was opened without it"
+            );
+        }
+        Ok(DeviceProfile {
+            half: true,
+            ..self.profile().clone()
+        })
     }
 
     pub(super) fn checked_shaders(&self) -> bool {
@@ -419,6 +439,7 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
         binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
         subgroup_size: (device.features().contains(wgpu::Features::SUBGROUP) && fixed)
             .then_some(info.subgroup_min_size),
+        half: false,
         is_cpu: info.device_type == wgpu::DeviceType::Cpu && !options.plan_as_gpu,
     }
 }

@@ -7,6 +7,7 @@ mod layout;
 mod pipelines;
 mod profile;
 mod readback;
+mod saturation;
 mod texels;
 mod waiter;
 mod weights;

@@ -7,6 +7,7 @@ mod display;
 mod fuse;
 mod groups;
 mod memory;
+mod precision;
 mod program;
 mod split;
 mod stages;
@@ -55,6 +56,8 @@ pub struct PackedParameter {
     pub bytes: u64,
     /// It lies in a texture of rows of [`TEXELS_PER_ROW`](crate::device_profile::TEXELS_PER_ROW), not in a buffer.
     pub texels: bool,
+    /// Its elements are f16, not f32.
+    pub half: bool,
 }
 
 /// A shader and the values of its overrides.
@@ -133,6 +136,8 @@ pub struct Layer {
     pub flops: u64,
     /// Bytes that it has to read and write at least: each input, parameter and output once.
     pub bytes: u64,
+    /// It writes f16, and tells of a value that f16 does not hold.
+    pub half: bool,
 }
 
 /// Consecutive layers that run band by band, since a tensor between them is larger than a buffer: each band
@@ -218,16 +223,17 @@ impl Plan {
             })
         });
         let operations = stages::expand(operations, &mut shapes, device)?;
+        let operations = precision::keep_sums(operations, graph, &mut shapes, device)?;
         let mut kernels = Vec::with_capacity(operations.len());
         for operation in &operations {
             let inputs = shapes_of(&operation.inputs, &shapes);
             let kernel = best_kernel(operation.op.as_ref(), &inputs, device).map_err(|error| {
                 error.at(format!("{} ({})", operation.name, operation.op.name()))
             })?;
-            kernels.push(kernel);
+            kernels.push(precision::adapt(kernel, operation, graph, device));
         }
         let mut program = Program {
-            formats: formats(graph, &operations, &kernels)?,
+            formats: formats(graph, &operations, &kernels, device.half)?,
             graph,
             shapes,
             operations,
@@ -395,7 +401,9 @@ fn shapes_of(nodes: &[NodeId], shapes: &[Shape]) -> Vec<Shape> {
 fn best_kernel(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Result<Kernel> {
     let fits = |kernel: &Kernel| {
         let buffers = kernel.bindings.iter().filter(|b| !b.is_texels());
-        buffers.count() < device.max_storage_buffers as usize
+        let half = usize::from(device.half);
+        buffers.count() + half < device.max_storage_buffers as usize
+            && (!device.half || kernel.can_be_half())
     };
     match op.kernels(inputs, device)?.into_iter().find(fits) {
         Some(kernel) => Ok(kernel),
@@ -412,6 +420,7 @@ fn formats(
     graph: &Graph,
     operations: &[Operation],
     kernels: &[Kernel],
+    half: bool,
 ) -> Result<HashMap<NodeId, Format>> {
     let mut formats = HashMap::new();
     for (operation, kernel) in operations.iter().zip(kernels) {
@@ -440,6 +449,10 @@ fn formats(
         }
         formats.insert(operation.id, kernel.output);
     }
-    formats.entry(graph.input()).or_insert(Format::Nhwc4);
+    let of_input = match half {
+        true => Format::Nhwc4Half,
+        false => Format::Nhwc4,
+    };
+    formats.entry(graph.input()).or_insert(of_input);
     Ok(formats)
 }
