@@ -34,7 +34,7 @@ fn main(
     }
     let source = pixel * params.c4 - params.input_start;
     let to = pixel * params.c4 - params.output_start;
-    var best = vec4<f32>(input[source].x);
+    var best = vec4<f32>(vec4<f32>(input[source]).x);
     for (var c = 0u; c < params.c4; c++) {
         best = select(best, max(best, vec4<f32>(input[source + c])), is_channel(c));
     }

@@ -6,7 +6,7 @@ mod common;
 use common::{OneOp, UNIT, gpu, relative_error};
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::{Add, Conv2d, NAMES, Op};
-use fullconv::{Gpu, GpuOptions, Model, Parameters, Run, Segmenter, Shape, Tensor};
+use fullconv::{Gpu, GpuOptions, Model, Parameters, Precision, Run, Segmenter, Shape, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use serde_json::Value;
@@ -22,6 +22,8 @@ const LEAST_MODELS: usize = 13;
 /// device, where sums are.
 const CPU_ERROR: f64 = 1e-6;
 const DEVICE_ERROR: f64 = 1e-5;
+/// The same of a device that keeps activations and weights in f16.
+const HALF_ERROR: f64 = 2e-3;
 
 fn path(file: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "goldens", file]
@@ -334,6 +336,20 @@ fn every_model_on_the_device_is_pytorchs() {
     for (how, gpu) in devices() {
         check_models(how, DEVICE_ERROR, |model| {
             pollster::block_on(Segmenter::new(&gpu, model)).unwrap()
+        });
+    }
+}
+
+#[test]
+fn every_model_in_f16_is_near_pytorchs() {
+    for (how, gpu) in devices() {
+        if gpu.half_profile().is_err() {
+            eprintln!("SKIP: {how}, {gpu} has no f16");
+            continue;
+        }
+        check_models(&format!("{how}, in f16"), HALF_ERROR, |model| {
+            let segmenter = Segmenter::with_precision(&gpu, model, Precision::F16);
+            pollster::block_on(segmenter).unwrap()
         });
     }
 }

@@ -9,7 +9,7 @@ use super::{Gpu, layout};
 use crate::device_profile::TEXEL_ROW_BYTES;
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
-use crate::ops::half::SATURATED_GROUP;
+use crate::ops::narrow::SATURATED_GROUP;
 use crate::parallel;
 use crate::parameters::Parameters;
 use crate::plan::{Bound, Plan};

@@ -1,8 +1,8 @@
 //! Between the host's tensors (NCHW) and the device's (NHWC, channels padded to a multiple of 4).
 
 use crate::error::{Result, bail};
-use crate::ops::half;
 use crate::ops::kernel::Format;
+use crate::ops::narrow;
 use crate::tensor::{Shape, Tensor};
 
 /// A host tensor as the device has it.
@@ -14,18 +14,18 @@ pub(super) fn encode(tensor: &Tensor, format: Format) -> Result<Vec<u8>> {
     Ok(match format {
         Format::Nhwc4Half => {
             let data = tensor.data();
-            if let Some(i) = data.iter().position(|x| !half::holds(*x)) {
+            if let Some(i) = data.iter().position(|x| !narrow::holds(*x)) {
                 bail!(
                     NotFinite,
                     "the input is {} at {:?}: f16 holds numbers up to {}; use f32",
                     data[i],
                     tensor.position(i),
-                    half::MAX
+                    narrow::MAX
                 );
             }
             let wide = encode(tensor, Format::Nhwc4)?;
             let wide: &[f32] = bytemuck::cast_slice(&wide);
-            bytemuck::cast_slice(&half::from_f32(wide)).to_vec()
+            bytemuck::cast_slice(&narrow::from_f32(wide)).to_vec()
         }
         Format::Nhwc4 => {
             let channels = 4 * shape.c4();
@@ -68,7 +68,7 @@ pub(super) fn decode(bytes: &[u8], shape: Shape, format: Format) -> Result<Tenso
             Tensor::from_planes(shape, |n, c, plane| {
                 let image = &data[n * shape.h * shape.w * channels..];
                 for (to, pixel) in plane.iter_mut().zip(image.chunks_exact(channels)) {
-                    *to = half::to_f32(pixel[c]);
+                    *to = narrow::to_f32(pixel[c]);
                 }
             })
         }

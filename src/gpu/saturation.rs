@@ -2,7 +2,7 @@
 
 use super::Gpu;
 use crate::error::{Result, bail};
-use crate::ops::half::{self, SATURATED_GROUP};
+use crate::ops::narrow::{self, SATURATED_GROUP};
 use crate::plan::Plan;
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ impl Layers {
             Some((name, _)) => bail!(
                 NotFinite,
                 "{name}: a value is beyond {}, the largest that f16 holds: use f32",
-                half::MAX
+                narrow::MAX
             ),
             None => Ok(()),
         }

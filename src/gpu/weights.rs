@@ -4,7 +4,7 @@ use super::Gpu;
 use super::readback::{self, Done};
 use super::texels::Texels;
 use crate::error::{Result, bail};
-use crate::ops::half;
+use crate::ops::narrow;
 use crate::parallel;
 use crate::parameters::{Parameter, Parameters};
 use crate::plan::{PackedParameter, Plan};
@@ -115,13 +115,13 @@ impl Chunk<'_> {
         let packing = self.wanted.packing;
         packing.pack(self.shape, &self.parameter, self.tiles.clone(), packed)?;
         if self.wanted.half
-            && let Some(large) = packed.iter().find(|x| !half::holds(**x))
+            && let Some(large) = packed.iter().find(|x| !narrow::holds(**x))
         {
             bail!(
                 ModelFile,
                 "{} has a weight of {large}: f16 holds numbers up to {}; use f32",
                 self.name,
-                half::MAX
+                narrow::MAX
             );
         }
         Ok(())
@@ -134,7 +134,7 @@ impl Chunk<'_> {
         let packed = &packed[..self.elements()];
         match self.wanted.half {
             true => {
-                let packed = half::from_f32(packed);
+                let packed = narrow::from_f32(packed);
                 self.target
                     .write(gpu, offset / 2, bytemuck::cast_slice(&packed));
             }

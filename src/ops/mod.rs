@@ -1,8 +1,8 @@
 //! The operations: one file each, always in one order (formula and source, attributes, shape rule,
 //! CPU twin, kernels, cases), and the list of them all.
 
-pub mod half;
 pub mod kernel;
+pub mod narrow;
 pub mod packing;
 
 use crate::device_profile::DeviceProfile;
