@@ -2,6 +2,7 @@
 //! CPU twin, kernels, cases), and the list of them all.
 
 pub mod kernel;
+pub mod narrow;
 pub mod packing;
 mod paste;
 mod zeros;

@@ -9,6 +9,7 @@ mod fuse;
 mod groups;
 mod memory;
 mod padding;
+mod precision;
 mod program;
 mod split;
 mod stages;
@@ -58,6 +59,8 @@ pub struct PackedParameter {
     pub bytes: u64,
     /// It lies in a texture of rows of [`TEXELS_PER_ROW`](crate::device_profile::TEXELS_PER_ROW), not in a buffer.
     pub texels: bool,
+    /// Its elements are f16, not f32.
+    pub half: bool,
 }
 
 /// A shader and the values of its overrides.
@@ -142,6 +145,8 @@ pub struct Layer {
     pub flops: u64,
     /// Bytes that it has to read and write at least: each input, parameter and output once.
     pub bytes: u64,
+    /// It writes f16, and tells of a value that f16 does not hold.
+    pub half: bool,
 }
 
 /// Consecutive layers that run band by band, since a tensor between them is larger than a buffer: each band
@@ -250,18 +255,23 @@ impl Plan {
         let operations = fused(graph, outputs, &shapes, device);
         let operations = padding::cut(operations, graph, &mut shapes, outputs, device)?;
         let between = shapes.len();
+        // What was measured was measured in f32.
+        let none = Choices::default();
+        let choices = if device.half { &none } else { choices };
         let operations = stages::expand(operations, &mut shapes, device, choices)?;
+        let operations = precision::keep_sums(operations, between, &mut shapes, device)?;
         let mut kernels = Vec::with_capacity(operations.len());
         for operation in &operations {
             let inputs = shapes_of(&operation.inputs, &shapes);
             let best = || best_kernel(operation.op.as_ref(), &inputs, device);
             let kernel = operation.chosen.clone().map_or_else(best, Ok);
-            kernels.push(kernel.map_err(|error| {
+            let kernel = kernel.map_err(|error| {
                 error.at(format!("{} ({})", operation.name, operation.op.name()))
-            })?);
+            })?;
+            kernels.push(precision::adapt(kernel, operation, between, device));
         }
         let mut program = Program {
-            formats: formats(graph, &operations, &kernels)?,
+            formats: formats(graph, &operations, &kernels, device.half)?,
             graph,
             shapes,
             operations,
@@ -472,6 +482,7 @@ fn formats(
     graph: &Graph,
     operations: &[Operation],
     kernels: &[Kernel],
+    half: bool,
 ) -> Result<HashMap<NodeId, Format>> {
     let mut formats = HashMap::new();
     for (operation, kernel) in operations.iter().zip(kernels) {
@@ -500,6 +511,10 @@ fn formats(
         }
         formats.insert(operation.id, kernel.output);
     }
-    formats.entry(graph.input()).or_insert(Format::Nhwc4);
+    let of_input = match half {
+        true => Format::Nhwc4Half,
+        false => Format::Nhwc4,
+    };
+    formats.entry(graph.input()).or_insert(of_input);
     Ok(formats)
 }

@@ -7,6 +7,8 @@
 mod direct;
 mod grouped;
 mod sum_parts;
+
+pub(crate) use sum_parts::SumParts;
 mod texels;
 mod tiled;
 pub(super) mod winograd;
@@ -405,7 +407,7 @@ pub fn cases() -> Vec<Case> {
         parts: 3,
         ..Conv2d::padded(1)
     };
-    let sum = |channels, relu| sum_parts::SumParts {
+    let sum = |channels, relu| SumParts {
         parts: 3,
         channels,
         relu,
