@@ -1,5 +1,7 @@
 // Sum of two tensors. One invocation computes one vec4.
 // a, b and output [n, h, w, c/4] vec4.
+alias Stored = vec4<f32>;
+alias Written = vec4<f32>;
 
 struct Params {
     row_begin: u32,
@@ -10,9 +12,9 @@ struct Params {
     b_start: u32,
 }
 
-@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> a: array<Stored>;
+@group(0) @binding(1) var<storage, read> b: array<Stored>;
+@group(0) @binding(2) var<storage, read_write> output: array<Written>;
 @group(0) @binding(3) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
@@ -26,5 +28,6 @@ fn main(
     if at >= params.row_end * params.row_elements {
         return;
     }
-    output[at - params.output_start] = a[at - params.a_start] + b[at - params.b_start];
+    output[at - params.output_start] =
+        Written(vec4<f32>(a[at - params.a_start]) + vec4<f32>(b[at - params.b_start]));
 }

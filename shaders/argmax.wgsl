@@ -1,6 +1,7 @@
 // The class of each pixel. One invocation labels 4 pixels, one after the other in memory, and writes
 // them as one u32, the first in the lowest byte. Strict > keeps the lower class of equals.
 // input [n, h, w, c/4] vec4, output one byte a pixel.
+alias Stored = vec4<f32>;
 
 struct Params {
     in_height: u32,
@@ -15,7 +16,7 @@ struct Params {
     output_start: u32,
 }
 
-@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> input: array<Stored>;
 @group(0) @binding(1) var<storage, read_write> output: array<u32>;
 @group(0) @binding(2) var<uniform> params: Params;
 
@@ -29,9 +30,9 @@ fn is_finite(score: vec4<f32>) -> bool {
 fn label(pixel: u32) -> u32 {
     let source = pixel * params.c4 - params.input_start;
     var best = 0u;
-    var top = input[source].x;
+    var top = vec4<f32>(input[source]).x;
     for (var c = 0u; c < params.c4; c++) {
-        let score = input[source + c];
+        let score = vec4<f32>(input[source + c]);
         if !is_finite(score) {
             return NO_CLASS;
         }

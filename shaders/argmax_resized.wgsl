@@ -2,6 +2,7 @@
 // them as one u32, the first in the lowest byte. Strict > keeps the lower class of equals.
 // The source position of output i is max(i · mul + add, 0) / div, as in resize_bilinear.wgsl.
 // input [n, in_height, in_width, c/4] vec4, output one byte a pixel.
+alias Stored = vec4<f32>;
 
 struct Params {
     in_height: u32,
@@ -22,7 +23,7 @@ struct Params {
     output_start: u32,
 }
 
-@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> input: array<Stored>;
 @group(0) @binding(1) var<storage, read_write> output: array<u32>;
 @group(0) @binding(2) var<uniform> params: Params;
 
@@ -54,8 +55,8 @@ fn label(pixel: u32) -> u32 {
     var best = 0u;
     var highest = 0.0;
     for (var c = 0u; c < params.c4; c++) {
-        let top = input[top_left + c] * (1.0 - right) + input[top_right + c] * right;
-        let bottom = input[bottom_left + c] * (1.0 - right) + input[bottom_right + c] * right;
+        let top = vec4<f32>(input[top_left + c]) * (1.0 - right) + vec4<f32>(input[top_right + c]) * right;
+        let bottom = vec4<f32>(input[bottom_left + c]) * (1.0 - right) + vec4<f32>(input[bottom_right + c]) * right;
         let score = top * (1.0 - down) + bottom * down;
         if !is_finite(score) {
             return NO_CLASS;

@@ -3,6 +3,8 @@
 // One invocation computes 4 pixels, one after the other in memory, of 4 output channels. `lanes`
 // neighbouring invocations share the pixels and take neighbouring channels.
 // input [n, h, w, c/4], weight [tile][ky][kx][c][lanes], bias [out/4], output [n, h, w, out/4], all vec4.
+alias Stored = vec4<f32>;
+alias Written = vec4<f32>;
 
 override KERNEL_H: u32 = 3u;
 override KERNEL_W: u32 = 3u;
@@ -33,10 +35,10 @@ struct Params {
     lanes: u32,
 }
 
-@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> input: array<Stored>;
+@group(0) @binding(1) var<storage, read> weight: array<Stored>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> output: array<Written>;
 @group(0) @binding(4) var<uniform> params: Params;
 
 // Where a pixel's window begins: its image's first pixel, row and column of the first tap.
@@ -72,12 +74,12 @@ fn load(first: i32, c: u32) -> vec4<f32> {
     if first < 0 {
         return vec4<f32>();
     }
-    return input[u32(first) + c];
+    return vec4<f32>(input[u32(first) + c]);
 }
 
 fn store(at: u32, value: vec4<f32>) {
     let negative = vec4<bool>(RELU && params.term_end == params.terms) & (value < vec4<f32>());
-    output[at] = select(value, vec4<f32>(), negative);
+    output[at] = Written(select(value, vec4<f32>(), negative));
 }
 
 @compute @workgroup_size(64)
@@ -112,10 +114,10 @@ fn main(
     var sum2 = sum0;
     var sum3 = sum0;
     if params.term_begin > 0u {
-        sum0 = output[at0];
-        sum1 = output[at1];
-        sum2 = output[at2];
-        sum3 = output[at3];
+        sum0 = vec4<f32>(output[at0]);
+        sum1 = vec4<f32>(output[at1]);
+        sum2 = vec4<f32>(output[at2]);
+        sum3 = vec4<f32>(output[at3]);
     }
     let w0 = window(first);
     let w1 = window(p1);
@@ -129,10 +131,10 @@ fn main(
             let t3 = tap(w3, ky, kx);
             var at = (((tile * KERNEL_H + ky) * KERNEL_W + kx) * params.in_c4 + params.term_begin) * 4u * params.lanes + lane;
             for (var c = params.term_begin; c < params.term_end; c++) {
-                let a = weight[at];
-                let b = weight[at + params.lanes];
-                let d = weight[at + 2u * params.lanes];
-                let e = weight[at + 3u * params.lanes];
+                let a = vec4<f32>(weight[at]);
+                let b = vec4<f32>(weight[at + params.lanes]);
+                let d = vec4<f32>(weight[at + 2u * params.lanes]);
+                let e = vec4<f32>(weight[at + 3u * params.lanes]);
                 let v0 = load(t0, c);
                 let v1 = load(t1, c);
                 let v2 = load(t2, c);

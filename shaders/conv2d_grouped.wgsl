@@ -3,6 +3,9 @@
 // One invocation computes one pixel of 4 output channels, each of which reads its own group's inputs.
 // input [n, h, w, c] read as scalars, weight [out/4][ky][kx][c/groups] vec4 of output channels,
 // bias [out/4], output [n, h, w, out/4] vec4.
+alias Stored = vec4<f32>;
+alias StoredScalar = f32;
+alias Written = vec4<f32>;
 
 override KERNEL_H: u32 = 3u;
 override KERNEL_W: u32 = 3u;
@@ -34,10 +37,10 @@ struct Params {
     group_outputs: u32,
 }
 
-@group(0) @binding(0) var<storage, read> input: array<f32>;
-@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> input: array<StoredScalar>;
+@group(0) @binding(1) var<storage, read> weight: array<Stored>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> output: array<Written>;
 @group(0) @binding(4) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
@@ -69,7 +72,7 @@ fn main(
     let at = pixel * params.out_c4 + channel - params.output_start;
     var sum = bias[channel];
     if params.term_begin > 0u {
-        sum = output[at];
+        sum = vec4<f32>(output[at]);
     }
     for (var ky = 0u; ky < KERNEL_H; ky++) {
         let y = y0 + i32(ky * DILATION_H);
@@ -84,11 +87,11 @@ fn main(
             let source = vec4<u32>(((image + u32(y) * params.in_width + u32(x)) * params.in_c4 - params.input_start) * 4u) + first;
             let taps = ((tile * KERNEL_H + ky) * KERNEL_W + kx) * params.terms;
             for (var c = params.term_begin; c < params.term_end; c++) {
-                let value = vec4<f32>(input[source.x + c], input[source.y + c], input[source.z + c], input[source.w + c]);
-                sum += weight[taps + c] * value;
+                let value = vec4<f32>(f32(input[source.x + c]), f32(input[source.y + c]), f32(input[source.z + c]), f32(input[source.w + c]));
+                sum += vec4<f32>(weight[taps + c]) * value;
             }
         }
     }
     let negative = vec4<bool>(RELU && params.term_end == params.terms) & (sum < vec4<f32>());
-    output[at] = select(sum, vec4<f32>(), negative);
+    output[at] = Written(select(sum, vec4<f32>(), negative));
 }

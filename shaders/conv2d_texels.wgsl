@@ -17,6 +17,7 @@ override RELU: bool = false;
 // tile: size
 const LANES = 2u;
 const BLOCKS = 1u;
+const OWN = 8u;
 const PIXELS = 128u;
 // end
 const ROW = 8192u;
@@ -34,9 +35,6 @@ struct Params {
     row_end: u32,
     channel_begin: u32,
     channel_end: u32,
-    term_begin: u32,
-    term_end: u32,
-    terms: u32,
     input_start: u32,
     output_start: u32,
 }
@@ -80,20 +78,18 @@ fn tap(w: Window, ky: u32, kx: u32) -> u32 {
     return select(0u, ROW + pixel * params.in_c4 - params.input_start, inside);
 }
 
-// The sum that a pixel starts from: the bias, or what an earlier dispatch has added up.
-fn begin_sum(pixel: u32, end: u32, channel: u32) -> vec4<f32> {
-    let at = min(channel, params.out_c4 - 1u);
-    if params.term_begin > 0u {
-        return output[min(pixel, end - 1u) * params.out_c4 + at - params.output_start];
-    }
-    return bias[at];
+// The bias of a group of four channels; of one that does not exist, that of the last.
+fn bias_of(channel: u32) -> vec4<f32> {
+    return bias[min(channel, params.out_c4 - 1u)];
 }
 
-fn store(pixel: u32, end: u32, channel: u32, value: vec4<f32>) {
-    if pixel < end && channel < params.channel_end {
-        let negative = vec4<bool>(RELU && params.term_end == params.terms) & (value < vec4<f32>());
-        output[pixel * params.out_c4 + channel - params.output_start] = select(value, vec4<f32>(), negative);
-    }
+// Where four channels of a pixel lie in the output; pixels past the end are the last one.
+fn place(pixel: u32, end: u32, channel: u32) -> u32 {
+    return min(pixel, end - 1u) * params.out_c4 + channel - params.output_start;
+}
+
+fn finish(sum: vec4<f32>) -> vec4<f32> {
+    return select(sum, vec4<f32>(), vec4<bool>(RELU) & (sum < vec4<f32>()));
 }
 
 // tile: workgroup
@@ -118,25 +114,28 @@ fn main(
     if params.channel_begin + tile * LANES * BLOCKS >= params.channel_end {
         return;
     }
+    // The first of the pixels that this invocation computes.
+    let own = first + share * OWN;
     // tile: windows
-    let w0 = window(min(first + share * 8u + 0u, end - 1u));
-    let w1 = window(min(first + share * 8u + 1u, end - 1u));
-    let w2 = window(min(first + share * 8u + 2u, end - 1u));
-    let w3 = window(min(first + share * 8u + 3u, end - 1u));
-    let w4 = window(min(first + share * 8u + 4u, end - 1u));
-    let w5 = window(min(first + share * 8u + 5u, end - 1u));
-    let w6 = window(min(first + share * 8u + 6u, end - 1u));
-    let w7 = window(min(first + share * 8u + 7u, end - 1u));
+    let w0 = window(min(own + 0u, end - 1u));
+    let w1 = window(min(own + 1u, end - 1u));
+    let w2 = window(min(own + 2u, end - 1u));
+    let w3 = window(min(own + 3u, end - 1u));
+    let w4 = window(min(own + 4u, end - 1u));
+    let w5 = window(min(own + 5u, end - 1u));
+    let w6 = window(min(own + 6u, end - 1u));
+    let w7 = window(min(own + 7u, end - 1u));
     // end
     // tile: begin
-    var s0_0 = begin_sum(first + share * 8u + 0u, end, channel + 0u * LANES);
-    var s1_0 = begin_sum(first + share * 8u + 1u, end, channel + 0u * LANES);
-    var s2_0 = begin_sum(first + share * 8u + 2u, end, channel + 0u * LANES);
-    var s3_0 = begin_sum(first + share * 8u + 3u, end, channel + 0u * LANES);
-    var s4_0 = begin_sum(first + share * 8u + 4u, end, channel + 0u * LANES);
-    var s5_0 = begin_sum(first + share * 8u + 5u, end, channel + 0u * LANES);
-    var s6_0 = begin_sum(first + share * 8u + 6u, end, channel + 0u * LANES);
-    var s7_0 = begin_sum(first + share * 8u + 7u, end, channel + 0u * LANES);
+    let bias0 = bias_of(channel + 0u * LANES);
+    var s0_0 = bias0;
+    var s1_0 = bias0;
+    var s2_0 = bias0;
+    var s3_0 = bias0;
+    var s4_0 = bias0;
+    var s5_0 = bias0;
+    var s6_0 = bias0;
+    var s7_0 = bias0;
     // end
     for (var ky = 0u; ky < KERNEL_H; ky++) {
         for (var kx = 0u; kx < KERNEL_W; kx++) {
@@ -150,8 +149,8 @@ fn main(
             let t6 = tap(w6, ky, kx);
             let t7 = tap(w7, ky, kx);
             // end
-            var base = (((tile * KERNEL_H + ky) * KERNEL_W + kx) * params.in_c4 + params.term_begin) * 4u * LANES * BLOCKS + lane;
-            for (var c = params.term_begin; c < params.term_end; c++) {
+            var base = ((tile * KERNEL_H + ky) * KERNEL_W + kx) * params.in_c4 * 4u * LANES * BLOCKS + lane;
+            for (var c = 0u; c < params.in_c4; c++) {
                 // tile: loads
                 let k0_0 = textureLoad(weight, at(base + 0u * LANES));
                 let k1_0 = textureLoad(weight, at(base + 1u * LANES));
@@ -180,14 +179,19 @@ fn main(
             }
         }
     }
+    if own >= end {
+        return;
+    }
     // tile: stores
-    store(first + share * 8u + 0u, end, channel + 0u * LANES, s0_0);
-    store(first + share * 8u + 1u, end, channel + 0u * LANES, s1_0);
-    store(first + share * 8u + 2u, end, channel + 0u * LANES, s2_0);
-    store(first + share * 8u + 3u, end, channel + 0u * LANES, s3_0);
-    store(first + share * 8u + 4u, end, channel + 0u * LANES, s4_0);
-    store(first + share * 8u + 5u, end, channel + 0u * LANES, s5_0);
-    store(first + share * 8u + 6u, end, channel + 0u * LANES, s6_0);
-    store(first + share * 8u + 7u, end, channel + 0u * LANES, s7_0);
+    if channel + 0u * LANES < params.channel_end {
+        output[place(own + 0u, end, channel + 0u * LANES)] = finish(s0_0);
+        output[place(own + 1u, end, channel + 0u * LANES)] = finish(s1_0);
+        output[place(own + 2u, end, channel + 0u * LANES)] = finish(s2_0);
+        output[place(own + 3u, end, channel + 0u * LANES)] = finish(s3_0);
+        output[place(own + 4u, end, channel + 0u * LANES)] = finish(s4_0);
+        output[place(own + 5u, end, channel + 0u * LANES)] = finish(s5_0);
+        output[place(own + 6u, end, channel + 0u * LANES)] = finish(s6_0);
+        output[place(own + 7u, end, channel + 0u * LANES)] = finish(s7_0);
+    }
     // end
 }

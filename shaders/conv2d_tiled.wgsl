@@ -8,6 +8,7 @@
 // input [n, h, w, c/4], weight [tile][ky][kx][c][QUADS], bias [out/4], output [n, h, w, PARTS, out/4], all vec4.
 
 alias Stored = vec4<f32>;
+alias Written = vec4<f32>;
 
 override KERNEL_H: u32 = 3u;
 override KERNEL_W: u32 = 3u;
@@ -62,8 +63,8 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> input: array<Stored>;
 @group(0) @binding(1) var<storage, read> weight: array<Stored>;
-@group(0) @binding(2) var<storage, read> bias: array<Stored>;
-@group(0) @binding(3) var<storage, read_write> output: array<Stored>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> output: array<Written>;
 @group(0) @binding(4) var<uniform> params: Params;
 
 // Four input channels of a pixel: [group of channels][row][column], a row every HALO_PITCH.
@@ -151,7 +152,7 @@ fn begin_sum(own: Own, p: u32, q: u32) -> vec4<f32> {
 fn store(own: Own, p: u32, q: u32, value: vec4<f32>) {
     if is_inside(own, p, q) {
         let negative = vec4<bool>(RELU && params.term_end == params.terms) & (value < vec4<f32>());
-        output[place(own, p, q)] = Stored(select(value, vec4<f32>(), negative));
+        output[place(own, p, q)] = Written(select(value, vec4<f32>(), negative));
     }
 }
 

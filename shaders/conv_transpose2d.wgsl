@@ -5,6 +5,7 @@
 // each tap's weights are loaded once for all of them. A row is `items` such runs of pixels.
 // input [n, h, w, c/4], weight [out/4][ky][kx][c], bias [out/4], output [n, h, w, out/4], all vec4.
 alias Stored = vec4<f32>;
+alias Written = vec4<f32>;
 
 override GROUPS: u32 = 3u;
 override WIDE: bool = true;
@@ -35,8 +36,8 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> input: array<Stored>;
 @group(0) @binding(1) var<storage, read> weight: array<Stored>;
-@group(0) @binding(2) var<storage, read> bias: array<Stored>;
-@group(0) @binding(3) var<storage, read_write> output: array<Stored>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> output: array<Written>;
 @group(0) @binding(4) var<uniform> params: Params;
 
 // The input at a column of the row that begins at `row`; zeros outside it.
@@ -82,10 +83,10 @@ fn begin_sum(at: u32, pixels: u32, channel: u32) -> mat4x4<f32> {
 
 fn store(at: u32, pixels: u32, sum: mat4x4<f32>) {
     let step = params.stride_w * params.out_c4;
-    if pixels > 0u { output[at] = Stored(sum[0]); }
-    if pixels > 1u { output[at + step] = Stored(sum[1]); }
-    if pixels > 2u { output[at + 2u * step] = Stored(sum[2]); }
-    if pixels > 3u { output[at + 3u * step] = Stored(sum[3]); }
+    if pixels > 0u { output[at] = Written(sum[0]); }
+    if pixels > 1u { output[at + step] = Written(sum[1]); }
+    if pixels > 2u { output[at + 2u * step] = Written(sum[2]); }
+    if pixels > 3u { output[at + 3u * step] = Written(sum[3]); }
 }
 
 @compute @workgroup_size(64)

@@ -4,6 +4,7 @@
 // stride⌉² taps that reach them: pixels so far apart share their taps. A row is `items` such fours.
 // input [n, h, w, c/4], weight [c/4][ky][kx], bias [c/4], output [n, h, w, c/4], all vec4.
 alias Stored = vec4<f32>;
+alias Written = vec4<f32>;
 
 struct Params {
     in_height: u32,
@@ -29,8 +30,8 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> input: array<Stored>;
 @group(0) @binding(1) var<storage, read> weight: array<Stored>;
-@group(0) @binding(2) var<storage, read> bias: array<Stored>;
-@group(0) @binding(3) var<storage, read_write> output: array<Stored>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> output: array<Written>;
 @group(0) @binding(4) var<uniform> params: Params;
 
 // The input at a column of the row that begins at `row`; zeros outside it.
@@ -84,8 +85,8 @@ fn main(
     }
     let at = (row * params.out_width + first) * params.out_c4 + channel - params.output_start;
     let step = params.stride_w * params.out_c4;
-    output[at] = Stored(sum0);
-    if pixels > 1u { output[at + step] = Stored(sum1); }
-    if pixels > 2u { output[at + 2u * step] = Stored(sum2); }
-    if pixels > 3u { output[at + 3u * step] = Stored(sum3); }
+    output[at] = Written(sum0);
+    if pixels > 1u { output[at + step] = Written(sum1); }
+    if pixels > 2u { output[at + 2u * step] = Written(sum2); }
+    if pixels > 3u { output[at + 3u * step] = Written(sum3); }
 }

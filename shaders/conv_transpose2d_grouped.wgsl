@@ -3,6 +3,9 @@
 // One invocation gathers one pixel of 4 output channels, each from its own group's inputs.
 // input [n, h, w, c] read as scalars, weight [out/4][ky][kx][c/groups] vec4 of output channels,
 // bias [out/4], output [n, h, w, out/4] vec4.
+alias Stored = vec4<f32>;
+alias StoredScalar = f32;
+alias Written = vec4<f32>;
 
 struct Params {
     in_height: u32,
@@ -30,10 +33,10 @@ struct Params {
     group_outputs: u32,
 }
 
-@group(0) @binding(0) var<storage, read> input: array<f32>;
-@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> input: array<StoredScalar>;
+@group(0) @binding(1) var<storage, read> weight: array<Stored>;
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read_write> output: array<Written>;
 @group(0) @binding(4) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
@@ -65,7 +68,7 @@ fn main(
     let at = pixel * params.out_c4 + channel - params.output_start;
     var sum = bias[channel];
     if params.term_begin > 0u {
-        sum = output[at];
+        sum = vec4<f32>(output[at]);
     }
     for (var ky = y % params.stride_h; ky < params.kernel_h && ky <= y; ky += params.stride_h) {
         let from_y = (y - ky) / params.stride_h;
@@ -81,10 +84,10 @@ fn main(
             let source = vec4<u32>(pixel_start * 4u) + first;
             let taps = ((tile * params.kernel_h + ky) * params.kernel_w + kx) * params.group_inputs;
             for (var c = params.term_begin; c < params.term_end; c++) {
-                let value = vec4<f32>(input[source.x + c], input[source.y + c], input[source.z + c], input[source.w + c]);
-                sum += weight[taps + c] * value;
+                let value = vec4<f32>(f32(input[source.x + c]), f32(input[source.y + c]), f32(input[source.z + c]), f32(input[source.w + c]));
+                sum += vec4<f32>(weight[taps + c]) * value;
             }
         }
     }
-    output[at] = sum;
+    output[at] = Written(sum);
 }

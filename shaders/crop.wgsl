@@ -1,5 +1,7 @@
 // A window of a tensor. One invocation copies one vec4.
 // input [n, in_height, in_width, c/4], output [n, out_height, out_width, c/4], all vec4.
+alias Stored = vec4<f32>;
+alias Written = vec4<f32>;
 
 struct Params {
     in_height: u32,
@@ -15,8 +17,8 @@ struct Params {
     output_start: u32,
 }
 
-@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> input: array<Stored>;
+@group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
@@ -37,6 +39,6 @@ fn main(
     let n = row / params.out_height;
     let y = row - n * params.out_height + params.top;
     let x = pixel - row * params.out_width + params.left;
-    output[at - params.output_start] =
-        input[((n * params.in_height + y) * params.in_width + x) * params.c4 + c - params.input_start];
+    let source = ((n * params.in_height + y) * params.in_width + x) * params.c4 + c - params.input_start;
+    output[at - params.output_start] = Written(vec4<f32>(input[source]));
 }

@@ -3,6 +3,7 @@
 // outside the input do not count: the nearest tap inside stands in for one. A row is `items` such runs.
 // input [n, in_height, in_width, c/4], output [n, out_height, out_width, c/4], all vec4.
 alias Stored = vec4<f32>;
+alias Written = vec4<f32>;
 
 override KERNEL_H: u32 = 2u;
 override KERNEL_W: u32 = 2u;
@@ -26,7 +27,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> input: array<Stored>;
-@group(0) @binding(1) var<storage, read_write> output: array<Stored>;
+@group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
 // The largest value of the window at rows from `y` and columns from `x` of the image that begins at
@@ -71,14 +72,14 @@ fn main(
     let x = i32(first * STRIDE_W) - i32(params.padding_w);
     let step = i32(STRIDE_W);
     let at = (row * params.out_width + first) * params.c4 + c - params.output_start;
-    output[at] = Stored(largest(image, y, x, c));
+    output[at] = Written(largest(image, y, x, c));
     if PIXELS > 1u && first + 1u < params.out_width {
-        output[at + params.c4] = Stored(largest(image, y, x + step, c));
+        output[at + params.c4] = Written(largest(image, y, x + step, c));
     }
     if PIXELS > 1u && first + 2u < params.out_width {
-        output[at + 2u * params.c4] = Stored(largest(image, y, x + 2 * step, c));
+        output[at + 2u * params.c4] = Written(largest(image, y, x + 2 * step, c));
     }
     if PIXELS > 1u && first + 3u < params.out_width {
-        output[at + 3u * params.c4] = Stored(largest(image, y, x + 3 * step, c));
+        output[at + 3u * params.c4] = Written(largest(image, y, x + 3 * step, c));
     }
 }

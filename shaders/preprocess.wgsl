@@ -4,6 +4,7 @@
 // Input j has weight max(0, radius − |(2j + 1) · out − (2i + 1) · in|) for output i, radius = 2 · max(in,
 // out), with in / out in lowest terms: whole numbers, exact at any size. input: one u32 a pixel, red in the lowest byte; output
 // [n, out_height, out_width] vec4.
+alias Written = vec4<f32>;
 
 struct Params {
     in_height: u32,
@@ -29,7 +30,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> input: array<u32>;
-@group(0) @binding(1) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
 // The filter of one output along one axis: the inputs [begin, end) and what their weights follow from.
@@ -90,5 +91,6 @@ fn main(
     let ordered = select(colour, colour.zyx, params.bgr != 0u);
     let mean = vec3<f32>(params.mean_0, params.mean_1, params.mean_2);
     let deviation = vec3<f32>(params.std_0, params.std_1, params.std_2);
-    output[pixel - params.output_start] = vec4<f32>((ordered * params.range - mean) / deviation, 0.0);
+    output[pixel - params.output_start] =
+        Written(vec4<f32>((ordered * params.range - mean) / deviation, 0.0));
 }

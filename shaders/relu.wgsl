@@ -1,5 +1,7 @@
 // Rectified linear unit. One invocation computes one vec4; NaN stays NaN.
 // input and output [n, h, w, c/4] vec4.
+alias Stored = vec4<f32>;
+alias Written = vec4<f32>;
 
 struct Params {
     row_begin: u32,
@@ -9,8 +11,8 @@ struct Params {
     input_start: u32,
 }
 
-@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> input: array<Stored>;
+@group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
@@ -24,6 +26,6 @@ fn main(
     if at >= params.row_end * params.row_elements {
         return;
     }
-    let value = input[at - params.input_start];
-    output[at - params.output_start] = select(value, vec4<f32>(), value < vec4<f32>());
+    let value = vec4<f32>(input[at - params.input_start]);
+    output[at - params.output_start] = Written(select(value, vec4<f32>(), value < vec4<f32>()));
 }

@@ -2,6 +2,8 @@
 //
 // The source position of output i is max(i · mul + add, 0) / div, a whole fraction: exact at any size.
 // input [n, in_height, in_width, c/4], output [n, out_height, out_width, c/4], all vec4.
+alias Stored = vec4<f32>;
+alias Written = vec4<f32>;
 
 struct Params {
     in_height: u32,
@@ -21,8 +23,8 @@ struct Params {
     output_start: u32,
 }
 
-@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> input: array<Stored>;
+@group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
@@ -52,9 +54,9 @@ fn main(
 
     let top_row = (n * params.in_height + y0) * params.in_width;
     let bottom_row = (n * params.in_height + y1) * params.in_width;
-    let top = input[(top_row + x0) * params.c4 + c - params.input_start] * (1.0 - right)
-        + input[(top_row + x1) * params.c4 + c - params.input_start] * right;
-    let bottom = input[(bottom_row + x0) * params.c4 + c - params.input_start] * (1.0 - right)
-        + input[(bottom_row + x1) * params.c4 + c - params.input_start] * right;
-    output[at - params.output_start] = top * (1.0 - down) + bottom * down;
+    let top = vec4<f32>(input[(top_row + x0) * params.c4 + c - params.input_start]) * (1.0 - right)
+        + vec4<f32>(input[(top_row + x1) * params.c4 + c - params.input_start]) * right;
+    let bottom = vec4<f32>(input[(bottom_row + x0) * params.c4 + c - params.input_start]) * (1.0 - right)
+        + vec4<f32>(input[(bottom_row + x1) * params.c4 + c - params.input_start]) * right;
+    output[at - params.output_start] = Written(top * (1.0 - down) + bottom * down);
 }

@@ -1,5 +1,7 @@
 // Multiplication by a constant. One invocation computes one vec4.
 // input and output [n, h, w, c/4] vec4.
+alias Stored = vec4<f32>;
+alias Written = vec4<f32>;
 
 struct Params {
     row_begin: u32,
@@ -10,8 +12,8 @@ struct Params {
     factor: f32,
 }
 
-@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> input: array<Stored>;
+@group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
@@ -25,5 +27,6 @@ fn main(
     if at >= params.row_end * params.row_elements {
         return;
     }
-    output[at - params.output_start] = params.factor * input[at - params.input_start];
+    output[at - params.output_start] =
+        Written(params.factor * vec4<f32>(input[at - params.input_start]));
 }

@@ -1,5 +1,7 @@
 // Softmax over the channels of a pixel. One invocation computes one pixel; padding channels become 0.
 // input and output [n, h, w, c/4] vec4.
+alias Stored = vec4<f32>;
+alias Written = vec4<f32>;
 
 struct Params {
     width: u32,
@@ -11,8 +13,8 @@ struct Params {
     output_start: u32,
 }
 
-@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read> input: array<Stored>;
+@group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
 fn is_channel(c4: u32) -> vec4<bool> {
@@ -32,17 +34,18 @@ fn main(
     }
     let source = pixel * params.c4 - params.input_start;
     let to = pixel * params.c4 - params.output_start;
-    var best = vec4<f32>(input[source].x);
+    var best = vec4<f32>(vec4<f32>(input[source]).x);
     for (var c = 0u; c < params.c4; c++) {
-        best = select(best, max(best, input[source + c]), is_channel(c));
+        best = select(best, max(best, vec4<f32>(input[source + c])), is_channel(c));
     }
     let top = max(max(best.x, best.y), max(best.z, best.w));
     var sums = vec4<f32>();
     for (var c = 0u; c < params.c4; c++) {
-        sums += select(vec4<f32>(), exp(input[source + c] - top), is_channel(c));
+        sums += select(vec4<f32>(), exp(vec4<f32>(input[source + c]) - top), is_channel(c));
     }
     let sum = sums.x + sums.y + sums.z + sums.w;
     for (var c = 0u; c < params.c4; c++) {
-        output[to + c] = select(vec4<f32>(), exp(input[source + c] - top) / sum, is_channel(c));
+        let share = exp(vec4<f32>(input[source + c]) - top) / sum;
+        output[to + c] = Written(select(vec4<f32>(), share, is_channel(c)));
     }
 }

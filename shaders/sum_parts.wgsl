@@ -2,6 +2,7 @@
 // input [n, h, w, PARTS, c/4], output [n, h, w, c/4], all vec4.
 
 alias Stored = vec4<f32>;
+alias Written = vec4<f32>;
 
 override PARTS: u32 = 2u;
 override RELU: bool = false;
@@ -16,7 +17,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> input: array<Stored>;
-@group(0) @binding(1) var<storage, read_write> output: array<Stored>;
+@group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
@@ -37,5 +38,5 @@ fn main(
         sum += vec4<f32>(input[first + part * params.c4]);
     }
     let negative = vec4<bool>(RELU) & (sum < vec4<f32>());
-    output[at - params.output_start] = Stored(select(sum, vec4<f32>(), negative));
+    output[at - params.output_start] = Written(select(sum, vec4<f32>(), negative));
 }

@@ -2,10 +2,12 @@
 // are 4×4 pixels, plus bias. Matrices: src/ops/conv2d/winograd.rs.
 //
 // One invocation computes four channels of one tile; a workgroup TILES tiles of a row and 4 · LANES
-// channels. input [n, tile rows, 36, tile columns, c/4], bias [c/4], output [n, h, w, c/4], all vec4.
+// channels. input [n, tile rows, 36, tile columns, c/4] as texels, ROW in a row of the texture, after one row;
+// bias [c/4], output [n, h, w, c/4], all vec4.
 
 override RELU: bool = false;
 
+const ROW = 8192u;
 const HALF = 0.7071067811865476;
 const TWO = 1.4142135623730951;
 const TILES = 4u;
@@ -23,7 +25,7 @@ struct Params {
     output_start: u32,
 }
 
-@group(0) @binding(0) var<storage, read> input: array<vec4<f32>>;
+@group(0) @binding(0) var input: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(1) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> output: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> params: Params;
@@ -50,15 +52,19 @@ fn transform(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, e: vec4<f32
     );
 }
 
+fn load(i: u32) -> vec4<f32> {
+    return textureLoad(input, vec2<u32>(i % ROW, i / ROW));
+}
+
 // A row of the products, transformed along the row.
 fn row(at: u32, step: u32) -> Four {
     return transform(
-        input[at],
-        input[at + step],
-        input[at + 2u * step],
-        input[at + 3u * step],
-        input[at + 4u * step],
-        input[at + 5u * step],
+        load(at),
+        load(at + step),
+        load(at + 2u * step),
+        load(at + 3u * step),
+        load(at + 4u * step),
+        load(at + 5u * step),
     );
 }
 
@@ -70,19 +76,18 @@ struct Band {
 
 fn store(y: u32, x: u32, band: Band, c: u32, value: vec4<f32>) {
     if y >= band.begin && y < band.end && x < params.out_width {
-        let sum = value + bias[c];
-        let negative = vec4<bool>(RELU) & (sum < vec4<f32>());
+        let negative = vec4<bool>(RELU) & (value < vec4<f32>());
         let pixel = y * params.out_width + x;
-        output[pixel * params.out_c4 + c - params.output_start] = select(sum, vec4<f32>(), negative);
+        output[pixel * params.out_c4 + c - params.output_start] = select(value, vec4<f32>(), negative);
     }
 }
 
 // Writes a column of pixels.
-fn store_column(y: u32, x: u32, band: Band, c: u32, v: Four) {
-    store(y, x, band, c, v.a);
-    store(y + 1u, x, band, c, v.b);
-    store(y + 2u, x, band, c, v.c);
-    store(y + 3u, x, band, c, v.d);
+fn store_column(y: u32, x: u32, band: Band, c: u32, bias_c: vec4<f32>, v: Four) {
+    store(y, x, band, c, v.a + bias_c);
+    store(y + 1u, x, band, c, v.b + bias_c);
+    store(y + 2u, x, band, c, v.c + bias_c);
+    store(y + 3u, x, band, c, v.d + bias_c);
 }
 
 @compute @workgroup_size(64)
@@ -112,7 +117,8 @@ fn main(
     let band = Band(top + first, top + first + height);
 
     let point = params.tile_columns * params.out_c4;
-    let at = ((n * params.tile_rows + tile_row) * 36u * params.tile_columns + column) * params.out_c4 + c - params.input_start;
+    let first_point = (n * params.tile_rows + tile_row) * 36u * params.tile_columns + column;
+    let at = ROW + first_point * params.out_c4 + c - params.input_start;
     let r0 = row(at, point);
     let r1 = row(at + 6u * point, point);
     let r2 = row(at + 12u * point, point);
@@ -120,8 +126,9 @@ fn main(
     let r4 = row(at + 24u * point, point);
     let r5 = row(at + 30u * point, point);
     let x = column * 4u;
-    store_column(y, x, band, c, transform(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a));
-    store_column(y, x + 1u, band, c, transform(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b));
-    store_column(y, x + 2u, band, c, transform(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c));
-    store_column(y, x + 3u, band, c, transform(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d));
+    let bias_c = bias[c];
+    store_column(y, x, band, c, bias_c, transform(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a));
+    store_column(y, x + 1u, band, c, bias_c, transform(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b));
+    store_column(y, x + 2u, band, c, bias_c, transform(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c));
+    store_column(y, x + 3u, band, c, bias_c, transform(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d));
 }

@@ -11,6 +11,7 @@
 // tile: size
 const LANES = 2u;
 const BLOCKS = 1u;
+const OWN = 8u;
 const PIXELS = 128u;
 // end
 const ROW = 8192u;
@@ -48,12 +49,6 @@ fn texel(element: u32) -> u32 {
     return ROW + element * params.in_c4 - params.input_start;
 }
 
-fn store(i: u32, point: u32, end: u32, channel: u32, value: vec4<f32>) {
-    if i < end && channel < params.channel_end {
-        output[element(i, point) * params.out_c4 + channel - params.output_start] = value;
-    }
-}
-
 // tile: workgroup
 @compute @workgroup_size(32)
 // end
@@ -78,15 +73,17 @@ fn main(
     let lane = index % LANES;
     let share = index / LANES;
     let channel = params.channel_begin + tile * LANES * BLOCKS + lane;
+    // The first of the tiles that this invocation computes.
+    let own = first + share * OWN;
     // tile: texels
-    let t0 = texel(element(min(first + share * 8u + 0u, end - 1u), point));
-    let t1 = texel(element(min(first + share * 8u + 1u, end - 1u), point));
-    let t2 = texel(element(min(first + share * 8u + 2u, end - 1u), point));
-    let t3 = texel(element(min(first + share * 8u + 3u, end - 1u), point));
-    let t4 = texel(element(min(first + share * 8u + 4u, end - 1u), point));
-    let t5 = texel(element(min(first + share * 8u + 5u, end - 1u), point));
-    let t6 = texel(element(min(first + share * 8u + 6u, end - 1u), point));
-    let t7 = texel(element(min(first + share * 8u + 7u, end - 1u), point));
+    let t0 = texel(element(min(own + 0u, end - 1u), point));
+    let t1 = texel(element(min(own + 1u, end - 1u), point));
+    let t2 = texel(element(min(own + 2u, end - 1u), point));
+    let t3 = texel(element(min(own + 3u, end - 1u), point));
+    let t4 = texel(element(min(own + 4u, end - 1u), point));
+    let t5 = texel(element(min(own + 5u, end - 1u), point));
+    let t6 = texel(element(min(own + 6u, end - 1u), point));
+    let t7 = texel(element(min(own + 7u, end - 1u), point));
     // end
     // tile: zeros
     var s0_0 = vec4<f32>();
@@ -126,14 +123,47 @@ fn main(
         // end
         base += 4u * LANES * BLOCKS;
     }
+    if own >= end {
+        return;
+    }
+    // Where the tiles lie, one after the other without dividing; those past the end are the last one.
+    let jump = 35u * params.tile_columns;
+    let e0 = element(own, point);
+    let x0 = own % params.tile_columns;
+    // tile: elements
+    let wraps1 = x0 + 1u == params.tile_columns;
+    let x1 = select(x0 + 1u, 0u, wraps1);
+    let e1 = select(e0, e0 + 1u + select(0u, jump, wraps1), own + 1u < end);
+    let wraps2 = x1 + 1u == params.tile_columns;
+    let x2 = select(x1 + 1u, 0u, wraps2);
+    let e2 = select(e1, e1 + 1u + select(0u, jump, wraps2), own + 2u < end);
+    let wraps3 = x2 + 1u == params.tile_columns;
+    let x3 = select(x2 + 1u, 0u, wraps3);
+    let e3 = select(e2, e2 + 1u + select(0u, jump, wraps3), own + 3u < end);
+    let wraps4 = x3 + 1u == params.tile_columns;
+    let x4 = select(x3 + 1u, 0u, wraps4);
+    let e4 = select(e3, e3 + 1u + select(0u, jump, wraps4), own + 4u < end);
+    let wraps5 = x4 + 1u == params.tile_columns;
+    let x5 = select(x4 + 1u, 0u, wraps5);
+    let e5 = select(e4, e4 + 1u + select(0u, jump, wraps5), own + 5u < end);
+    let wraps6 = x5 + 1u == params.tile_columns;
+    let x6 = select(x5 + 1u, 0u, wraps6);
+    let e6 = select(e5, e5 + 1u + select(0u, jump, wraps6), own + 6u < end);
+    let wraps7 = x6 + 1u == params.tile_columns;
+    let x7 = select(x6 + 1u, 0u, wraps7);
+    let e7 = select(e6, e6 + 1u + select(0u, jump, wraps7), own + 7u < end);
+    // end
+    let offset = channel - params.output_start;
     // tile: store_points
-    store(first + share * 8u + 0u, point, end, channel + 0u * LANES, s0_0);
-    store(first + share * 8u + 1u, point, end, channel + 0u * LANES, s1_0);
-    store(first + share * 8u + 2u, point, end, channel + 0u * LANES, s2_0);
-    store(first + share * 8u + 3u, point, end, channel + 0u * LANES, s3_0);
-    store(first + share * 8u + 4u, point, end, channel + 0u * LANES, s4_0);
-    store(first + share * 8u + 5u, point, end, channel + 0u * LANES, s5_0);
-    store(first + share * 8u + 6u, point, end, channel + 0u * LANES, s6_0);
-    store(first + share * 8u + 7u, point, end, channel + 0u * LANES, s7_0);
+    if channel + 0u * LANES < params.channel_end {
+        output[e0 * params.out_c4 + offset + 0u * LANES] = s0_0;
+        output[e1 * params.out_c4 + offset + 0u * LANES] = s1_0;
+        output[e2 * params.out_c4 + offset + 0u * LANES] = s2_0;
+        output[e3 * params.out_c4 + offset + 0u * LANES] = s3_0;
+        output[e4 * params.out_c4 + offset + 0u * LANES] = s4_0;
+        output[e5 * params.out_c4 + offset + 0u * LANES] = s5_0;
+        output[e6 * params.out_c4 + offset + 0u * LANES] = s6_0;
+        output[e7 * params.out_c4 + offset + 0u * LANES] = s7_0;
+    }
     // end
 }

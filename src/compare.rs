@@ -7,18 +7,27 @@
 //! a node's bound is g · (r + √K · 2⁻²⁴), g being 1 or, if larger, what the layer makes of noise as large
 //! as its input ([`Op::noise`](crate::ops::Op::noise)) over the size of its output. Labels may differ only where the two
 //! best scores are closer than twice the bound times the largest score.
+//!
+//! Where activations and weights are kept in `f16` (u = 2⁻¹¹), a node's bound is
+//! g · (r + √K · 2⁻²⁴ + u) + u: weights have a rounding each, which weighs like noise as large as u times the
+//! input, and so has the result, unless the node only passes values on; the network's input has one too.
+//! Numbers below 2⁻¹⁴ err by up to 2⁻²⁵ however small they are, which counts against the root mean square.
 
 use crate::error::{Result, bail};
 use crate::graph::{Graph, Node, NodeId};
 use crate::picture::Picture;
 use crate::plan::Plan;
 use crate::reference;
-use crate::segmenter::{Segmenter, picture_graph};
+use crate::segmenter::{Precision, Segmenter, picture_graph};
 use crate::tensor::{Shape, Tensor};
 use std::collections::HashMap;
 
 /// The rounding error of one `f32` operation, relative to its result.
 const UNIT: f64 = 1.0 / (1u32 << 24) as f64;
+
+/// The same of `f16`, and half its least step.
+const HALF_UNIT: f64 = 1.0 / (1u32 << 11) as f64;
+const HALF_STEP: f64 = 1.0 / (1u32 << 25) as f64;
 
 /// How far one node is from the reference.
 #[derive(Clone, Debug, PartialEq)]
@@ -138,6 +147,13 @@ async fn compare(segmenter: &Segmenter, graph: &Graph, input: &Tensor) -> Result
         labels: None,
     };
     let mut bounds = vec![0.0; graph.nodes().len()];
+    let precision = segmenter.precision();
+    let is_picture = graph
+        .iter()
+        .any(|(_, n)| n.op().is_some_and(|op| op.name() == "preprocess"));
+    if !is_picture {
+        bounds[graph.input().index()] = rounding(precision, input);
+    }
     let mut scores: Option<Tensor> = None;
     let parameters = segmenter.model().parameters();
     reference::run_with(graph, parameters, input, |id, inputs, expected| {
@@ -160,7 +176,7 @@ async fn compare(segmenter: &Segmenter, graph: &Graph, input: &Tensor) -> Result
             report.labels = scores.map(|scores| labels(scores, expected, &found, bound));
             return Ok(());
         }
-        bounds[id.index()] = bound(node, inputs, expected, &bounds);
+        bounds[id.index()] = bound(node, inputs, expected, &bounds, precision);
         report.nodes.push(NodeReport {
             name: node.name.clone(),
             op: op.name(),
@@ -175,11 +191,35 @@ async fn compare(segmenter: &Segmenter, graph: &Graph, input: &Tensor) -> Result
     Ok(report)
 }
 
+/// The relative error of `value` when each element is rounded to what it is kept in; `f32` counts with the sums.
+fn rounding(precision: Precision, value: &Tensor) -> f64 {
+    match (precision, value.root_mean_square()) {
+        (Precision::F32, _) => 0.0,
+        (Precision::F16, size) if size > 0.0 => HALF_UNIT + HALF_STEP / size,
+        (Precision::F16, _) => HALF_UNIT,
+    }
+}
+
 /// The bound of a node, given those of the nodes before it.
-fn bound(node: &Node, inputs: &[&Tensor], value: &Tensor, before: &[f64]) -> f64 {
+fn bound(
+    node: &Node,
+    inputs: &[&Tensor],
+    value: &Tensor,
+    before: &[f64],
+    precision: Precision,
+) -> f64 {
     let Some(op) = node.op() else { return 0.0 };
     let shapes: Vec<_> = inputs.iter().map(|t| t.shape()).collect();
-    let own = (op.terms(&shapes) as f64).sqrt() * UNIT;
+    let of_weights = match op.name() {
+        "conv2d" | "conv_transpose2d" => rounding(precision, inputs[1]),
+        _ => 0.0,
+    };
+    let own = (op.terms(&shapes) as f64).sqrt() * UNIT + of_weights;
+    // What these leave is there already.
+    let of_result = match op.name() {
+        "relu" | "crop" | "max_pool2d" => 0.0,
+        _ => rounding(precision, value),
+    };
     let of_inputs = node
         .inputs
         .iter()
@@ -191,7 +231,7 @@ fn bound(node: &Node, inputs: &[&Tensor], value: &Tensor, before: &[f64]) -> f64
     } else {
         1.0
     };
-    amplified * (of_inputs + own)
+    amplified * (of_inputs + own) + of_result
 }
 
 /// The figures of a node; the rest of its report is left empty.

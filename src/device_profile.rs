@@ -35,14 +35,20 @@ pub struct DeviceProfile {
     pub binding_alignment: u64,
     /// The size of every subgroup, if shaders may use subgroups and their size is fixed.
     pub subgroup_size: Option<u32>,
+    /// Compute all of the frame that a large padding leaves around a picture, though most of it is the same
+    /// everywhere.
+    pub whole_padding: bool,
+    /// Shaders may use f16 (`SHADER_F16`), and activations and weights are to be kept in it.
+    pub half: bool,
     /// The "device" is the CPU behind a graphics driver (lavapipe, SwiftShader).
     pub is_cpu: bool,
 }
 
 impl DeviceProfile {
-    /// The most bytes that a texture of rows of [`TEXELS_PER_ROW`] holds, none if the device has no texture so wide.
+    /// The most bytes that a texture of rows of [`TEXELS_PER_ROW`] holds, none if the device has no texture so wide,
+    /// or values are kept in f16, of which there are no textures that can be read everywhere.
     pub fn max_texel_bytes(&self) -> u64 {
-        match self.max_texture_side < TEXELS_PER_ROW {
+        match self.half || self.max_texture_side < TEXELS_PER_ROW {
             true => 0,
             false => u64::from(self.max_texture_side) * TEXEL_ROW_BYTES,
         }
@@ -61,6 +67,8 @@ impl DeviceProfile {
         max_storage_buffers: 8,
         binding_alignment: 256,
         subgroup_size: None,
+        whole_padding: false,
+        half: false,
         is_cpu: false,
     };
 }

@@ -4,6 +4,7 @@ mod frames;
 
 pub use frames::Frames;
 
+use crate::device_profile::DeviceProfile;
 use crate::error::{ErrorKind, Result, bail};
 use crate::gpu::{self, Executor, Gpu, LayerTimes, Network, TunedLayer};
 use crate::graph::{Graph, NodeId};
@@ -25,6 +26,17 @@ const LABELS: &str = "labels";
 const PICTURE: &str = "picture";
 /// Pipelines and weights are loaded for a picture of about this side; other sizes need no others.
 const NOMINAL_SIDE: usize = 64;
+
+/// How activations and weights are kept on a device. Sums are `f32` in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// As `f32`.
+    #[default]
+    F32,
+    /// As `f16`: half the memory, for devices with the feature `SHADER_F16`. A value larger than `f16`
+    /// holds is an error that names the layer.
+    F16,
+}
 
 /// A model on a device, ready for pictures of any size.
 ///
@@ -55,6 +67,8 @@ enum Engine {
 #[derive(Debug)]
 struct OnGpu {
     network: Network,
+    /// What plans are made for.
+    profile: DeviceProfile,
     /// The executor of the last run, for the next picture of the same size.
     latest: Mutex<Option<(Key, Executor)>>,
 }
@@ -131,10 +145,23 @@ impl Segmenter {
     /// # Errors
     /// `ModelFile` if a weight cannot be used; `Limit` or `Device` if the device cannot hold or run it.
     pub async fn new(gpu: &Gpu, model: &Model) -> Result<Self> {
+        Self::with_precision(gpu, model, Precision::F32).await
+    }
+
+    /// The same, with activations and weights kept as `precision` says.
+    ///
+    /// # Errors
+    /// As [`Segmenter::new`]; `Unsupported` if the device cannot keep them so, and `ModelFile` if a weight
+    /// is too large.
+    pub async fn with_precision(gpu: &Gpu, model: &Model, precision: Precision) -> Result<Self> {
+        let profile = match precision {
+            Precision::F32 => gpu.profile().clone(),
+            Precision::F16 => gpu.half_profile()?,
+        };
         let network = Network::new(gpu);
         for (graph, input) in nominal_graphs(model)? {
             let (outputs, choices) = ([graph.output()], gpu.choices());
-            let plan = Plan::with_choices(&graph, input, &outputs, gpu.profile(), &choices)?;
+            let plan = Plan::with_choices(&graph, input, &outputs, &profile, &choices)?;
             network.load(&plan, &graph, model.parameters()).await?;
         }
         gpu.keep_pipelines();
@@ -142,6 +169,7 @@ impl Segmenter {
             model: model.clone(),
             engine: Engine::Gpu(Box::new(OnGpu {
                 network,
+                profile,
                 latest: Mutex::new(None),
             })),
         })
@@ -168,11 +196,19 @@ impl Segmenter {
         }
     }
 
+    /// How activations and weights are kept.
+    pub fn precision(&self) -> Precision {
+        match &self.engine {
+            Engine::Gpu(on) if on.profile.half => Precision::F16,
+            _ => Precision::F32,
+        }
+    }
+
     /// The class of each pixel of a picture, at the picture's own size.
     ///
     /// # Errors
     /// `Limit` if the picture is too large for the device, `Device` if that fails, `NotFinite` if the scores
-    /// of a pixel are not finite.
+    /// of a pixel are not finite, or a value is larger than `f16` holds where that is asked for.
     pub async fn segment(&self, picture: &Picture) -> Result<Mask> {
         let task = self.task(picture)?;
         let labels = match &self.engine {
@@ -259,6 +295,12 @@ impl Segmenter {
         let Engine::Gpu(on) = &self.engine else {
             bail!(Request, "the CPU reference has no kernels to choose from");
         };
+        if on.profile.half {
+            bail!(
+                Request,
+                "kernels are measured in f32; with f16 the usual ones run"
+            );
+        }
         // Its buffers go before those of the candidates come, and its plan is an old one.
         drop(
             on.latest
@@ -319,7 +361,7 @@ impl Segmenter {
     ///
     /// # Errors
     /// `Request` if there is no such node, `Shape` if the network cannot take the input, `Limit` if even
-    /// one image is too large for the device.
+    /// one image is too large for the device, `NotFinite` as in [`Segmenter::segment`].
     pub async fn run(&self, input: &Tensor, fetch: &[&str]) -> Result<Run> {
         let mut graph = self.model.graph().clone();
         let mut outputs = vec![graph.output()];
@@ -393,7 +435,7 @@ impl Segmenter {
                 drop(other);
                 let (gpu, outputs) = (on.network.gpu(), &key.outputs);
                 let choices = gpu.choices();
-                let plan = Plan::with_choices(&graph, key.input, outputs, gpu.profile(), &choices)?;
+                let plan = Plan::with_choices(&graph, key.input, outputs, &on.profile, &choices)?;
                 let parameters = self.model.parameters();
                 Ok((
                     key,

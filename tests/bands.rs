@@ -194,7 +194,10 @@ fn the_demo_model_in_bands_is_bit_for_bit_what_it_is_whole() {
     }
 }
 
-const PROFILE: DeviceProfile = DeviceProfile::WEBGPU_DEFAULTS;
+const PROFILE: DeviceProfile = DeviceProfile {
+    whole_padding: true,
+    ..DeviceProfile::WEBGPU_DEFAULTS
+};
 
 /// Checks the plan for a real picture, and that bands compute little twice: a few percent.
 fn check_real_size(
@@ -258,7 +261,10 @@ fn full_width_with_labels() -> Graph {
 fn a_full_hd_picture_fits_webgpus_default_limits_in_full_width_fcn8s() {
     let graph = full_width_with_labels();
     let input = Shape::new(1, 3, 1080, 1920);
+    let cut = DeviceProfile::WEBGPU_DEFAULTS;
+    let cut = check_real_size(&graph, input, &[graph.output()], 1, &cut);
     let plan = check_real_size(&graph, input, &[graph.output()], 1, &PROFILE);
+    assert!(cut.flops() < plan.flops(), "{cut}");
     let bands: Vec<_> = plan
         .groups
         .iter()
@@ -286,5 +292,6 @@ fn a_photograph_of_12_megapixels_fits_webgpus_default_limits_in_full_width_fcn8s
     let graph = full_width_with_labels();
     let input = Shape::new(1, 3, 3024, 4032);
     let plan = check_real_size(&graph, input, &[graph.output()], 5, &PROFILE);
-    assert!(plan.groups.len() >= 3, "{plan}");
+    // The full-size scores, made and labelled by one kernel, need no bands.
+    assert!(plan.groups.len() >= 2, "{plan}");
 }

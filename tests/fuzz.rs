@@ -111,6 +111,14 @@ impl Sample {
             for (found, what) in one.run_plans(gpu, plans).iter().zip(names) {
                 one.check_found(found, what);
             }
+            if let Ok(half) = gpu.half_profile() {
+                let small = DeviceProfile {
+                    max_binding_bytes: self.binding,
+                    binding_alignment: half.binding_alignment.max(64),
+                    ..half.clone()
+                };
+                one.check_half(gpu, &[half, small], "random");
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ const HOMES: &[(&str, &[&str])] = &[
         "bytemuck",
         &["gpu/", "parameters.rs", "segmenter.rs", "segmenter/"],
     ),
-    ("half", &["parameters.rs"]),
+    ("half", &["ops/narrow.rs", "parameters.rs"]),
     ("image", &["picture.rs"]),
     ("memmap2", &["parameters.rs"]),
     ("png", &["mask.rs"]),

@@ -132,7 +132,7 @@ fn networks_cut_as_small_as_can_be_are_the_reference() {
             check_limits(&plan, &profile);
             check_liveness(&plan, &graph);
             assert!(
-                plan.steps.len() > 2 * plan.layers.len(),
+                2 * plan.steps.len() > 3 * plan.layers.len(),
                 "{file}: hardly cut\n{plan}"
             );
             let input = Random::new(4).tensor(shape);
@@ -219,7 +219,7 @@ fn nodes_are_fused_unless_something_else_reads_them() {
 /// Upsampling, its crop to the size of a node that has a ReLU after it, and labels.
 fn tail() -> (Graph, Parameters) {
     let mut random = Random::new(10);
-    let tensors = [("conv.w", [5, 3, 3, 3]), ("up.w", [5, 6, 4, 4])]
+    let tensors = [("conv.w", [5, 3, 3, 3]), ("up.w", [5, 6, 8, 8])]
         .map(|(name, [n, c, h, w])| (name.to_owned(), random.tensor(Shape::new(n, c, h, w))));
     let mut graph = Graph::new("input");
     let [conv, up] = tensors
@@ -268,7 +268,7 @@ fn upsampling_crop_and_labels_are_one_where_nobody_asks_for_more() {
         ["conv+relu", "up", "score", "labels"]
     );
     // Labels need all classes at once: where the weight is cut, its scores are written.
-    let cut = small(&whole, 2048);
+    let cut = small(&whole, 8192);
     assert_eq!(
         layers(&["labels"], &cut),
         ["conv+relu", "up+score", "labels"]
@@ -285,7 +285,7 @@ fn upsampling_crop_and_labels_are_one_where_nobody_asks_for_more() {
         assert_eq!(found, expected[0].1, "{outputs:?}");
     }
     assert_eq!(
-        labels(plan(&["labels"], &small(gpu.profile(), 2048))),
+        labels(plan(&["labels"], &small(gpu.profile(), 8192))),
         expected[0].1
     );
 }
@@ -295,7 +295,10 @@ const PICTURE: Shape = Shape::new(1, 3, 500, 500);
 #[test]
 fn full_width_fcn8s_fits_webgpus_default_limits() {
     let graph = full_width();
-    let profile = DeviceProfile::WEBGPU_DEFAULTS;
+    let profile = DeviceProfile {
+        whole_padding: true,
+        ..DeviceProfile::WEBGPU_DEFAULTS
+    };
     let plan = Plan::new(&graph, PICTURE, &[graph.output()], &profile).unwrap();
     check_limits(&plan, &profile);
     check_liveness(&plan, &graph);
@@ -337,7 +340,10 @@ fn full_width_fcn8s_runs_in_a_handful_of_buffers() {
         .collect();
     let plan = Plan::new(&graph, PICTURE, &all, &profile).unwrap();
     check_liveness(&plan, &graph);
-    let written: BTreeSet<_> = plan.layers.iter().map(|layer| &layer.name).collect();
+    let names = plan.layers.iter().map(|layer| &layer.name);
+    let written: BTreeSet<_> = names
+        .filter(|name| !name.starts_with("frame of "))
+        .collect();
     assert_eq!(written.len(), all.len());
 }
 
@@ -383,7 +389,10 @@ fn no_dispatch_and_no_submission_outlasts_a_watchdog() {
 #[test]
 fn a_picture_that_is_too_large_is_an_error_with_the_figures() {
     let graph = full_width();
-    let profile = DeviceProfile::WEBGPU_DEFAULTS;
+    let profile = DeviceProfile {
+        whole_padding: true,
+        ..DeviceProfile::WEBGPU_DEFAULTS
+    };
     let error = |h, w| {
         let input = Shape::new(1, 3, h, w);
         let error = Plan::new(&graph, input, &[graph.output()], &profile).unwrap_err();

@@ -9,6 +9,7 @@ use common::preferences;
 use fullconv::Shape;
 use fullconv::device_profile::{DeviceProfile, TEXELS_PER_ROW};
 use fullconv::ops::kernel::{Binding, Format, Grid, Kernel, Packing, Shader, Word};
+use fullconv::ops::narrow::{self, SATURATED_GROUP};
 use fullconv::plan::{Pipeline, Plan};
 use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
@@ -63,10 +64,29 @@ fn kernels() -> Vec<Kernel> {
     kernels
 }
 
-/// The kernels whose shaders and constants differ.
+/// The f16 variants of a kernel: with sums in f32 where they may be read or written, too.
+fn halves(kernel: &Kernel) -> Vec<Kernel> {
+    let is_sum_of_parts = kernel.shader.name == "sum_parts";
+    let half = |reads, writes| kernel.clone().in_half(reads, writes);
+    match kernel.can_be_half() {
+        false => Vec::new(),
+        true if is_sum_of_parts => vec![half(false, false), half(true, false)],
+        true if kernel.terms.is_some() => vec![half(false, false), half(false, true)],
+        true => vec![half(false, false)],
+    }
+}
+
+fn is_half(source: &str) -> bool {
+    source.starts_with("enable f16;")
+}
+
+/// The kernels whose shaders and constants differ, those in f16 among them.
 fn variants() -> Vec<Kernel> {
     let mut seen = BTreeSet::new();
-    let mut kernels = kernels();
+    let wide = kernels();
+    let halves = wide.iter().flat_map(halves);
+    let mut kernels: Vec<_> = halves.collect();
+    kernels.extend(wide);
     kernels.retain(|k| seen.insert((k.shader.source.to_string(), format!("{:?}", k.constants))));
     kernels
 }
@@ -81,15 +101,22 @@ fn pipelines() -> Vec<Pipeline> {
             constants: kernel.constants,
         });
     }
+    let half = |profile: &DeviceProfile| DeviceProfile {
+        half: true,
+        ..profile.clone()
+    };
+    let halves = preferences(&DeviceProfile::WEBGPU_DEFAULTS);
+    let halves = halves.iter().map(half);
     for (profile, side) in profiles()
-        .iter()
-        .flat_map(|p| [500, 224, 96].map(|side| (p, side)))
+        .into_iter()
+        .chain(halves)
+        .flat_map(|p| [500, 224, 96].map(|side| (p.clone(), side)))
     {
         let plan = Plan::new(
             &graph,
             Shape::new(1, 3, side, side),
             &[graph.output()],
-            profile,
+            &profile,
         );
         for pipeline in plan.unwrap().pipelines {
             if !pipelines.contains(&pipeline) {
@@ -109,10 +136,9 @@ fn uses_subgroups(source: &str) -> bool {
 fn validated(name: &str, source: &str) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(source)
         .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
-    let capabilities = match uses_subgroups(source) {
-        true => Capabilities::SUBGROUP,
-        false => Capabilities::empty(),
-    };
+    let mut capabilities = Capabilities::empty();
+    capabilities.set(Capabilities::SUBGROUP, uses_subgroups(source));
+    capabilities.set(Capabilities::SHADER_FLOAT16, is_half(source));
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
@@ -232,9 +258,10 @@ fn naga_writes_every_variant_as_hlsl() {
         for restrict_indexing in [true, false] {
             let options = hlsl::Options {
                 // The least that wgpu compiles for: with FXC, and where there are subgroups with DXC.
-                shader_model: match source.contains("subgroup") {
-                    true => hlsl::ShaderModel::V6_0,
-                    false => hlsl::ShaderModel::V5_1,
+                shader_model: match (is_half(source), source.contains("subgroup")) {
+                    (true, _) => hlsl::ShaderModel::V6_2,
+                    (false, true) => hlsl::ShaderModel::V6_0,
+                    (false, false) => hlsl::ShaderModel::V5_1,
                 },
                 restrict_indexing,
                 ..hlsl::Options::default()
@@ -254,7 +281,11 @@ fn naga_writes_every_variant_as_hlsl() {
 
 #[test]
 fn naga_writes_every_variant_as_glsl() {
-    for_each_resolved(|Shader { name, .. }, module, info| {
+    for_each_resolved(|Shader { name, source }, module, info| {
+        // There is no f16 in GLSL: wgpu has no such feature through OpenGL.
+        if is_half(source) {
+            return;
+        }
         for version in [glsl::Version::new_gles(310), glsl::Version::Desktop(430)] {
             let options = glsl::Options {
                 version,
@@ -333,7 +364,8 @@ fn tint_accepts_every_file_and_every_variant() {
 /// The shader's buffers in the order of their bindings, all of group 0.
 fn buffers<'a>(name: &str, module: &'a Module) -> Vec<&'a GlobalVariable> {
     let globals = module.global_variables.iter().map(|(_, global)| global);
-    let mut bound: Vec<_> = globals.filter(|global| global.binding.is_some()).collect();
+    let is_bound = |global: &&GlobalVariable| global.binding.is_some_and(|b| b.group == 0);
+    let mut bound: Vec<_> = globals.filter(is_bound).collect();
     bound.sort_by_key(|global| global.binding.unwrap().binding);
     for (i, global) in (0..).zip(&bound) {
         let binding = global.binding.unwrap();
@@ -364,7 +396,8 @@ fn buffers_are_bound_in_the_order_of_the_house() {
             panic!("{name} binds {} buffers", buffers.len());
         };
         assert_eq!(inputs.len(), kernel.bindings.len(), "{name}");
-        assert!(inputs.len() < MOST_STORAGE_BUFFERS, "{name}");
+        let told = usize::from(check_saturated(&kernel, &module));
+        assert!(inputs.len() + told < MOST_STORAGE_BUFFERS, "{name}");
         for (binding, global) in kernel.bindings.iter().zip(inputs) {
             if binding.is_texels() {
                 check_texels(binding, &module, global);
@@ -395,6 +428,50 @@ fn buffers_are_bound_in_the_order_of_the_house() {
     }
 }
 
+/// Whether the shader tells of values that f16 does not hold, as those that write f16 do and no others.
+fn check_saturated(kernel: &Kernel, module: &Module) -> bool {
+    let name = kernel.shader.name;
+    let mut others = module.global_variables.iter().filter_map(|(_, global)| {
+        let binding = global.binding.filter(|b| b.group != 0)?;
+        Some((name_of(global), binding.group, binding.binding))
+    });
+    let told = others.next();
+    assert_eq!(others.next(), None, "{name}");
+    let writes = kernel.output == Format::Nhwc4Half;
+    assert_eq!(
+        told,
+        writes.then_some(("saturated", SATURATED_GROUP, 0)),
+        "{name}"
+    );
+    // Nothing is stored past the function that looks.
+    let source = &kernel.shader.source;
+    assert!(!writes || !source.contains("Written("), "{name}");
+    assert!(!writes || source.matches(" written(").count() > 1, "{name}");
+    writes
+}
+
+#[test]
+fn every_kernel_that_reads_no_texture_has_a_variant_in_f16() {
+    for kernel in kernels() {
+        let texels = [
+            "conv2d_texels",
+            "winograd_input",
+            "winograd_output",
+            "winograd_product",
+        ];
+        let expected = !texels.contains(&kernel.shader.name);
+        assert_eq!(kernel.can_be_half(), expected, "{}", kernel.shader.name);
+        for half in halves(&kernel) {
+            assert!(is_half(&half.shader.source) && half.shader.source != kernel.shader.source);
+        }
+    }
+    let bits = narrow::MAX.to_bits();
+    let tells = variants()
+        .iter()
+        .any(|k| k.shader.source.contains(&format!("{bits:#010x}u")));
+    assert!(tells, "{bits:#x} is the largest f16 in the shaders too");
+}
+
 /// One input that is read as texels: its name, and that the shader knows the width of the texture.
 fn check_texels(binding: &Binding, module: &Module, global: &GlobalVariable) {
     let name = match binding.activation() {
@@ -420,14 +497,17 @@ fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
         Binding::Parameter { packing, .. } if *packing != Packing::Vector => {
             assert_eq!((name, bytes), ("weight", 16), "{shader}");
         }
+        Binding::ParameterHalf { .. } => {
+            assert_eq!((name, bytes), ("weight", 8), "{shader}");
+        }
         Binding::Parameter { .. } | Binding::Zeros { .. } => {
             assert_eq!((name, bytes), ("bias", 16), "{shader}");
         }
         // With groups, channels are read one by one; offsets still count in fours.
         Binding::Activation { format, .. } if shader.ends_with("_grouped") => {
             assert_eq!(
-                (*format, name, bytes),
-                (Format::Nhwc4, "input", 4),
+                (name, bytes),
+                ("input", format.element_bytes() / 4),
                 "{shader}"
             );
         }

@@ -1,7 +1,7 @@
 //! `fullconv compare`: every node on the device against the CPU reference.
 
 use super::inputs::read_tensor;
-use super::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe, on_gpu};
+use super::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
 use super::{Failure, Outcome, terminal};
 use fullconv::compare::{LabelReport, NodeReport, Report, compare_picture, compare_tensor};
 use fullconv::{Error, ErrorKind, Picture, Result, Segmenter, Shape};
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> Outcome {
     let model = args.model.open()?;
     let given = Given::read(args.input.as_deref(), &model)?;
     let gpu = args.device.gpu()?;
-    let segmenter = on_gpu(&gpu, &model, &args.model)?;
+    let segmenter = args.device.on(&gpu, &model, &args.model)?;
     match &given {
         Given::Picture(picture) => args.tune.tune_for_picture(&segmenter, picture, args.json)?,
         Given::Tensor(tensor) => {

@@ -4,7 +4,7 @@ use super::options::{DeviceOptions, ModelOptions, size};
 use super::{Failure, Outcome, terminal};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::plan::{Choices, Plan};
-use fullconv::{ErrorKind, Model, Preprocessing, Shape};
+use fullconv::{ErrorKind, Model, Precision, Preprocessing, Shape};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -138,6 +138,9 @@ fn profile(options: &DeviceOptions) -> Outcome<(String, DeviceProfile, Arc<Choic
         return defaults("");
     }
     match options.gpu() {
+        Ok(gpu) if options.precision() == Precision::F16 => {
+            Ok((format!("{gpu} in f16"), gpu.half_profile()?, gpu.choices()))
+        }
         Ok(gpu) => Ok((gpu.to_string(), gpu.profile().clone(), gpu.choices())),
         Err(e) if e.kind() == ErrorKind::NoAdapter && !options.names_a_device() => {
             defaults(", for want of an adapter")

@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use fullconv::gpu::Backend;
 use fullconv::gpu::{TunedLayer, cache_folder};
 use fullconv::models::{self, Choice};
-use fullconv::{Error, ErrorKind, Gpu, GpuOptions, Model, Picture, Result, Segmenter};
+use fullconv::{Error, ErrorKind, Gpu, GpuOptions, Model, Picture, Precision, Result, Segmenter};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -95,6 +95,17 @@ enum BackendChoice {
     Cpu,
 }
 
+/// How values are kept on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PrecisionChoice {
+    /// f32
+    Auto,
+    /// f32
+    F32,
+    /// f16, where the device has it: half the memory; sums are f32
+    F16,
+}
+
 /// Which device.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Device")]
@@ -114,6 +125,9 @@ pub struct DeviceOptions {
     /// Keep nothing on disk of what was measured and compiled for the device, and use nothing of it
     #[arg(long)]
     no_cache: bool,
+    /// What activations and weights are kept in
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = PrecisionChoice::Auto)]
+    precision: PrecisionChoice,
 }
 
 /// Whether to look for the fastest kernels.
@@ -196,10 +210,17 @@ impl DeviceOptions {
     /// Usage, if a device is asked for too.
     pub fn is_cpu(&self) -> Outcome<bool> {
         let is_cpu = self.backend == BackendChoice::Cpu;
+        let is_half = self.precision() == Precision::F16;
         let of_device = self.adapter.is_some() || self.default_limits || self.memory.is_some();
-        if is_cpu && (of_device || self.no_cache) {
+        if is_cpu && (of_device || self.no_cache || is_half) {
             return Err(Failure::Usage(
-                "--backend cpu uses no device: --adapter, --default-limits, --memory and --no-cache do not go with it",
+                "--backend cpu uses no device: --adapter, --default-limits, --memory, --no-cache and --precision \
+                 f16 do not go with it",
+            ));
+        }
+        if self.default_limits && is_half {
+            return Err(Failure::Usage(
+                "--precision f16 needs a feature, and --default-limits opens the device without any",
             ));
         }
         Ok(is_cpu)
@@ -215,9 +236,18 @@ impl DeviceOptions {
         self.memory.map(|mib| u64::from(mib) << 20)
     }
 
-    /// Whether a device was named, so that no other will do.
+    /// Whether the CPU reference will not do in place of a device.
     pub fn names_a_device(&self) -> bool {
-        self.backend != BackendChoice::Auto || self.adapter.is_some()
+        let is_half = self.precision() == Precision::F16;
+        self.backend != BackendChoice::Auto || self.adapter.is_some() || is_half
+    }
+
+    /// What activations and weights are kept in.
+    pub fn precision(&self) -> Precision {
+        match self.precision {
+            PrecisionChoice::Auto | PrecisionChoice::F32 => Precision::F32,
+            PrecisionChoice::F16 => Precision::F16,
+        }
     }
 
     /// Opens the device.
@@ -246,7 +276,7 @@ impl DeviceOptions {
             return Ok(Segmenter::on_cpu(model));
         }
         match self.gpu() {
-            Ok(gpu) => Ok(on_gpu(&gpu, model, options)?),
+            Ok(gpu) => Ok(self.on(&gpu, model, options)?),
             Err(e) if e.kind() == ErrorKind::NoAdapter && !self.names_a_device() => {
                 terminal::report(format!(
                     "{e}; going on with the CPU reference, which is slow"
@@ -256,11 +286,12 @@ impl DeviceOptions {
             Err(e) => Err(Failure::Failed(e)),
         }
     }
-}
 
-/// `model`, opened by `options`, on `gpu`.
-pub fn on_gpu(gpu: &Gpu, model: &Model, options: &ModelOptions) -> Result<Segmenter> {
-    pollster::block_on(Segmenter::new(gpu, model)).map_err(|e| options.blame(e))
+    /// `model`, opened by `options`, on `gpu`, which these opened.
+    pub fn on(&self, gpu: &Gpu, model: &Model, options: &ModelOptions) -> Result<Segmenter> {
+        let segmenter = Segmenter::with_precision(gpu, model, self.precision());
+        pollster::block_on(segmenter).map_err(|e| options.blame(e))
+    }
 }
 
 /// A model in a few words, for JSON.

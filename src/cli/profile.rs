@@ -1,8 +1,6 @@
 //! `fullconv profile`: what each layer takes.
 
-use super::options::{
-    DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe, on_gpu, size,
-};
+use super::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe, size};
 use super::{Failure, Outcome, terminal};
 use fullconv::Profile;
 use fullconv::gpu::{Measured, Outcome as Found, Timer, TunedLayer};
@@ -117,7 +115,7 @@ pub fn run(args: &Args) -> Outcome {
     let begin = Instant::now();
     let model = args.model.open()?;
     let gpu = args.device.gpu()?;
-    let segmenter = on_gpu(&gpu, &model, &args.model)?;
+    let segmenter = args.device.on(&gpu, &model, &args.model)?;
     let load_ms = terminal::milliseconds(begin.elapsed());
     let network_size = model.network_size(args.size)?;
     let (batch, runs) = (usize::from(args.batch), usize::from(args.runs));

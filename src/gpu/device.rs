@@ -235,7 +235,8 @@ impl Gpu {
             adapter.adapter.features()
                 & (wgpu::Features::SUBGROUP
                     | wgpu::Features::TIMESTAMP_QUERY
-                    | wgpu::Features::PIPELINE_CACHE)
+                    | wgpu::Features::PIPELINE_CACHE
+                    | wgpu::Features::SHADER_F16)
         };
         let (device, queue) = adapter
             .adapter
@@ -340,6 +341,24 @@ impl Gpu {
 
     pub(super) fn pipeline_cache(&self) -> Option<&wgpu::PipelineCache> {
         self.0.pipeline_cache.as_ref().map(PipelineCache::for_new)
+    }
+
+    /// The same, for plans that keep activations and weights in f16.
+    ///
+    /// # Errors
+    /// `Unsupported` if the device was opened without `SHADER_F16`.
+    pub fn half_profile(&self) -> Result<DeviceProfile> {
+        let features = self.device().features();
+        if !features.contains(wgpu::Features::SHADER_F16) {
+            bail!(
+                Unsupported,
+                "{self} computes in f32 alone: it has no feature SHADER_F16, or was opened without it"
+            );
+        }
+        Ok(DeviceProfile {
+            half: true,
+            ..self.profile().clone()
+        })
     }
 
     pub(super) fn checked_shaders(&self) -> bool {
@@ -470,6 +489,8 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
         binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
         subgroup_size: (device.features().contains(wgpu::Features::SUBGROUP) && fixed)
             .then_some(info.subgroup_min_size),
+        whole_padding: false,
+        half: false,
         is_cpu: info.device_type == wgpu::DeviceType::Cpu && !options.plan_as_gpu,
     }
 }

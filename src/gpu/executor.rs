@@ -2,12 +2,14 @@
 
 use super::pipelines::Pipelines;
 use super::readback::{self, Pending, Ring};
+use super::saturation::Saturation;
 use super::texels::Texels;
 use super::weights::{Packed, Weights};
 use super::{Gpu, layout};
 use crate::device_profile::TEXEL_ROW_BYTES;
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
+use crate::ops::narrow::SATURATED_GROUP;
 use crate::parallel;
 use crate::parameters::Parameters;
 use crate::plan::{Bound, Pipeline, Plan};
@@ -16,8 +18,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What activation buffers hold in tests before they are written: a NaN that no arithmetic makes.
-pub(super) const POISON: u32 = 0x7fc0_dead;
+/// What activation buffers hold in tests before they are written: a NaN that no arithmetic makes, as f32 and
+/// as two f16.
+pub(super) const POISON: u32 = 0x7fed_7fed;
 /// Bytes of them that are copied at a time.
 const POISON_BYTES: usize = 1 << 20;
 
@@ -121,6 +124,8 @@ pub struct Executor {
     mirror: Option<Texels>,
     pipelines: Vec<Arc<wgpu::ComputePipeline>>,
     bind_groups: Vec<wgpu::BindGroup>,
+    /// Of plans in f16.
+    saturation: Option<Saturation>,
     ring: Arc<Ring>,
     /// What activation buffers are filled with before each run.
     poison: Option<wgpu::Buffer>,
@@ -140,14 +145,15 @@ impl Executor {
         let gpu = network.gpu.clone();
         let pipelines = network.pipelines.get(&gpu, &plan.pipelines)?;
         let weights = network.parameters(&plan, graph, parameters).await?;
-        let (slots, mirror, bind_groups) = gpu
+        let (slots, mirror, bind_groups, saturation) = gpu
             .guarded("activation buffers", || {
                 let slots: Vec<_> = plan.slots.iter().map(|&b| activation(&gpu, b)).collect();
                 let mirror = (plan.mirror_bytes > 0)
                     .then(|| Texels::new(&gpu, "mirror", TEXEL_ROW_BYTES + plan.mirror_bytes));
                 let activations = (slots.as_slice(), mirror.as_ref());
                 let bind_groups = bind_groups(&gpu, &plan, activations, &weights, &pipelines);
-                (slots, mirror, bind_groups)
+                let saturation = Saturation::new(&gpu, &plan, &pipelines);
+                (slots, mirror, bind_groups, saturation)
             })
             .await?;
         Ok(Self {
@@ -157,6 +163,7 @@ impl Executor {
             mirror,
             pipelines,
             bind_groups,
+            saturation,
             ring: Ring::new(IN_FLIGHT),
             poison: network.gpu.poison().then(|| poison(&network.gpu)),
         })
@@ -186,7 +193,9 @@ impl Executor {
                 input.shape()
             );
         }
-        let bytes = self.run_bytes(&layout::encode(input, place.format)).await?;
+        let bytes = self
+            .run_bytes(&layout::encode(input, place.format)?)
+            .await?;
         let outputs = self.plan.outputs.iter().zip(bytes);
         outputs
             .map(|((id, p), bytes)| Ok((*id, layout::decode(&bytes, p.shape, p.format)?)))
@@ -223,6 +232,7 @@ impl Executor {
         if frame.buffers.is_empty() {
             let parts = self.plan.read_backs.iter();
             let lengths = parts.map(|part| part.bytes.end - part.bytes.start);
+            let lengths = lengths.chain(self.saturation.as_ref().map(Saturation::bytes));
             let make = || lengths.map(|bytes| staging(&self.gpu, bytes)).collect();
             frame.buffers = self.gpu.guarded("buffers of outputs", make).await?;
         }
@@ -231,7 +241,9 @@ impl Executor {
         let patience = readback::patience(self.plan.flops());
         let parts = self.plan.read_backs.iter().map(|part| part.output);
         let parts = parts.collect();
-        Ok(Pending::new(&self.gpu, frame, submission, patience, parts))
+        let layers = self.saturation.as_ref().map(|s| s.layers.clone());
+        let pending = Pending::new(&self.gpu, frame, submission, patience, parts);
+        Ok(pending.unless_saturated(layers))
     }
 
     fn send(&self, input: &[u8], staging: &[wgpu::Buffer]) -> wgpu::SubmissionIndex {
@@ -248,6 +260,9 @@ impl Executor {
         }
         queue.write_buffer(&self.slots[self.plan.input.slot], 0, input);
         let mut encoder = self.encoder();
+        if let Some(saturation) = &self.saturation {
+            encoder.clear_buffer(&saturation.words, 0, None);
+        }
         for steps in self.submissions() {
             if steps.start > 0 {
                 self.copy_outputs(&mut encoder, steps.start, staging);
@@ -256,6 +271,9 @@ impl Executor {
             self.record(&mut encoder, steps, None);
         }
         self.copy_outputs(&mut encoder, self.plan.steps.len(), staging);
+        if let (Some(saturation), Some(staging)) = (&self.saturation, staging.last()) {
+            encoder.copy_buffer_to_buffer(&saturation.words, 0, staging, 0, Some(staging.size()));
+        }
         queue.submit([encoder.finish()])
     }
 
@@ -318,12 +336,17 @@ impl Executor {
             label: None,
             timestamp_writes,
         });
-        for (step, bind_group) in self.plan.steps[steps.clone()]
-            .iter()
-            .zip(&self.bind_groups[steps])
-        {
+        for i in steps {
+            let step = &self.plan.steps[i];
             pass.set_pipeline(&self.pipelines[step.pipeline]);
-            pass.set_bind_group(0, bind_group, &[]);
+            pass.set_bind_group(0, &self.bind_groups[i], &[]);
+            if let Some(word) = self
+                .saturation
+                .as_ref()
+                .and_then(|s| s.of_steps[i].as_ref())
+            {
+                pass.set_bind_group(SATURATED_GROUP, word, &[]);
+            }
             let [x, y] = step.workgroups;
             pass.dispatch_workgroups(x, y, 1);
         }
@@ -358,7 +381,8 @@ impl Executor {
         let parts = self.plan.read_backs.iter().zip(staging);
         for (part, staging) in parts.filter(|(part, _)| part.after == steps) {
             let slot = &self.slots[self.plan.outputs[part.output].1.slot];
-            encoder.copy_buffer_to_buffer(slot, part.bytes.start, staging, 0, Some(staging.size()));
+            let bytes = part.bytes.end - part.bytes.start;
+            encoder.copy_buffer_to_buffer(slot, part.bytes.start, staging, 0, Some(bytes));
         }
     }
 }

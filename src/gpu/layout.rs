@@ -1,13 +1,32 @@
 //! Between the host's tensors (NCHW) and the device's (NHWC, channels padded to a multiple of 4).
 
-use crate::error::Result;
+use crate::error::{Result, bail};
 use crate::ops::kernel::Format;
+use crate::ops::narrow;
 use crate::tensor::{Shape, Tensor};
 
 /// A host tensor as the device has it.
-pub(super) fn encode(tensor: &Tensor, format: Format) -> Vec<u8> {
+///
+/// # Errors
+/// `NotFinite` if f16 is wanted and does not hold a value.
+pub(super) fn encode(tensor: &Tensor, format: Format) -> Result<Vec<u8>> {
     let shape = tensor.shape();
-    match format {
+    Ok(match format {
+        Format::Nhwc4Half => {
+            let data = tensor.data();
+            if let Some(i) = data.iter().position(|x| !narrow::holds(*x)) {
+                bail!(
+                    NotFinite,
+                    "the input is {} at {:?}: f16 holds numbers up to {}; use f32",
+                    data[i],
+                    tensor.position(i),
+                    narrow::MAX
+                );
+            }
+            let wide = encode(tensor, Format::Nhwc4)?;
+            let wide: &[f32] = bytemuck::cast_slice(&wide);
+            bytemuck::cast_slice(&narrow::from_f32(wide)).to_vec()
+        }
         Format::Nhwc4 => {
             let channels = 4 * shape.c4();
             let mut data = vec![0.0f32; shape.pixels() * channels];
@@ -34,7 +53,7 @@ pub(super) fn encode(tensor: &Tensor, format: Format) -> Vec<u8> {
             bytes
         }
         Format::Labels8 => tensor.data().iter().map(|label| *label as u8).collect(),
-    }
+    })
 }
 
 /// A tensor of the device as the host has it.
@@ -43,6 +62,16 @@ pub(super) fn encode(tensor: &Tensor, format: Format) -> Vec<u8> {
 /// `Limit` if the host has no memory for it.
 pub(super) fn decode(bytes: &[u8], shape: Shape, format: Format) -> Result<Tensor> {
     match format {
+        Format::Nhwc4Half => {
+            let data = bytes.as_chunks::<2>().0;
+            let channels = 4 * shape.c4();
+            Tensor::from_planes(shape, |n, c, plane| {
+                let image = &data[n * shape.h * shape.w * channels..];
+                for (to, pixel) in plane.iter_mut().zip(image.chunks_exact(channels)) {
+                    *to = narrow::to_f32(pixel[c]);
+                }
+            })
+        }
         Format::Nhwc4 => {
             let data: &[f32] = bytemuck::cast_slice(bytes);
             let channels = 4 * shape.c4();
@@ -100,11 +129,24 @@ mod tests {
         let shape = Shape::new(2, 5, 3, 4);
         let t =
             Tensor::from_fn(shape, |n, c, y, x| (n * 1000 + c * 100 + y * 10 + x) as f32).unwrap();
-        let bytes = encode(&t, Format::Nhwc4);
-        assert_eq!(bytes.len() as u64, Format::Nhwc4.bytes(shape));
-        assert_eq!(decode(&bytes, shape, Format::Nhwc4).unwrap(), t);
-        let at = [[1, 4, 2, 3], [0, 1, 0, 2]];
-        let found = decode_at(&bytes, shape, Format::Nhwc4, &at).unwrap();
-        assert_eq!(found, [1423.0, 102.0]);
+        for format in [Format::Nhwc4, Format::Nhwc4Half] {
+            let bytes = encode(&t, format).unwrap();
+            assert_eq!(bytes.len() as u64, format.bytes(shape));
+            assert_eq!(decode(&bytes, shape, format).unwrap(), t);
+            let at = [[1, 4, 2, 3], [0, 1, 0, 2]];
+            let found = decode_at(&bytes, shape, format, &at).unwrap();
+            assert_eq!(found, [1423.0, 102.0]);
+        }
+    }
+
+    #[test]
+    fn what_f16_does_not_hold_is_named() {
+        let input = |x| Tensor::new(Shape::new(1, 1, 1, 2), vec![-65504.0, x]).unwrap();
+        assert!(encode(&input(65504.0), Format::Nhwc4Half).is_ok());
+        for x in [65505.0, -70000.0, f32::INFINITY, f32::NAN] {
+            let error = encode(&input(x), Format::Nhwc4Half).unwrap_err();
+            assert!(error.to_string().contains("[0, 0, 0, 1]"), "{error}");
+            assert!(encode(&input(x), Format::Nhwc4).is_ok());
+        }
     }
 }

@@ -8,6 +8,7 @@ mod layout;
 mod pipelines;
 mod profile;
 mod readback;
+mod saturation;
 mod texels;
 mod tune;
 mod waiter;

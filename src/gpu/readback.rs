@@ -1,6 +1,7 @@
 //! Waiting for the device, and reading what it wrote.
 
 use super::Gpu;
+use super::saturation::Layers;
 use super::waiter::Signal;
 use crate::error::{Result, bail};
 use std::future::Future;
@@ -186,6 +187,8 @@ pub struct Pending {
     frame: Option<Frame>,
     /// The output that each buffer holds a part of, in order.
     parts: Vec<usize>,
+    /// Of a plan in f16: the last buffer holds their words.
+    layers: Option<Layers>,
 }
 
 impl Pending {
@@ -205,7 +208,14 @@ impl Pending {
             signal,
             frame: Some(frame),
             parts,
+            layers: None,
         }
+    }
+
+    /// The same, an error if a word of `layers`, which the last buffer holds, tells of a value that f16 does not hold.
+    pub(super) fn unless_saturated(mut self, layers: Option<Layers>) -> Self {
+        self.layers = layers;
+        self
     }
 
     /// When the device was done with it, if it is; `None` also where there is no clock, in a browser.
@@ -215,6 +225,9 @@ impl Pending {
 
     /// The outputs, of whose parts the mapped `buffers` hold one each.
     fn outputs(&self, buffers: &[wgpu::Buffer]) -> Result<Vec<Vec<u8>>> {
+        if let (Some(layers), Some(words)) = (&self.layers, buffers.last()) {
+            layers.check(&copy(&self.gpu, words)?)?;
+        }
         let mut outputs: Vec<Vec<u8>> = Vec::new();
         for (buffer, output) in buffers.iter().zip(&self.parts) {
             let part = copy(&self.gpu, buffer)?;

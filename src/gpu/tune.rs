@@ -331,7 +331,7 @@ impl Sample {
             expected: op.elements(&inputs, &at)?,
             bound: (op.terms(&shapes) + 16) as f64 * UNIT,
             flops: op.flops(&shapes).max(1) as f64,
-            encoded: (Format::Nhwc4, layout::encode(&input, Format::Nhwc4)),
+            encoded: (Format::Nhwc4, layout::encode(&input, Format::Nhwc4)?),
             input,
             shapes,
             at,
@@ -344,7 +344,7 @@ impl Sample {
         let bytes = match self.encoded.0 == place.format {
             true => executor.run_bytes(&self.encoded.1).await?,
             false => {
-                let encoded = layout::encode(&self.input, place.format);
+                let encoded = layout::encode(&self.input, place.format)?;
                 executor.run_bytes(&encoded).await?
             }
         };

@@ -3,7 +3,8 @@
 use super::Gpu;
 use super::readback::{self, Done};
 use super::texels::Texels;
-use crate::error::Result;
+use crate::error::{Result, bail};
+use crate::ops::narrow;
 use crate::parallel;
 use crate::parameters::{Parameter, Parameters};
 use crate::plan::{PackedParameter, Plan};
@@ -103,23 +104,42 @@ struct Chunk<'a> {
 }
 
 impl Chunk<'_> {
-    fn bytes(&self) -> u64 {
-        self.tiles.len() as u64 * self.wanted.packing.tile_bytes(self.shape)
+    /// How many numbers it packs.
+    fn elements(&self) -> usize {
+        (self.tiles.len() as u64 * self.wanted.packing.tile_bytes(self.shape) / 4) as usize
     }
 
     /// Packs it into the beginning of `packed`.
     fn pack(&self, packed: &mut [f32]) -> Result<()> {
-        let packed = &mut packed[..self.bytes() as usize / 4];
+        let packed = &mut packed[..self.elements()];
         let packing = self.wanted.packing;
-        packing.pack(self.shape, &self.parameter, self.tiles.clone(), packed)
+        packing.pack(self.shape, &self.parameter, self.tiles.clone(), packed)?;
+        if self.wanted.half
+            && let Some(large) = packed.iter().find(|x| !narrow::holds(**x))
+        {
+            bail!(
+                ModelFile,
+                "{} has a weight of {large}: f16 holds numbers up to {}; use f32",
+                self.name,
+                narrow::MAX
+            );
+        }
+        Ok(())
     }
 
     /// Sends it, from the beginning of `packed`, to the device.
     fn send(&self, gpu: &Gpu, packed: &[f32]) -> wgpu::SubmissionIndex {
         let before = self.tiles.start - self.wanted.tiles.start;
         let offset = before as u64 * self.wanted.packing.tile_bytes(self.shape);
-        let packed = bytemuck::cast_slice(&packed[..self.bytes() as usize / 4]);
-        self.target.write(gpu, offset, packed);
+        let packed = &packed[..self.elements()];
+        match self.wanted.half {
+            true => {
+                let packed = narrow::from_f32(packed);
+                self.target
+                    .write(gpu, offset / 2, bytemuck::cast_slice(&packed));
+            }
+            false => self.target.write(gpu, offset, bytemuck::cast_slice(packed)),
+        }
         gpu.queue().submit([])
     }
 }
@@ -161,7 +181,7 @@ fn add_chunks<'a>(
 
 /// Packs each chunk while the one before it is sent to the device, and the device copies those before.
 async fn upload(gpu: &Gpu, chunks: &[Chunk<'_>], parameters: &Parameters) -> Result<()> {
-    let largest = chunks.iter().map(Chunk::bytes).max().unwrap_or(0) as usize / 4;
+    let largest = chunks.iter().map(Chunk::elements).max().unwrap_or(0);
     let (mut ready, mut next) = (vec![0.0; largest], vec![0.0; largest]);
     let mut under_way: VecDeque<Done> = VecDeque::new();
     if let Some(first) = chunks.first() {

@@ -23,6 +23,8 @@ pub const DISPATCH_FLOPS: u64 = 8_000_000_000;
 pub enum Format {
     /// f32, `[n, h, w, c]`, channels padded with zeros to a multiple of 4. One element is a `vec4<f32>`.
     Nhwc4,
+    /// The same in f16: one element is a `vec4<f16>`.
+    Nhwc4Half,
     /// A picture: one `u32` a pixel, red in the lowest byte.
     Rgba8,
     /// Class ids: one byte a pixel, four to a `u32`, lowest byte first.
@@ -35,6 +37,7 @@ impl Format {
         let pixels = shape.pixels() as u64;
         match self {
             Self::Nhwc4 => pixels.saturating_mul(shape.c4() as u64 * 16),
+            Self::Nhwc4Half => pixels.saturating_mul(shape.c4() as u64 * 8),
             Self::Rgba8 => pixels.saturating_mul(4),
             Self::Labels8 => pixels.div_ceil(4) * 4,
         }
@@ -44,6 +47,7 @@ impl Format {
     pub const fn element_bytes(self) -> u64 {
         match self {
             Self::Nhwc4 => 16,
+            Self::Nhwc4Half => 8,
             Self::Rgba8 | Self::Labels8 => 4,
         }
     }
@@ -179,7 +183,14 @@ pub enum Binding {
         /// How it is packed.
         packing: Packing,
     },
-    /// The same, in a texture of [`TEXEL_ROW_BYTES`](crate::device_profile::TEXEL_ROW_BYTES) a row.
+    /// The same in f16.
+    ParameterHalf {
+        /// Position among the op's inputs.
+        input: usize,
+        /// How it is packed.
+        packing: Packing,
+    },
+    /// The same in f32, in a texture of [`TEXEL_ROW_BYTES`](crate::device_profile::TEXEL_ROW_BYTES) a row.
     ParameterTexels {
         /// Position among the op's inputs.
         input: usize,
@@ -210,10 +221,18 @@ impl Binding {
     /// The packed parameter that it shows: its position among the op's inputs, and the packing.
     pub fn parameter(&self) -> Option<(usize, Packing)> {
         match *self {
-            Self::Parameter { input, packing } | Self::ParameterTexels { input, packing } => {
-                Some((input, packing))
-            }
+            Self::Parameter { input, packing }
+            | Self::ParameterHalf { input, packing }
+            | Self::ParameterTexels { input, packing } => Some((input, packing)),
             _ => None,
+        }
+    }
+
+    /// Bytes of an element of the packed parameter that it shows.
+    pub const fn parameter_element_bytes(&self) -> u64 {
+        match self {
+            Self::ParameterHalf { .. } => 2,
+            _ => 4,
         }
     }
 
@@ -345,7 +364,10 @@ impl Kernel {
     /// Whether the device can bind its buffers.
     pub fn fits(&self, device: &DeviceProfile) -> bool {
         let buffers = self.bindings.iter().filter(|b| !b.is_texels());
-        buffers.count() < device.max_storage_buffers as usize
+        // In f16, one more tells of values that do not fit.
+        let buffers = buffers.count() + usize::from(device.half);
+        let in_half = !device.half || self.can_be_half();
+        buffers < device.max_storage_buffers as usize && in_half
     }
 
     /// The same kernel with a shader that reads activations and weights as texels.

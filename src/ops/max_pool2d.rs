@@ -5,7 +5,7 @@
 //! if the last window would begin past the input and its left padding. NaN in a window gives NaN.
 //! Source: `torch.nn.functional.max_pool2d`.
 
-use super::{Case, Op, case, take_inputs};
+use super::{Case, Op, Window, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::kernel::{Binding, Format, Grid, Kernel, MAX_LOOP_STEPS, Rows, Word, shader};
@@ -108,6 +108,15 @@ impl Op for MaxPool2d {
                         if x > max || x.is_nan() { x } else { max }
                     });
             }
+        })
+    }
+
+    fn window(&self, _inputs: &[Shape]) -> Option<Window> {
+        Some(Window {
+            size: self.kernel_size,
+            stride: self.stride,
+            padding: self.padding,
+            ceil_mode: self.ceil_mode,
         })
     }
 

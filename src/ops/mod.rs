@@ -2,7 +2,13 @@
 //! CPU twin, kernels, cases), and the list of them all.
 
 pub mod kernel;
+pub mod narrow;
 pub mod packing;
+mod paste;
+mod zeros;
+
+pub use paste::{Paste, PasteAxis};
+pub use zeros::Zeros;
 
 use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
@@ -69,6 +75,17 @@ pub trait Op: Any + Debug + Send + Sync {
         Vec::new()
     }
 
+    /// The windows of the first input that outputs are made of, the same everywhere, if so they are. What lies
+    /// outside the input counts as zeros, or not at all.
+    fn window(&self, _inputs: &[Shape]) -> Option<Window> {
+        None
+    }
+
+    /// The same op with this padding of zeros, `[vertical, horizontal]`, in place of its own, if it has one.
+    fn with_padding(&self, _padding: [usize; 2]) -> Option<Arc<dyn Op>> {
+        None
+    }
+
     /// Other stages that compute this op and are worth a try: a plan takes them only where they were measured
     /// to be the fastest on the user's device.
     fn other_stages(&self, _inputs: &[Shape], _device: &DeviceProfile) -> Vec<Vec<Stage>> {
@@ -98,6 +115,33 @@ pub trait Op: Any + Debug + Send + Sync {
             terms => 2 * terms as u64,
         };
         outputs.saturating_mul(per_output)
+    }
+}
+
+/// The window of an op, each `[vertical, horizontal]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Positions from the first tap to the last, both included.
+    pub size: [usize; 2],
+    /// Step between neighbouring windows.
+    pub stride: [usize; 2],
+    /// Positions before and after the input.
+    pub padding: [usize; 2],
+    /// A last window may reach past the input.
+    pub ceil_mode: bool,
+}
+
+impl Window {
+    /// How many windows there are along `axis` for an input of `size` with this `padding`.
+    pub fn outputs(&self, axis: usize, size: usize, padding: usize) -> Option<usize> {
+        let room = (size + 2 * padding).checked_sub(self.size[axis])?;
+        let stride = self.stride[axis];
+        if !self.ceil_mode {
+            return Some(room / stride + 1);
+        }
+        let outputs = room.div_ceil(stride) + 1;
+        let last_is_outside = (outputs - 1) * stride >= size + padding;
+        Some(outputs - usize::from(last_is_outside))
     }
 }
 
@@ -182,6 +226,8 @@ macro_rules! ops {
         pub fn cases() -> Vec<Case> {
             let mut all = Vec::new();
             $(all.extend($module::cases());)+
+            all.extend(paste::cases());
+            all.extend(zeros::cases());
             all
         }
     };

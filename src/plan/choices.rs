@@ -3,7 +3,7 @@
 //! Without choices the first candidate of every operation is taken, in the order in which the ops list them.
 
 use super::fuse::Operation;
-use super::{fused, shapes_of};
+use super::{fused, padding, shapes_of};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
 use crate::graph::{Graph, NodeId, NodeKind};
@@ -161,10 +161,12 @@ pub fn tunable(
     outputs: &[NodeId],
     device: &DeviceProfile,
 ) -> Result<Vec<Tunable>> {
-    let shapes = graph.shapes(input)?;
+    let mut shapes = graph.shapes(input)?;
+    let operations = fused(graph, outputs, &shapes, device);
+    let operations = padding::cut(operations, graph, &mut shapes, outputs, device)?;
     let mut seen = HashSet::new();
     let mut found = Vec::new();
-    for operation in fused(graph, outputs, &shapes, device) {
+    for operation in operations {
         let inputs = shapes_of(&operation.inputs, &shapes);
         let op = &operation.op;
         if op.terms(&inputs) == 1 || !seen.insert(key(op.as_ref(), &inputs)) {
@@ -193,13 +195,16 @@ fn alone(graph: &Graph, operation: &Operation) -> Result<Option<Graph>> {
     let Some((first, others)) = operation.inputs.split_first() else {
         return Ok(None);
     };
-    if matches!(graph.node(*first).kind, NodeKind::Parameter(_)) {
+    let first = graph.nodes().get(first.index());
+    if first.is_some_and(|node| matches!(node.kind, NodeKind::Parameter(_))) {
         return Ok(None);
     }
     let mut alone = Graph::new("");
     let mut ids = vec![alone.input()];
     for id in others {
-        let node = graph.node(*id);
+        let Some(node) = graph.nodes().get(id.index()) else {
+            return Ok(None);
+        };
         let NodeKind::Parameter(shape) = node.kind else {
             return Ok(None);
         };

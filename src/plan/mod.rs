@@ -8,6 +8,8 @@ mod display;
 mod fuse;
 mod groups;
 mod memory;
+mod padding;
+mod precision;
 mod program;
 mod split;
 mod stages;
@@ -16,7 +18,7 @@ use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::ops::Op;
-use crate::ops::kernel::{Format, Kernel, MAX_LOOP_STEPS, Packing, Shader};
+use crate::ops::kernel::{Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader};
 use crate::tensor::Shape;
 pub(crate) use choices::hash;
 pub use choices::{Candidate, Choice, Choices, Tunable, tunable};
@@ -58,6 +60,8 @@ pub struct PackedParameter {
     pub bytes: u64,
     /// It lies in a texture of rows of [`TEXELS_PER_ROW`](crate::device_profile::TEXELS_PER_ROW), not in a buffer.
     pub texels: bool,
+    /// Its elements are f16, not f32.
+    pub half: bool,
 }
 
 /// A shader and the values of its overrides.
@@ -130,12 +134,20 @@ pub struct Layer {
     pub name: String,
     /// The shader's name.
     pub kernel: &'static str,
+    /// The activations that it reads, in the order of the kernel's bindings.
+    pub reads: Vec<Read>,
+    /// What it writes: a node's value, or a tensor beyond the graph's nodes.
+    pub writes: NodeId,
+    /// How that lies in memory.
+    pub format: Format,
     /// The shape of its output.
     pub shape: Shape,
     /// Floating-point operations that are done: those of rows that two bands compute count twice.
     pub flops: u64,
     /// Bytes that it has to read and write at least: each input, parameter and output once.
     pub bytes: u64,
+    /// It writes f16, and tells of a value that f16 does not hold.
+    pub half: bool,
 }
 
 /// Consecutive layers that run band by band, since a tensor between them is larger than a buffer: each band
@@ -160,6 +172,19 @@ pub struct ReadBack {
     pub after: usize,
     /// The bytes of the output's slot.
     pub bytes: Range<u64>,
+}
+
+/// An activation that a layer reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// A node's value, or a tensor beyond the graph's nodes that an earlier layer writes.
+    pub tensor: NodeId,
+    /// Its shape.
+    pub shape: Shape,
+    /// How it lies in memory.
+    pub format: Format,
+    /// The rows of it that a row of the layer's output needs.
+    pub rows: Rows,
 }
 
 /// All that the executor does, as plain data.
@@ -229,24 +254,32 @@ impl Plan {
             );
         }
         let operations = fused(graph, outputs, &shapes, device);
+        let operations = padding::cut(operations, graph, &mut shapes, outputs, device)?;
+        let between = shapes.len();
+        // What was measured was measured in f32.
+        let none = Choices::default();
+        let choices = if device.half { &none } else { choices };
         let operations = stages::expand(operations, &mut shapes, device, choices)?;
+        let operations = precision::keep_sums(operations, between, &mut shapes, device)?;
         let mut kernels = Vec::with_capacity(operations.len());
         for operation in &operations {
             let inputs = shapes_of(&operation.inputs, &shapes);
             let best = || best_kernel(operation.op.as_ref(), &inputs, device);
             let kernel = operation.chosen.clone().map_or_else(best, Ok);
-            kernels.push(kernel.map_err(|error| {
+            let kernel = kernel.map_err(|error| {
                 error.at(format!("{} ({})", operation.name, operation.op.name()))
-            })?);
+            })?;
+            kernels.push(precision::adapt(kernel, operation, between, device));
         }
         let mut program = Program {
-            formats: formats(graph, &operations, &kernels)?,
+            formats: formats(graph, &operations, &kernels, device.half)?,
             graph,
             shapes,
             operations,
             kernels,
             outputs,
             device,
+            between,
             most_bytes: device.max_buffer_bytes,
         };
         let mut plan = Self::of(&program)?;
@@ -421,8 +454,21 @@ fn fused(
 
 /// The best kernel of an op that fits the device.
 fn best_kernel(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Result<Kernel> {
-    let kernels = op.kernels(inputs, device)?;
-    match kernels.into_iter().find(|kernel| kernel.fits(device)) {
+    let most = device.max_binding_bytes.min(device.max_buffer_bytes);
+    let tile_fits = |binding: &Binding| match (binding.parameter(), binding.is_texels()) {
+        (Some((input, packing)), false) => packing.tile_bytes(inputs[input]) <= most,
+        _ => true,
+    };
+    let kernels = || {
+        let kernels = op.kernels(inputs, device)?.into_iter();
+        Ok(kernels.filter(|kernel| kernel.fits(device)))
+    };
+    // One whose weights cannot be cut small enough is left to fail, with the figures.
+    let best = match kernels()?.find(|kernel| kernel.bindings.iter().all(tile_fits)) {
+        Some(kernel) => Some(kernel),
+        None => kernels()?.next(),
+    };
+    match best {
         Some(kernel) => Ok(kernel),
         None => bail!(
             Unsupported,
@@ -437,6 +483,7 @@ fn formats(
     graph: &Graph,
     operations: &[Operation],
     kernels: &[Kernel],
+    half: bool,
 ) -> Result<HashMap<NodeId, Format>> {
     let mut formats = HashMap::new();
     for (operation, kernel) in operations.iter().zip(kernels) {
@@ -465,6 +512,10 @@ fn formats(
         }
         formats.insert(operation.id, kernel.output);
     }
-    formats.entry(graph.input()).or_insert(Format::Nhwc4);
+    let of_input = match half {
+        true => Format::Nhwc4Half,
+        false => Format::Nhwc4,
+    };
+    formats.entry(graph.input()).or_insert(of_input);
     Ok(formats)
 }

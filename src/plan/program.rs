@@ -23,6 +23,8 @@ pub(super) struct Program<'a> {
     pub formats: HashMap<NodeId, Format>,
     pub outputs: &'a [NodeId],
     pub device: &'a DeviceProfile,
+    /// Tensors from here on lie between the stages of an operation.
+    pub between: usize,
     /// Bytes of the largest tensor that is held as a whole, the input apart.
     pub most_bytes: u64,
 }
@@ -45,13 +47,13 @@ impl Program<'_> {
 
     /// The most bytes that may be held of a tensor at once.
     pub(super) fn most_bytes(&self, id: NodeId) -> u64 {
-        let is_node = id.index() < self.graph.nodes().len();
-        match is_node {
-            true => self.most_bytes,
-            false => self
-                .most_bytes
-                .min(BETWEEN_BYTES[usize::from(!self.device.is_cpu)]),
+        if id.index() < self.between {
+            return self.most_bytes;
         }
+        // Not so little that there is no band at all.
+        let least = self.bytes(id, 4);
+        let wanted = BETWEEN_BYTES[usize::from(!self.device.is_cpu)];
+        self.most_bytes.min(wanted.max(least))
     }
 
     /// A tensor too large to be held as a whole.
@@ -59,10 +61,13 @@ impl Program<'_> {
         self.bytes(id, self.rows(id)) > self.most_bytes(id)
     }
 
-    /// The name of a tensor, for messages.
+    /// The name of a tensor, for messages: its node's, or that of the operation which makes it.
     pub(super) fn name(&self, id: NodeId) -> &str {
-        let node = self.graph.nodes().get(id.index());
-        node.map_or(BETWEEN, |node| &node.name)
+        let writer = || self.operations.iter().find(|o| o.id == id);
+        match self.graph.nodes().get(id.index()) {
+            Some(node) => &node.name,
+            None => writer().map_or(BETWEEN, |operation| &operation.name),
+        }
     }
 
     /// The rows of a tensor at whose multiples a part of it may begin without anything computed for both

@@ -3,10 +3,11 @@
 
 use super::fuse::Operation;
 use super::program::Program;
-use super::{Bound, Layer, Mirror, PackedParameter, Pipeline, Place, Plan, Step};
+use super::{Bound, Layer, Mirror, PackedParameter, Pipeline, Place, Plan, Read, Step};
 use crate::device_profile::{DeviceProfile, TEXEL_ROW_BYTES};
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId};
+use crate::ops::Op;
 use crate::ops::kernel::{
     Binding, DISPATCH_FLOPS, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Rows, Word,
 };
@@ -70,6 +71,17 @@ pub(super) struct Planned<'a> {
     pipeline: usize,
 }
 
+/// What operation `i` reads, for its layer.
+fn reads(program: &Program, i: usize) -> Vec<Read> {
+    let read = |(tensor, rows)| Read {
+        tensor,
+        shape: program.shape(tensor),
+        format: program.formats[&tensor],
+        rows,
+    };
+    program.reads(i).map(read).collect()
+}
+
 /// Plans operation `i`: its layer, its pipeline, its parameters.
 pub(super) fn add_layer<'a>(
     plan: &mut Plan,
@@ -83,9 +95,7 @@ pub(super) fn add_layer<'a>(
     let shape = program.shape(operation.id);
     let flops = operation.op.flops(&inputs);
     let shards = shards(kernel, &inputs, shape, program.device)?;
-    let rows = shape.n * shape.h * shards.len();
-    let least_rows = rows_at_once(kernel, shape) as u64;
-    let term_runs = term_runs(kernel, flops / rows.max(1) as u64 * least_rows)?;
+    let term_runs = term_runs(kernel, least_flops(kernel, flops, shape, shards.len()))?;
 
     let layer = plan.layers.len();
     let read = program.reads(i).map(|(id, _)| places[&id].bytes());
@@ -100,9 +110,13 @@ pub(super) fn add_layer<'a>(
     plan.layers.push(Layer {
         name: operation.name.clone(),
         kernel: kernel.shader.name,
+        reads: reads(program, i),
+        writes: operation.id,
+        format: kernel.output,
         shape,
         flops,
         bytes,
+        half: kernel.output == Format::Nhwc4Half,
     });
     let pipeline = position_or_push(
         &mut plan.pipelines,
@@ -215,16 +229,16 @@ fn shards(
 ) -> Result<Vec<Shard>> {
     let weight = kernel.bindings.iter().find_map(|binding| {
         let (input, packing) = binding.parameter()?;
-        (packing != Packing::Vector).then(|| (packing, inputs[input], binding.is_texels()))
+        (packing != Packing::Vector).then_some((packing, inputs[input], binding))
     });
-    let Some((packing, weight, texels)) = weight else {
+    let Some((packing, weight, binding)) = weight else {
         return Ok(vec![Shard {
             tiles: 0..1,
             channels: 0..output.c4(),
         }]);
     };
-    let tile_bytes = packing.tile_bytes(weight);
-    let most = match texels {
+    let tile_bytes = packing.tile_bytes(weight) / 4 * binding.parameter_element_bytes();
+    let most = match binding.is_texels() {
         true => device.max_texel_bytes(),
         false => device.max_binding_bytes.min(device.max_buffer_bytes),
     };
@@ -259,6 +273,28 @@ fn rows_at_once(kernel: &Kernel, output: Shape) -> usize {
         Grid::Blocks { rows, .. } => rows.min(output.h).max(1),
         _ => 1,
     }
+}
+
+/// The work of the smallest dispatch that is worth one, of all terms, where the whole takes `flops`.
+fn least_flops(kernel: &Kernel, flops: u64, output: Shape, shards: usize) -> u64 {
+    let rows = output.n * output.h * shards;
+    flops / rows.max(1) as u64 * rows_at_once(kernel, output) as u64
+}
+
+/// How many runs of terms a kernel of `op` takes on `device`.
+pub(super) fn runs(
+    op: &dyn Op,
+    kernel: &Kernel,
+    inputs: &[Shape],
+    output: Shape,
+    device: &DeviceProfile,
+) -> Result<usize> {
+    let shards = shards(kernel, inputs, output, device)?.len();
+    Ok(term_runs(
+        kernel,
+        least_flops(kernel, op.flops(inputs), output, shards),
+    )?
+    .len())
 }
 
 /// The rows of a band of blocks of `rows` rows, at most `count`, that begins at row `y` of an image of
@@ -316,17 +352,23 @@ fn parameters(
     for binding in &kernel.bindings {
         let parameter = match *binding {
             Binding::Activation { .. } | Binding::ActivationTexels { .. } => continue,
-            Binding::Parameter { input, packing } | Binding::ParameterTexels { input, packing } => {
+            Binding::Parameter { input, packing }
+            | Binding::ParameterHalf { input, packing }
+            | Binding::ParameterTexels { input, packing } => {
                 let tiles = match packing {
                     Packing::Vector => 0..1,
                     _ => shard.tiles.clone(),
                 };
+                let element_bytes = binding.parameter_element_bytes();
                 PackedParameter {
                     name: Some(graph.node(operation.inputs[input]).name.clone()),
                     packing,
-                    bytes: packing.tile_bytes(inputs[input]) * tiles.len() as u64,
+                    bytes: packing.tile_bytes(inputs[input]) / 4
+                        * element_bytes
+                        * tiles.len() as u64,
                     tiles,
                     texels: binding.is_texels(),
+                    half: element_bytes == 2,
                 }
             }
             Binding::Zeros { channels } => PackedParameter {
@@ -335,6 +377,7 @@ fn parameters(
                 tiles: 0..1,
                 bytes: Packing::Vector.tile_bytes(Shape::vector(channels)),
                 texels: false,
+                half: false,
             },
         };
         packed.push(position_or_push(&mut plan.parameters, parameter));

@@ -11,8 +11,9 @@ use crate::tensor::Shape;
 /// What messages call a tensor that no node of the graph stands for.
 pub(super) const BETWEEN: &str = "a tensor between the stages of an operation";
 
-/// `operations`, those that have stages on `device`, or for which `choices` say so, replaced by them. What a stage leaves to the next is a
-/// tensor of no node: its shape is added to `shapes`, and its id is the position there.
+/// `operations`, those that have stages on `device`, or for which `choices` say so, replaced by them. What a
+/// stage leaves to the next is a tensor of no node: its shape is added to `shapes`, and its id is the position
+/// there.
 pub(super) fn expand(
     operations: Vec<Operation>,
     shapes: &mut Vec<Shape>,

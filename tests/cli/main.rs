@@ -2,6 +2,7 @@
 
 mod devices;
 mod eval;
+mod half;
 mod profile;
 mod program;
 mod run;

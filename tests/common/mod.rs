@@ -17,6 +17,10 @@ use std::sync::Arc;
 /// Half the distance from 1 to the next `f32`: the relative error of one rounding.
 pub const UNIT: f64 = 1.0 / (1u32 << 24) as f64;
 
+/// The same of f16, and its least step above zero.
+pub const HALF_UNIT: f32 = 1.0 / (1u32 << 11) as f32;
+pub const HALF_STEP: f32 = 1.0 / (1u32 << 24) as f32;
+
 /// A device with `options`, its buffers poisoned. Without any adapter the test is skipped, loudly, or
 /// fails where `FULLCONV_REQUIRE_GPU` is 1.
 pub fn gpu(options: GpuOptions) -> Option<Gpu> {
@@ -201,7 +205,7 @@ impl OneOp {
 
     /// `op` on `inputs`; of an op on two activations, the second is made from the first.
     pub fn new(op: Arc<dyn Op>, mut inputs: Vec<Tensor>) -> Self {
-        let has_parameters = !["add", "crop"].contains(&op.name());
+        let has_parameters = !["add", "crop", "paste"].contains(&op.name());
         let mut graph = Graph::new("input");
         let mut ids = vec![graph.input()];
         let mut tensors = Vec::new();
@@ -234,6 +238,47 @@ impl OneOp {
             input: inputs[0].clone(),
             inputs,
             op,
+        }
+    }
+
+    /// The same op on inputs that f16 holds: as a device has them that keeps activations and weights so.
+    pub fn in_half(&self) -> Self {
+        let mut inputs = self.inputs.clone();
+        let has_weight = matches!(self.op.name(), "conv2d" | "conv_transpose2d" | "argmax");
+        let weights = usize::from(has_weight && inputs.len() > 1);
+        for input in &mut inputs[..=weights] {
+            *input = input.map(|x| half::f16::from_f32(x).to_f32());
+        }
+        Self::new(self.op.clone(), inputs)
+    }
+
+    /// How far an element may be off that is kept in f16: as [`OneOp::bounds`], and one rounding more.
+    pub fn half_bounds(&self) -> Tensor {
+        let mut bounds = self.bounds();
+        for (bound, expected) in bounds.data_mut().iter_mut().zip(self.expected().data()) {
+            *bound += (expected.abs() + *bound) * HALF_UNIT + HALF_STEP;
+        }
+        bounds
+    }
+
+    /// Panics unless the device, keeping activations and weights in f16, agrees with the twin on what f16
+    /// holds of the inputs, element by element, with each of `profiles`.
+    pub fn check_half(&self, gpu: &Gpu, profiles: &[DeviceProfile], what: &str) {
+        let one = self.in_half();
+        let plans: Vec<_> = profiles.iter().map(|p| one.plan(p)).collect();
+        let plans = plans.into_iter().filter_map(|plan| match plan {
+            Ok(plan) => Some(plan),
+            // Even one row is larger than such a binding.
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::Limit, "{what}: {e}");
+                None
+            }
+        });
+        let (expected, bounds) = (one.expected(), one.half_bounds());
+        for found in one.run_plans(gpu, plans.collect()) {
+            let shapes: Vec<_> = one.inputs.iter().map(Tensor::shape).collect();
+            let what = format!("{what}, in f16: {:?} on {shapes:?}", one.op);
+            assert_within(&expected, &found, &bounds, &what);
         }
     }
 

@@ -4,8 +4,7 @@ use fullconv::Shape;
 use fullconv::device_profile::{DeviceProfile, TEXEL_ROW_BYTES};
 use fullconv::graph::{Graph, NodeId};
 use fullconv::models::{Checkpoint, Choice, build};
-use fullconv::ops::StageInput;
-use fullconv::ops::kernel::{Binding, Format, Kernel, Rows};
+use fullconv::ops::kernel::Format;
 use fullconv::plan::{Bound, Mirror, Plan, Step};
 use std::ops::Range;
 
@@ -104,18 +103,11 @@ fn check_output_is_apart(bindings: &[Bound], layer: &str) {
     );
 }
 
-/// A tensor: a node's value, or what a stage of an operation leaves to the next.
-#[derive(Clone, Debug, PartialEq)]
-enum Value {
-    Node(NodeId),
-    Stage(String, usize),
-}
-
 /// Bytes of a buffer that hold a tensor, of which the first byte lies, or would lie, at `origin`.
 #[derive(Clone, Debug, PartialEq)]
 struct Written {
     bytes: Range<i64>,
-    value: Value,
+    tensor: NodeId,
     origin: i64,
 }
 
@@ -146,7 +138,7 @@ impl Memory {
     fn read(&self, slot: usize, wanted: &Written, what: &str) {
         let mut at = wanted.bytes.start;
         for held in &self.0[slot] {
-            if held.value == wanted.value
+            if held.tensor == wanted.tensor
                 && held.origin == wanted.origin
                 && held.bytes.contains(&at)
             {
@@ -161,42 +153,34 @@ impl Memory {
     }
 }
 
-/// A tensor, and how it lies in memory.
-struct Tensor {
-    value: Value,
-    shape: Shape,
-    format: Format,
-}
-
-impl Tensor {
-    /// Where the rows of it lie in a buffer of which a part is shown, `start` its first element; panics if not
-    /// all of them are shown.
-    fn rows_shown(&self, rows: Range<usize>, bytes: &Range<u64>, start: u32) -> Written {
-        let Shape { c, w, .. } = self.shape;
-        let at = |row: usize| self.format.bytes(Shape::new(1, c, row, w)) as i64;
-        let origin = bytes.start as i64 - i64::from(start) * self.format.element_bytes() as i64;
-        let shown = origin + at(rows.start)..origin + at(rows.end);
-        assert!(
-            shown.start >= bytes.start as i64 && shown.end <= bytes.end as i64,
-            "rows {rows:?} of {} are not in {bytes:?} from {start}",
-            self.shape
-        );
-        Written {
-            bytes: shown,
-            value: self.value.clone(),
-            origin,
-        }
+/// Where rows of a tensor lie in a buffer of which a part is shown, `start` its first element; panics if not
+/// all of them are shown.
+fn rows_shown(
+    (tensor, shape, format): (NodeId, Shape, Format),
+    rows: Range<usize>,
+    (bytes, start): (&Range<u64>, u32),
+) -> Written {
+    let at = |row: usize| format.bytes(Shape::new(1, shape.c, row, shape.w)) as i64;
+    let origin = bytes.start as i64 - i64::from(start) * format.element_bytes() as i64;
+    let shown = origin + at(rows.start)..origin + at(rows.end);
+    assert!(
+        shown.start >= bytes.start as i64 && shown.end <= bytes.end as i64,
+        "rows {rows:?} of {shape} are not in {bytes:?} from {start}"
+    );
+    Written {
+        bytes: shown,
+        tensor,
+        origin,
     }
 }
 
 /// Walks through the plan's steps, and panics where one reads rows of its inputs that no step before it has
 /// written, or that were written over, or where that is so of an output that is read back.
 pub fn check_liveness(plan: &Plan, graph: &Graph) {
-    let shapes = graph.shapes(plan.input.shape).unwrap();
     let mut memory = Memory(vec![Vec::new(); plan.slots.len()]);
     let input = Written {
         bytes: 0..plan.input.bytes() as i64,
-        value: Value::Node(graph.input()),
+        tensor: graph.input(),
         origin: 0,
     };
     memory.write(plan.input.slot, input);
@@ -205,7 +189,7 @@ pub fn check_liveness(plan: &Plan, graph: &Graph) {
     let mut mirror = None;
     for (i, step) in plan.steps.iter().enumerate() {
         mirror = step.mirror.clone().or(mirror);
-        check_step(plan, graph, &shapes, (step, mirror.as_ref()), &mut memory);
+        check_step(plan, (step, mirror.as_ref()), &mut memory);
         read_back(plan, i + 1, &memory, &mut done);
     }
     for (done, (id, place)) in done.iter().zip(&plan.outputs) {
@@ -214,144 +198,43 @@ pub fn check_liveness(plan: &Plan, graph: &Graph) {
     }
 }
 
-fn check_step(
-    plan: &Plan,
-    graph: &Graph,
-    shapes: &[Shape],
-    (step, mirror): (&Step, Option<&Mirror>),
-    memory: &mut Memory,
-) {
-    let name = &plan.layers[step.layer].name;
-    let layer = Layer::new(plan, graph, shapes, step.layer);
-    let (output, read) = step.bindings.split_last().unwrap();
-    let first_rows = layer.rows_of_first(step.rows.clone());
-    for (bound, binding) in read.iter().zip(&layer.kernel.bindings) {
-        let Some((input, format, rows)) = binding.activation() else {
-            assert!(matches!(bound, Bound::Parameter(_)), "{name}: {bound:?}");
-            continue;
-        };
-        let (value, shape) = layer.inputs[input].clone();
-        let tensor = Tensor {
-            value,
-            shape,
-            format,
-        };
-        let needed = rows.needed(first_rows.clone(), layer.first_height, shape.h);
+fn check_step(plan: &Plan, (step, mirror): (&Step, Option<&Mirror>), memory: &mut Memory) {
+    let layer = &plan.layers[step.layer];
+    let (output, bound) = step.bindings.split_last().unwrap();
+    let mut reads = layer.reads.iter();
+    for bound in bound {
         let (slot, bytes, start) = match bound {
+            Bound::Parameter(_) => continue,
             Bound::Slot { slot, bytes, start } => (*slot, bytes, *start),
             Bound::Mirror { start } => {
                 let mirror = mirror.unwrap();
                 (mirror.slot, &mirror.bytes, *start)
             }
-            Bound::Parameter(_) => panic!("{name}: an activation is bound to {bound:?}"),
         };
-        memory.read(slot, &tensor.rows_shown(needed, bytes, start), name);
-    }
-    let Bound::Slot { slot, bytes, start } = output else {
-        panic!("{name} writes {output:?}");
-    };
-    let (value, shape) = layer.output;
-    let tensor = Tensor {
-        value,
-        shape,
-        format: layer.kernel.output,
-    };
-    memory.write(*slot, tensor.rows_shown(step.rows.clone(), bytes, *start));
-}
-
-/// What a layer of a plan computes, from what.
-struct Layer {
-    /// A kernel that reads the same rows as the layer's first node and writes the format of its last.
-    kernel: Kernel,
-    inputs: Vec<(Value, Shape)>,
-    output: (Value, Shape),
-    /// Rows of the first node's value.
-    first_height: usize,
-    /// From the value of each node to the next: the rows that are read, and the heights of both.
-    chain: Vec<(Rows, usize, usize)>,
-}
-
-impl Layer {
-    fn new(plan: &Plan, graph: &Graph, shapes: &[Shape], layer: usize) -> Self {
-        let name = &plan.layers[layer].name;
-        let nodes: Vec<_> = name.split('+').map(|n| graph.find(n).unwrap()).collect();
-        let (first, last) = (graph.node(nodes[0]), nodes[nodes.len() - 1]);
-        let whole = |id: &NodeId| (Value::Node(*id), shapes[id.index()]);
-        let inputs: Vec<_> = first.inputs.iter().map(whole).collect();
-        let input_shapes: Vec<_> = inputs.iter().map(|(_, shape)| *shape).collect();
-        let same = |l: &&fullconv::plan::Layer| l.name == *name;
-        let (count, stage) = (
-            plan.layers.iter().filter(same).count(),
-            plan.layers[..layer].iter().filter(same).count(),
+        let read = reads.next().unwrap();
+        let needed = read
+            .rows
+            .needed(step.rows.clone(), layer.shape.h, read.shape.h);
+        let tensor = (read.tensor, read.shape, read.format);
+        memory.read(
+            slot,
+            &rows_shown(tensor, needed, (bytes, start)),
+            &layer.name,
         );
-        if count == 1 {
-            let op = |id: NodeId| graph.node(id).op().unwrap().clone();
-            let kernels = op(nodes[0]).kernels(&input_shapes, &DeviceProfile::WEBGPU_DEFAULTS);
-            let mut kernel = kernels.unwrap().remove(0);
-            let mut chain = Vec::new();
-            for pair in nodes.windows(2) {
-                let inputs = &graph.node(pair[1]).inputs;
-                let given: Vec<_> = inputs.iter().map(|id| shapes[id.index()]).collect();
-                let kernels = op(pair[1]).kernels(&given, &DeviceProfile::WEBGPU_DEFAULTS);
-                let next = kernels.unwrap().remove(0);
-                let read = next.bindings.iter().filter_map(Binding::activation);
-                let (_, _, rows) = read
-                    .into_iter()
-                    .find(|(input, _, _)| inputs[*input] == pair[0])
-                    .unwrap();
-                let height = |id: NodeId| shapes[id.index()].h;
-                chain.push((rows, height(pair[1]), height(pair[0])));
-                kernel.output = next.output;
-            }
-            return Self {
-                kernel,
-                inputs,
-                output: whole(&last),
-                first_height: shapes[nodes[0].index()].h,
-                chain,
-            };
-        }
-        // The layers of one name are the stages of one op.
-        let profiles = [true, false].map(|is_cpu| DeviceProfile {
-            is_cpu,
-            ..DeviceProfile::WEBGPU_DEFAULTS
-        });
-        let stages = profiles
-            .iter()
-            .map(|p| (first.op().unwrap().stages(&input_shapes, p), p));
-        let (stages, profile) = stages.into_iter().find(|(s, _)| s.len() == count).unwrap();
-        let between = |i: usize| {
-            let first = plan.layers.iter().position(|l| l.name == *name).unwrap();
-            (Value::Stage(name.clone(), i), plan.layers[first + i].shape)
-        };
-        let inputs: Vec<_> = stages[stage]
-            .inputs
-            .iter()
-            .map(|input| match *input {
-                StageInput::Op(i) => inputs[i].clone(),
-                StageInput::Stage(i) => between(i),
-            })
-            .collect();
-        let shapes_here: Vec<_> = inputs.iter().map(|(_, shape)| *shape).collect();
-        let kernels = stages[stage].op.kernels(&shapes_here, profile);
-        let output = match stage + 1 == count {
-            true => whole(&last),
-            false => between(stage),
-        };
-        Self {
-            kernel: kernels.unwrap().remove(0),
-            inputs,
-            first_height: output.1.h,
-            output,
-            chain: Vec::new(),
-        }
     }
-
-    /// The rows of the first node's value that `rows` of the last one's are made of.
-    fn rows_of_first(&self, rows: Range<usize>) -> Range<usize> {
-        let back = |rows, (at, out, input): &(Rows, usize, usize)| at.needed(rows, *out, *input);
-        self.chain.iter().rev().fold(rows, back)
-    }
+    assert!(
+        reads.next().is_none(),
+        "{} reads what is not bound",
+        layer.name
+    );
+    let Bound::Slot { slot, bytes, start } = output else {
+        panic!("{} writes {output:?}", layer.name);
+    };
+    let tensor = (layer.writes, layer.shape, layer.format);
+    memory.write(
+        *slot,
+        rows_shown(tensor, step.rows.clone(), (bytes, *start)),
+    );
 }
 
 /// Follows what is read back after `steps` steps; `done` counts the bytes of each output.
@@ -363,7 +246,7 @@ fn read_back(plan: &Plan, steps: usize, memory: &Memory, done: &mut [i64]) {
         let wanted = Written {
             origin: bytes.start - *done,
             bytes,
-            value: Value::Node(*id),
+            tensor: *id,
         };
         *done += wanted.bytes.end - wanted.bytes.start;
         memory.read(place.slot, &wanted, "the host");

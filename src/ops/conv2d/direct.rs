@@ -25,7 +25,7 @@ pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape) -> Kernel {
                 pixels: WORKGROUP / lanes * PIXELS,
                 channels: 4 * lanes,
             },
-            terms: inputs[0].c4(),
+            terms: Some(inputs[0].c4()),
             extra: Word::sizes([lanes]).to_vec(),
         },
     )

@@ -20,7 +20,7 @@ pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape) -> Kernel {
                 pixels: 64,
                 channels: 4,
             },
-            terms: weight.c,
+            terms: Some(weight.c),
             extra: Word::sizes([output.c, output.c / op.groups]).to_vec(),
         },
     )

@@ -7,11 +7,13 @@
 mod direct;
 mod grouped;
 mod sum_parts;
+
+pub(crate) use sum_parts::SumParts;
 mod texels;
 mod tiled;
 pub(super) mod winograd;
 
-use super::{Case, Element, Op, Stage, case, shapes};
+use super::{Case, Element, Op, Stage, Window, case, shapes};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::kernel::{Binding, Format, Kernel, Packing, Rows, Word};
@@ -94,13 +96,13 @@ impl Conv2d {
             Word::RowEnd,
             Word::ChannelBegin,
             Word::ChannelEnd,
-            Word::TermBegin,
-            Word::TermEnd,
-            Word::sizes([parts.terms])[0],
-            Word::InputStart(0),
-            Word::OutputStart,
         ]);
+        if let Some(terms) = parts.terms {
+            params.extend([Word::TermBegin, Word::TermEnd, Word::sizes([terms])[0]]);
+        }
+        params.extend([Word::InputStart(0), Word::OutputStart]);
         params.extend(parts.extra);
+        let taps = (weight.h * weight.w) as u64;
         let reach = self.dilation[0] * (weight.h - 1);
         Kernel {
             shader: parts.shader,
@@ -133,8 +135,11 @@ impl Conv2d {
             output: Format::Nhwc4,
             params,
             grid: parts.grid,
-            terms: Some(parts.terms),
-            steps_per_term: (weight.h * weight.w) as u64,
+            terms: parts.terms,
+            steps_per_term: match parts.terms {
+                Some(_) => taps,
+                None => taps * input.c4() as u64,
+            },
             fixed_steps: (weight.h * (weight.w + 1)) as u64,
         }
     }
@@ -145,7 +150,8 @@ struct Parts {
     shader: crate::ops::kernel::Shader,
     packing: Packing,
     grid: crate::ops::kernel::Grid,
-    terms: usize,
+    /// The length of the loop over input channels, if dispatches may continue each other's sums.
+    terms: Option<usize>,
     extra: Vec<Word>,
 }
 
@@ -255,6 +261,23 @@ impl Op for Conv2d {
         kernels.extend(texels::kernel(self, inputs, output, device));
         kernels.push(direct::kernel(self, inputs, output));
         Ok(kernels)
+    }
+
+    fn window(&self, inputs: &[Shape]) -> Option<Window> {
+        let taps = [inputs.get(1)?.h, inputs.get(1)?.w];
+        Some(Window {
+            size: [0, 1].map(|i| self.dilation[i] * (taps[i] - 1) + 1),
+            stride: self.stride,
+            padding: self.padding,
+            ceil_mode: false,
+        })
+    }
+
+    fn with_padding(&self, padding: [usize; 2]) -> Option<Arc<dyn Op>> {
+        Some(Arc::new(Self {
+            padding,
+            ..self.clone()
+        }))
     }
 
     fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
@@ -384,7 +407,7 @@ pub fn cases() -> Vec<Case> {
         parts: 3,
         ..Conv2d::padded(1)
     };
-    let sum = |channels, relu| sum_parts::SumParts {
+    let sum = |channels, relu| SumParts {
         parts: 3,
         channels,
         relu,

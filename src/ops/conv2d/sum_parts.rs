@@ -9,7 +9,7 @@ use crate::tensor::{Shape, Tensor};
 
 /// Planned behind a convolution in [`parts`](super::Conv2d::parts).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SumParts {
+pub(crate) struct SumParts {
     /// How many parts.
     pub parts: usize,
     /// Channels of the sum.

@@ -11,7 +11,7 @@
 
 use super::{Conv2d, Parts};
 use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
-use crate::ops::kernel::{Grid, Kernel, Packing, Shader};
+use crate::ops::kernel::{Grid, Kernel, MAX_LOOP_STEPS, Packing, Shader};
 use crate::tensor::Shape;
 use std::fmt::Write;
 
@@ -93,7 +93,9 @@ pub(super) fn kernel(
     // What lies outside the input is read from one row of zeros.
     let outside_fits = inputs[0].c4() <= TEXELS_PER_ROW as usize;
     let weight_fits = packing.tile_bytes(inputs[1]) <= device.max_texel_bytes();
-    if !device.is_cpu || !outside_fits || !weight_fits {
+    let steps = inputs[1].h.saturating_mul(inputs[1].w).saturating_mul(inputs[0].c4() + 2);
+    let runs = (steps as u64) < MAX_LOOP_STEPS;
+    if !device.is_cpu || !outside_fits || !weight_fits || !runs {
         return None;
     }
     let parts = Parts {
@@ -106,7 +108,7 @@ pub(super) fn kernel(
             pixels: tile.all_pixels(),
             channels: tile.channels(),
         },
-        terms: inputs[0].c4(),
+        terms: None,
         extra: Vec::new(),
     };
     Some(op.kernel(inputs, output, parts).reading_texels())
@@ -174,20 +176,17 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
         pixels,
         broadcast,
     } = tile;
-    // The pixels that an invocation loads, relative to the first of the workgroup.
+    // The pixels that an invocation loads.
     let loaded: Vec<String> = match broadcast {
-        true => (0..pixels / lanes).map(|i| format!("{}u + lane", i * lanes)).collect(),
-        false => (0..pixels).map(|p| format!("share * {pixels}u + {p}u")).collect(),
-    };
-    let computed = |p: usize| match broadcast {
-        true => format!("{p}u"),
-        false => loaded[p].clone(),
+        true => (0..pixels / lanes).map(|i| format!("first + {}u + lane", i * lanes)).collect(),
+        false => (0..pixels).map(|p| format!("own + {p}u")).collect(),
     };
     let sums = (0..pixels).flat_map(|p| (0..blocks).map(move |q| (p, q)));
     match name {
         "size" => vec![
             format!("const LANES = {lanes}u;"),
             format!("const BLOCKS = {blocks}u;"),
+            format!("const OWN = {pixels}u;"),
             format!("const PIXELS = {}u;", tile.all_pixels()),
         ],
         "workgroup" => vec![format!("@compute @workgroup_size({invocations})")],
@@ -196,42 +195,60 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
             false => "    @builtin(local_invocation_index) index: u32,".into(),
         }],
         "windows" => (0..loaded.len())
-            .map(|i| format!("let w{i} = window(min(first + {}, end - 1u));", loaded[i]))
+            .map(|i| format!("let w{i} = window(min({}, end - 1u));", loaded[i]))
             .collect(),
-        "begin" => sums
-            .map(|(p, q)| {
-                let pixel = computed(p);
-                format!("var s{p}_{q} = begin_sum(first + {pixel}, end, channel + {q}u * LANES);")
-            })
+        "begin" => (0..blocks)
+            .map(|q| format!("let bias{q} = bias_of(channel + {q}u * LANES);"))
+            .chain(sums.map(|(p, q)| format!("var s{p}_{q} = bias{q};")))
             .collect(),
         "taps" => (0..loaded.len())
             .map(|i| format!("let t{i} = tap(w{i}, ky, kx);"))
             .collect(),
         "loads" => loads(blocks, loaded.len()),
         "sums" => (0..pixels).flat_map(|p| add(p, tile)).collect(),
+        "stores" => stores(blocks, pixels, |p, q| {
+            format!("output[place(own + {p}u, end, channel + {q}u * LANES)] = finish(s{p}_{q});")
+        }),
         "texels" => (0..loaded.len())
-            .map(|i| {
-                let pixel = &loaded[i];
-                format!("let t{i} = texel(element(min(first + {pixel}, end - 1u), point));")
-            })
+            .map(|i| format!("let t{i} = texel(element(min({}, end - 1u), point));", loaded[i]))
             .collect(),
         "zeros" => sums
             .map(|(p, q)| format!("var s{p}_{q} = vec4<f32>();"))
             .collect(),
-        "store_points" => sums
-            .map(|(p, q)| {
-                let item = computed(p);
-                format!("store(first + {item}, point, end, channel + {q}u * LANES, s{p}_{q});")
-            })
-            .collect(),
-        "stores" => sums
-            .map(|(p, q)| {
-                let pixel = computed(p);
-                format!("store(first + {pixel}, end, channel + {q}u * LANES, s{p}_{q});")
-            })
-            .collect(),
+        "elements" => (1..pixels).flat_map(next_element).collect(),
+        "store_points" => stores(blocks, pixels, |p, q| {
+            format!("output[e{p} * params.out_c4 + offset + {q}u * LANES] = s{p}_{q};")
+        }),
         _ => vec![format!("unknown part {name}")],
     }
+}
+
+/// Stores the sums of the groups of channels that exist.
+fn stores(blocks: usize, pixels: usize, store: impl Fn(usize, usize) -> String) -> Vec<String> {
+    let block = |q: usize| {
+        let head = format!("if channel + {q}u * LANES < params.channel_end {{");
+        let stores = (0..pixels).map(move |p| (p, q));
+        (head, stores)
+    };
+    let mut lines = Vec::with_capacity(blocks * (pixels + 2));
+    for (head, sums) in (0..blocks).map(block) {
+        lines.push(head);
+        lines.extend(sums.map(|(p, q)| format!("    {}", store(p, q))));
+        lines.push("}".into());
+    }
+    lines
+}
+
+/// Where tile `p` of an invocation lies, from the one before it.
+fn next_element(p: usize) -> [String; 3] {
+    let before = p - 1;
+    [
+        format!("let wraps{p} = x{before} + 1u == params.tile_columns;"),
+        format!("let x{p} = select(x{before} + 1u, 0u, wraps{p});"),
+        format!(
+            "let e{p} = select(e{before}, e{before} + 1u + select(0u, jump, wraps{p}), own + {p}u < end);"
+        ),
+    ]
 }
 
 /// Loads the weights of four input channels and the pixels.

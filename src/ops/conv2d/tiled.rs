@@ -368,7 +368,7 @@ fn kernel(
                 channels: 4 * tile.quads,
                 parts,
             },
-            terms: inputs[0].c4().div_ceil(parts),
+            terms: Some(inputs[0].c4().div_ceil(parts)),
             extra: Vec::new(),
         },
     );

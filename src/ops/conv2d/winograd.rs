@@ -28,8 +28,8 @@ const OUTPUTS: usize = 4;
 const SIDE: usize = 6;
 /// Points of a tile.
 const POINTS: usize = SIDE * SIDE;
-/// With fewer input channels, the stages around the products cost more than is saved.
-const LEAST_CHANNELS: usize = 128;
+/// With fewer input or output channels, the stages around the products cost more than is saved.
+const LEAST_CHANNELS: [usize; 2] = [64, 128];
 
 /// Aᵀ.
 const A: [[f64; SIDE]; OUTPUTS] = [
@@ -80,7 +80,7 @@ pub(crate) fn transform_weight(window: &[f32]) -> impl Iterator<Item = f32> {
 pub(super) fn stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> Option<Vec<Stage>> {
     let (input, weight) = (inputs[0], inputs[1]);
     let plain = op.groups == 1 && op.stride == [1, 1] && op.dilation == [1, 1];
-    let large = input.c >= LEAST_CHANNELS && weight.n >= LEAST_CHANNELS;
+    let large = input.c >= LEAST_CHANNELS[0] && weight.n >= LEAST_CHANNELS[1];
     if !device.is_cpu || !plain || !large || [weight.h, weight.w] != [3, 3] {
         return None;
     }
@@ -368,9 +368,8 @@ impl Op for Output {
             shader: shader!("winograd_output"),
             constants: vec![("RELU", f64::from(u8::from(self.relu)))],
             bindings: vec![
-                Binding::Activation {
+                Binding::ActivationTexels {
                     input: 0,
-                    format: Format::Nhwc4,
                     rows: Rows {
                         mul: 1,
                         div: OUTPUTS as i64,

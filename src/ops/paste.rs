@@ -1,0 +1,183 @@
+//! The inside of a tensor `a`, set into the frame that a tensor `b` has:
+//! `out[n, c, y, x] = a[n, c, y − shift, x − shift]` from `begin` to `end`, else from b: its first `near` and its
+//! last `far` rows and columns are those of the output, and what lies between them is b's row and column `near`
+//! over and over.
+//!
+//! No network has it: planning needs it, where a large padding makes much of a tensor independent of the
+//! picture.
+
+use super::{Case, Op, case, take_inputs};
+use crate::device_profile::DeviceProfile;
+use crate::error::{Result, bail};
+use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
+use crate::tensor::{Shape, Tensor};
+
+/// One axis of a [`Paste`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PasteAxis {
+    /// Size of the output.
+    pub size: usize,
+    /// The first position of the output that is taken from `a`.
+    pub begin: usize,
+    /// The end of those.
+    pub end: usize,
+    /// How much further on they lie in the output than in `a`.
+    pub shift: usize,
+    /// The frame at the beginning.
+    pub near: usize,
+    /// The frame at the end.
+    pub far: usize,
+}
+
+impl PasteAxis {
+    /// Where in `b`, of `size`, position `i` of the output lies.
+    fn in_frame(&self, i: usize, size: usize) -> usize {
+        let from_end = self.size - 1 - i;
+        match (i < self.near, from_end < self.far) {
+            (true, _) => i,
+            (_, true) => size - 1 - from_end,
+            _ => self.near,
+        }
+    }
+
+    /// Whether tensors of these sizes have all that is taken from them.
+    fn fits(&self, a: usize, b: usize) -> bool {
+        self.near + self.far < b
+            && b <= self.size
+            && self.shift <= self.begin
+            && self.begin <= self.end
+            && self.end <= self.size.min(a + self.shift)
+    }
+}
+
+/// Rows, then columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paste {
+    /// What is taken from where.
+    pub axes: [PasteAxis; 2],
+}
+
+impl Op for Paste {
+    fn name(&self) -> &'static str {
+        "paste"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [a, b] = take_inputs(self.name(), inputs)?;
+        let [rows, columns] = self.axes;
+        if (a.n, a.c) != (b.n, b.c) || !rows.fits(a.h, b.h) || !columns.fits(a.w, b.w) {
+            bail!(
+                Shape,
+                "{:?} does not fit tensors of shapes {a} and {b}",
+                self.axes
+            );
+        }
+        Ok(a.with_size(rows.size, columns.size))
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let output = self.output_shape(&super::shapes(inputs))?;
+        let [a, b] = take_inputs(self.name(), inputs)?;
+        let [rows, columns] = self.axes;
+        let (h, w) = (b.shape().h, b.shape().w);
+        Tensor::from_fn(output, |n, c, y, x| {
+            let inside =
+                (rows.begin..rows.end).contains(&y) && (columns.begin..columns.end).contains(&x);
+            match inside {
+                true => a.at(n, c, y - rows.shift, x - columns.shift),
+                false => b.at(n, c, rows.in_frame(y, h), columns.in_frame(x, w)),
+            }
+        })
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let output = self.output_shape(inputs)?;
+        let [a, b] = take_inputs(self.name(), inputs)?;
+        let [rows, columns] = self.axes;
+        let mut params = vec![
+            Word::RowBegin,
+            Word::RowEnd,
+            Word::sizes([output.w * output.c4()])[0],
+            Word::OutputStart,
+            Word::InputStart(0),
+            Word::InputStart(1),
+        ];
+        params.extend(Word::sizes([
+            output.c4(),
+            output.h,
+            output.w,
+            a.h,
+            a.w,
+            b.h,
+            b.w,
+            rows.begin,
+            columns.begin,
+            rows.end,
+            columns.end,
+            rows.shift,
+            columns.shift,
+            rows.near,
+            columns.near,
+            rows.far,
+            columns.far,
+        ]));
+        let shift = rows.shift as i64;
+        let at = |input: usize, rows: Rows| Binding::Activation {
+            input,
+            format: Format::Nhwc4,
+            rows,
+        };
+        Ok(vec![Kernel {
+            shader: shader!("paste"),
+            constants: Vec::new(),
+            bindings: vec![
+                at(
+                    0,
+                    Rows {
+                        mul: 1,
+                        div: 1,
+                        first: -shift,
+                        last: -shift,
+                    },
+                ),
+                at(
+                    1,
+                    Rows {
+                        mul: 0,
+                        div: 1,
+                        first: 0,
+                        last: b.h as i64 - 1,
+                    },
+                ),
+            ],
+            output: Format::Nhwc4,
+            params,
+            grid: Grid::Elements(64),
+            terms: None,
+            steps_per_term: 1,
+            fixed_steps: 0,
+        }])
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    let axis = |size, begin, end, shift, near, far| PasteAxis {
+        size,
+        begin,
+        end,
+        shift,
+        near,
+        far,
+    };
+    let wide = Paste {
+        axes: [axis(11, 3, 8, 2, 1, 2), axis(9, 4, 6, 4, 2, 0)],
+    };
+    let all = Paste {
+        axes: [axis(4, 0, 4, 0, 0, 0), axis(5, 0, 5, 0, 1, 1)],
+    };
+    vec![
+        case(wide, [[2, 5, 7, 4], [2, 5, 7, 4]]),
+        case(all, [[1, 8, 4, 5], [1, 8, 4, 5]]),
+    ]
+}

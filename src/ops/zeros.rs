@@ -1,0 +1,47 @@
+//! Zeros, for as many images of as many channels as the input has, of another height and width.
+//!
+//! No network has it: planning needs it, to see what a network makes of nothing.
+
+use super::{Case, Op, case, take_inputs};
+use crate::device_profile::DeviceProfile;
+use crate::error::Result;
+use crate::ops::kernel::{Kernel, shader};
+use crate::tensor::{Shape, Tensor};
+
+/// The size of the output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zeros {
+    /// Height and width.
+    pub size: [usize; 2],
+}
+
+impl Op for Zeros {
+    fn name(&self) -> &'static str {
+        "zeros"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [input] = take_inputs(self.name(), inputs)?;
+        super::check_attributes(&[self.size])?;
+        Ok(input.with_size(self.size[0], self.size[1]))
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let output = self.output_shape(&super::shapes(inputs))?;
+        Tensor::from_fn(output, |_, _, _, _| 0.0)
+    }
+
+    fn reads(&self, _input: usize) -> bool {
+        false
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let output = self.output_shape(inputs)?;
+        Ok(vec![Kernel::elementwise(shader!("zeros"), 0, &[], output)])
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    vec![case(Zeros { size: [5, 3] }, [[2, 6, 1, 4]])]
+}

@@ -1,0 +1,306 @@
+//! Large paddings, cut away.
+//!
+//! Where the first convolution of a network pads its input by much (FCN-8s by 100 pixels a side), most of what
+//! the first stages compute has nothing but zeros to look at: it depends on the weights alone. Far enough from
+//! the edges it is the same everywhere; within a few pixels of them, where later convolutions pad with zeros
+//! what is not zero, there is a frame. So these stages run with as much less padding as leaves the frame apart
+//! from what the picture can be seen in; once more on a small tensor of zeros, for the frame; and [`Paste`] puts
+//! the two together. The values are those of the whole network: the same sums of the same numbers.
+
+use super::fuse::Operation;
+use crate::device_profile::DeviceProfile;
+use crate::error::Result;
+use crate::graph::{Graph, NodeId, NodeKind};
+use crate::ops::{Op, Paste, PasteAxis, Window, Zeros};
+use crate::tensor::Shape;
+use std::sync::Arc;
+
+/// Padding that is worth looking at.
+const LEAST_PADDING: usize = 16;
+
+/// A window along one axis, and the size of what it moves over.
+#[derive(Clone, Copy)]
+struct Step {
+    size: usize,
+    stride: usize,
+    padding: usize,
+    inputs: usize,
+    outputs: usize,
+}
+
+/// What is known of a tensor of the chain along one axis.
+#[derive(Clone, Copy)]
+struct Axis {
+    /// Pixels of the input from one position to the next.
+    stride: usize,
+    /// The first position that sees the input, and the end of those that do.
+    seen: [i64; 2],
+    /// Positions at the beginning and at the end that see padding of what is not zero.
+    frame: [usize; 2],
+    size: usize,
+}
+
+/// Follows one axis through `steps`, the first of which pads the input, of which all is looked at.
+fn follow(steps: &[Step]) -> Axis {
+    let first_inputs = steps.first().map_or(0, |step| step.inputs);
+    let (mut stride, mut offset, mut reach) = (1i64, 0i64, 1i64);
+    let mut frame = [0usize; 2];
+    for (i, step) in steps.iter().enumerate() {
+        offset += step.padding as i64 * stride;
+        reach += (step.size as i64 - 1) * stride;
+        stride *= step.stride as i64;
+        if i == 0 {
+            // Zeros around the input are what zeros in it are.
+            continue;
+        }
+        let near = (frame[0] + step.padding).div_ceil(step.stride);
+        // The first output that sees the frame at the end, or what is past it.
+        let end = (step.inputs - frame[1] + step.padding + 1).saturating_sub(step.size);
+        let first = end.div_ceil(step.stride).min(step.outputs);
+        frame = [near.min(step.outputs), step.outputs - first];
+    }
+    // Position x sees the input's pixels x · stride − offset … + reach − 1.
+    let begin = (offset - reach + 1).max(0).div_euclid(stride)
+        + i64::from((offset - reach + 1).max(0) % stride > 0);
+    let end = (first_inputs as i64 - 1 + offset).div_euclid(stride) + 1;
+    Axis {
+        stride: stride as usize,
+        seen: [begin, end],
+        frame,
+        size: steps.last().map_or(0, |step| step.outputs),
+    }
+}
+
+/// A run of operations, each of windows of the one before it, that begins with a padded one.
+struct Chain {
+    /// Their positions among the operations.
+    at: Vec<usize>,
+    windows: Vec<Window>,
+}
+
+impl Chain {
+    /// The steps along `axis` for an input of `size` with the first `padding`; `None` where a window does not fit.
+    fn steps(&self, axis: usize, size: usize, padding: usize) -> Option<Vec<Step>> {
+        let mut inputs = size;
+        let mut steps = Vec::with_capacity(self.windows.len());
+        for (i, window) in self.windows.iter().enumerate() {
+            let padding = if i == 0 {
+                padding
+            } else {
+                window.padding[axis]
+            };
+            let outputs = window.outputs(axis, inputs, padding)?;
+            steps.push(Step {
+                size: window.size[axis],
+                stride: window.stride[axis],
+                padding,
+                inputs,
+                outputs,
+            });
+            inputs = outputs;
+        }
+        Some(steps)
+    }
+
+    /// The least padding along `axis` that gives the same inside, the size of the zeros that give the same
+    /// frame, and how the two are put together.
+    fn cut(&self, axis: usize, size: usize) -> Option<(usize, usize, PasteAxis)> {
+        let padding = self.windows.first()?.padding[axis];
+        let whole = follow(&self.steps(axis, size, padding)?);
+        let [near, far] = whole.frame;
+        let candidates = (0..padding).filter(|less| (padding - less).is_multiple_of(whole.stride));
+        let apart = |less: usize| {
+            let part = follow(&self.steps(axis, size, less)?);
+            let [begin, end] = part.seen;
+            let inside = (part.frame[0] as i64) <= begin
+                && end <= part.size as i64 - part.frame[1] as i64
+                && part.frame == whole.frame;
+            inside.then_some((less, part))
+        };
+        let (less, part) = candidates.into_iter().find_map(apart)?;
+        let shift = (padding - less) / whole.stride;
+        let paste = PasteAxis {
+            size: whole.size,
+            begin: near + shift,
+            end: part.size - far + shift,
+            shift,
+            near,
+            far,
+        };
+        // Zeros without padding, of a size that ends as the padded input does.
+        let all = size + 2 * padding;
+        let zeros = (1..all)
+            .filter(|zeros| (all - zeros).is_multiple_of(whole.stride))
+            .find(|zeros| {
+                let steps = self.steps(axis, *zeros, 0);
+                steps
+                    .map(|steps| follow(&steps))
+                    .is_some_and(|frame| frame.frame == whole.frame && frame.size > near + far)
+            })?;
+        Some((less, zeros, paste))
+    }
+}
+
+/// `operations`, those that a large padding makes larger than they need be replaced. New tensors are of no
+/// node: their shapes are added to `shapes`.
+pub(super) fn cut(
+    operations: Vec<Operation>,
+    graph: &Graph,
+    shapes: &mut Vec<Shape>,
+    outputs: &[NodeId],
+    device: &DeviceProfile,
+) -> Result<Vec<Operation>> {
+    if device.whole_padding {
+        return Ok(operations);
+    }
+    let Some(chain) = chain(&operations, graph, shapes, outputs) else {
+        return Ok(operations);
+    };
+    let flops = |operations: &[Operation], shapes: &[Shape]| -> u64 {
+        let of = |o: &Operation| o.op.flops(&shapes_of(&o.inputs, shapes));
+        operations.iter().map(of).sum()
+    };
+    let mut best = (flops(&operations, shapes), None);
+    for length in 1..=chain.at.len() {
+        let part = Chain {
+            at: chain.at[..length].to_vec(),
+            windows: chain.windows[..length].to_vec(),
+        };
+        let mut with_new = shapes.clone();
+        if let Some(new) = replace(&operations, &part, &mut with_new)? {
+            let cost = flops(&new, &with_new);
+            if cost < best.0 {
+                best = (cost, Some((new, with_new)));
+            }
+        }
+    }
+    Ok(match best.1 {
+        Some((new, with_new)) => {
+            *shapes = with_new;
+            new
+        }
+        None => operations,
+    })
+}
+
+fn shapes_of(ids: &[NodeId], shapes: &[Shape]) -> Vec<Shape> {
+    ids.iter().map(|id| shapes[id.index()]).collect()
+}
+
+/// The first padded operation, and those after it that read nothing but the one before them.
+fn chain(
+    operations: &[Operation],
+    graph: &Graph,
+    shapes: &[Shape],
+    outputs: &[NodeId],
+) -> Option<Chain> {
+    let window = |o: &Operation| {
+        let is_parameter = |id: &NodeId| {
+            let node = graph.nodes().get(id.index());
+            node.is_some_and(|node| matches!(node.kind, NodeKind::Parameter(_)))
+        };
+        let one_activation = o.inputs.iter().skip(1).all(is_parameter);
+        o.op.window(&shapes_of(&o.inputs, shapes))
+            .filter(|_| one_activation)
+    };
+    let first = operations.iter().position(|o| {
+        window(o).is_some_and(|w| w.padding.iter().any(|p| *p >= LEAST_PADDING))
+            && o.op.with_padding([0, 0]).is_some()
+    })?;
+    let mut chain = Chain {
+        at: vec![first],
+        windows: vec![window(&operations[first])?],
+    };
+    let mut last = operations[first].id;
+    while !outputs.contains(&last) {
+        let mut readers = (0..operations.len()).filter(|i| operations[*i].inputs.contains(&last));
+        let (Some(next), None) = (readers.next(), readers.next()) else {
+            break;
+        };
+        let Some(window) = window(&operations[next]) else {
+            break;
+        };
+        chain.at.push(next);
+        chain.windows.push(window);
+        last = operations[next].id;
+    }
+    Some(chain)
+}
+
+/// The operations with `chain` cut, or nothing where it cannot be.
+fn replace(
+    operations: &[Operation],
+    chain: &Chain,
+    shapes: &mut Vec<Shape>,
+) -> Result<Option<Vec<Operation>>> {
+    let (first, last) = (chain.at[0], chain.at[chain.at.len() - 1]);
+    let input = operations[first].inputs[0];
+    let size = shapes[input.index()];
+    let (Some(rows), Some(columns)) = (chain.cut(0, size.h), chain.cut(1, size.w)) else {
+        return Ok(None);
+    };
+    let less = |padding| operations[first].op.with_padding(padding);
+    let (Some(inside), Some(frame)) = (less([rows.0, columns.0]), less([0, 0])) else {
+        return Ok(None);
+    };
+    let mut new = Vec::with_capacity(operations.len() + chain.at.len() + 2);
+    new.extend_from_slice(&operations[..first]);
+    let zeros = Zeros {
+        size: [rows.1, columns.1],
+    };
+    let frame_of = |operation: &Operation| Operation {
+        name: format!("frame of {}", operation.name),
+        ..operation.clone()
+    };
+    let model = frame_of(&operations[first]);
+    let zeros = add(&mut new, shapes, &model, Arc::new(zeros), vec![input])?;
+    let mut ends = Vec::with_capacity(2);
+    for (begin, op) in [(zeros, frame), (input, inside)] {
+        let is_frame = begin == zeros;
+        let mut end = begin;
+        for (i, at) in chain.at.iter().enumerate() {
+            let operation = match is_frame {
+                true => frame_of(&operations[*at]),
+                false => operations[*at].clone(),
+            };
+            let mut inputs = operation.inputs.clone();
+            inputs[0] = end;
+            let op = if i == 0 {
+                op.clone()
+            } else {
+                operation.op.clone()
+            };
+            end = add(&mut new, shapes, &operation, op, inputs)?;
+        }
+        ends.insert(0, end);
+    }
+    new.push(Operation {
+        op: Arc::new(Paste {
+            axes: [rows.2, columns.2],
+        }),
+        inputs: ends,
+        ..operations[last].clone()
+    });
+    let others = (first..operations.len()).filter(|i| !chain.at.contains(i));
+    new.extend(others.map(|i| operations[i].clone()));
+    Ok(Some(new))
+}
+
+/// Adds an operation like `model`, whose output is of no node.
+fn add(
+    operations: &mut Vec<Operation>,
+    shapes: &mut Vec<Shape>,
+    model: &Operation,
+    op: Arc<dyn Op>,
+    inputs: Vec<NodeId>,
+) -> Result<NodeId> {
+    let id = NodeId(shapes.len());
+    shapes.push(op.output_shape(&shapes_of(&inputs, shapes))?);
+    operations.push(Operation {
+        id,
+        op,
+        inputs,
+        ..model.clone()
+    });
+    Ok(id)
+}

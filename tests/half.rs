@@ -1,0 +1,245 @@
+//! Activations and weights in f16: every op against its twin, sums that stay f32, and values that f16 does
+//! not hold, each of which is an error that says where.
+
+mod common;
+
+use common::{OneOp, Random, all_gpus, gpu, preferences};
+use fullconv::gpu::{Executor, Network};
+use fullconv::graph::Graph;
+use fullconv::ops::kernel::Format;
+use fullconv::ops::{self, Add, Conv2d, Relu, Scale};
+use fullconv::plan::Plan;
+use fullconv::{
+    Error, ErrorKind, Gpu, GpuOptions, Model, Parameters, Picture, Precision, Result, Segmenter,
+    Shape, Tensor, compare,
+};
+use pollster::block_on;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The devices that have f16; without any, the test is skipped, loudly.
+fn gpus() -> Vec<(&'static str, Gpu)> {
+    let mut gpus = all_gpus();
+    gpus.retain(|(name, gpu)| match gpu.half_profile() {
+        Ok(_) => true,
+        Err(e) => {
+            assert_eq!(e.kind(), ErrorKind::Unsupported);
+            assert!(e.to_string().contains("SHADER_F16"), "{e}");
+            eprintln!("SKIP: {name}: {e}");
+            false
+        }
+    });
+    gpus
+}
+
+#[test]
+fn every_case_agrees_with_its_twin() {
+    for (name, gpu) in gpus() {
+        let profiles = preferences(&gpu.half_profile().unwrap());
+        let mut random = Random::new(21);
+        for case in ops::cases() {
+            OneOp::of_case(case, &mut random).check_half(&gpu, &profiles, name);
+        }
+    }
+}
+
+/// Sums of a quarter of a million terms in two dispatches: what the first one leaves is more than f16 holds,
+/// and the second one takes it away again.
+#[test]
+fn sums_of_several_dispatches_stay_f32() {
+    let (channels, side) = (5000, 7);
+    let input = Tensor::from_fn(Shape::new(1, channels, side, side), |_, c, y, x| {
+        let sign = if c < channels / 2 { 1.0 } else { -1.0 };
+        sign * (1.0 + ((c * 7 + y * 3 + x) % 5) as f32 / 64.0)
+    });
+    let ones = Tensor::from_fn(Shape::new(5, channels, side, side), |o, i, _, _| {
+        1.0 + if (o + i) % 3 == 0 { 1.0 / 512.0 } else { 0.0 }
+    });
+    let one = OneOp::new(
+        Arc::new(Conv2d::default()),
+        vec![input.unwrap(), ones.unwrap()],
+    );
+    for (name, gpu) in gpus() {
+        let profile = gpu.half_profile().unwrap();
+        let plan = one.plan(&profile).unwrap();
+        let several = plan.steps.iter().filter(|step| step.layer == 0).count() > 1;
+        assert_eq!(plan.layers.len(), 2, "{name}: {plan}");
+        assert!(several || plan.layers[0].shape.c > 8, "{name}: {plan}");
+        assert!(!plan.layers[0].half && plan.layers[1].half, "{name}");
+        one.check_half(&gpu, &[profile], name);
+    }
+}
+
+/// Runs a graph in f16.
+fn run(gpu: &Gpu, graph: &Graph, parameters: &Parameters, input: &Tensor) -> Result<Tensor> {
+    let profile = gpu.half_profile()?;
+    let plan = Plan::new(graph, input.shape(), &[graph.output()], &profile)?;
+    block_on(async {
+        let network = Network::new(gpu);
+        let mut executor = Executor::new(&network, plan, graph, parameters).await?;
+        Ok(executor.run(input).await?.remove(0).1)
+    })
+}
+
+/// input → scale by `factor` → ReLU, both alone, and another branch, of which nothing is wrong.
+fn scaled(factor: f32) -> Graph {
+    let mut graph = Graph::new("input");
+    let input = graph.input();
+    let fine = graph.op("fine", Scale { factor: 2.0 }, &[input]).unwrap();
+    let large = graph.op("large", Scale { factor }, &[input]).unwrap();
+    let hidden = graph.op("hidden", Relu {}, &[large]).unwrap();
+    graph.op("sum", Add {}, &[fine, hidden]).unwrap();
+    graph
+}
+
+fn no_parameters() -> Parameters {
+    Parameters::new(common::tensor_file(&[]), BTreeMap::new())
+}
+
+#[test]
+fn a_layer_that_saturates_is_named_though_the_next_one_hides_it() {
+    let input = Tensor::from_fn(Shape::new(2, 5, 3, 4), |_, _, _, _| 1.0).unwrap();
+    let with_one = |value: f32| {
+        let mut input = input.clone();
+        // One element of all, in the last group of channels of the last image.
+        *input.data_mut().last_mut().unwrap() = value;
+        input
+    };
+    for (name, gpu) in gpus() {
+        // Just what f16 holds, and ReLU of the most negative number.
+        let found = run(&gpu, &scaled(-65504.0), &no_parameters(), &input).unwrap();
+        assert!(found.data().iter().all(|x| *x == 2.0), "{name}");
+        for (factor, value) in [(-65505.0, 1.0), (-1.0e4, 7.0), (f32::MAX, -3.0)] {
+            let graph = scaled(factor);
+            let error = run(&gpu, &graph, &no_parameters(), &with_one(value)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFinite, "{name}");
+            let message = error.to_string();
+            for part in ["large: ", "65504", "use f32"] {
+                assert!(message.contains(part), "{name}: {part}: {message}");
+            }
+        }
+        // A run that failed leaves nothing behind for the next one.
+        let network = Network::new(&gpu);
+        let graph = scaled(-65504.0);
+        let profile = gpu.half_profile().unwrap();
+        let plan = Plan::new(&graph, input.shape(), &[graph.output()], &profile).unwrap();
+        block_on(async {
+            let made = Executor::new(&network, plan, &graph, &no_parameters()).await;
+            let mut executor = made.unwrap();
+            for _ in 0..3 {
+                assert!(executor.run(&with_one(1.01)).await.is_err(), "{name}");
+                assert!(executor.run(&input).await.is_ok(), "{name}");
+            }
+        });
+    }
+}
+
+#[test]
+fn an_input_and_a_weight_that_f16_does_not_hold_are_named() {
+    let Some((name, gpu)) = gpus().into_iter().next() else {
+        return;
+    };
+    let input = Tensor::from_fn(Shape::new(1, 2, 1, 2), |_, c, _, x| match (c, x) {
+        (1, 0) => f32::NAN,
+        _ => 1.0,
+    });
+    let error = run(&gpu, &scaled(1.0), &no_parameters(), &input.unwrap()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFinite, "{name}");
+    assert!(error.to_string().contains("[0, 1, 0, 0]"), "{error}");
+
+    let shape = Shape::new(5, 2, 1, 1);
+    let load = |largest: f32| {
+        let mut graph = Graph::new("input");
+        let weight = graph.parameter("conv.weight", shape).unwrap();
+        let input = graph.input();
+        let output = graph.op("conv", Conv2d::default(), &[input, weight]);
+        output.unwrap();
+        let values = Tensor::from_fn(shape, |o, i, _, _| match (o, i) {
+            (4, 1) => largest,
+            _ => 1.0,
+        });
+        let file = common::tensor_file(&[("conv.weight".to_owned(), values.unwrap())]);
+        let parameters = Parameters::new(file, BTreeMap::new());
+        let zeros = Tensor::from_fn(Shape::new(1, 2, 3, 3), |_, _, _, _| 0.0).unwrap();
+        run(&gpu, &graph, &parameters, &zeros)
+    };
+    assert!(load(65504.0).is_ok());
+    let error: Error = load(-65600.0).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ModelFile);
+    assert!(
+        error.to_string().contains("conv.weight") && error.to_string().contains("-65600"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_device_without_the_feature_says_so() {
+    let options = GpuOptions {
+        default_limits: true,
+        ..GpuOptions::default()
+    };
+    let Some(gpu) = gpu(options) else { return };
+    let model = Model::demo().unwrap();
+    let segmenter = Segmenter::with_precision(&gpu, &model, Precision::F16);
+    let error = block_on(segmenter).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().contains("SHADER_F16"), "{error}");
+}
+
+#[test]
+fn a_plan_in_f16_takes_half_the_memory() {
+    let graph = common::plans::full_width();
+    let plan = |half| {
+        let profile = fullconv::device_profile::DeviceProfile {
+            half,
+            ..fullconv::device_profile::DeviceProfile::WEBGPU_DEFAULTS
+        };
+        let input = Shape::new(1, 3, 224, 224);
+        Plan::new(&graph, input, &[graph.output()], &profile).unwrap()
+    };
+    let (wide, half) = (plan(false), plan(true));
+    assert_eq!(half.input.format, Format::Nhwc4Half);
+    // Biases stay as they are.
+    let parameters = half.parameter_bytes() as f64 / wide.parameter_bytes() as f64;
+    assert!((0.5..0.501).contains(&parameters), "{parameters}");
+    let activations = half.activation_bytes() as f64 / wide.activation_bytes() as f64;
+    assert!((0.5..0.75).contains(&activations), "{activations}");
+}
+
+/// What f16 costs in a network that was trained, of 16 to 512 channels.
+#[test]
+fn a_trained_network_is_off_by_less_than_two_thousandths() {
+    let model = Model::demo().unwrap();
+    let input = Random::new(3).tensor(Shape::new(1, 3, 64, 96));
+    let expected = block_on(Segmenter::on_cpu(&model).run(&input, &[])).unwrap();
+    for (name, gpu) in gpus() {
+        let segmenter = Segmenter::with_precision(&gpu, &model, Precision::F16);
+        let found = block_on(block_on(segmenter).unwrap().run(&input, &[])).unwrap();
+        let error = common::relative_error(&expected.output, &found.output);
+        assert!(error < 2e-3, "{name}: {error:e}");
+        let argmax = ops::Argmax::default();
+        let labels = ops::Op::reference(&argmax, &[&found.output]).unwrap();
+        assert_eq!(found.labels, Some(labels), "{name}");
+    }
+}
+
+#[test]
+fn a_picture_in_f16_is_within_its_bounds_and_both_precisions_share_a_device() {
+    let pixels = (0..3 * 40 * 30).map(|i| (i * 37 % 251) as u8).collect();
+    let picture = Picture::from_rgb(40, 30, pixels).unwrap();
+    let model = common::golden("fcn8s-same");
+    for (name, gpu) in gpus() {
+        let open = |precision| block_on(Segmenter::with_precision(&gpu, &model, precision));
+        let (wide, half) = (open(Precision::F32).unwrap(), open(Precision::F16).unwrap());
+        for (segmenter, least, most) in [(&wide, 0.0, 1e-5), (&half, 1e-5, 1e-2)] {
+            let report = block_on(compare::compare_picture(segmenter, &picture)).unwrap();
+            assert!(report.is_within_bounds(), "{name}: {report:?}");
+            let error = report.nodes.last().unwrap().relative_error;
+            assert!((least..most).contains(&error), "{name}: {error:e}");
+        }
+        let masks = [&wide, &half].map(|s| block_on(s.segment(&picture)).unwrap());
+        let pairs = masks[0].labels().iter().zip(masks[1].labels());
+        let equal = pairs.filter(|(a, b)| a == b).count();
+        assert!(equal > 40 * 30 * 9 / 10, "{name}: {equal}");
+    }
+}
