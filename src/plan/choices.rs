@@ -3,7 +3,7 @@
 //! Without choices the first candidate of every operation is taken, in the order in which the ops list them.
 
 use super::fuse::Operation;
-use super::{fused, padding, shapes_of};
+use super::{Plan, fused, padding, shapes_of};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
 use crate::graph::{Graph, NodeId, NodeKind};
@@ -150,11 +150,45 @@ pub struct Tunable {
     pub candidates: Vec<Candidate>,
 }
 
+impl Tunable {
+    /// The plan of the operation alone by one of its candidates, for an input of shape `input`; `None` if it is no
+    /// candidate at that size.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn plan(
+        &self,
+        candidate: &Candidate,
+        input: Shape,
+        device: &DeviceProfile,
+    ) -> Result<Option<Plan>> {
+        let mut inputs = self.inputs.clone();
+        inputs[0] = input;
+        // What there was to cut away of the padding is gone.
+        let device = DeviceProfile {
+            whole_padding: true,
+            ..device.clone()
+        };
+        let choice = Choice {
+            kernel: candidate.description(),
+            fingerprint: candidate.fingerprint(),
+            microseconds: 0,
+        };
+        let mut only = Choices::default();
+        only.insert(self.op.as_ref(), &inputs, choice);
+        if only.candidate(&self.op, &inputs, &device).is_none() {
+            return Ok(None);
+        }
+        let outputs = [self.graph.output()];
+        Plan::with_choices(&self.graph, input, &outputs, &device, &only).map(Some)
+    }
+}
+
 /// The operations of `graph` between which and the device there is a choice: sums of products of an activation
 /// and parameters, by several candidates. Each shape comes once, the most work first.
 ///
 /// # Errors
-/// As [`Plan::new`](super::Plan::new).
+/// As [`Plan::new`].
 pub fn tunable(
     graph: &Graph,
     input: Shape,
