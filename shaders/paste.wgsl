@@ -3,6 +3,7 @@
 // One invocation computes one vec4. a [n, h, w, c/4], b [n, h, w, c/4] and output [n, h, w, c/4], all vec4.
 
 alias Stored = vec4<f32>;
+alias Written = vec4<f32>;
 
 struct Params {
     row_begin: u32,
@@ -35,7 +36,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> a: array<Stored>;
 @group(0) @binding(1) var<storage, read> b: array<Stored>;
-@group(0) @binding(2) var<storage, read_write> output: array<Stored>;
+@group(0) @binding(2) var<storage, read_write> output: array<Written>;
 @group(0) @binding(3) var<uniform> params: Params;
 
 // Where in b, `inner` long, position i of the output lies, `outer` long.
@@ -63,11 +64,11 @@ fn main(
     let inside = y >= params.begin_y && y < params.end_y && x >= params.begin_x && x < params.end_x;
     if inside {
         let pixel = (n * params.a_height + y - params.shift_y) * params.a_width + x - params.shift_x;
-        output[at - params.output_start] = a[pixel * params.out_c4 + c - params.a_start];
+        output[at - params.output_start] = Written(vec4<f32>(a[pixel * params.out_c4 + c - params.a_start]));
     } else {
         let from_y = in_frame(y, params.out_height, params.b_height, params.near_y, params.far_y);
         let from_x = in_frame(x, params.out_width, params.b_width, params.near_x, params.far_x);
         let pixel = (n * params.b_height + from_y) * params.b_width + from_x;
-        output[at - params.output_start] = b[pixel * params.out_c4 + c - params.b_start];
+        output[at - params.output_start] = Written(vec4<f32>(b[pixel * params.out_c4 + c - params.b_start]));
     }
 }

@@ -1,6 +1,6 @@
 // Zeros. One invocation writes one vec4. output [n, h, w, c/4] vec4.
 
-alias Stored = vec4<f32>;
+alias Written = vec4<f32>;
 
 struct Params {
     row_begin: u32,
@@ -9,7 +9,7 @@ struct Params {
     output_start: u32,
 }
 
-@group(0) @binding(0) var<storage, read_write> output: array<Stored>;
+@group(0) @binding(0) var<storage, read_write> output: array<Written>;
 @group(0) @binding(1) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
@@ -21,6 +21,6 @@ fn main(
     let group = workgroup.y * workgroups.x + workgroup.x;
     let at = params.row_begin * params.row_elements + group * 64u + local;
     if at < params.row_end * params.row_elements {
-        output[at - params.output_start] = Stored();
+        output[at - params.output_start] = Written(vec4<f32>());
     }
 }

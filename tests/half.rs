@@ -192,6 +192,7 @@ fn a_plan_in_f16_takes_half_the_memory() {
     let plan = |half| {
         let profile = fullconv::device_profile::DeviceProfile {
             half,
+            whole_padding: true,
             ..fullconv::device_profile::DeviceProfile::WEBGPU_DEFAULTS
         };
         let input = Shape::new(1, 3, 224, 224);

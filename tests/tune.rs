@@ -7,7 +7,6 @@ use common::plans::{check_limits, full_width};
 use common::{OneOp, Random, assert_within, golden, gpu, relative_error};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::{Network, Outcome, tune};
-use fullconv::graph::Graph;
 use fullconv::ops::kernel::Kernel;
 use fullconv::ops::{self, Conv2d, Op};
 use fullconv::plan::{Choice, Choices, Plan, tunable};
@@ -175,24 +174,6 @@ fn nothing_is_chosen_where_nothing_is_right() {
     assert!(gpu.choices().is_empty());
 }
 
-/// The graph of a tunable layer as a plan by one of its candidates.
-fn plan_by(
-    graph: &Graph,
-    shapes: &[Shape],
-    op: &dyn Op,
-    fingerprint: u64,
-    profile: &DeviceProfile,
-) -> Plan {
-    let mut choices = Choices::default();
-    let choice = Choice {
-        kernel: String::new(),
-        fingerprint,
-        microseconds: 1,
-    };
-    choices.insert(op, shapes, choice);
-    Plan::with_choices(graph, shapes[0], &[graph.output()], profile, &choices).unwrap()
-}
-
 #[test]
 fn a_plan_runs_the_candidate_that_is_chosen_and_none_else() {
     let profile = DeviceProfile::WEBGPU_DEFAULTS;
@@ -213,20 +194,29 @@ fn a_plan_runs_the_candidate_that_is_chosen_and_none_else() {
         assert!(layers.len() >= 10, "{}", layers.len());
         let flops: Vec<_> = layers.iter().map(|l| l.op.flops(&l.inputs)).collect();
         assert!(flops.is_sorted_by(|a, b| a >= b), "{flops:?}");
+        let whole = DeviceProfile {
+            whole_padding: true,
+            ..profile.clone()
+        };
         for layer in &layers {
-            let (op, alone) = (layer.op.as_ref(), &layer.graph);
-            let plain = Plan::new(alone, layer.inputs[0], &[alone.output()], &profile).unwrap();
-            let by = |fingerprint| plan_by(alone, &layer.inputs, op, fingerprint, &profile);
+            let (input, alone) = (layer.inputs[0], &layer.graph);
+            let by = |choice: &Choices| {
+                Plan::with_choices(alone, input, &[alone.output()], &whole, choice).unwrap()
+            };
+            let plain = by(&Choices::default());
             // The first is the static choice; one that is there no longer chooses nothing.
-            assert_eq!(
-                by(layer.candidates[0].fingerprint()),
-                plain,
-                "{}",
-                layer.name
-            );
-            assert_eq!(by(1), plain, "{}", layer.name);
+            let first = layer.plan(&layer.candidates[0], input, &profile);
+            assert_eq!(first.unwrap().unwrap(), plain, "{}", layer.name);
+            let mut unknown = Choices::default();
+            let choice = Choice {
+                kernel: String::new(),
+                fingerprint: 1,
+                microseconds: 1,
+            };
+            unknown.insert(layer.op.as_ref(), &layer.inputs, choice);
+            assert_eq!(by(&unknown), plain, "{}", layer.name);
             for candidate in &layer.candidates {
-                let plan = by(candidate.fingerprint());
+                let plan = layer.plan(candidate, input, &profile).unwrap().unwrap();
                 check_limits(&plan, &profile);
                 let found: Vec<_> = plan.pipelines.iter().map(|p| &p.shader).collect();
                 let wanted: Vec<_> = candidate.kernels.iter().map(|k| &k.shader).collect();

@@ -6,7 +6,7 @@
 
 use crate::device_profile::DeviceProfile;
 use crate::files;
-use crate::plan::Choices;
+use crate::plan::{Choices, hash};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,13 +52,6 @@ struct DeviceKey {
 struct ChoicesFile {
     device: DeviceKey,
     choices: Choices,
-}
-
-/// FNV-1a: the same on every machine and in every version of Rust.
-fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-    })
 }
 
 /// Says what cannot be used; all goes on without.

@@ -184,7 +184,9 @@ impl<'a> Bench<'a> {
     fn compile(&self) {
         let pipelines = |candidate: &Candidate| {
             let plan = self.plan(candidate, &self.full);
-            plan.map_or(Vec::new(), |plan| plan.pipelines)
+            plan.ok()
+                .flatten()
+                .map_or(Vec::new(), |plan| plan.pipelines)
         };
         let candidates = self.layer.candidates.iter();
         self.network
@@ -232,30 +234,17 @@ impl<'a> Bench<'a> {
         Ok(Outcome::Milliseconds(fastest))
     }
 
-    /// The plan for a sample by the candidate.
-    fn plan(&self, candidate: &Candidate, sample: &Sample) -> Result<Plan> {
-        let mut only = Choices::default();
-        let choice = Choice {
-            kernel: candidate.description(),
-            fingerprint: candidate.fingerprint(),
-            microseconds: 0,
-        };
-        only.insert(self.layer.op.as_ref(), &sample.shapes, choice);
-        let (graph, profile) = (&self.layer.graph, self.network.gpu().profile());
-        let input = sample.input.shape();
-        Plan::with_choices(graph, input, &[graph.output()], profile, &only)
+    /// The plan for a sample by the candidate; `None` if it is none of those at that size.
+    fn plan(&self, candidate: &Candidate, sample: &Sample) -> Result<Option<Plan>> {
+        let profile = self.network.gpu().profile();
+        self.layer.plan(candidate, sample.input.shape(), profile)
     }
 
-    /// An executor of that plan; `None` if the candidate is none of those at the size of the sample.
+    /// An executor of that plan.
     async fn executor(&self, candidate: &Candidate, sample: &Sample) -> Result<Option<Executor>> {
-        let (graph, profile) = (&self.layer.graph, self.network.gpu().profile());
-        let there = tunable(graph, sample.input.shape(), &[graph.output()], profile)?;
-        let mut there = there.iter().flat_map(|layer| &layer.candidates);
-        let fingerprint = candidate.fingerprint();
-        if !there.any(|other| other.fingerprint() == fingerprint) {
+        let Some(plan) = self.plan(candidate, sample)? else {
             return Ok(None);
-        }
-        let plan = self.plan(candidate, sample)?;
+        };
         let mut executor =
             Executor::new(&self.network, plan, &self.layer.graph, self.parameters).await?;
         executor.poison();
@@ -308,7 +297,6 @@ fn smaller(op: &dyn Op, inputs: &[Shape]) -> Option<Shape> {
 
 /// A layer's input at one size, and what the twin says of a part of its output.
 struct Sample {
-    shapes: Vec<Shape>,
     input: Tensor,
     encoded: (Format, Vec<u8>),
     flops: f64,
@@ -333,7 +321,6 @@ impl Sample {
             flops: op.flops(&shapes).max(1) as f64,
             encoded: (Format::Nhwc4, layout::encode(&input, Format::Nhwc4)?),
             input,
-            shapes,
             at,
         })
     }

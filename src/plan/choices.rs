@@ -3,7 +3,7 @@
 //! Without choices the first candidate of every operation is taken, in the order in which the ops list them.
 
 use super::fuse::Operation;
-use super::{fused, padding, shapes_of};
+use super::{Plan, fused, padding, shapes_of};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
 use crate::graph::{Graph, NodeId, NodeKind};
@@ -80,6 +80,13 @@ fn key(op: &dyn Op, inputs: &[Shape]) -> String {
     format!("{op:?} {inputs:?}")
 }
 
+/// FNV-1a: the same on every machine and in every version of Rust.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
 /// One way to compute an op: ops one after the other, with a kernel each.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -102,11 +109,7 @@ impl Candidate {
                 shader.name, shader.source
             )
         };
-        // FNV-1a: the same on every machine and in every version of Rust.
-        let texts = self.kernels.iter().map(of).collect::<String>();
-        texts.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-        })
+        hash(self.kernels.iter().map(of).collect::<String>().as_bytes())
     }
 
     /// The names of its kernels, with their tiles.
@@ -147,11 +150,45 @@ pub struct Tunable {
     pub candidates: Vec<Candidate>,
 }
 
+impl Tunable {
+    /// The plan of the operation alone by one of its candidates, for an input of shape `input`; `None` if it is no
+    /// candidate at that size.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn plan(
+        &self,
+        candidate: &Candidate,
+        input: Shape,
+        device: &DeviceProfile,
+    ) -> Result<Option<Plan>> {
+        let mut inputs = self.inputs.clone();
+        inputs[0] = input;
+        // What there was to cut away of the padding is gone.
+        let device = DeviceProfile {
+            whole_padding: true,
+            ..device.clone()
+        };
+        let choice = Choice {
+            kernel: candidate.description(),
+            fingerprint: candidate.fingerprint(),
+            microseconds: 0,
+        };
+        let mut only = Choices::default();
+        only.insert(self.op.as_ref(), &inputs, choice);
+        if only.candidate(&self.op, &inputs, &device).is_none() {
+            return Ok(None);
+        }
+        let outputs = [self.graph.output()];
+        Plan::with_choices(&self.graph, input, &outputs, &device, &only).map(Some)
+    }
+}
+
 /// The operations of `graph` between which and the device there is a choice: sums of products of an activation
 /// and parameters, by several candidates. Each shape comes once, the most work first.
 ///
 /// # Errors
-/// As [`Plan::new`](super::Plan::new).
+/// As [`Plan::new`].
 pub fn tunable(
     graph: &Graph,
     input: Shape,
