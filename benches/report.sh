@@ -5,7 +5,7 @@
 #
 # May be set: FULLCONV, a release binary (default: built here); PYTHON, one that has requirements.txt, and
 # WEBGPU, a folder that has requirements-webgpu.txt (default: installed under WORK); WORK, a folder for
-# models and exports, some GB (default: target/benches); SIZES, ROUNDS, RUNS and BUDGET of peers.py;
+# models and exports, some GB (default: target/benches); SIZES, ONLY, ROUNDS, RUNS and BUDGET of peers.py;
 # LAYERS, the size of the layer table of full FCN-8s; PEAKS, "GFLOPS GBS", to measure none; DATE.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,7 +33,8 @@ peers() {
     local model=$1 sizes=$2
     "$PYTHON" benches/peers.py --model "$model" --sizes "$sizes" --work "$work" --fullconv "$FULLCONV" \
         --webgpu "$WEBGPU" --rounds "${ROUNDS:-3}" --runs "${RUNS:-5}" --budget "${BUDGET:-60}" \
-        --date "${DATE:-$(date +%F)}" --markdown "$document" --json "$work/peers-$model.json"
+        --date "${DATE:-$(date +%F)}" ${ONLY:+--only "$ONLY"} --markdown "$document" \
+        --json "$work/peers-$model.json"
 }
 
 layers() {
