@@ -86,7 +86,7 @@ pub struct GpuOptions {
     /// Plan for a GPU even where the device is a CPU behind a graphics driver, so that the kernels which
     /// GPUs run can be tested without one.
     pub plan_as_gpu: bool,
-    /// Keep in this folder which kernels were measured to be the fastest ([`tune`](super::tune)) and, where the
+    /// Keep in this folder which kernels were measured to be the fastest ([`tune`](fn@super::tune)) and, where the
     /// driver has them to give, compiled pipelines. The folder is made when there is something to keep.
     /// [`cache_folder`](super::cache_folder) is the usual one; `None`: nothing is kept and nothing is read.
     pub cache: Option<PathBuf>,
