@@ -39,30 +39,24 @@ impl MaxPool2d {
         }
     }
 
+    fn windows(&self) -> Window {
+        Window {
+            size: self.kernel_size,
+            stride: self.stride,
+            padding: self.padding,
+            ceil_mode: self.ceil_mode,
+        }
+    }
+
     fn output_size(&self, axis: usize, size: usize) -> Result<usize> {
-        let (kernel, stride, padding) = (
-            self.kernel_size[axis],
-            self.stride[axis],
-            self.padding[axis],
-        );
-        let Some(room) = (size + 2 * padding).checked_sub(kernel) else {
-            if self.ceil_mode && size + 2 * padding + stride > kernel {
-                return Ok(1);
-            }
-            bail!(
+        let (kernel, padding) = (self.kernel_size[axis], self.padding[axis]);
+        match self.windows().outputs(axis, size, padding) {
+            Some(outputs) => Ok(outputs),
+            None => bail!(
                 Shape,
                 "the window of {kernel} pixels is larger than the input of {size} with padding {padding}"
-            );
-        };
-        if !self.ceil_mode {
-            return Ok(room / stride + 1);
+            ),
         }
-        let outputs = room.div_ceil(stride) + 1;
-        Ok(if (outputs - 1) * stride >= size + padding {
-            outputs - 1
-        } else {
-            outputs
-        })
     }
 }
 
@@ -112,12 +106,7 @@ impl Op for MaxPool2d {
     }
 
     fn window(&self, _inputs: &[Shape]) -> Option<Window> {
-        Some(Window {
-            size: self.kernel_size,
-            stride: self.stride,
-            padding: self.padding,
-            ceil_mode: self.ceil_mode,
-        })
+        Some(self.windows())
     }
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {

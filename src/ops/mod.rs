@@ -134,8 +134,11 @@ pub struct Window {
 impl Window {
     /// How many windows there are along `axis` for an input of `size` with this `padding`.
     pub fn outputs(&self, axis: usize, size: usize, padding: usize) -> Option<usize> {
-        let room = (size + 2 * padding).checked_sub(self.size[axis])?;
-        let stride = self.stride[axis];
+        let (padded, stride) = (size + 2 * padding, self.stride[axis]);
+        let Some(room) = padded.checked_sub(self.size[axis]) else {
+            let reaches_past = self.ceil_mode && padded + stride > self.size[axis];
+            return reaches_past.then_some(1);
+        };
         if !self.ceil_mode {
             return Some(room / stride + 1);
         }

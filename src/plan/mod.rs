@@ -459,16 +459,12 @@ fn best_kernel(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Result<
         (Some((input, packing)), false) => packing.tile_bytes(inputs[input]) <= most,
         _ => true,
     };
-    let kernels = || {
-        let kernels = op.kernels(inputs, device)?.into_iter();
-        Ok(kernels.filter(|kernel| kernel.fits(device)))
-    };
+    let kernels = op.kernels(inputs, device)?.into_iter();
+    let kernels: Vec<_> = kernels.filter(|kernel| kernel.fits(device)).collect();
     // One whose weights cannot be cut small enough is left to fail, with the figures.
-    let best = match kernels()?.find(|kernel| kernel.bindings.iter().all(tile_fits)) {
-        Some(kernel) => Some(kernel),
-        None => kernels()?.next(),
-    };
-    match best {
+    let cuts_small = |kernel: &Kernel| kernel.bindings.iter().all(tile_fits);
+    let best = kernels.iter().position(cuts_small).unwrap_or(0);
+    match kernels.into_iter().nth(best) {
         Some(kernel) => Ok(kernel),
         None => bail!(
             Unsupported,

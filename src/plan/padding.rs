@@ -34,7 +34,7 @@ struct Axis {
     /// Pixels of the input from one position to the next.
     stride: usize,
     /// The first position that sees the input, and the end of those that do.
-    seen: [i64; 2],
+    seen: [usize; 2],
     /// Positions at the beginning and at the end that see padding of what is not zero.
     frame: [usize; 2],
     size: usize,
@@ -43,12 +43,12 @@ struct Axis {
 /// Follows one axis through `steps`, the first of which pads the input, of which all is looked at.
 fn follow(steps: &[Step]) -> Axis {
     let first_inputs = steps.first().map_or(0, |step| step.inputs);
-    let (mut stride, mut offset, mut reach) = (1i64, 0i64, 1i64);
+    let (mut stride, mut offset, mut reach) = (1, 0, 1);
     let mut frame = [0usize; 2];
     for (i, step) in steps.iter().enumerate() {
-        offset += step.padding as i64 * stride;
-        reach += (step.size as i64 - 1) * stride;
-        stride *= step.stride as i64;
+        offset += step.padding * stride;
+        reach += (step.size - 1) * stride;
+        stride *= step.stride;
         if i == 0 {
             // Zeros around the input are what zeros in it are.
             continue;
@@ -60,11 +60,10 @@ fn follow(steps: &[Step]) -> Axis {
         frame = [near.min(step.outputs), step.outputs - first];
     }
     // Position x sees the input's pixels x · stride − offset … + reach − 1.
-    let begin = (offset - reach + 1).max(0).div_euclid(stride)
-        + i64::from((offset - reach + 1).max(0) % stride > 0);
-    let end = (first_inputs as i64 - 1 + offset).div_euclid(stride) + 1;
+    let begin = (offset + 1).saturating_sub(reach).div_ceil(stride);
+    let end = (first_inputs + offset).div_ceil(stride);
     Axis {
-        stride: stride as usize,
+        stride,
         seen: [begin, end],
         frame,
         size: steps.last().map_or(0, |step| step.outputs),
@@ -112,9 +111,8 @@ impl Chain {
         let apart = |less: usize| {
             let part = follow(&self.steps(axis, size, less)?);
             let [begin, end] = part.seen;
-            let inside = (part.frame[0] as i64) <= begin
-                && end <= part.size as i64 - part.frame[1] as i64
-                && part.frame == whole.frame;
+            let inside = part.frame[0] <= begin && end + part.frame[1] <= part.size;
+            let inside = inside && part.frame == whole.frame;
             inside.then_some((less, part))
         };
         let (less, part) = candidates.into_iter().find_map(apart)?;

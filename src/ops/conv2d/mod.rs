@@ -7,6 +7,7 @@
 mod direct;
 mod grouped;
 mod sum_parts;
+mod template;
 
 pub(crate) use sum_parts::SumParts;
 mod texels;
@@ -64,17 +65,26 @@ impl Conv2d {
         }
     }
 
-    fn output_size(&self, axis: usize, size: usize, kernel: usize) -> Result<usize> {
-        let window = self.dilation[axis] * (kernel - 1) + 1;
-        let padded = size + 2 * self.padding[axis];
-        if padded < window {
-            bail!(
-                Shape,
-                "the window of {window} pixels is larger than the input of {size} with padding {}",
-                self.padding[axis]
-            );
+    /// The window over a weight of `taps`, height and width.
+    fn window_over(&self, taps: [usize; 2]) -> Window {
+        Window {
+            size: [0, 1].map(|i| self.dilation[i] * (taps[i] - 1) + 1),
+            stride: self.stride,
+            padding: self.padding,
+            ceil_mode: false,
         }
-        Ok((padded - window) / self.stride[axis] + 1)
+    }
+
+    fn output_size(&self, axis: usize, size: usize, kernel: usize) -> Result<usize> {
+        let (window, padding) = (self.window_over([kernel; 2]), self.padding[axis]);
+        match window.outputs(axis, size, padding) {
+            Some(outputs) => Ok(outputs),
+            None => bail!(
+                Shape,
+                "the window of {} pixels is larger than the input of {size} with padding {padding}",
+                window.size[axis]
+            ),
+        }
     }
 
     /// Bindings, rows and the parameters that all kernels of this op share.
@@ -264,13 +274,8 @@ impl Op for Conv2d {
     }
 
     fn window(&self, inputs: &[Shape]) -> Option<Window> {
-        let taps = [inputs.get(1)?.h, inputs.get(1)?.w];
-        Some(Window {
-            size: [0, 1].map(|i| self.dilation[i] * (taps[i] - 1) + 1),
-            stride: self.stride,
-            padding: self.padding,
-            ceil_mode: false,
-        })
+        let weight = inputs.get(1)?;
+        Some(self.window_over([weight.h, weight.w]))
     }
 
     fn with_padding(&self, padding: [usize; 2]) -> Option<Arc<dyn Op>> {

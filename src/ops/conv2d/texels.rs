@@ -9,6 +9,7 @@
 //! and broadcast them. Without, or for few output channels, a lane loads the pixels that it needs.
 //! [`Template::source`] writes the text of this kernel and of Winograd's products.
 
+use super::template::fill;
 use super::{Conv2d, Parts};
 use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
 use crate::ops::kernel::{Grid, Kernel, MAX_LOOP_STEPS, Packing, Shader};
@@ -142,28 +143,7 @@ impl Template {
 
     /// The file with its parts written for `tile`.
     pub(super) fn source(self, tile: Tile) -> String {
-        let file = self.file();
-        let mut text = String::with_capacity(2 * file.len());
-        let mut skipping = false;
-        for line in file.lines() {
-            if line.trim() == "// end" {
-                skipping = false;
-            }
-            if !skipping {
-                text.push_str(line);
-                text.push('\n');
-            }
-            if let Some(name) = line.trim().strip_prefix("// tile: ") {
-                skipping = true;
-                let indent = &line[..line.len() - line.trim_start().len()];
-                for line in unrolled(name, tile) {
-                    text.push_str(indent);
-                    text.push_str(&line);
-                    text.push('\n');
-                }
-            }
-        }
-        text
+        fill(self.file(), |name| unrolled(name, tile))
     }
 }
 

@@ -7,6 +7,7 @@
 //! [`source`] writes it.
 
 use super::sum_parts::SumParts;
+use super::template::fill;
 use super::{Conv2d, Parts};
 use crate::device_profile::DeviceProfile;
 use crate::ops::{Op, Stage, StageInput};
@@ -389,27 +390,7 @@ fn source(tile: Tile, stage: Staging) -> String {
         env!("CARGO_MANIFEST_DIR"),
         "/shaders/conv2d_tiled.wgsl"
     ));
-    let mut text = String::with_capacity(file.len());
-    let mut skipping = false;
-    for line in file.lines() {
-        if line.trim() == "// end" {
-            skipping = false;
-        }
-        if !skipping {
-            text.push_str(line);
-            text.push('\n');
-        }
-        if let Some(name) = line.trim().strip_prefix("// tile: ") {
-            skipping = true;
-            let indent = &line[..line.len() - line.trim_start().len()];
-            for line in part(name, tile, stage) {
-                text.push_str(indent);
-                text.push_str(&line);
-                text.push('\n');
-            }
-        }
-    }
-    text
+    fill(file, |name| part(name, tile, stage))
 }
 
 /// The lines of the part called `name`.

@@ -1,0 +1,27 @@
+//! Shader files of which parts are written anew for other tiles.
+
+/// `file` with its parts replaced: each stands between lines `// tile: NAME` and `// end`, which stay, and becomes
+/// what `part` says of its name, indented as its mark is.
+pub(super) fn fill(file: &str, part: impl Fn(&str) -> Vec<String>) -> String {
+    let mut text = String::with_capacity(2 * file.len());
+    let mut skipping = false;
+    for line in file.lines() {
+        if line.trim() == "// end" {
+            skipping = false;
+        }
+        if !skipping {
+            text.push_str(line);
+            text.push('\n');
+        }
+        if let Some(name) = line.trim().strip_prefix("// tile: ") {
+            skipping = true;
+            let indent = &line[..line.len() - line.trim_start().len()];
+            for line in part(name) {
+                text.push_str(indent);
+                text.push_str(&line);
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
