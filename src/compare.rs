@@ -115,7 +115,7 @@ pub async fn compare_picture(segmenter: &Segmenter, picture: &Picture) -> Result
 /// As [`Segmenter::run`]; `NotFinite` if a value is not finite on the CPU.
 pub async fn compare_tensor(segmenter: &Segmenter, input: &Tensor) -> Result<Report> {
     let mut graph = segmenter.model().graph().clone();
-    if segmenter.model().class_count() <= crate::ops::argmax::MAX_CLASSES {
+    if segmenter.model().has_labels() {
         graph.op("labels", crate::ops::Argmax::default(), &[graph.output()])?;
     }
     compare(segmenter, &graph, input).await

@@ -37,11 +37,14 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo)]
 
 pub mod compare;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod convert;
 pub mod device_profile;
 mod error;
 pub mod files;
 pub mod gpu;
 pub mod graph;
+mod heatmap;
 mod mask;
 mod metrics;
 mod model_file;
@@ -58,11 +61,12 @@ mod tensor;
 
 pub use error::{Error, ErrorKind, Result};
 pub use gpu::{Gpu, GpuOptions};
+pub use heatmap::{heatmap, png16};
 pub use mask::{Mask, Palette, decode_labels, read_labels};
 pub use metrics::ConfusionMatrix;
 pub use model_file::Model;
 pub use parameters::{Parameter, Parameters, TensorFile};
 pub use picture::Picture;
 pub use preprocess::{Channels, Preprocessing};
-pub use segmenter::{Frames, Precision, Profile, Run, Segmenter};
+pub use segmenter::{Frames, Precision, Profile, Run, Segmenter, StageMask};
 pub use tensor::{Shape, Tensor};

@@ -1,8 +1,10 @@
 //! Picture → [`Mask`]: preprocess, network, labels, all of it on the device.
 
 mod frames;
+mod insight;
 
 pub use frames::Frames;
+pub use insight::StageMask;
 
 use crate::device_profile::DeviceProfile;
 use crate::error::{ErrorKind, Result, bail};
@@ -10,7 +12,7 @@ use crate::gpu::{self, Executor, Gpu, LayerTimes, Network, TunedLayer};
 use crate::graph::{Graph, NodeId};
 use crate::mask::Mask;
 use crate::model_file::Model;
-use crate::ops::argmax::{MAX_CLASSES, NO_CLASS};
+use crate::ops::argmax::NO_CLASS;
 use crate::ops::{Argmax, ResizeBilinear};
 use crate::picture::Picture;
 use crate::plan::Plan;
@@ -94,7 +96,7 @@ impl Task {
         let key = Key {
             name: graph.node(graph.input()).name.clone(),
             input,
-            last: graph.shapes(input)?.last().copied().unwrap_or(input),
+            last: graph.shapes(input)?[graph.output().index()],
             outputs: outputs.to_vec(),
         };
         Ok(Self { graph, key })
@@ -261,22 +263,6 @@ impl Segmenter {
         pollster::block_on(self.segment(picture))
     }
 
-    /// The class scores of a picture, before softmax, at the size at which the network sees it: `[1, classes,
-    /// h, w]`, see [`Model::network_size`].
-    ///
-    /// # Errors
-    /// As [`Segmenter::segment`].
-    pub async fn scores(&self, picture: &Picture) -> Result<Tensor> {
-        let size = self
-            .model
-            .network_size([picture.height(), picture.width()])?;
-        let preprocess = self.model.preprocessing().op(size);
-        let graph = self.model.graph().after(PICTURE, preprocess)?;
-        let outputs = [graph.output()];
-        let values = self.values(&graph, &picture.to_tensor()?, &outputs).await?;
-        first(values)
-    }
-
     /// Measures which kernels are the fastest for `batch` pictures that the network sees at `size` `[h, w]`,
     /// see [`Model::network_size`], for as long as `time`, and uses them from then on. Each is held to the CPU
     /// reference first. Where [`GpuOptions::cache`](crate::GpuOptions::cache) says so, the choice is kept for
@@ -368,7 +354,7 @@ impl Segmenter {
         for name in fetch {
             outputs.push(graph.find_op(name)?);
         }
-        if self.model.class_count() <= MAX_CLASSES {
+        if self.model.has_labels() {
             outputs.push(graph.op(LABELS, Argmax::default(), &[graph.output()])?);
         }
         let mut values = self.values(&graph, input, &outputs).await?.into_iter();
@@ -466,25 +452,38 @@ pub(crate) fn picture_graph(model: &Model, size: [usize; 2]) -> Result<Graph> {
 
 /// The same, with the network at `network_size`.
 fn picture_graph_at(model: &Model, size: [usize; 2], network_size: [usize; 2]) -> Result<Graph> {
-    let preprocess = model.preprocessing().op(network_size);
-    let mut graph = model.graph().after(PICTURE, preprocess)?;
-    let mut scores = graph.output();
-    if network_size != size {
-        let resize = ResizeBilinear {
-            size,
-            align_corners: false,
-        };
-        scores = graph.op("resized", resize, &[scores])?;
-    }
+    let mut graph = network_graph(model, network_size)?;
+    let output = graph.output();
+    let scores = at_size(&mut graph, "resized", output, size)?;
     graph.op(LABELS, Argmax::default(), &[scores])?;
     Ok(graph)
+}
+
+/// A picture, preprocessed to `network_size`, and the network.
+fn network_graph(model: &Model, network_size: [usize; 2]) -> Result<Graph> {
+    let preprocess = model.preprocessing().op(network_size);
+    model.graph().after(PICTURE, preprocess)
+}
+
+/// The node that has `scores` of a picture of `size` `[h, w]` at that size: a resize called `name`, unless they have it.
+fn at_size(graph: &mut Graph, name: &str, scores: NodeId, size: [usize; 2]) -> Result<NodeId> {
+    let shapes = graph.shapes(Shape::new(1, 3, size[0], size[1]))?;
+    let Shape { h, w, .. } = shapes[scores.index()];
+    if [h, w] == size {
+        return Ok(scores);
+    }
+    let resize = ResizeBilinear {
+        size,
+        align_corners: false,
+    };
+    graph.op(name, resize, &[scores])
 }
 
 /// Graphs of small pictures, with a resize of the scores and without, that need every pipeline and weight
 /// that a picture of any size does.
 fn nominal_graphs(model: &Model) -> Result<Vec<(Graph, Shape)>> {
     let side = model.side_from(NOMINAL_SIDE)?;
-    if model.class_count() > MAX_CLASSES {
+    if !model.has_labels() {
         return Ok(vec![(model.graph().clone(), Shape::new(1, 3, side, side))]);
     }
     [side, side + 1]

@@ -1,6 +1,6 @@
 //! Which nodes run, and which run as one.
 
-use crate::graph::{Graph, Node, NodeId};
+use crate::graph::{Fold, Graph, Node, NodeId};
 use crate::ops::Op;
 use crate::ops::kernel::Kernel;
 use std::sync::Arc;
@@ -61,8 +61,7 @@ pub(super) fn operations(
         if let [first, others @ ..] = &node.inputs[..]
             && readers[first.index()] == 1
             && let Some(at) = operations.iter().position(|o| o.id == *first)
-            && let Some(fused) = operations[at].op.fused_with(op.as_ref())
-            && let inputs = [&operations[at].inputs, others].concat()
+            && let Some((fused, inputs)) = fused(graph, &operations[at], id, op.as_ref(), others)
             && runs(fused.as_ref(), &inputs)
         {
             // It runs where the last of its nodes stands, when all that it reads is there.
@@ -75,4 +74,21 @@ pub(super) fn operations(
         operations.push(operation);
     }
     operations
+}
+
+/// The op that does what `before` does and then `op`, which is node `id`, and its inputs; `others` are those of
+/// `op` after the first.
+fn fused(
+    graph: &Graph,
+    before: &Operation,
+    id: NodeId,
+    op: &dyn Op,
+    others: &[NodeId],
+) -> Option<(Arc<dyn Op>, Vec<NodeId>)> {
+    match graph.fold(id) {
+        // The parameters are those of a convolution that nothing was fused with.
+        Some(Fold { weight, bias }) => (before.nodes.len() == 1)
+            .then(|| (before.op.clone(), vec![before.inputs[0], weight, bias])),
+        None => Some((before.op.fused_with(op)?, [&before.inputs, others].concat())),
+    }
 }

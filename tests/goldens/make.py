@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
+import family
 import fcn
 
 
@@ -592,8 +593,56 @@ def make_model(case, output):
     return tensors, entry
 
 
+@dataclass(frozen=True)
+class FamilyCase:
+    """A network of family.py, recognised by its names alone."""
+
+    architecture: str
+    width: int
+    classes: int
+    inputs: list[tuple[int, int, int]]
+
+
+FAMILY = [
+    FamilyCase("fcn_resnet50", 3, 5, [(1, 1, 1), (2, 33, 47), (1, 64, 59)]),
+    FamilyCase("fcn_resnet101", 2, 3, [(1, 33, 47)]),
+    FamilyCase("fcn_resnet18", 5, 4, [(1, 32, 64), (2, 64, 32)]),
+    FamilyCase("fcn-alexnet", 2, 5, [(1, 1, 1), (3, 9, 14), (1, 97, 61)]),
+    FamilyCase("vgg", 2, 6, [(1, 256, 224)]),
+]
+
+
+def make_family(case, output):
+    model = family.build(case.architecture, case.width, case.classes).double()
+    family.initialize(model, zlib.crc32(case.architecture.encode()))
+    model.float()
+    file = f"{case.architecture}.safetensors"
+    save_file(model.state_dict(), output / file)
+    model.double()
+    tensors = {}
+    for n, h, w in case.inputs:
+        key = f"{case.architecture}/{h}x{w}"
+        name = f"{case.architecture} {n}x{h}x{w}"
+        image = torch.randn(n, 3, h, w, generator=generator(name))
+        tensors[f"{key}/input"] = image
+        tensors[f"{key}/output"] = model(image.double()).float().contiguous()
+    entry = {
+        "name": case.architecture,
+        "file": file,
+        "architecture": case.architecture,
+        "geometry": None,
+        "inputs": [f"{h}x{w}" for _, h, w in case.inputs],
+        "nodes": {},
+    }
+    return tensors, entry
+
+
 def make_models(output):
     tensors, entries = {}, []
+    for case in FAMILY:
+        more, entry = make_family(case, output)
+        tensors.update(more)
+        entries.append(entry)
     for case in MODELS:
         more, entry = make_model(case, output)
         tensors.update(more)

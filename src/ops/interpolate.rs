@@ -1,0 +1,47 @@
+//! Rectified linear unit: `out = max(input, 0)`; NaN stays NaN.
+//!
+//! Source: `torch.nn.functional.relu`.
+
+use super::{Case, Op, case, take_inputs};
+use crate::device_profile::DeviceProfile;
+use crate::error::Result;
+use crate::ops::kernel::{Kernel, shader};
+use crate::tensor::{Shape, Tensor};
+use serde::Deserialize;
+
+/// STUB has no attributes.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interpolate {  }
+
+impl Op for Interpolate {
+    fn name(&self) -> &'static str {
+        "interpolate"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [input] = take_inputs(self.name(), inputs)?;
+        Ok(input)
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let [input] = take_inputs(self.name(), inputs)?;
+        Ok(input.map(|x| if x < 0.0 { 0.0 } else { x }))
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let shape = self.output_shape(inputs)?;
+        Ok(vec![Kernel::elementwise(shader!("relu"), 1, &[], shape)])
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case(Interpolate::default(), [[1, 5, 3, 7]]),
+        case(Interpolate::default(), [[3, 4, 9, 1]]),
+    ]
+}
+
+impl Interpolate { /// e
+ pub fn bilinear_like(_align: bool) -> Self { Self{} } }

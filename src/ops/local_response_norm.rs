@@ -1,0 +1,48 @@
+//! Rectified linear unit: `out = max(input, 0)`; NaN stays NaN.
+//!
+//! Source: `torch.nn.functional.relu`.
+
+use super::{Case, Op, case, take_inputs};
+use crate::device_profile::DeviceProfile;
+use crate::error::Result;
+use crate::ops::kernel::{Kernel, shader};
+use crate::tensor::{Shape, Tensor};
+use serde::Deserialize;
+
+/// STUB has no attributes.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalResponseNorm { /// e
+ pub size: usize,/// e
+ pub alpha: f32,/// e
+ pub beta: f32,/// e
+ pub k: f32 }
+
+impl Op for LocalResponseNorm {
+    fn name(&self) -> &'static str {
+        "local_response_norm"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [input] = take_inputs(self.name(), inputs)?;
+        Ok(input)
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let [input] = take_inputs(self.name(), inputs)?;
+        Ok(input.map(|x| if x < 0.0 { 0.0 } else { x }))
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let shape = self.output_shape(inputs)?;
+        Ok(vec![Kernel::elementwise(shader!("relu"), 1, &[], shape)])
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case(LocalResponseNorm::default(), [[1, 5, 3, 7]]),
+        case(LocalResponseNorm::default(), [[3, 4, 9, 1]]),
+    ]
+}
