@@ -93,7 +93,7 @@ impl Folding {
             conv: *conv,
             norm: Norm {
                 tensors: tensors?.try_into().ok()?,
-                eps: norm.eps,
+                eps: f64::from(norm.eps),
             },
             bias: names?.into_iter().nth(1),
         })
