@@ -14,6 +14,7 @@ use crate::picture::Picture;
 /// # Ok::<(), fullconv::Error>(())
 /// ```
 pub fn heatmap(values: &[f32], width: usize, height: usize) -> Result<Picture> {
+    check(values, width, height)?;
     let colour = |value: &f32| {
         let colour = colorous::INFERNO.eval_continuous(f64::from(value.clamp(0.0, 1.0)));
         [colour.r, colour.g, colour.b]
@@ -49,6 +50,14 @@ pub fn png16(values: &[f32], width: usize, height: usize) -> Result<Vec<u8>> {
     let cannot = |e| Error::new(ErrorKind::Limit, format!("cannot encode a PNG: {e}"));
     written.map_err(cannot)?;
     Ok(bytes)
+}
+
+fn check(values: &[f32], width: usize, height: usize) -> Result<()> {
+    if width.checked_mul(height) != Some(values.len()) {
+        let count = values.len();
+        bail!(Shape, "{count} values are no picture of {width}x{height}");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -108,11 +108,10 @@ def fcn_resnet18(width, classes):
 
 
 class FcnAlexNet(nn.Module):
-    def __init__(self, width, classes):
+    def __init__(self, width, fc, classes):
         super().__init__()
-        # 96, 256, 384, 384, 256 and 4096 at width 64.
+        # 96, 256, 384, 384 and 256 at width 64.
         a, b, c = 3 * width // 2, 4 * width, 6 * width
-        fc = 64 * width
         self.conv1 = nn.Conv2d(3, a, 11, 4, padding=100)
         self.conv2 = nn.Conv2d(a, b, 5, padding=2, groups=2)
         self.conv3 = nn.Conv2d(b, c, 3, padding=1)
@@ -136,7 +135,7 @@ class FcnAlexNet(nn.Module):
 
 
 class Vgg(nn.Module):
-    def __init__(self, width, classes):
+    def __init__(self, width, fc, classes):
         super().__init__()
         layers, channels = [], 3
         for depth, by in zip((2, 2, 3, 3, 3), (1, 2, 4, 8, 8), strict=True):
@@ -144,7 +143,6 @@ class Vgg(nn.Module):
                 layers += [nn.Conv2d(channels, by * width, 3, padding=1), nn.ReLU()]
                 channels = by * width
             layers.append(nn.MaxPool2d(2, 2))
-        fc = 64 * width
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Sequential(
             nn.Linear(49 * channels, fc), nn.ReLU(), nn.Dropout(),
@@ -162,14 +160,14 @@ class Vgg(nn.Module):
         return x
 
 
-def build(architecture, width=64, classes=21):
-    """A network in f32 whose layers have their checkpoint's names."""
+def build(architecture, width=64, classes=21, fc=4096):
+    """A network in f32 whose layers have their checkpoint's names; `fc` is the width of fc6 and fc7."""
     networks = {
         "fcn_resnet50": lambda: FcnResNet((3, 4, 6, 3), width, classes),
         "fcn_resnet101": lambda: FcnResNet((3, 4, 23, 3), width, classes),
         "fcn_resnet18": lambda: fcn_resnet18(width, classes),
-        "fcn-alexnet": lambda: FcnAlexNet(width, classes),
-        "vgg": lambda: Vgg(width, classes),
+        "fcn-alexnet": lambda: FcnAlexNet(width, fc, classes),
+        "vgg": lambda: Vgg(width, fc, classes),
     }
     return networks[architecture]().eval().requires_grad_(False)
 

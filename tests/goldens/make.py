@@ -856,14 +856,14 @@ class FamilyCase:
 FAMILY = [
     FamilyCase("fcn_resnet50", 3, 5, [(1, 1, 1), (2, 33, 47), (1, 64, 59)]),
     FamilyCase("fcn_resnet101", 2, 3, [(1, 33, 47)]),
-    FamilyCase("fcn_resnet18", 5, 4, [(1, 32, 64), (2, 64, 32)]),
-    FamilyCase("fcn-alexnet", 2, 5, [(1, 1, 1), (3, 9, 14), (1, 97, 61)]),
+    FamilyCase("fcn_resnet18", 3, 4, [(1, 32, 64), (2, 64, 32)]),
+    FamilyCase("fcn-alexnet", 4, 5, [(1, 1, 1), (3, 9, 14), (1, 97, 61)]),
     FamilyCase("vgg", 2, 6, [(1, 256, 224)]),
 ]
 
 
 def make_family(case, output):
-    model = family.build(case.architecture, case.width, case.classes).double()
+    model = family.build(case.architecture, case.width, case.classes, FC).double()
     family.initialize(model, zlib.crc32(case.architecture.encode()))
     model.float()
     file = f"{case.architecture}.safetensors"
