@@ -271,8 +271,6 @@ ops! {
     softmax::Softmax,
     argmax::Argmax,
     preprocess::Preprocess,
-    local_response_norm::LocalResponseNorm,
-    interpolate::Interpolate,
 }
 
 /// The inputs as an array, or an error that says how many the op takes.
