@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The cases that there were when this was written: a file that lost some must not pass unseen.
-const LEAST_CASES: usize = 400;
+const LEAST_CASES: usize = 380;
 const LEAST_MODELS: usize = 13;
 
 /// The relative error (L2) that a network may have on the CPU, where only results are rounded, and on a
@@ -169,7 +169,7 @@ impl Case {
             // As f32 has it: infinity, where it is too large.
             let same = value == f64::from(*expected as f32) || value.is_nan() && expected.is_nan();
             assert!(
-                same || (value - expected).abs() <= bound,
+                same || expected.is_finite() && (value - expected).abs() <= bound,
                 "{name} {what}: at {:?} expected {expected}, found {value}, bound {bound:e}",
                 found.position(i)
             );
