@@ -30,13 +30,7 @@ pub fn png16(values: &[f32], width: usize, height: usize) -> Result<Vec<u8>> {
     let (Ok(w), Ok(h)) = (u32::try_from(width), u32::try_from(height)) else {
         bail!(Limit, "a PNG of {width}x{height} pixels is too large");
     };
-    if width.checked_mul(height) != Some(values.len()) {
-        bail!(
-            Shape,
-            "{} values are no picture of {width}x{height}",
-            values.len()
-        );
-    }
+    check(values, width, height)?;
     let level = |value: &f32| ((value.clamp(0.0, 1.0) * 65535.0).round() as u16).to_be_bytes();
     let levels: Vec<u8> = values.iter().flat_map(level).collect();
     let mut bytes = Vec::new();

@@ -68,10 +68,7 @@ fn smallest(
 
 /// The cuts of a plan: layers in several steps, and weights in several parts.
 fn cuts(plan: &Plan) -> (bool, bool) {
-    let weights = plan
-        .parameters
-        .iter()
-        .filter(|p| !p.packing.is_whole());
+    let weights = plan.parameters.iter().filter(|p| !p.packing.is_whole());
     (
         plan.steps.len() > plan.layers.len(),
         weights.count() > plan.layers.len(),

@@ -519,7 +519,10 @@ fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
         Binding::ActivationTexels { .. } | Binding::ParameterTexels { .. } => unreachable!(),
         Binding::Activation { format, .. } => {
             let several = ["a", "b", "c", "d", "e"];
-            assert!(name == "input" || several.contains(&name), "{shader}: {name}");
+            assert!(
+                name == "input" || several.contains(&name),
+                "{shader}: {name}"
+            );
             assert_eq!(bytes, format.element_bytes(), "{shader}");
         }
     }
@@ -596,8 +599,8 @@ fn params_have_every_word_that_a_cut_changes() {
         }
         // Labels need all of the weight at once, and their kernel refuses one that does not fit.
         let packings = kernel.bindings.iter().filter_map(Binding::parameter);
-        let sharded = kernel.output != Format::Labels8
-            && packings.into_iter().any(|(_, p)| !p.is_whole());
+        let sharded =
+            kernel.output != Format::Labels8 && packings.into_iter().any(|(_, p)| !p.is_whole());
         assert_eq!(
             has(Word::ChannelBegin) && has(Word::ChannelEnd),
             sharded,

@@ -470,7 +470,10 @@ mod tests {
         assert_eq!(needed(3..4), 3..4);
         assert_eq!(needed(3..5), 0..4);
         assert_eq!(needed(0..12), 0..4);
-        assert_eq!(Rows::all(1).needed(6..11, output, input.with_size(1, 1)), 0..1);
+        assert_eq!(
+            Rows::all(1).needed(6..11, output, input.with_size(1, 1)),
+            0..1
+        );
     }
 
     #[test]

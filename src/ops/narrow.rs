@@ -50,9 +50,7 @@ impl Kernel {
     pub fn can_be_half(&self) -> bool {
         let names = |alias: &str| self.shader.source.contains(alias);
         let reads = self.bindings.iter().any(|binding| {
-            let of_parameter = binding
-                .parameter()
-                .is_some_and(|(_, p)| !p.is_whole());
+            let of_parameter = binding.parameter().is_some_and(|(_, p)| !p.is_whole());
             let of_activation = binding
                 .activation()
                 .is_some_and(|(_, f, _)| f == Format::Nhwc4);

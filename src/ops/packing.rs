@@ -299,7 +299,10 @@ mod tests {
     fn pixels_lie_as_an_activation_does() {
         let shape = Shape::new(2, 5, 2, 3);
         let all = packed(Packing::Pixels, &Counting(shape), 0..1);
-        assert_eq!(all.len() as u64 * 4, crate::ops::kernel::Format::Nhwc4.bytes(shape));
+        assert_eq!(
+            all.len() as u64 * 4,
+            crate::ops::kernel::Format::Nhwc4.bytes(shape)
+        );
         for (n, c, y, x) in (0..2).flat_map(|n| {
             (0..5).flat_map(move |c| (0..2).flat_map(move |y| (0..3).map(move |x| (n, c, y, x))))
         }) {
