@@ -1,6 +1,7 @@
 //! The operations: one file each, always in one order (formula and source, attributes, shape rule,
 //! CPU twin, kernels, cases), and the list of them all.
 
+mod attributes;
 pub mod kernel;
 pub mod narrow;
 pub mod packing;
