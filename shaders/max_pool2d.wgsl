@@ -32,6 +32,11 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
+// By the bits: compilers may take it that there is no NaN.
+fn is_nan(value: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(value) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+}
+
 // The first and the last tap inside of those at `begin`, `begin` + `dilation` …: there is one.
 fn taps(begin: i32, count: u32, dilation: u32, size: u32) -> vec2<i32> {
     let step = i32(dilation);
@@ -52,7 +57,7 @@ fn largest(image: u32, y: i32, x: i32, c: u32) -> vec4<f32> {
             let column = u32(clamp(x + i32(kx * DILATION_W), columns.x, columns.y));
             let value = vec4<f32>(input[(row + column) * params.c4 + c - params.input_start]);
             let is_first = vec4<bool>(ky == 0u && kx == 0u);
-            best = select(best, value, is_first | (value > best) | (value != value));
+            best = select(best, value, is_first | (value > best) | is_nan(value));
         }
     }
     return best;

@@ -138,7 +138,7 @@ fn in_bands(net: &SegNet, input: Shape, whole: &Plan, profile: &DeviceProfile) -
     loop {
         let small = DeviceProfile {
             memory_bytes,
-            max_binding_bytes: 4096,
+            max_binding_bytes: 1 << 14,
             ..profile.clone()
         };
         match Plan::new(&net.graph, input, &[net.graph.output()], &small) {
@@ -186,7 +186,11 @@ fn check(name: &str, gpu: &Gpu, profile: &DeviceProfile) {
     assert!(whole.groups.is_empty());
     let bands = in_bands(&net, shape, &whole, profile);
     let most = bands.iter().flat_map(|plan| &plan.groups).map(|g| g.bands);
-    assert!(bands.len() >= 3 && most.max().unwrap() >= 3, "{what}");
+    let (plans, most) = (bands.len(), most.max());
+    assert!(
+        plans >= 3 && most >= Some(3),
+        "{what}: {plans} plans, {most:?} bands"
+    );
     for plan in std::iter::once(whole).chain(bands) {
         let slots = plan.slots.clone();
         let found = run(plan).remove(0).1;
