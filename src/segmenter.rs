@@ -13,7 +13,7 @@ use crate::graph::{Graph, NodeId};
 use crate::mask::Mask;
 use crate::model_file::Model;
 use crate::ops::argmax::NO_CLASS;
-use crate::ops::{Argmax, ResizeBilinear};
+use crate::ops::{Argmax, Interpolate};
 use crate::picture::Picture;
 use crate::plan::Plan;
 use crate::reference;
@@ -472,11 +472,7 @@ fn at_size(graph: &mut Graph, name: &str, scores: NodeId, size: [usize; 2]) -> R
     if [h, w] == size {
         return Ok(scores);
     }
-    let resize = ResizeBilinear {
-        size,
-        align_corners: false,
-    };
-    graph.op(name, resize, &[scores])
+    graph.op(name, Interpolate::bilinear(size, false), &[scores])
 }
 
 /// Graphs of small pictures, with a resize of the scores and without, that need every pipeline and weight

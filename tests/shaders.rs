@@ -71,6 +71,10 @@ fn halves(kernel: &Kernel) -> Vec<Kernel> {
     match kernel.can_be_half() {
         false => Vec::new(),
         true if is_sum_of_parts => vec![half(false, false), half(true, false)],
+        // The second of its stages reads sums.
+        true if kernel.shader.name == "avg_pool2d" => {
+            vec![half(false, false), half(true, false), half(false, true)]
+        }
         true if kernel.terms.is_some() => vec![half(false, false), half(false, true)],
         true => vec![half(false, false)],
     }
@@ -518,11 +522,12 @@ fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
         }
         Binding::ActivationTexels { .. } | Binding::ParameterTexels { .. } => unreachable!(),
         Binding::Activation { format, .. } => {
-            let several = ["a", "b", "c", "d", "e"];
+            let several = ["a", "b", "c", "d", "e", "indices"];
             assert!(
                 name == "input" || several.contains(&name),
                 "{shader}: {name}"
             );
+            assert_eq!(name == "indices", *format == Format::Nhwc4Exact, "{shader}");
             assert_eq!(bytes, format.element_bytes(), "{shader}");
         }
     }
@@ -672,7 +677,7 @@ fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
         }
         // All channels of a pixel, or items that count those of every channel.
         ("softmax", Grid::Tiles { channels, .. })
-        | ("max_pool2d", Grid::Items { channels, .. }) => channels / 4,
+        | ("max_pool2d" | "max_pool2d_indices", Grid::Items { channels, .. }) => channels / 4,
         _ => 1,
     }
 }

@@ -6,6 +6,7 @@
 use super::{Builder, Checkpoint, Family, Network, Origin, no_geometry};
 use crate::error::{Result, bail};
 use crate::graph::NodeId;
+use crate::ops::interpolate::Mode;
 use crate::ops::{Add, Conv2d, Interpolate, MaxPool2d, Relu};
 
 pub(super) const FAMILY: Family = Family {
@@ -82,7 +83,10 @@ impl Net<'_> {
         let x = self.conv_norm("classifier.0", "classifier.1", Conv2d::padded(1), x)?;
         let x = self.0.graph.op("classifier.2", Relu {}, &[x])?;
         let score = self.0.conv("classifier.4", Conv2d::default(), x, false)?;
-        let interpolate = Interpolate::bilinear_like(false);
+        let interpolate = Interpolate {
+            mode: Mode::Bilinear,
+            ..Interpolate::default()
+        };
         self.0.graph.op("out", interpolate, &[score, image])
     }
 

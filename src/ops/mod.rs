@@ -7,6 +7,7 @@ mod constant;
 pub mod kernel;
 pub mod narrow;
 pub mod packing;
+mod means;
 mod paste;
 pub mod unary;
 mod zeros;
@@ -107,7 +108,7 @@ pub trait Op: Any + Debug + Send + Sync {
         let (values, magnitudes) = (self.reference(inputs)?, self.reference(&magnitudes)?);
         let element = |[n, c, y, x]: [usize; 4]| Element {
             value: values.at(n, c, y, x),
-            magnitude: f64::from(magnitudes.at(n, c, y, x)),
+            magnitude: f64::from(magnitudes.at(n, c, y, x)).abs(),
         };
         Ok(at.iter().copied().map(element).collect())
     }
@@ -248,6 +249,11 @@ ops! {
     max_pool2d::MaxPool2d,
     linear::Linear,
     batch_norm2d::BatchNorm2d,
+    max_pool2d_indices::MaxPool2dIndices,
+    max_unpool2d::MaxUnpool2d,
+    avg_pool2d::AvgPool2d,
+    adaptive_avg_pool2d::AdaptiveAvgPool2d,
+    local_response_norm::LocalResponseNorm,
     relu::Relu,
     leaky_relu::LeakyRelu,
     prelu::Prelu,
@@ -267,7 +273,7 @@ ops! {
     pad::Pad,
     pixel_shuffle::PixelShuffle,
     crop::Crop,
-    resize_bilinear::ResizeBilinear,
+    interpolate::Interpolate,
     softmax::Softmax,
     argmax::Argmax,
     preprocess::Preprocess,
