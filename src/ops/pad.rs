@@ -101,7 +101,8 @@ impl Op for Pad {
         extra.push(Word::Float(self.value));
         let (above, below) = (top as i64, bottom as i64);
         let rows = match self.mode {
-            // Row −y is row y, as far above as row y of the output is below row 0; and so at the bottom.
+            // What stands k rows above the first row is k below it, and so at the bottom: up to twice the padding
+            // away from where it would stand. `Rows` says that of every row.
             Mode::Reflect => Rows {
                 mul: 1,
                 div: 1,
