@@ -39,7 +39,8 @@ impl MaxPool2d {
         }
     }
 
-    fn windows(&self) -> Window {
+    /// The window that it moves over the input.
+    pub(super) fn over_input(&self) -> Window {
         Window {
             size: self.kernel_size,
             stride: self.stride,
@@ -50,7 +51,7 @@ impl MaxPool2d {
 
     fn output_size(&self, axis: usize, size: usize) -> Result<usize> {
         let (kernel, padding) = (self.kernel_size[axis], self.padding[axis]);
-        match self.windows().outputs(axis, size, padding) {
+        match self.over_input().outputs(axis, size, padding) {
             Some(outputs) => Ok(outputs),
             None => bail!(
                 Shape,
@@ -106,7 +107,7 @@ impl Op for MaxPool2d {
     }
 
     fn window(&self, _inputs: &[Shape]) -> Option<Window> {
-        Some(self.windows())
+        Some(self.over_input())
     }
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
