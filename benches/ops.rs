@@ -20,6 +20,8 @@ enum Kind {
     Conv(usize, usize, usize),
     /// The same, with ReLU.
     ConvRelu(usize, usize, usize),
+    /// The same, with ReLU and 2×2 pooling.
+    ConvPool(usize, usize, usize),
     /// Stride, of a kernel of twice its size, from as many channels to as many.
     Upsampling(usize),
     /// 2×2 with stride 2, rounding up.
@@ -27,16 +29,18 @@ enum Kind {
     Argmax,
 }
 
-use Kind::{Conv, ConvRelu, Pool, Upsampling};
+use Kind::{Conv, ConvPool, ConvRelu, Pool, Upsampling};
 
 /// Name, channels and side of the square input, op.
 const OPS: &[(&str, usize, usize, Kind)] = &[
     ("conv1_1", 3, 500, ConvRelu(64, 3, 100)),
     ("conv1_2", 64, 698, ConvRelu(64, 3, 1)),
     ("pool1", 64, 698, Pool),
+    ("conv1_2+pool1", 64, 698, ConvPool(64, 3, 1)),
     ("conv2_1", 64, 349, ConvRelu(128, 3, 1)),
     ("conv2_2", 128, 349, ConvRelu(128, 3, 1)),
     ("pool2", 128, 349, Pool),
+    ("conv2_2+pool2", 128, 349, ConvPool(128, 3, 1)),
     ("conv3_1", 128, 175, ConvRelu(256, 3, 1)),
     ("conv3_2", 256, 175, ConvRelu(256, 3, 1)),
     ("pool3", 256, 175, Pool),
@@ -99,7 +103,7 @@ fn graph(channels: usize, kind: &Kind) -> Result<(Graph, Weights)> {
     let mut graph = Graph::new("input");
     let mut inputs = vec![graph.input()];
     let weights: Weights = match *kind {
-        Conv(out, k, _) | ConvRelu(out, k, _) => vec![
+        Conv(out, k, _) | ConvRelu(out, k, _) | ConvPool(out, k, _) => vec![
             ("weight".into(), vec![out, channels, k, k]),
             ("bias".into(), vec![out]),
         ],
@@ -115,15 +119,18 @@ fn graph(channels: usize, kind: &Kind) -> Result<(Graph, Weights)> {
         inputs.push(graph.parameter(name.as_str(), shape)?);
     }
     let id = match *kind {
-        Conv(_, _, padding) | ConvRelu(_, _, padding) => {
+        Conv(_, _, padding) | ConvRelu(_, _, padding) | ConvPool(_, _, padding) => {
             graph.op("op", Conv2d::padded(padding), &inputs)?
         }
         Upsampling(stride) => graph.op("op", ConvTranspose2d::strided(stride, 0), &inputs)?,
         Pool => graph.op("op", MaxPool2d::square(2, 2, true), &inputs)?,
         Kind::Argmax => graph.op("op", Argmax::default(), &inputs)?,
     };
-    if let ConvRelu(..) = kind {
+    if let ConvRelu(..) | ConvPool(..) = kind {
         graph.op("relu", Relu {}, &[id])?;
+    }
+    if let ConvPool(..) = kind {
+        graph.op("pool", MaxPool2d::square(2, 2, true), &[graph.output()])?;
     }
     Ok((graph, weights))
 }

@@ -184,6 +184,22 @@ fn conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
     )
 }
 
+/// An ungrouped one, pooled.
+fn pooled_conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
+    (conv2d(), any::<bool>()).prop_map(|((op, mut shapes), ceil_mode)| {
+        shapes[0].c /= op.groups;
+        let op = Conv2d { groups: 1, ..op };
+        let map = op.output_shape(&shapes).unwrap();
+        // A window that reaches past both ends is there in ceil mode alone.
+        let pool = MaxPool2d::square(2, 2, ceil_mode || map.h.min(map.w) == 1);
+        let op = Conv2d {
+            pool: Some(pool),
+            ..op
+        };
+        (op, shapes)
+    })
+}
+
 fn conv_transpose2d() -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
     let geometry = (
         pair(1..=5),
@@ -582,6 +598,11 @@ proptest! {
     }
 
     #[test]
+    fn pooled_conv2d_is_its_twin(sample in samples(pooled_conv2d())) {
+        sample.check();
+    }
+
+    #[test]
     fn conv_transpose2d_is_its_twin(sample in samples(windowed())) {
         sample.check();
     }
@@ -813,6 +834,15 @@ proptest! {
         let (input, weight) = (shapes[0], shapes[1]);
         let [h, w] = [conv_size(input.h, weight.h, &op, 0), conv_size(input.w, weight.w, &op, 1)];
         prop_assert_eq!(op.output_shape(&shapes).unwrap(), Shape::new(input.n, weight.n, h, w));
+    }
+
+    #[test]
+    fn the_shape_of_a_pooled_conv2d_is_that_of_both((op, shapes) in pooled_conv2d()) {
+        let alone = Conv2d { pool: None, ..op.clone() };
+        let map = alone.output_shape(&shapes).unwrap();
+        let pooled = op.pool.clone().unwrap().output_shape(&[map]).unwrap();
+        prop_assert_eq!(op.output_shape(&shapes).unwrap(), pooled);
+        prop_assert_eq!(op.flops(&shapes), alone.flops(&shapes));
     }
 
     /// (size − 1)·stride − 2·padding + dilation·(kernel − 1) + output_padding + 1, dilation 1.

@@ -653,8 +653,23 @@ fn constant(module: &Module, name: &str) -> Option<usize> {
     }
 }
 
-/// How many groups of four channels of one pixel an invocation computes.
+/// Side of the squares of pixels of each of which a kernel writes one value.
+fn pool_side(kernel: &Kernel, module: &Module) -> usize {
+    let overridden = kernel.constants.iter().find(|(name, _)| *name == "POOL");
+    match overridden {
+        Some((_, side)) => *side as usize,
+        None => constant(module, "POOL").unwrap_or(1),
+    }
+}
+
+/// How many groups of four channels of one pixel an invocation writes.
 fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
+    let side = pool_side(kernel, module);
+    computed_per_invocation(kernel, module) / (side * side)
+}
+
+/// How many it computes.
+fn computed_per_invocation(kernel: &Kernel, module: &Module) -> usize {
     match (kernel.shader.name, kernel.grid) {
         // Four pixels.
         ("conv2d" | "argmax" | "argmax_resized", _) => 4,
@@ -677,7 +692,10 @@ fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
         }
         // All channels of a pixel, or items that count those of every channel.
         ("softmax", Grid::Tiles { channels, .. })
-        | ("max_pool2d" | "max_pool2d_indices", Grid::Items { channels, .. }) => channels / 4,
+        | (
+            "max_pool2d" | "max_pool2d_indices" | "sum_parts_pooled",
+            Grid::Items { channels, .. },
+        ) => channels / 4,
         _ => 1,
     }
 }
@@ -737,7 +755,7 @@ fn a_tile_of_texels_is_as_wide_as_its_packed_weights() {
         let (module, _) = validated(kernel.shader.name, &kernel.shader.source);
         let of = |name| constant(&module, name).unwrap();
         let channels = 4 * of("LANES") * of("BLOCKS");
-        let pixels = of("PIXELS");
+        let pixels = of("PIXELS") / (of("POOL") * of("POOL"));
         let tile = channels;
         let packing = match kernel.grid {
             Grid::Tiles {
@@ -773,7 +791,7 @@ fn a_tile_of_texels_is_as_wide_as_its_packed_weights() {
 /// memory than every device has.
 #[test]
 fn every_tile_of_a_halo_is_tried_and_fits_workgroup_memory() {
-    let (mut blocks, mut stages) = (BTreeSet::new(), BTreeSet::new());
+    let (mut blocks, mut stages, mut sides) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let kernels = kernels();
     for kernel in kernels.iter().filter(|k| k.shader.name == "conv2d_tiled") {
         let (module, _) = validated(kernel.shader.name, &kernel.shader.source);
@@ -784,11 +802,12 @@ fn every_tile_of_a_halo_is_tried_and_fits_workgroup_memory() {
         let channels = 4 * value("QUADS");
         let (rows, columns) = (value("ROWS"), value("COLUMNS"));
         let parts = kernel.constants.iter().find(|(name, _)| *name == "PARTS");
+        let side = value("POOL");
         assert_eq!(
             kernel.grid,
             Grid::Blocks {
-                rows,
-                columns,
+                rows: rows / side,
+                columns: columns / side,
                 channels,
                 parts: parts.unwrap().1 as usize
             }
@@ -799,7 +818,10 @@ fn every_tile_of_a_halo_is_tried_and_fits_workgroup_memory() {
         assert!(packed, "{:?}", kernel.bindings);
         blocks.insert((rows, columns, channels));
         stages.insert((value("STAGE_ROWS"), value("STAGE_GROUPS")));
+        sides.insert((side, rows, columns));
     }
     assert_eq!(blocks.len(), 4, "{blocks:?}");
+    // With and without pooling, for each size.
+    assert_eq!(sides.len(), 6, "{sides:?}");
     assert!(stages.len() >= 5, "{stages:?}");
 }

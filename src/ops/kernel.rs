@@ -412,6 +412,23 @@ impl Kernel {
         self
     }
 
+    /// The same kernel for sums that have to be made whole, in one dispatch.
+    pub fn of_all_terms(mut self) -> Self {
+        let Some(terms) = self.terms.take() else {
+            return self;
+        };
+        let [none, all] = Word::sizes([0, terms]);
+        for word in &mut self.params {
+            *word = match *word {
+                Word::TermBegin => none,
+                Word::TermEnd => all,
+                other => other,
+            };
+        }
+        self.steps_per_term = self.steps_per_term.saturating_mul(terms as u64);
+        self
+    }
+
     /// A kernel that maps an activation to an output of the same size, element by element: bindings
     /// are the inputs `0..inputs`, parameters are the first element, the end, and `extra`.
     pub fn elementwise(shader: Shader, inputs: usize, extra: &[Word], shape: Shape) -> Self {

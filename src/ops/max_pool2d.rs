@@ -117,7 +117,7 @@ impl MaxPool2d {
         }
     }
 
-    fn windows(&self) -> Window {
+    pub(super) fn over_input(&self) -> Window {
         Window {
             size: [0, 1].map(|i| self.dilation[i] * self.kernel_size[i].saturating_sub(1) + 1),
             stride: self.stride,
@@ -128,7 +128,7 @@ impl MaxPool2d {
 
     /// The output's size along `axis`, or an error where a window has no tap inside an input of `size`.
     fn output_size(&self, axis: usize, size: usize) -> Result<usize> {
-        let outputs = output_size(self.windows(), axis, size)?;
+        let outputs = output_size(self.over_input(), axis, size)?;
         let (stride, padding) = (self.stride[axis], self.padding[axis]);
         // Past the padding, a window's first tap is inside.
         let mut in_padding = (0..outputs).take_while(|i| i * stride < padding);
@@ -202,7 +202,7 @@ impl MaxPool2d {
                     mul: self.stride[0] as i64,
                     div: 1,
                     first: -(self.padding[0] as i64),
-                    last: self.windows().size[0] as i64 - 1 - self.padding[0] as i64,
+                    last: self.over_input().size[0] as i64 - 1 - self.padding[0] as i64,
                 },
             }],
             output: format,
@@ -253,7 +253,7 @@ impl Op for MaxPool2d {
     }
 
     fn window(&self, _inputs: &[Shape]) -> Option<Window> {
-        Some(self.windows())
+        Some(self.over_input())
     }
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {

@@ -81,10 +81,16 @@ pub trait Op: Any + Debug + Send + Sync {
         Vec::new()
     }
 
-    /// The windows of the first input that outputs are made of, the same everywhere, if so they are. What lies
+    /// The window of the first input that an output is made of, the same everywhere, if so it is. What lies
     /// outside the input counts as zeros, or not at all.
     fn window(&self, _inputs: &[Shape]) -> Option<Window> {
         None
+    }
+
+    /// The same of an op that is several, one after the other: the window of each over what the one before it
+    /// makes. None where outputs are not made of windows.
+    fn windows(&self, inputs: &[Shape]) -> Vec<Window> {
+        self.window(inputs).into_iter().collect()
     }
 
     /// The same op with this padding of zeros, `[vertical, horizontal]`, in place of its own, if it has one.

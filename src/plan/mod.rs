@@ -449,9 +449,10 @@ fn fused(
     device: &DeviceProfile,
 ) -> Vec<Operation> {
     fuse::operations(graph, outputs, |op, inputs| {
-        best_kernel(op, &shapes_of(inputs, shapes), device).is_ok_and(|kernel| {
+        let inputs = shapes_of(inputs, shapes);
+        best_kernel(op, &inputs, device).is_ok_and(|kernel| {
             let steps = kernel.steps_per_term.saturating_add(kernel.fixed_steps);
-            steps <= MAX_LOOP_STEPS
+            steps <= MAX_LOOP_STEPS && split::is_short(op, &kernel, &inputs)
         })
     })
 }

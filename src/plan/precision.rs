@@ -63,6 +63,7 @@ pub(super) fn keep_sums(
                 parts: 1,
                 channels: output.c,
                 relu: false,
+                pool: None,
             }),
             inputs: vec![sums],
             ..operation.clone()

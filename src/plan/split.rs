@@ -295,6 +295,13 @@ fn least_flops(kernel: &Kernel, flops: u64, output: Shape, shards: usize) -> u64
     flops / rows.max(1) as u64 * rows_at_once(kernel, output) as u64
 }
 
+/// Whether no dispatch of a kernel of `op` has to be longer than one may be, on account of sums that it has to
+/// make whole.
+pub(super) fn is_short(op: &dyn Op, kernel: &Kernel, inputs: &[Shape]) -> bool {
+    let of = |output| least_flops(kernel, op.flops(inputs), output, 1);
+    kernel.terms.is_some() || op.output_shape(inputs).map_or(0, of) <= DISPATCH_FLOPS
+}
+
 /// How many runs of terms a kernel of `op` takes on `device`.
 pub(super) fn runs(
     op: &dyn Op,

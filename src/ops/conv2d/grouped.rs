@@ -2,10 +2,11 @@
 //! its own group.
 
 use super::{Conv2d, Parts};
+use crate::error::Result;
 use crate::ops::kernel::{Grid, Kernel, Packing, Word, shader};
 use crate::tensor::Shape;
 
-pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape) -> Kernel {
+pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape) -> Result<Kernel> {
     let weight = inputs[1];
     op.kernel(
         inputs,

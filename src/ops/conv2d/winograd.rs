@@ -11,13 +11,13 @@
 //! in column p · tile columns + tile column.
 
 use super::texels::{Template, Tile};
-use super::{Conv2d, bias_binding};
+use super::{Conv2d, bias_binding, pool};
 use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
 use crate::error::{Result, bail};
 use crate::ops::kernel::{
     Binding, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader, Word, shader,
 };
-use crate::ops::{Op, Stage, StageInput, shapes, take_inputs};
+use crate::ops::{MaxPool2d, Op, Stage, StageInput, shapes, take_inputs};
 use crate::tensor::{Shape, Tensor};
 use std::f64::consts::{FRAC_1_SQRT_2 as HALF, SQRT_2 as TWO};
 use std::sync::Arc;
@@ -84,7 +84,7 @@ pub(super) fn stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> O
     if !device.is_cpu || !plain || !large || [weight.h, weight.w] != [3, 3] {
         return None;
     }
-    let output = op.output_shape(inputs).ok()?;
+    let map = op.map_shape(inputs).ok()?;
     let product = Product {};
     product.kernel(input.c4(), weight, device)?;
     let mut last = vec![StageInput::Stage(1)];
@@ -100,8 +100,9 @@ pub(super) fn stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> O
         },
         Stage {
             op: Arc::new(Output {
-                size: [output.h, output.w],
+                size: [map.h, map.w],
                 relu: op.relu,
+                pool: op.pool.clone(),
             }),
             inputs: last,
         },
@@ -304,14 +305,12 @@ impl Op for Product {
 struct Output {
     size: [usize; 2],
     relu: bool,
+    pool: Option<MaxPool2d>,
 }
 
-impl Op for Output {
-    fn name(&self) -> &'static str {
-        "winograd_output"
-    }
-
-    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+impl Output {
+    /// The shape of the pixels, before they are pooled.
+    fn map_shape(&self, inputs: &[Shape]) -> Result<Shape> {
         let (&[input], bias) = inputs.split_at(1.min(inputs.len())) else {
             bail!(Shape, "{} takes products and perhaps a bias", self.name());
         };
@@ -323,12 +322,22 @@ impl Op for Output {
         }
         Ok(input.with_size(self.size[0], self.size[1]))
     }
+}
+
+impl Op for Output {
+    fn name(&self) -> &'static str {
+        "winograd_output"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        pool::pooled(self.pool.as_ref(), self.map_shape(inputs)?)
+    }
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        let output = self.output_shape(&shapes(inputs))?;
+        let output = self.map_shape(&shapes(inputs))?;
         let (input, bias) = (inputs[0], inputs.get(1));
         let (width, columns) = (input.shape().w, input.shape().w / POINTS);
-        Tensor::from_planes(output, |n, c, plane| {
+        let map = Tensor::from_planes(output, |n, c, plane| {
             let products = input.plane(n, c);
             let bias = bias.map_or(0.0, |b| f64::from(b.data()[c]));
             for tile in 0..input.shape().h * columns {
@@ -344,7 +353,8 @@ impl Op for Output {
                     }
                 }
             }
-        })
+        })?;
+        pool::pool_map(self.pool.as_ref(), map)
     }
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
@@ -356,8 +366,11 @@ impl Op for Output {
             output.c4(),
             input.h,
             input.w / POINTS,
+            self.size[0],
+            self.size[1],
         ])
         .to_vec();
+        let side = pool::side(self.pool.as_ref());
         params.extend([
             Word::RowBegin,
             Word::RowEnd,
@@ -366,13 +379,16 @@ impl Op for Output {
         ]);
         Ok(vec![Kernel {
             shader: shader!("winograd_output"),
-            constants: vec![("RELU", f64::from(u8::from(self.relu)))],
+            constants: vec![
+                ("RELU", f64::from(u8::from(self.relu))),
+                ("POOL", side as f64),
+            ],
             bindings: vec![
                 Binding::ActivationTexels {
                     input: 0,
                     rows: Rows {
                         mul: 1,
-                        div: OUTPUTS as i64,
+                        div: (OUTPUTS / side) as i64,
                         first: 0,
                         last: 0,
                     },
@@ -382,8 +398,8 @@ impl Op for Output {
             output: Format::Nhwc4,
             params,
             grid: Grid::Blocks {
-                rows: OUTPUTS,
-                columns: 4 * OUTPUTS,
+                rows: OUTPUTS / side,
+                columns: 4 * OUTPUTS / side,
                 channels: 64,
                 parts: 1,
             },
@@ -395,7 +411,7 @@ impl Op for Output {
 
     fn flops(&self, inputs: &[Shape]) -> u64 {
         // Ten transforms of 12 additions and 6 multiplications make 16 values.
-        12 * self.output_shape(inputs).map_or(0, |s| s.elements() as u64)
+        12 * self.map_shape(inputs).map_or(0, |s| s.elements() as u64)
     }
 }
 
