@@ -256,9 +256,6 @@ impl Plan {
         let operations = fused(graph, outputs, &shapes, device);
         let operations = padding::cut(operations, graph, &mut shapes, outputs, device)?;
         let between = shapes.len();
-        // What was measured was measured in f32.
-        let none = Choices::default();
-        let choices = if device.half { &none } else { choices };
         let operations = stages::expand(operations, &mut shapes, device, choices)?;
         let operations = precision::keep_sums(operations, between, &mut shapes, device)?;
         let mut kernels = Vec::with_capacity(operations.len());

@@ -4,6 +4,7 @@
 //! Inputs: `[n, c, h, w]`, weight `[out, c / groups, kh, kw]`, and optionally bias `[out, 1, 1, 1]`.
 //! Source: `torch.nn.functional.conv2d`.
 
+mod coop;
 mod direct;
 mod grouped;
 mod sum_parts;
@@ -293,6 +294,11 @@ impl Op for Conv2d {
 
     fn other_stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Vec<Stage>> {
         tiled::other_stages(self, inputs, device)
+    }
+
+    fn other_kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let output = self.output_shape(inputs)?;
+        Ok(coop::kernels(self, inputs, output, device))
     }
 
     fn elements(&self, inputs: &[&Tensor], at: &[[usize; 4]]) -> Result<Vec<Element>> {
