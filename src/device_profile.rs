@@ -9,6 +9,17 @@ pub const TEXEL_ROW_BYTES: u64 = 16 * TEXELS_PER_ROW as u64;
 /// Invocations that fill a large GPU: 128 multiprocessors with four workgroups of 128 each.
 pub const INVOCATIONS_AT_ONCE: u32 = 1 << 16;
 
+/// A product of small matrices, of f16 with sums in f32, that a subgroup computes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CooperativeMatrix {
+    /// Rows of the left matrix, columns of the right one, and terms of each sum.
+    pub size: [u32; 3],
+    /// Invocations of the largest subgroups there are: in smaller ones, several do the same.
+    pub subgroup: u32,
+    /// Matrices can be loaded from arrays of vectors (Vulkan), not only of single numbers.
+    pub vectors: bool,
+}
+
 /// Limits and features of a device, as far as a [`Plan`](crate::plan::Plan) depends on them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceProfile {
@@ -38,6 +49,8 @@ pub struct DeviceProfile {
     /// Compute all of the frame that a large padding leaves around a picture, though most of it is the same
     /// everywhere.
     pub whole_padding: bool,
+    /// The cooperative matrices of f16 with sums in f32 that shaders may use.
+    pub cooperative: Vec<CooperativeMatrix>,
     /// Shaders may use f16 (`SHADER_F16`), and activations and weights are to be kept in it.
     pub half: bool,
     /// The "device" is the CPU behind a graphics driver (lavapipe, SwiftShader).
@@ -68,6 +81,7 @@ impl DeviceProfile {
         binding_alignment: 256,
         subgroup_size: None,
         whole_padding: false,
+        cooperative: Vec::new(),
         half: false,
         is_cpu: false,
     };

@@ -281,12 +281,6 @@ impl Segmenter {
         let Engine::Gpu(on) = &self.engine else {
             bail!(Request, "the CPU reference has no kernels to choose from");
         };
-        if on.profile.half {
-            bail!(
-                Request,
-                "kernels are measured in f32; with f16 the usual ones run"
-            );
-        }
         // Its buffers go before those of the candidates come, and its plan is an old one.
         drop(
             on.latest
@@ -297,7 +291,8 @@ impl Segmenter {
         let (graph, parameters) = (self.model.graph(), self.model.parameters());
         let input = Shape::new(batch, 3, size[0], size[1]);
         let outputs = [graph.output()];
-        gpu::tune(&on.network, graph, input, &outputs, parameters, time).await
+        let profile = &on.profile;
+        gpu::tune(&on.network, profile, graph, input, &outputs, parameters, time).await
     }
 
     /// Measures the whole way of `batch` pictures of `size` `[h, w]`, from pixels in host memory to class

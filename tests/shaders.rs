@@ -5,7 +5,7 @@
 mod common;
 
 use common::plans::full_width;
-use common::preferences;
+use common::{matrices, preferences, with_matrices};
 use fullconv::Shape;
 use fullconv::device_profile::{DeviceProfile, TEXELS_PER_ROW};
 use fullconv::ops::kernel::{Binding, Format, Grid, Kernel, Packing, Shader, Word};
@@ -17,6 +17,7 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{
     AddressSpace, GlobalVariable, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner,
 };
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
@@ -50,7 +51,11 @@ fn profiles() -> Vec<DeviceProfile> {
     let cpus = [4, 8, 16, 32, 64].map(|size| with(true, Some(size)));
     let others = [with(true, None), with(false, Some(32))];
     let gpus = preferences(&DeviceProfile::WEBGPU_DEFAULTS);
-    gpus.into_iter().chain(others).chain(cpus).collect()
+    let defaults = &DeviceProfile::WEBGPU_DEFAULTS;
+    let matrices = matrices().into_iter();
+    let matrices = matrices.map(|matrix| with_matrices(defaults, vec![matrix]));
+    let gpus = gpus.into_iter().chain(matrices);
+    gpus.chain(others).chain(cpus).collect()
 }
 
 /// Every kernel of every case on every device.
@@ -80,8 +85,13 @@ fn halves(kernel: &Kernel) -> Vec<Kernel> {
     }
 }
 
+/// A variant that [`Kernel::in_half`] makes.
 fn is_half(source: &str) -> bool {
     source.starts_with("enable f16;")
+}
+
+fn uses_half(source: &str) -> bool {
+    source.lines().any(|line| line == "enable f16;")
 }
 
 /// The kernels whose shaders and constants differ, those in f16 among them.
@@ -136,13 +146,25 @@ fn uses_subgroups(source: &str) -> bool {
     source.contains("subgroup_") || source.contains("subgroupBroadcast")
 }
 
+/// Such a shader is not for DX12 and OpenGL, whose devices have no such matrices: naga writes none for them.
+/// Nor does Tint know the extension.
+fn uses_matrices(source: &str) -> bool {
+    source.contains("enable wgpu_cooperative_matrix;")
+}
+
+/// Metal's matrices have 8 rows and columns, and are loaded from arrays of single numbers.
+fn is_for_metal(source: &str) -> bool {
+    !uses_matrices(source) || source.contains("coop_mat8x8") && source.contains("alias Cell = f16;")
+}
+
 /// Parses and validates a shader, with no more capabilities than it needs.
 fn validated(name: &str, source: &str) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(source)
         .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
     let mut capabilities = Capabilities::empty();
     capabilities.set(Capabilities::SUBGROUP, uses_subgroups(source));
-    capabilities.set(Capabilities::SHADER_FLOAT16, is_half(source));
+    capabilities.set(Capabilities::SHADER_FLOAT16, uses_half(source));
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, uses_matrices(source));
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
@@ -235,9 +257,49 @@ fn naga_writes_every_variant_as_spirv() {
     });
 }
 
+/// naga writes what the Khronos validator accepts: not checked elsewhere, since few drivers run these shaders.
+#[test]
+fn spirv_val_accepts_cooperative_matrices() {
+    if Command::new("spirv-val").arg("--version").output().is_err() {
+        eprintln!("SKIP: spirv-val (spirv-tools) is not on the PATH");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let checked = Cell::new(0);
+    for_each_resolved(|Shader { name, source }, module, info| {
+        if !uses_matrices(source) {
+            return;
+        }
+        let options = spv::Options {
+            lang_version: (1, 3),
+            ..spv::Options::default()
+        };
+        let pipeline = spv::PipelineOptions {
+            shader_stage: ShaderStage::Compute,
+            entry_point: "main".into(),
+        };
+        let words = spv::write_vec(module, info, &options, Some(&pipeline)).unwrap();
+        let file = folder.path().join("shader.spv");
+        std::fs::write(&file, bytemuck::cast_slice(&words)).unwrap();
+        let mut validator = Command::new("spirv-val");
+        let output = validator
+            .args(["--target-env", "vulkan1.1"])
+            .arg(&file)
+            .output();
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {said}\n{source}");
+        checked.set(checked.get() + 1);
+    });
+    assert!(checked.get() > 50, "{}", checked.get());
+}
+
 #[test]
 fn naga_writes_every_variant_as_msl() {
-    for_each_resolved(|Shader { name, .. }, module, info| {
+    for_each_resolved(|Shader { name, source }, module, info| {
+        if !is_for_metal(source) {
+            return;
+        }
         for bounds_check_policies in policies() {
             let options = msl::Options {
                 lang_version: (2, 4),
@@ -259,6 +321,9 @@ fn naga_writes_every_variant_as_msl() {
 #[test]
 fn naga_writes_every_variant_as_hlsl() {
     for_each_resolved(|Shader { name, source }, module, info| {
+        if uses_matrices(source) {
+            return;
+        }
         for restrict_indexing in [true, false] {
             let options = hlsl::Options {
                 // The least that wgpu compiles for: with FXC, and where there are subgroups with DXC.
@@ -287,7 +352,7 @@ fn naga_writes_every_variant_as_hlsl() {
 fn naga_writes_every_variant_as_glsl() {
     for_each_resolved(|Shader { name, source }, module, info| {
         // There is no f16 in GLSL: wgpu has no such feature through OpenGL.
-        if is_half(source) {
+        if uses_half(source) {
             return;
         }
         for version in [glsl::Version::new_gles(310), glsl::Version::Desktop(430)] {
@@ -358,9 +423,12 @@ fn tint_accepts_every_file_and_every_variant() {
         return;
     }
     for (name, source) in files() {
-        check_with_tint(&name, &source, &[]);
+        if !uses_matrices(&source) {
+            check_with_tint(&name, &source, &[]);
+        }
     }
-    for kernel in pipelines() {
+    let is_known = |kernel: &Pipeline| !uses_matrices(&kernel.shader.source);
+    for kernel in pipelines().into_iter().filter(is_known) {
         check_with_tint(kernel.shader.name, &kernel.shader.source, &kernel.constants);
     }
 }
@@ -679,6 +747,18 @@ fn computed_per_invocation(kernel: &Kernel, module: &Module) -> usize {
             let [invocations, ..] = module.entry_points[0].workgroup_size;
             of("PIXELS") * of("LANES") * of("BLOCKS") / invocations as usize
         }
+        (
+            "conv2d_coop",
+            Grid::Blocks {
+                rows,
+                columns,
+                channels,
+                ..
+            },
+        ) => {
+            let [invocations, ..] = module.entry_points[0].workgroup_size;
+            rows * columns * channels / 4 / invocations as usize
+        }
         ("conv2d_tiled", _) => {
             constant(module, "PIXELS").unwrap() * constant(module, "OWN_QUADS").unwrap()
         }
@@ -824,4 +904,55 @@ fn every_tile_of_a_halo_is_tried_and_fits_workgroup_memory() {
     // With and without pooling, for each size.
     assert_eq!(sides.len(), 6, "{sides:?}");
     assert!(stages.len() >= 5, "{stages:?}");
+}
+
+/// Every block of the kernel with cooperative matrices, for each kind of these.
+#[test]
+fn every_tile_of_matrices_is_tried_and_fits_workgroup_memory() {
+    let mut blocks = BTreeSet::new();
+    let mut stages = BTreeSet::new();
+    for kernel in kernels().iter().filter(|k| k.shader.name == "conv2d_coop") {
+        let (module, _) = validated(kernel.shader.name, &kernel.shader.source);
+        let value = |name| constant(&module, name).unwrap();
+        let (size, cells) = (value("SIZE"), value("CELLS"));
+        let halo = value("HALO_ROWS") * value("HALO_COLUMNS") * value("HALO_PITCH");
+        let taps = value("TAPS_ROWS") * value("TAPS_PITCH");
+        let bytes = 8 * (halo + taps) + 4 * value("SUBGROUPS") * size * size;
+        assert!(bytes <= 32 << 10, "{bytes}");
+        let [invocations, ..] = module.entry_points[0].workgroup_size;
+        assert_eq!(invocations as usize, value("SUBGROUPS") * value("SUBGROUP"));
+        let channels = 4 * value("QUADS");
+        let (rows, columns) = (value("ROWS"), value("COLUMNS"));
+        let is_grid = matches!(
+            kernel.grid,
+            Grid::Blocks { rows: r, columns: c, channels: n, .. } if (r, c, n) == (rows, columns, channels)
+        );
+        assert!(is_grid, "{:?}", kernel.grid);
+        let own = value("PIXEL_TILES") * value("CHANNEL_TILES") * size * size;
+        assert_eq!(own * value("SUBGROUPS"), rows * columns * channels);
+        let packed = kernel.bindings.iter().any(|binding| {
+            matches!(binding, Binding::Parameter { packing: Packing::Conv { tile, .. }, .. } if *tile == channels)
+        });
+        assert!(packed, "{:?}", kernel.bindings);
+        blocks.insert((size, cells, rows, columns, channels));
+        stages.insert((value("STAGE_ROWS"), value("STAGE_GROUPS")));
+    }
+    assert_eq!(blocks.len(), 9, "{blocks:?}");
+    assert!(stages.len() >= 5, "{stages:?}");
+}
+
+/// A kernel that few devices have run is no plan's until it was found right and fast on the device at hand.
+#[test]
+fn no_plan_has_cooperative_matrices_of_itself() {
+    let graph = full_width();
+    for side in [500, 224, 96] {
+        let profile = with_matrices(&DeviceProfile::WEBGPU_DEFAULTS, matrices());
+        let shape = Shape::new(1, 3, side, side);
+        let plan = Plan::new(&graph, shape, &[graph.output()], &profile).unwrap();
+        let mut pipelines = plan.pipelines.iter();
+        assert!(
+            pipelines.all(|p| !uses_matrices(&p.shader.source)),
+            "{plan}"
+        );
+    }
 }

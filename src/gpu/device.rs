@@ -2,7 +2,7 @@
 
 use super::cache::{ChoicesCache, PipelineCache};
 use super::waiter::Signal;
-use crate::device_profile::{DeviceProfile, INVOCATIONS_AT_ONCE};
+use crate::device_profile::{CooperativeMatrix, DeviceProfile, INVOCATIONS_AT_ONCE};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::plan::Choices;
 use std::fmt;
@@ -236,20 +236,22 @@ impl Gpu {
                 & (wgpu::Features::SUBGROUP
                     | wgpu::Features::TIMESTAMP_QUERY
                     | wgpu::Features::PIPELINE_CACHE
-                    | wgpu::Features::SHADER_F16)
+                    | wgpu::Features::SHADER_F16
+                    | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
         };
-        let (device, queue) = adapter
-            .adapter
-            .request_device(&wgpu::DeviceDescriptor {
-                label: Some("fullconv"),
-                required_features: features,
-                required_limits: limits,
-                ..Default::default()
-            })
-            .await
+        let opened = match open(adapter, features, &limits).await {
+            // An experimental feature is no reason to go without the device.
+            Err(error) if features.intersects(wgpu::Features::all_experimental_mask()) => {
+                tracing::warn!("{adapter} is opened without experimental features: {error}");
+                let stable = features - wgpu::Features::all_experimental_mask();
+                open(adapter, stable, &limits).await
+            }
+            opened => opened,
+        };
+        let (device, queue) = opened
             .map_err(|e| Error::new(ErrorKind::Device, format!("cannot open {adapter}: {e}")))?;
         device.on_uncaptured_error(Arc::new(|e| tracing::error!("{e}")));
-        let gpu = Self::build(device, queue, options);
+        let gpu = Self::build(device, queue, options, cooperative(adapter));
         let lost = gpu.0.lost.clone();
         gpu.0
             .device
@@ -260,15 +262,25 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// Adopts a device that the program already has, with whatever limits and features it was opened.
+    /// Adopts a device that the program already has, with whatever limits and features it was opened. Of its
+    /// cooperative matrices only the adapter knows: they are not used.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        Self::build(device, queue, &GpuOptions::default())
+        Self::build(device, queue, &GpuOptions::default(), Vec::new())
     }
 
-    fn build(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions) -> Self {
+    /// `cooperative` is what the adapter has, whether the device was opened with it or not.
+    fn build(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        options: &GpuOptions,
+        mut cooperative: Vec<CooperativeMatrix>,
+    ) -> Self {
         let info = device.adapter_info();
+        let feature = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        cooperative.retain(|_| device.features().contains(feature));
         let profile = DeviceProfile {
             memory_bytes: options.memory_bytes.unwrap_or(u64::MAX),
+            cooperative,
             ..profile(&device, &info, options)
         };
         let folder = options.cache.as_deref();
@@ -473,6 +485,58 @@ fn pick<'a>(found: &'a [Adapter], options: &GpuOptions) -> Result<&'a Adapter> {
     }
 }
 
+/// Opens the device of an adapter.
+async fn open(
+    adapter: &Adapter,
+    features: wgpu::Features,
+    limits: &wgpu::Limits,
+) -> std::result::Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
+    let experimental = features.intersects(wgpu::Features::all_experimental_mask());
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("fullconv"),
+        required_features: features,
+        required_limits: limits.clone(),
+        experimental_features: match experimental {
+            // SAFETY: of the shaders that need such a feature, this crate's own, none runs in a plan before its
+            // results were found right on the device at hand.
+            true => unsafe { wgpu::ExperimentalFeatures::enabled() },
+            false => wgpu::ExperimentalFeatures::disabled(),
+        },
+        ..Default::default()
+    };
+    adapter.adapter.request_device(&descriptor).await
+}
+
+/// The largest subgroups on Metal, where wgpu knows of no size: all GPUs that have cooperative matrices have
+/// these.
+const METAL_SUBGROUP: u32 = 32;
+
+/// The cooperative matrices of f16 with sums in f32 that an adapter has.
+fn cooperative(adapter: &Adapter) -> Vec<CooperativeMatrix> {
+    let is_metal = adapter.info.backend == wgpu::Backend::Metal;
+    let kinds = (
+        wgpu::CooperativeScalarType::F16,
+        wgpu::CooperativeScalarType::F32,
+    );
+    let reported = adapter.adapter.cooperative_matrix_properties();
+    let of_f16 = reported.iter().filter(|p| (p.ab_type, p.cr_type) == kinds);
+    let mut found: Vec<CooperativeMatrix> = Vec::new();
+    for properties in of_f16 {
+        let matrix = CooperativeMatrix {
+            size: [properties.m_size, properties.n_size, properties.k_size],
+            subgroup: match is_metal {
+                true => METAL_SUBGROUP,
+                false => adapter.info.subgroup_max_size,
+            },
+            vectors: !is_metal,
+        };
+        if matrix.subgroup > 0 && !found.contains(&matrix) {
+            found.push(matrix);
+        }
+    }
+    found
+}
+
 fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions) -> DeviceProfile {
     let limits = device.limits();
     let fixed = info.subgroup_min_size == info.subgroup_max_size;
@@ -490,6 +554,7 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
         subgroup_size: (device.features().contains(wgpu::Features::SUBGROUP) && fixed)
             .then_some(info.subgroup_min_size),
         whole_padding: false,
+        cooperative: Vec::new(),
         half: false,
         is_cpu: info.device_type == wgpu::DeviceType::Cpu && !options.plan_as_gpu,
     }

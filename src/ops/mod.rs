@@ -104,6 +104,15 @@ pub trait Op: Any + Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Other kernels that compute this op and are worth a try: a plan takes them only where they were measured
+    /// to be the fastest on the user's device, and right.
+    ///
+    /// # Errors
+    /// As [`Op::output_shape`].
+    fn other_kernels(&self, _inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        Ok(Vec::new())
+    }
+
     /// What the twin says of the elements at `[n, c, y, x]` of the output alone.
     ///
     /// # Errors

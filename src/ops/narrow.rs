@@ -20,6 +20,11 @@ pub(crate) fn from_f32(numbers: &[f32]) -> Vec<u16> {
     numbers.iter().map(convert).collect()
 }
 
+/// The f16 nearest to `x`.
+pub(crate) fn rounded(x: f32) -> f32 {
+    half::f16::from_f32(x).to_f32()
+}
+
 /// A number from the bytes of an f16 in memory.
 pub(crate) fn to_f32(bytes: [u8; 2]) -> f32 {
     half::f16::from_ne_bytes(bytes).to_f32()
@@ -110,11 +115,16 @@ impl Kernel {
 }
 
 fn source(source: &str, reads: bool, writes: bool) -> String {
+    let enables = |line: &&str| line.starts_with("enable ") && *line != "enable f16;";
     let mut text = "enable f16;\n".to_owned();
+    for line in source.lines().filter(enables) {
+        text.push_str(line);
+        text.push('\n');
+    }
     if writes {
         text.push_str(STORE);
     }
-    for line in source.lines() {
+    for line in source.lines().filter(|line| !line.starts_with("enable ")) {
         let line = match line {
             "alias Stored = vec4<f32>;" if reads => "alias Stored = vec4<f16>;".to_owned(),
             "alias StoredScalar = f32;" if reads => "alias StoredScalar = f16;".to_owned(),

@@ -23,12 +23,12 @@ pub(super) struct Operation {
 }
 
 /// The operations that `outputs` need, in order. A node is fused with the one that makes its first input where
-/// their ops can be and `runs` says yes to the result, if nothing else reads what is between them and it is
+/// their ops can be and `runs` says yes to the first of them and the result, if nothing else reads what is between them and it is
 /// not an output itself.
 pub(super) fn operations(
     graph: &Graph,
     outputs: &[NodeId],
-    runs: impl Fn(&dyn Op, &[NodeId]) -> bool,
+    runs: impl Fn(&dyn Op, &dyn Op, &[NodeId]) -> bool,
 ) -> Vec<Operation> {
     let reads = |node: &Node| -> Vec<NodeId> {
         let reads = |i| node.op().is_some_and(|op| op.reads(i));
@@ -62,7 +62,7 @@ pub(super) fn operations(
             && readers[first.index()] == 1
             && let Some(at) = operations.iter().position(|o| o.id == *first)
             && let Some((fused, inputs)) = fused(graph, &operations[at], id, op.as_ref(), others)
-            && runs(fused.as_ref(), &inputs)
+            && runs(operations[at].op.as_ref(), fused.as_ref(), &inputs)
         {
             // It runs where the last of its nodes stands, when all that it reads is there.
             let before = operations.remove(at);

@@ -257,9 +257,6 @@ impl Plan {
         let operations = fused(graph, outputs, &shapes, device);
         let operations = padding::cut(operations, graph, &mut shapes, outputs, device)?;
         let between = shapes.len();
-        // What was measured was measured in f32.
-        let none = Choices::default();
-        let choices = if device.half { &none } else { choices };
         let operations = stages::expand(operations, &mut shapes, device, choices)?;
         let operations = precision::keep_sums(operations, between, &mut shapes, device)?;
         let mut with_kernels = Vec::with_capacity(operations.len());
@@ -407,7 +404,7 @@ impl Plan {
     /// the device has a kernel that can, and which one that is.
     pub fn fused(graph: &Graph, outputs: &[NodeId]) -> HashMap<NodeId, NodeId> {
         let mut into = HashMap::new();
-        for operation in fuse::operations(graph, outputs, |_, _| true) {
+        for operation in fuse::operations(graph, outputs, |_, _, _| true) {
             let others = operation.nodes.iter().filter(|id| **id != operation.id);
             into.extend(others.map(|id| (*id, operation.id)));
         }
@@ -448,9 +445,12 @@ fn fused(
     shapes: &[Shape],
     device: &DeviceProfile,
 ) -> Vec<Operation> {
-    fuse::operations(graph, outputs, |op, inputs| {
+    fuse::operations(graph, outputs, |before, op, inputs| {
         let inputs = shapes_of(inputs, shapes);
-        best_kernel(op, &inputs, device).is_ok_and(|kernel| {
+        let tried = |op: &dyn Op| op.other_kernels(&inputs, device).is_ok_and(|k| !k.is_empty());
+        // The first alone may have a kernel that is worth a try, and both together none.
+        let loses_one = tried(before) && !tried(op);
+        !loses_one && best_kernel(op, &inputs, device).is_ok_and(|kernel| {
             let steps = kernel.steps_per_term.saturating_add(kernel.fixed_steps);
             steps <= MAX_LOOP_STEPS && split::is_short(op, &kernel, &inputs)
         })

@@ -45,7 +45,8 @@ pub(super) fn keep_sums(
         let output = shapes[operation.id.index()];
         let is_node = operation.id.index() < between;
         // Where there is no kernel, that is an error in its own place.
-        let runs = match best_kernel(operation.op.as_ref(), &inputs, device) {
+        let best = || best_kernel(operation.op.as_ref(), &inputs, device);
+        let runs = match operation.chosen.clone().map_or_else(best, Ok) {
             Ok(kernel) if is_node => {
                 let kernel = adapt(kernel, &operation, between, device);
                 split::runs(operation.op.as_ref(), &kernel, &inputs, output, device).unwrap_or(1)
@@ -66,6 +67,7 @@ pub(super) fn keep_sums(
                 pool: None,
             }),
             inputs: vec![sums],
+            chosen: None,
             ..operation.clone()
         };
         all.push(Operation {

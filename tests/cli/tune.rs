@@ -106,7 +106,7 @@ fn last_candidates(mut file: Value) -> Value {
             fingerprint: last.fingerprint(),
             microseconds: 1,
         };
-        choices.insert(layer.op.as_ref(), &layer.inputs, choice);
+        choices.insert(layer.op.as_ref(), &layer.inputs, gpu.profile(), choice);
     }
     assert_eq!(file["choices"].as_object().unwrap().len(), choices.len());
     file["choices"] = serde_json::to_value(choices).unwrap();

@@ -5,7 +5,7 @@ pub mod bounds;
 mod parts;
 pub mod plans;
 
-use fullconv::device_profile::DeviceProfile;
+use fullconv::device_profile::{CooperativeMatrix, DeviceProfile};
 use fullconv::gpu::{Executor, Network};
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::interpolate::Mode;
@@ -114,9 +114,10 @@ impl Random {
     }
 }
 
-/// The kernels of an op on a device: its own, and those of its stages.
+/// The kernels of an op on a device: its own, those that are worth a try, and those of its stages.
 pub fn kernels(op: &dyn Op, inputs: &[Shape], profile: &DeviceProfile) -> Vec<Kernel> {
     let mut kernels = op.kernels(inputs, profile).unwrap();
+    kernels.extend(op.other_kernels(inputs, profile).unwrap());
     let mut between: Vec<Shape> = Vec::new();
     for stage in op.stages(inputs, profile) {
         let shapes = stage.inputs.iter().map(|input| match *input {
@@ -125,6 +126,7 @@ pub fn kernels(op: &dyn Op, inputs: &[Shape], profile: &DeviceProfile) -> Vec<Ke
         });
         let shapes: Vec<_> = shapes.collect();
         kernels.extend(stage.op.kernels(&shapes, profile).unwrap());
+        kernels.extend(stage.op.other_kernels(&shapes, profile).unwrap());
         between.push(stage.op.output_shape(&shapes).unwrap());
     }
     assert!(!kernels.is_empty(), "{op:?} has no kernel");
@@ -178,6 +180,13 @@ impl Op for Shared {
     }
     fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> fullconv::Result<Vec<Kernel>> {
         self.0.kernels(inputs, device)
+    }
+    fn other_kernels(
+        &self,
+        inputs: &[Shape],
+        device: &DeviceProfile,
+    ) -> fullconv::Result<Vec<Kernel>> {
+        self.0.other_kernels(inputs, device)
     }
     fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
         self.0.stages(inputs, device)
@@ -637,6 +646,31 @@ pub fn run_on(
         executor.run(input).await
     })
     .unwrap()
+}
+
+/// The cooperative matrices that a kernel is written for.
+pub fn matrices() -> Vec<CooperativeMatrix> {
+    let matrix = |size, subgroup, vectors| CooperativeMatrix {
+        size: [size; 3],
+        subgroup,
+        vectors,
+    };
+    let large = [8, 16, 32].map(|subgroup| matrix(16, subgroup, true));
+    let small = [8, 16, 32].map(|subgroup| matrix(8, subgroup, true));
+    [&large[..], &small, &[matrix(8, 32, false)]].concat()
+}
+
+/// `profile` with f16, these cooperative matrices and the workgroup memory that devices with such have.
+pub fn with_matrices(
+    profile: &DeviceProfile,
+    cooperative: Vec<CooperativeMatrix>,
+) -> DeviceProfile {
+    DeviceProfile {
+        half: true,
+        cooperative,
+        max_workgroup_bytes: profile.max_workgroup_bytes.max(32 << 10),
+        ..profile.clone()
+    }
 }
 
 /// What keeps a small GPU busy.

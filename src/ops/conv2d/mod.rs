@@ -5,6 +5,7 @@
 //! Source: `torch.nn.functional.conv2d`.
 
 mod cases;
+mod coop;
 mod direct;
 mod grouped;
 mod pool;
@@ -317,6 +318,11 @@ impl Op for Conv2d {
 
     fn other_stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Vec<Stage>> {
         tiled::other_stages(self, inputs, device)
+    }
+
+    fn other_kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let output = self.output_shape(inputs)?;
+        Ok(coop::kernels(self, inputs, output, device))
     }
 
     fn elements(&self, inputs: &[&Tensor], at: &[[usize; 4]]) -> Result<Vec<Element>> {
