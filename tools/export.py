@@ -84,9 +84,9 @@ class Sizes:
 
     def __init__(self, height, width):
         self.symbols = [height, width]
-        # Every remainder of strides up to the period, twice, and another width for each height.
-        heights = [*range(96, 96 + self.PERIOD), *range(2048, 2048 + self.PERIOD)]
-        self.pictures = [(h, h + (h * 7) % self.PERIOD) for h in heights]
+        # Every remainder that a stride up to the period can leave, of small pictures and of large ones; no
+        # height comes with the same width.
+        self.pictures = [(base + i, base + (i * 7 + 11) % self.PERIOD) for base in (96, 2048) for i in range(self.PERIOD)]
         self.known = {}
 
     def series(self, size):
@@ -176,6 +176,7 @@ class Translator:
     def __init__(self, program, output):
         self.program = program
         self.output_node = output
+        self.targets = {s.arg.name: s.target for s in program.graph_signature.input_specs}
         self.made = []
         self.values = {}
         self.tensors = {}  # (id, shape) → name
@@ -240,10 +241,9 @@ class Translator:
             self.sizes = Sizes(*shape[2:])
             self.made.append(Made("input", [], {}, shape, name="input"))
             return Value(self.made[0], NCHW, shape)
-        signature = self.program.graph_signature
-        name = next(s.target for s in signature.input_specs if s.arg.name == node.name)
-        tensors = {**self.program.state_dict, **self.program.constants}
-        return Constant(tensors[name].detach(), name)
+        name = self.targets[node.name]
+        tensor = self.program.state_dict.get(name, self.program.constants.get(name)).detach()
+        return Constant(tensor.double() if tensor.is_floating_point() else tensor, name)
 
     def call(self, node):
         if node in self.patterns:
@@ -432,16 +432,34 @@ class Translator:
         """A window of a node. Where no node is as large, one is made for its size alone."""
         if top_left == [0, 0] and all(map(self.sizes.same, size, made.shape[2:])):
             return made
-        like = self.like(size)
-        if like is None:
-            shape = [*made.shape[:2], *size]
-            less = [big - small for big, small in zip(made.shape[2:], size)]
-            if all(sympy.sympify(s).is_Integer for s in size):
-                like = self.emit("adaptive_avg_pool2d", [made], shape, output_size=[int(s) for s in size]).made
-            else:
-                kernel = [self.sizes.fixed(l, "a window") + 1 for l in less]
-                like = self.emit("max_pool2d", [made], shape, kernel_size=kernel, stride=[1, 1]).made
+        like = self.like(size) or self.make_like(size)
         return self.emit("crop", [made, like], [*made.shape[:2], *size], offset=top_left).made
+
+    def make_like(self, size):
+        """A node for its size alone: of a fixed one, less than another node's by a fixed number of rows and
+        columns, or another's rounded up to a multiple."""
+        size = [sympy.sympify(s) for s in size]
+        if all(s.is_Integer for s in size):
+            shape = [*self.made[0].shape[:2], *size]
+            return self.emit("adaptive_avg_pool2d", [self.made[0]], shape, output_size=[int(s) for s in size]).made
+        seen = set()
+        for made in self.made:
+            if made.op == "?" or tuple(made.shape[2:]) in seen:
+                continue
+            seen.add(tuple(made.shape[2:]))
+            shape = [*made.shape[:2], *size]
+            less = [set(map(operator.sub, *map(self.sizes.series, pair))) for pair in zip(made.shape[2:], size)]
+            if all(len(differences) == 1 and min(differences) >= 0 for differences in less):
+                kernel = [int(min(differences)) + 1 for differences in less]
+                return self.emit("max_pool2d", [made], shape, kernel_size=kernel, stride=[1, 1]).made
+            factor = next((f for f in (2, 4, 8, 16, 32, 64, 128) if all(
+                self.sizes.same(to, f * -(-from_ // f)) for to, from_ in zip(size, made.shape[2:]))), None)
+            if factor:
+                kernel = [factor] * 2
+                blocks = [*made.shape[:2], *(-(-s // factor) for s in made.shape[2:])]
+                small = self.emit("max_pool2d", [made], blocks, kernel_size=kernel, stride=kernel, ceil_mode=True)
+                return self.emit("interpolate", [small], shape, scale_factor=[float(factor)] * 2, mode="nearest").made
+        return self.need_like(size)
 
     def select(self, value, axis, channels):
         """Some channels, in this order: a convolution that passes them on."""

@@ -92,7 +92,6 @@ class Everything(nn.Module):
         self.linear, self.pixel = nn.Linear(8, 8), nn.PixelShuffle(2)
         self.gamma = nn.Parameter(torch.randn(8))
         self.register_buffer("mean", torch.randn(1, 3, 1, 1))
-        self.weighted = nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1))
         self.border = nn.ZeroPad2d((1, 2, 3, 4))
 
     def forward(self, x):
@@ -108,7 +107,7 @@ class Everything(nn.Module):
         z = self.up(F.local_response_norm(y, 3))
         z = F.elu(F.leaky_relu(z, 0.2), inplace=True) + F.hardswish(z) - F.silu(z) * F.hardsigmoid(z)
         z = torch.cat([torch.sigmoid(z), z.tanh()], 1)
-        z = self.weighted(torch.cat(self.pixel(z).split([3, 1], dim=1) * 2, 1))
+        z = torch.cat(self.pixel(z).split([3, 1], dim=1) * 2, 1)
         z = z * self.linear(z.mean((2, 3)))[:, :, None, None].sigmoid()
         z = z + self.linear(F.adaptive_avg_pool2d(z, 1).flatten(1)).view(-1, 8, 1, 1)
         z = z * self.linear(z.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -121,7 +120,7 @@ class Everything(nn.Module):
 
 
 class Attention(nn.Module):
-    """Channels shuffled, unshuffled, weighted by a pooled grid; maps of a fixed size; a tuple comes out."""
+    """Channels shuffled, unshuffled, weighted by a pooled grid; maps of a fixed size."""
 
     def __init__(self):
         super().__init__()
@@ -137,7 +136,7 @@ class Attention(nn.Module):
         x = x * self.grid(x).view(n, c, 1, 1).expand_as(x)
         x = x + F.adaptive_avg_pool2d(x, 1).expand(-1, -1, h, w)
         x = torch.cat([x, F.interpolate(F.interpolate(x, size=(7, 9)), size=(h, w))], 1)[:, 4:12]
-        return self.score(F.interpolate(x, size=(h * 2, w * 2), mode="bilinear", align_corners=True)), x
+        return self.score(F.interpolate(x, size=(h * 2, w * 2), mode="bilinear", align_corners=True)),
 
 
 class Pyramid(nn.Module):
