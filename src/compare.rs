@@ -211,13 +211,13 @@ fn bound(
     let Some(op) = node.op() else { return 0.0 };
     let shapes: Vec<_> = inputs.iter().map(|t| t.shape()).collect();
     let of_weights = match op.name() {
-        "conv2d" | "conv_transpose2d" => rounding(precision, inputs[1]),
+        "conv2d" | "conv_transpose2d" | "linear" => rounding(precision, inputs[1]),
         _ => 0.0,
     };
     let own = (op.terms(&shapes) as f64).sqrt() * UNIT + of_weights;
     // What these leave is there already.
     let of_result = match op.name() {
-        "relu" | "crop" | "max_pool2d" => 0.0,
+        "relu" | "crop" | "max_pool2d" | "cat" | "pixel_shuffle" => 0.0,
         _ => rounding(precision, value),
     };
     let of_inputs = node

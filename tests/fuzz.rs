@@ -10,8 +10,9 @@ use fullconv::device_profile::DeviceProfile;
 use fullconv::ops::argmax::Scores;
 use fullconv::ops::preprocess::Channels;
 use fullconv::ops::{
-    Add, Argmax, Case, Conv2d, ConvTranspose2d, Crop, MaxPool2d, Op, Preprocess, Relu,
-    ResizeBilinear, Scale, Softmax,
+    Add, Argmax, BatchNorm2d, Case, Cat, Clamp, Conv2d, ConvTranspose2d, Crop, Elu, Hardsigmoid,
+    Hardswish, LeakyRelu, Linear, MaxPool2d, Mean, Mul, Op, Pad, PixelShuffle, Prelu, Preprocess,
+    Relu, ResizeBilinear, Scale, Sigmoid, Silu, Softmax, Sub, Tanh, pad,
 };
 use fullconv::{ErrorKind, Gpu, GpuOptions, Shape, Tensor};
 use proptest::prelude::*;
@@ -65,8 +66,15 @@ struct Sample {
 fn samples<O: Op + 'static>(
     ops: impl Strategy<Value = (O, Vec<Shape>)>,
 ) -> impl Strategy<Value = Sample> {
+    shared_samples(ops.prop_map(|(op, shapes)| (Arc::new(op) as Arc<dyn Op>, shapes)))
+}
+
+/// Samples from ops of several kinds with their shapes.
+fn shared_samples(
+    ops: impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)>,
+) -> impl Strategy<Value = Sample> {
     (ops, any::<u8>(), 8u32..14).prop_map(|((op, shapes), seed, log2)| Sample {
-        op: Arc::new(op),
+        op,
         shapes,
         diagonal: false,
         seed,
@@ -296,6 +304,116 @@ fn resize_bilinear() -> impl Strategy<Value = (ResizeBilinear, Vec<Shape>)> {
     })
 }
 
+/// A function of one number.
+fn function() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
+    let number = || -2.0f32..2.0;
+    let op = prop_oneof![
+        Just(Arc::new(Sigmoid {}) as Arc<dyn Op>),
+        Just(Arc::new(Tanh {}) as Arc<dyn Op>),
+        Just(Arc::new(Silu {}) as Arc<dyn Op>),
+        Just(Arc::new(Hardsigmoid {}) as Arc<dyn Op>),
+        Just(Arc::new(Hardswish {}) as Arc<dyn Op>),
+        number().prop_map(|negative_slope| Arc::new(LeakyRelu { negative_slope }) as Arc<dyn Op>),
+        number().prop_map(|alpha| Arc::new(Elu { alpha }) as Arc<dyn Op>),
+        (number(), number()).prop_map(|(min, max)| {
+            let (min, max) = (Some(min).filter(|min| *min > -0.9), Some(max));
+            Arc::new(Clamp { min, max }) as Arc<dyn Op>
+        }),
+    ];
+    (op, tensors(13)).prop_map(|(op, shape)| (op, vec![shape]))
+}
+
+/// Sum, difference or product; each size of either operand may be 1.
+fn arithmetic() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
+    let op = prop_oneof![
+        Just(Arc::new(Add {}) as Arc<dyn Op>),
+        Just(Arc::new(Sub {}) as Arc<dyn Op>),
+        Just(Arc::new(Mul {}) as Arc<dyn Op>),
+    ];
+    (op, tensors(13), any::<[[bool; 4]; 2]>()).prop_map(|(op, shape, ones)| {
+        let operand = |ones: [bool; 4]| {
+            let size = |one: bool, size: usize| if one { 1 } else { size };
+            Shape::new(
+                size(ones[0], shape.n),
+                size(ones[1], shape.c),
+                size(ones[2], shape.h),
+                size(ones[3], shape.w),
+            )
+        };
+        (op, ones.map(operand).to_vec())
+    })
+}
+
+/// A layer with parameters that are vectors, or a linear one.
+fn layer() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
+    let kind = (0usize..3, any::<bool>(), 1usize..40, 1.1f32..2.0);
+    (kind, tensors(13)).prop_map(|((kind, more, out, eps), shape)| {
+        let vector = Shape::vector(shape.c);
+        let (op, others): (Arc<dyn Op>, _) = match kind {
+            0 => (Arc::new(BatchNorm2d { eps }), vec![vector; 4]),
+            1 if more => (Arc::new(Prelu {}), vec![vector]),
+            1 => (Arc::new(Prelu {}), vec![Shape::vector(1)]),
+            _ => {
+                let mut others = vec![Shape::new(out, shape.c, 1, 1)];
+                others.extend(more.then_some(Shape::vector(out)));
+                (Arc::new(Linear {}), others)
+            }
+        };
+        (op, [vec![shape], others].concat())
+    })
+}
+
+fn cat() -> impl Strategy<Value = (Cat, Vec<Shape>)> {
+    (tensors(1), prop::collection::vec(1usize..=9, 1..=12)).prop_map(|(shape, channels)| {
+        let of = |c: &usize| shape.with_channels(*c);
+        (Cat {}, channels.iter().map(of).collect())
+    })
+}
+
+fn pad() -> impl Strategy<Value = (Pad, Vec<Shape>)> {
+    let modes = prop_oneof![
+        Just(pad::Mode::Constant),
+        Just(pad::Mode::Reflect),
+        Just(pad::Mode::Replicate)
+    ];
+    (
+        tensors(9),
+        [0usize..=9, 0..=9, 0..=9, 0..=9],
+        modes,
+        -1.0f32..1.0,
+    )
+        .prop_map(|(shape, padding, mode, value)| {
+            let most = |size: usize| match mode {
+                pad::Mode::Reflect => size - 1,
+                _ => usize::MAX,
+            };
+            let [left, right, top, bottom] = padding;
+            let (w, h) = (most(shape.w), most(shape.h));
+            let padding = [left.min(w), right.min(w), top.min(h), bottom.min(h)];
+            (
+                Pad {
+                    padding,
+                    mode,
+                    value,
+                },
+                vec![shape],
+            )
+        })
+}
+
+fn pixel_shuffle() -> impl Strategy<Value = (PixelShuffle, Vec<Shape>)> {
+    (1usize..=4, tensors(7)).prop_map(|(upscale_factor, shape)| {
+        let input = shape.with_channels(shape.c * upscale_factor * upscale_factor);
+        (PixelShuffle { upscale_factor }, vec![input])
+    })
+}
+
+/// Planes small enough for one sum, and larger.
+fn mean() -> impl Strategy<Value = (Mean, Vec<Shape>)> {
+    (tensors(9), pair(1..=4))
+        .prop_map(|(shape, [h, w])| (Mean {}, vec![shape.with_size(shape.h * h, shape.w * w)]))
+}
+
 fn preprocess() -> impl Strategy<Value = (Preprocess, Vec<Shape>)> {
     let channels = prop_oneof![Just(Channels::Rgb), Just(Channels::Bgr)];
     let numbers = (
@@ -371,7 +489,37 @@ proptest! {
     }
 
     #[test]
-    fn add_is_its_twin(sample in samples(tensors(13).prop_map(|s| (Add {}, vec![s; 2])))) {
+    fn functions_are_their_twins(sample in shared_samples(function())) {
+        sample.check();
+    }
+
+    #[test]
+    fn arithmetic_is_its_twin(sample in shared_samples(arithmetic())) {
+        sample.check();
+    }
+
+    #[test]
+    fn layers_are_their_twins(sample in shared_samples(layer())) {
+        sample.check();
+    }
+
+    #[test]
+    fn cat_is_its_twin(sample in samples(cat())) {
+        sample.check();
+    }
+
+    #[test]
+    fn pad_is_its_twin(sample in samples(pad())) {
+        sample.check();
+    }
+
+    #[test]
+    fn pixel_shuffle_is_its_twin(sample in samples(pixel_shuffle())) {
+        sample.check();
+    }
+
+    #[test]
+    fn mean_is_its_twin(sample in samples(mean())) {
         sample.check();
     }
 

@@ -9,7 +9,7 @@ use common::{
 };
 use fullconv::device_profile::DeviceProfile;
 use fullconv::graph::{Graph, NodeId};
-use fullconv::ops::kernel::{Format, Packing};
+use fullconv::ops::kernel::Format;
 use fullconv::ops::{
     Add, Argmax, Conv2d, ConvTranspose2d, Crop, Op, Relu, ResizeBilinear, Softmax,
 };
@@ -68,10 +68,7 @@ fn smallest(
 
 /// The cuts of a plan: layers in several steps, and weights in several parts.
 fn cuts(plan: &Plan) -> (bool, bool) {
-    let weights = plan
-        .parameters
-        .iter()
-        .filter(|p| p.packing != Packing::Vector);
+    let weights = plan.parameters.iter().filter(|p| !p.packing.is_whole());
     (
         plan.steps.len() > plan.layers.len(),
         weights.count() > plan.layers.len(),

@@ -497,6 +497,11 @@ fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
         Binding::Parameter { packing, .. } if *packing != Packing::Vector => {
             assert_eq!((name, bytes), ("weight", 16), "{shader}");
         }
+        // Some ops have several vectors, or one that is no bias.
+        Binding::Parameter { .. } if ["batch_norm2d", "prelu"].contains(&shader) => {
+            let vectors = ["weight", "bias", "mean", "variance"];
+            assert!(vectors.contains(&name) && bytes == 16, "{shader}: {name}");
+        }
         Binding::ParameterHalf { .. } => {
             assert_eq!((name, bytes), ("weight", 8), "{shader}");
         }
@@ -513,7 +518,11 @@ fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
         }
         Binding::ActivationTexels { .. } | Binding::ParameterTexels { .. } => unreachable!(),
         Binding::Activation { format, .. } => {
-            assert!(["input", "a", "b"].contains(&name), "{shader}: {name}");
+            let several = ["a", "b", "c", "d", "e"];
+            assert!(
+                name == "input" || several.contains(&name),
+                "{shader}: {name}"
+            );
             assert_eq!(bytes, format.element_bytes(), "{shader}");
         }
     }
@@ -590,8 +599,8 @@ fn params_have_every_word_that_a_cut_changes() {
         }
         // Labels need all of the weight at once, and their kernel refuses one that does not fit.
         let packings = kernel.bindings.iter().filter_map(Binding::parameter);
-        let sharded = kernel.output != Format::Labels8
-            && packings.into_iter().any(|(_, p)| p != Packing::Vector);
+        let sharded =
+            kernel.output != Format::Labels8 && packings.into_iter().any(|(_, p)| !p.is_whole());
         assert_eq!(
             has(Word::ChannelBegin) && has(Word::ChannelEnd),
             sharded,

@@ -5,6 +5,7 @@
 //! if the last window would begin past the input and its left padding. NaN in a window gives NaN.
 //! Source: `torch.nn.functional.max_pool2d`.
 
+use super::attributes::pair;
 use super::{Case, Op, Window, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
@@ -17,11 +18,13 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub struct MaxPool2d {
     /// Size of the window.
+    #[serde(deserialize_with = "pair")]
     pub kernel_size: [usize; 2],
     /// Step between neighbouring windows.
+    #[serde(deserialize_with = "pair")]
     pub stride: [usize; 2],
     /// Positions around the input, on each side, that never win; at most half the window.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "pair")]
     pub padding: [usize; 2],
     /// Keep a last window that reaches past the input.
     #[serde(default)]

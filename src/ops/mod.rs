@@ -1,12 +1,17 @@
 //! The operations: one file each, always in one order (formula and source, attributes, shape rule,
 //! CPU twin, kernels, cases), and the list of them all.
 
+mod attributes;
+mod broadcast;
+mod constant;
 pub mod kernel;
 pub mod narrow;
 pub mod packing;
 mod paste;
+pub mod unary;
 mod zeros;
 
+pub use constant::Constant;
 pub use paste::{Paste, PasteAxis};
 pub use zeros::Zeros;
 
@@ -40,7 +45,7 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// The kernels that can compute this for inputs of these shapes on that device, best first. A plan takes
     /// the first that fits, unless another was measured to be faster on the user's device; a kernel that was
-    /// tried on too few devices is not the first.
+    /// tried on too few devices is not the first. None where [`Op::stages`] alone compute it.
     ///
     /// # Errors
     /// As [`Op::output_shape`], and `Unsupported` if no kernel can.
@@ -229,6 +234,7 @@ macro_rules! ops {
         pub fn cases() -> Vec<Case> {
             let mut all = Vec::new();
             $(all.extend($module::cases());)+
+            all.extend(constant::cases());
             all.extend(paste::cases());
             all.extend(zeros::cases());
             all
@@ -240,9 +246,26 @@ ops! {
     conv2d::Conv2d,
     conv_transpose2d::ConvTranspose2d,
     max_pool2d::MaxPool2d,
+    linear::Linear,
+    batch_norm2d::BatchNorm2d,
     relu::Relu,
+    leaky_relu::LeakyRelu,
+    prelu::Prelu,
+    elu::Elu,
+    sigmoid::Sigmoid,
+    tanh::Tanh,
+    silu::Silu,
+    hardsigmoid::Hardsigmoid,
+    hardswish::Hardswish,
+    clamp::Clamp,
     add::Add,
+    sub::Sub,
+    mul::Mul,
     scale::Scale,
+    mean::Mean,
+    cat::Cat,
+    pad::Pad,
+    pixel_shuffle::PixelShuffle,
     crop::Crop,
     resize_bilinear::ResizeBilinear,
     softmax::Softmax,

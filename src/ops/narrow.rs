@@ -4,7 +4,7 @@
 //! loads with `vec4<f32>(…)` and stores with `Written(…)`. Its f16 variant has those aliases in f16, and
 //! stores through a function that tells of values which f16 does not hold.
 
-use super::kernel::{Binding, Format, Kernel, Packing};
+use super::kernel::{Binding, Format, Kernel};
 
 /// The largest finite value of f16.
 pub const MAX: f32 = 65504.0;
@@ -50,9 +50,7 @@ impl Kernel {
     pub fn can_be_half(&self) -> bool {
         let names = |alias: &str| self.shader.source.contains(alias);
         let reads = self.bindings.iter().any(|binding| {
-            let of_parameter = binding
-                .parameter()
-                .is_some_and(|(_, p)| p != Packing::Vector);
+            let of_parameter = binding.parameter().is_some_and(|(_, p)| !p.is_whole());
             let of_activation = binding
                 .activation()
                 .is_some_and(|(_, f, _)| f == Format::Nhwc4);
@@ -79,7 +77,7 @@ impl Kernel {
                     format: Format::Nhwc4Half,
                     rows,
                 },
-                Binding::Parameter { input, packing } if packing != Packing::Vector => {
+                Binding::Parameter { input, packing } if !packing.is_whole() => {
                     Binding::ParameterHalf { input, packing }
                 }
                 other => other,

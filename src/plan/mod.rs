@@ -4,6 +4,7 @@
 //! tested without a device, and the executor decides nothing beyond it.
 
 mod choices;
+mod constants;
 mod display;
 mod fuse;
 mod groups;
@@ -16,7 +17,7 @@ mod stages;
 
 use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::graph::{Graph, NodeId, NodeKind};
+use crate::graph::{Graph, NodeId};
 use crate::ops::Op;
 use crate::ops::kernel::{Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader};
 use crate::tensor::Shape;
@@ -261,16 +262,19 @@ impl Plan {
         let choices = if device.half { &none } else { choices };
         let operations = stages::expand(operations, &mut shapes, device, choices)?;
         let operations = precision::keep_sums(operations, between, &mut shapes, device)?;
-        let mut kernels = Vec::with_capacity(operations.len());
-        for operation in &operations {
+        let mut with_kernels = Vec::with_capacity(operations.len());
+        for operation in operations {
             let inputs = shapes_of(&operation.inputs, &shapes);
             let best = || best_kernel(operation.op.as_ref(), &inputs, device);
             let kernel = operation.chosen.clone().map_or_else(best, Ok);
             let kernel = kernel.map_err(|error| {
                 error.at(format!("{} ({})", operation.name, operation.op.name()))
             })?;
-            kernels.push(precision::adapt(kernel, operation, between, device));
+            let kernel = precision::adapt(kernel, &operation, between, device);
+            with_kernels.push((operation, kernel));
         }
+        let with_kernels = constants::load(with_kernels, graph, &shapes, device)?;
+        let (operations, kernels): (Vec<_>, Vec<_>) = with_kernels.into_iter().unzip();
         let mut program = Program {
             formats: formats(graph, &operations, &kernels, device.half)?,
             graph,
@@ -490,13 +494,6 @@ fn formats(
             let id = operation.inputs[input];
             let node = graph.nodes().get(id.index());
             let name = node.map_or(stages::BETWEEN, |node| &node.name);
-            if node.is_some_and(|node| matches!(node.kind, NodeKind::Parameter(_))) {
-                bail!(
-                    Unsupported,
-                    "{}: {name} is a parameter where an activation is needed",
-                    operation.name
-                );
-            }
             let written = *formats.entry(id).or_insert(format);
             if written != format {
                 bail!(

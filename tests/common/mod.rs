@@ -1,13 +1,14 @@
 //! What the tests share: devices, random tensors, graphs of one op, and the bounds they answer to.
 #![allow(dead_code)] // Each test program uses a part of it.
 
+pub mod bounds;
 pub mod plans;
 
 use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::{Executor, Network};
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::kernel::{Binding, Kernel};
-use fullconv::ops::{Argmax, Case, Op, Stage, StageInput};
+use fullconv::ops::{Argmax, Case, Conv2d, Crop, Op, Stage, StageInput};
 use fullconv::plan::Plan;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Parameters, Shape, Tensor, TensorFile};
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -109,7 +110,6 @@ impl Random {
 /// The kernels of an op on a device: its own, and those of its stages.
 pub fn kernels(op: &dyn Op, inputs: &[Shape], profile: &DeviceProfile) -> Vec<Kernel> {
     let mut kernels = op.kernels(inputs, profile).unwrap();
-    assert!(!kernels.is_empty(), "{op:?} has no kernel");
     let mut between: Vec<Shape> = Vec::new();
     for stage in op.stages(inputs, profile) {
         let shapes = stage.inputs.iter().map(|input| match *input {
@@ -120,6 +120,7 @@ pub fn kernels(op: &dyn Op, inputs: &[Shape], profile: &DeviceProfile) -> Vec<Ke
         kernels.extend(stage.op.kernels(&shapes, profile).unwrap());
         between.push(stage.op.output_shape(&shapes).unwrap());
     }
+    assert!(!kernels.is_empty(), "{op:?} has no kernel");
     kernels
 }
 
@@ -144,8 +145,7 @@ pub fn serialize(tensors: &[(String, Tensor)], metadata: Option<&str>) -> Vec<u8
     safetensors::serialize(views, metadata).unwrap()
 }
 
-/// An op with its inputs, as a graph: the first input is the graph's, weights and biases are parameters,
-/// and another activation is the first input resized.
+/// An op with its inputs, as a graph.
 pub struct OneOp {
     pub graph: Graph,
     pub parameters: Parameters,
@@ -153,6 +153,93 @@ pub struct OneOp {
     /// Every input of the op.
     pub inputs: Vec<Tensor>,
     pub op: Arc<dyn Op>,
+}
+
+/// What an input is to an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Activation,
+    /// A parameter that is packed in tiles, and kept in f16 where activations are.
+    Weight,
+    /// A parameter that is bound as a whole, and stays f32.
+    Whole,
+    /// Its shape alone counts.
+    Unread,
+}
+
+/// What the inputs are to `op`, by what its kernels bind; of an op of stages alone all are activations.
+fn roles(op: &dyn Op, inputs: &[Tensor]) -> Vec<Role> {
+    let shapes: Vec<_> = inputs.iter().map(Tensor::shape).collect();
+    let kernels = op.kernels(&shapes, &DeviceProfile::WEBGPU_DEFAULTS);
+    let kernels = kernels.unwrap_or_default();
+    let Some(Kernel { bindings, .. }) = kernels.first() else {
+        return vec![Role::Activation; inputs.len()];
+    };
+    let role = |i: usize| {
+        let read = bindings.iter().filter_map(Binding::activation);
+        let packed = bindings.iter().filter_map(Binding::parameter);
+        let packing = packed.into_iter().find(|(input, _)| *input == i);
+        match packing {
+            Some((_, packing)) if packing.is_whole() => Role::Whole,
+            Some(_) => Role::Weight,
+            None if i == 0 || read.into_iter().any(|(input, ..)| input == i) => Role::Activation,
+            None => Role::Unread,
+        }
+    };
+    (0..inputs.len()).map(role).collect()
+}
+
+/// Activations of one batch in the channels of one tensor, at its top left.
+fn side_by_side(parts: &[&Tensor]) -> Tensor {
+    let shapes: Vec<_> = parts.iter().map(|t| t.shape()).collect();
+    let most = |size: fn(&Shape) -> usize| shapes.iter().map(size).max().unwrap();
+    let channels = shapes.iter().map(|s| s.c).sum();
+    let shape = Shape::new(shapes[0].n, channels, most(|s| s.h), most(|s| s.w));
+    let of = |part: usize| (0..shapes[part].c).map(move |c| (part, c));
+    let channels: Vec<_> = (0..parts.len()).flat_map(of).collect();
+    Tensor::from_fn(shape, |n, c, y, x| {
+        let (part, c) = channels[c];
+        let Shape { h, w, .. } = shapes[part];
+        match y < h && x < w {
+            true => parts[part].at(n, c, y, x),
+            false => 0.0,
+        }
+    })
+    .unwrap()
+}
+
+/// A graph under way, with the tensors of its file.
+struct Builder {
+    graph: Graph,
+    tensors: Vec<(String, Tensor)>,
+}
+
+impl Builder {
+    fn parameter(&mut self, name: String, value: Tensor) -> NodeId {
+        let id = self.graph.parameter(&name, value.shape()).unwrap();
+        self.tensors.push((name, value));
+        id
+    }
+
+    /// The part of `shape` of the graph's input whose channels begin at `begin`: a convolution with ones, and a
+    /// window.
+    fn part(&mut self, i: usize, input: &Tensor, begin: usize, shape: Shape) -> NodeId {
+        let of = Shape::new(shape.c, input.shape().c, 1, 1);
+        let one = |o, i, _, _| f32::from(u8::from(i == begin + o));
+        let weight = self.parameter(format!("ones{i}"), Tensor::from_fn(of, one).unwrap());
+        let inputs = [self.graph.input(), weight];
+        let name = format!("channels{i}");
+        let part = self.graph.op(name, Conv2d::default(), &inputs).unwrap();
+        if [shape.h, shape.w] == [input.shape().h, input.shape().w] {
+            return part;
+        }
+        let like = Tensor::zeros(Shape::new(1, 1, shape.h, shape.w)).unwrap();
+        let like = self.parameter(format!("like{i}"), like);
+        let crop = Crop { offset: [0, 0] };
+        self.graph
+            .op(format!("part{i}"), crop, &[part, like])
+            .unwrap()
+    }
 }
 
 /// Delegates to an op that is shared.
@@ -203,39 +290,47 @@ impl OneOp {
         Self::new(case.op, inputs)
     }
 
-    /// `op` on `inputs`; of an op on two activations, the second is made from the first.
-    pub fn new(op: Arc<dyn Op>, mut inputs: Vec<Tensor>) -> Self {
-        let has_parameters = !["add", "crop", "paste"].contains(&op.name());
-        let mut graph = Graph::new("input");
-        let mut ids = vec![graph.input()];
-        let mut tensors = Vec::new();
-        for (i, value) in inputs.iter_mut().enumerate().skip(1) {
-            let (name, shape) = (format!("input{i}"), value.shape());
-            if has_parameters {
-                ids.push(graph.parameter(&name, shape).unwrap());
-                tensors.push((name, value.clone()));
-            } else {
-                let resize = fullconv::ops::ResizeBilinear {
-                    size: [shape.h, shape.w],
-                    align_corners: false,
-                };
-                ids.push(graph.op(&name, resize, &[graph.input()]).unwrap());
-            }
+    /// `op` on `inputs`. Of several activations, the graph's input holds all, side by side in its channels, and they
+    /// are taken apart by operations that change no number. Where it cannot, since it has one batch and finite
+    /// numbers, those but the first are tensors of the file.
+    pub fn new(op: Arc<dyn Op>, inputs: Vec<Tensor>) -> Self {
+        let roles = roles(op.as_ref(), &inputs);
+        let is_activation = |i: &usize| roles[*i] == Role::Activation;
+        let activations: Vec<_> = (0..inputs.len()).filter(is_activation).collect();
+        let of = |i: &usize| &inputs[*i];
+        let first = activations.first().map(of);
+        let together = activations.len() > 1
+            && activations.iter().map(of).all(|t| {
+                let finite = t.data().iter().all(|x| x.is_finite());
+                finite && Some(t.shape().n) == first.map(|first| first.shape().n)
+            });
+        let mut builder = Builder {
+            graph: Graph::new("input"),
+            tensors: Vec::new(),
+        };
+        let input = match (together, first) {
+            (true, _) => side_by_side(&activations.iter().map(of).collect::<Vec<_>>()),
+            (_, Some(first)) => first.clone(),
+            (_, None) => Tensor::zeros(Shape::new(1, 1, 1, 1)).unwrap(),
+        };
+        let (mut ids, mut begin) = (Vec::new(), 0);
+        for (i, value) in inputs.iter().enumerate() {
+            ids.push(match roles[i] {
+                Role::Activation if together => {
+                    let part = builder.part(i, &input, begin, value.shape());
+                    begin += value.shape().c;
+                    part
+                }
+                Role::Activation if Some(&i) == activations.first() => builder.graph.input(),
+                _ => builder.parameter(format!("input{i}"), value.clone()),
+            });
         }
-        if !has_parameters && inputs.len() > 1 {
-            let second = graph
-                .node(ids[1])
-                .op()
-                .unwrap()
-                .reference(&[&inputs[0]])
-                .unwrap();
-            inputs[1] = second;
-        }
+        let Builder { mut graph, tensors } = builder;
         graph.op("op", Shared(op.clone()), &ids).unwrap();
         Self {
             graph,
             parameters: Parameters::new(tensor_file(&tensors), BTreeMap::new()),
-            input: inputs[0].clone(),
+            input,
             inputs,
             op,
         }
@@ -244,10 +339,11 @@ impl OneOp {
     /// The same op on inputs that f16 holds: as a device has them that keeps activations and weights so.
     pub fn in_half(&self) -> Self {
         let mut inputs = self.inputs.clone();
-        let has_weight = matches!(self.op.name(), "conv2d" | "conv_transpose2d" | "argmax");
-        let weights = usize::from(has_weight && inputs.len() > 1);
-        for input in &mut inputs[..=weights] {
-            *input = input.map(|x| half::f16::from_f32(x).to_f32());
+        let roles = roles(self.op.as_ref(), &inputs);
+        for (input, role) in inputs.iter_mut().zip(roles) {
+            if role != Role::Whole {
+                *input = input.map(|x| half::f16::from_f32(x).to_f32());
+            }
         }
         Self::new(self.op.clone(), inputs)
     }
@@ -322,7 +418,7 @@ impl OneOp {
         let factor = ((self.op.terms(&shapes) + 16) as f64 * UNIT) as f32;
         match self.op.name() {
             // Sums of terms: the sum of their magnitudes is the op of magnitudes.
-            "conv2d" | "conv_transpose2d" | "add" | "sum_parts" => {
+            "conv2d" | "conv_transpose2d" | "linear" | "mean" | "sum_parts" => {
                 let refs: Vec<_> = magnitudes.iter().collect();
                 self.op.reference(&refs).unwrap().map(|x| x * factor)
             }
@@ -332,7 +428,13 @@ impl OneOp {
             }
             "preprocess" => self.preprocess_bounds(factor),
             "softmax" => softmax_bounds(&self.input, &self.expected()),
-            _ => self.expected().map(|x| x.abs() * UNIT as f32),
+            "batch_norm2d" => bounds::of_batch_norm2d(&self.inputs[2], &self.expected()),
+            name => {
+                let expected = self.expected();
+                // What is left has one rounding, or none.
+                bounds::of_function(name, &self.inputs[0], &expected)
+                    .unwrap_or_else(|| expected.map(|x| x.abs() * UNIT as f32))
+            }
         }
     }
 
@@ -372,12 +474,14 @@ impl OneOp {
         let shapes: Vec<_> = self.inputs.iter().map(Tensor::shape).collect();
         let kernels = self.op.kernels(&shapes, &DeviceProfile::WEBGPU_DEFAULTS);
         let expected = self.expected();
-        for binding in &kernels.unwrap()[0].bindings {
+        // An op may have stages alone, each of which is another op.
+        let kernels = kernels.unwrap();
+        for binding in kernels.first().iter().flat_map(|kernel| &kernel.bindings) {
             let Binding::Activation { input, rows, .. } = *binding else {
                 continue;
             };
             for row in 0..expected.shape().n * expected.shape().h {
-                let needed = rows.needed(row..row + 1, expected.shape().h, shapes[input].h);
+                let needed = rows.needed(row..row + 1, expected.shape(), shapes[input]);
                 let mut inputs = self.inputs.clone();
                 inputs[input] = with_nan_outside(&inputs[input], &needed);
                 let found = self

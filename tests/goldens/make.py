@@ -15,6 +15,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
@@ -29,6 +30,11 @@ def generator(name):
 # --- ops: each computes f64 from f64, by PyTorch's rules ------------------------------------------
 
 
+def single(number):
+    """An attribute as a network in f32 has it."""
+    return float(numpy.float32(number))
+
+
 def conv2d(input, weight, bias=None, *, stride, padding, dilation, groups):
     return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
@@ -41,12 +47,82 @@ def max_pool2d(input, *, kernel_size, stride, padding, ceil_mode):
     return F.max_pool2d(input, kernel_size, stride, padding, ceil_mode=ceil_mode)
 
 
+def linear(input, weight, bias=None):
+    return F.linear(input.movedim(1, -1), weight, bias).movedim(-1, 1)
+
+
+def batch_norm2d(input, weight, bias, running_mean, running_var, *, eps=1e-5):
+    return F.batch_norm(input, running_mean, running_var, weight, bias, eps=single(eps))
+
+
 def relu(input):
     return F.relu(input)
 
 
+def leaky_relu(input, *, negative_slope=0.01):
+    return F.leaky_relu(input, single(negative_slope))
+
+
+def prelu(input, weight):
+    return F.prelu(input, weight)
+
+
+def elu(input, *, alpha=1.0):
+    return F.elu(input, single(alpha))
+
+
+def sigmoid(input):
+    return F.sigmoid(input)
+
+
+def tanh(input):
+    return F.tanh(input)
+
+
+def silu(input):
+    return F.silu(input)
+
+
+def hardsigmoid(input):
+    return F.hardsigmoid(input)
+
+
+def hardswish(input):
+    return F.hardswish(input)
+
+
+def clamp(input, *, min=None, max=None):
+    return torch.clamp(input, *(None if bound is None else single(bound) for bound in (min, max)))
+
+
 def add(input, other):
     return input + other
+
+
+def sub(input, other):
+    return input - other
+
+
+def mul(input, other):
+    return input * other
+
+
+def mean(input):
+    return input.mean((2, 3), keepdim=True)
+
+
+def cat(**inputs):
+    return torch.cat(list(inputs.values()), 1)
+
+
+def pad(input, *, padding, mode="constant", value=0.0):
+    # PyTorch takes a value in no other mode.
+    value = single(value) if mode == "constant" else None
+    return F.pad(input, padding, mode, value)
+
+
+def pixel_shuffle(input, *, upscale_factor):
+    return F.pixel_shuffle(input, upscale_factor)
 
 
 def scale(input, *, factor):
@@ -87,9 +163,26 @@ OPS = {
         conv2d,
         conv_transpose2d,
         max_pool2d,
+        linear,
+        batch_norm2d,
         relu,
+        leaky_relu,
+        prelu,
+        elu,
+        sigmoid,
+        tanh,
+        silu,
+        hardsigmoid,
+        hardswish,
+        clamp,
         add,
+        sub,
+        mul,
         scale,
+        mean,
+        cat,
+        pad,
+        pixel_shuffle,
         crop,
         resize_bilinear,
         softmax,
@@ -359,6 +452,159 @@ def elementwise_cases(cases):
     cases.add("scale", "batch3", {"factor": 3.7}, input=normal("scale batch3", [3, 7, 3, 5]))
 
 
+def function_cases(cases):
+    """Functions of one number: across their range, and at its ends."""
+
+    def normal(name, shape, deviation=2.5):
+        return torch.randn(shape, generator=generator(name)) * deviation
+
+    edges = [0.0, -0.0, 1e-37, -1e-37, 1e-6, -1e-6, 0.3, -0.3, 0.5, -0.5, 3.0, -3.0]
+    edges += [20.0, -20.0, 80.0, -80.0, 100.0, -100.0, 3e38, -3e38]
+    edges = torch.tensor([*edges, float("inf"), float("-inf"), float("nan"), 1.0])
+
+    functions = [
+        ("sigmoid", "", {}),
+        ("tanh", "", {}),
+        ("silu", "", {}),
+        ("hardsigmoid", "", {}),
+        ("hardswish", "", {}),
+        ("leaky_relu", "", {}),
+        ("leaky_relu", "_0.2", {"negative_slope": 0.2}),
+        ("elu", "", {}),
+        ("elu", "_0.3", {"alpha": 0.3}),
+        ("clamp", "_relu6", {"min": 0.0, "max": 6.0}),
+        ("clamp", "_min", {"min": -0.3}),
+        ("clamp", "_max", {"max": 1.7}),
+        ("clamp", "_crossed", {"min": 1.5, "max": -0.7}),
+    ]
+    shapes = {"one": [1, 1, 1, 1], "odd": [1, 3, 5, 7], "aligned": [2, 8, 3, 4], "batch3": [3, 5, 3, 7]}
+    for op, suffix, attributes in functions:
+        for name, shape in shapes.items():
+            input = normal(f"{op} {name}", shape)
+            cases.add(op, f"{name}{suffix}", attributes, input=input)
+        cases.add(op, f"edges{suffix}", attributes, input=edges.view(1, 2, 3, 4).clone())
+
+    for name, shape in shapes.items():
+        for kind, count in [("shared", 1), ("channels", shape[1])]:
+            weight = normal(f"prelu {name} {kind}", [count], 0.5)
+            input = normal(f"prelu {name}", shape)
+            cases.add("prelu", f"{name}_{kind}", {}, input=input, weight=weight)
+
+
+def layer_cases(cases):
+    """batch_norm2d and linear."""
+
+    def batch_norm(name, shape, attributes={}, mean=1.0, variance=1.0):
+        g = generator(f"batch_norm2d {name}")
+        vector = lambda: torch.randn(shape[1], generator=g)
+        running_mean = mean * vector()
+        running_var = variance * (0.1 + torch.rand(shape[1], generator=g))
+        input = running_mean.view(1, -1, 1, 1) + torch.randn(shape, generator=g)
+        cases.add(
+            "batch_norm2d",
+            name,
+            attributes,
+            input=input,
+            weight=1 + 0.3 * vector(),
+            bias=vector(),
+            running_mean=running_mean,
+            running_var=running_var,
+        )
+
+    batch_norm("one", [1, 1, 1, 1])
+    batch_norm("odd", [1, 3, 5, 7])
+    batch_norm("aligned", [2, 8, 3, 4])
+    batch_norm("batch3", [3, 5, 3, 7], {"eps": 0.001})
+    batch_norm("far_mean", [1, 6, 4, 5], mean=100.0)
+    batch_norm("small_variance", [1, 7, 4, 3], variance=0.01)
+
+    def linear(name, input, out, bias=True):
+        g = generator(f"linear {name}")
+        input = torch.randn(input, generator=g)
+        weight = torch.randn([out, input.shape[1]], generator=g) / input.shape[1] ** 0.5
+        bias = torch.randn([out], generator=g) if bias else None
+        cases.add("linear", name, {}, input=input, weight=weight, bias=bias)
+
+    linear("one", [1, 1, 1, 1], 1)
+    linear("vectors", [3, 13, 1, 1], 10)
+    linear("pixels", [2, 6, 3, 5], 9)
+    linear("no_bias", [1, 33, 4, 3], 5, bias=False)
+    linear("wide", [1, 300, 1, 1], 21)
+
+
+def arithmetic_cases(cases):
+    """sub and mul, and all three with sizes of 1."""
+
+    def case(op, name, a, b):
+        g = generator(f"{op} {name}")
+        cases.add(
+            op, name, {}, input=torch.randn(a, generator=g), other=torch.randn(b, generator=g)
+        )
+
+    for op in ("sub", "mul"):
+        case(op, "one", [1, 1, 1, 1], [1, 1, 1, 1])
+        case(op, "odd", [1, 3, 5, 7], [1, 3, 5, 7])
+        case(op, "batch3", [3, 8, 3, 4], [3, 8, 3, 4])
+    for op in ("add", "sub", "mul"):
+        case(op, "a_value_a_channel", [2, 6, 5, 4], [2, 6, 1, 1])
+        case(op, "a_value_a_channel_of_all", [1, 5, 1, 1], [3, 5, 4, 3])
+        case(op, "a_value_a_pixel", [2, 1, 4, 5], [2, 7, 4, 5])
+        case(op, "one_image_of_all", [3, 6, 4, 3], [1, 6, 4, 3])
+        case(op, "one_value", [2, 5, 3, 3], [1, 1, 1, 1])
+        case(op, "rows_and_columns", [1, 5, 4, 1], [2, 1, 1, 6])
+
+
+def layout_cases(cases):
+    """mean, cat, pad and pixel_shuffle."""
+
+    def normal(name, shape):
+        return torch.randn(shape, generator=generator(name))
+
+    for name, shape in {
+        "one": [1, 1, 1, 1],
+        "7x7": [1, 13, 7, 7],
+        "batch3": [3, 8, 5, 3],
+        "one_row": [1, 5, 1, 300],
+        "one_column": [2, 6, 300, 1],
+        "long": [1, 3, 61, 67],
+    }.items():
+        cases.add("mean", name, {}, input=normal(f"mean {name}", shape))
+
+    for name, channels, (n, h, w) in [
+        ("one", [3], (1, 2, 3)),
+        ("two", [5, 3], (1, 4, 5)),
+        ("aligned", [8, 4, 6], (2, 3, 4)),
+        ("five", [1, 2, 1, 3, 5], (3, 3, 2)),
+        ("eight", [3, 1, 4, 1, 5, 9, 2, 6], (2, 3, 3)),
+        ("thirty", [1 + i % 3 for i in range(30)], (1, 2, 3)),
+    ]:
+        inputs = {
+            f"input{i}": normal(f"cat {name} {i}", [n, c, h, w]) for i, c in enumerate(channels)
+        }
+        cases.add("cat", name, {}, **inputs)
+
+    for name, shape, padding, more in [
+        ("nothing", [1, 3, 2, 3], [0, 0, 0, 0], {}),
+        ("zeros", [1, 5, 3, 4], [1, 2, 3, 0], {}),
+        ("value", [3, 6, 4, 3], [0, 3, 1, 2], {"value": -0.3}),
+        ("reflect", [2, 5, 5, 4], [3, 1, 2, 4], {"mode": "reflect"}),
+        ("reflect_left", [1, 4, 3, 6], [5, 0, 0, 0], {"mode": "reflect"}),
+        ("replicate", [3, 7, 2, 3], [4, 1, 0, 5], {"mode": "replicate"}),
+    ]:
+        attributes = {"padding": padding, **more}
+        cases.add("pad", name, attributes, input=normal(f"pad {name}", shape))
+
+    for name, shape, factor in [
+        ("1", [1, 3, 4, 5], 1),
+        ("2", [1, 20, 3, 5], 2),
+        ("2_aligned", [2, 32, 4, 3], 2),
+        ("3_batch3", [3, 9, 3, 2], 3),
+        ("4", [1, 80, 2, 3], 4),
+    ]:
+        attributes = {"upscale_factor": factor}
+        cases.add("pixel_shuffle", name, attributes, input=normal(f"pixel_shuffle {name}", shape))
+
+
 def crop_cases(cases):
     def case(name, input, offset, like):
         g = generator(f"crop {name}")
@@ -496,6 +742,10 @@ def make_ops(output):
     conv_transpose2d_cases(cases)
     max_pool2d_cases(cases)
     elementwise_cases(cases)
+    function_cases(cases)
+    layer_cases(cases)
+    arithmetic_cases(cases)
+    layout_cases(cases)
     crop_cases(cases)
     resize_bilinear_cases(cases)
     class_cases(cases)

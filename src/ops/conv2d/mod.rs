@@ -14,6 +14,7 @@ mod texels;
 mod tiled;
 pub(super) mod winograd;
 
+use super::attributes::pair;
 use super::{Case, Element, Op, Stage, Window, case, shapes};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
@@ -27,10 +28,13 @@ use std::sync::Arc;
 #[serde(default, deny_unknown_fields)]
 pub struct Conv2d {
     /// Step between neighbouring windows.
+    #[serde(deserialize_with = "pair")]
     pub stride: [usize; 2],
     /// Zeros around the input, on each side.
+    #[serde(deserialize_with = "pair")]
     pub padding: [usize; 2],
     /// Step between the taps of a window.
+    #[serde(deserialize_with = "pair")]
     pub dilation: [usize; 2],
     /// Groups of channels that do not see each other.
     pub groups: usize,
