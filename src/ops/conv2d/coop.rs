@@ -217,7 +217,7 @@ fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape, variant: &Variant) -> Op
             terms: Some(inputs[0].c4().div_ceil(parts)),
             extra: Vec::new(),
         },
-    );
+    ).ok()?;
     kernel.constants.push(("PARTS", parts as f64));
     let steps = stage.steps([inputs[1].h, inputs[1].w], tile, variant.invocations());
     kernel.steps_per_term = steps.div_ceil(stage.groups as u64);
