@@ -175,7 +175,7 @@ fn memory_that_does_not_suffice_is_an_error_with_the_figures() {
     let graph = with_labels(&golden("fcn8s-same"));
     let profile = DeviceProfile {
         memory_bytes: 5 << 20,
-        ..PROFILE
+        ..profile()
     };
     let input = Shape::new(1, 3, 700, 900);
     let error = Plan::new(&graph, input, &[graph.output()], &profile).unwrap_err();
@@ -194,10 +194,13 @@ fn the_demo_model_in_bands_is_bit_for_bit_what_it_is_whole() {
     }
 }
 
-const PROFILE: DeviceProfile = DeviceProfile {
-    whole_padding: true,
-    ..DeviceProfile::WEBGPU_DEFAULTS
-};
+/// A device that computes all of a large padding.
+fn profile() -> DeviceProfile {
+    DeviceProfile {
+        whole_padding: true,
+        ..DeviceProfile::WEBGPU_DEFAULTS
+    }
+}
 
 /// Checks the plan for a real picture, and that bands compute little twice: a few percent.
 fn check_real_size(
@@ -235,7 +238,7 @@ fn a_4k_picture_fits_webgpus_default_limits_in_the_demo_model() {
     let most = most_activations(input, input, Shape::new(1, 16, 1080, 1920));
 
     let labels = Format::Labels8.bytes(Shape::new(1, 1, 2160, 3840));
-    let plan = check_real_size(&graph, input, &[graph.output()], 1, &PROFILE);
+    let plan = check_real_size(&graph, input, &[graph.output()], 1, &profile());
     assert!(plan.activation_bytes() <= most, "{plan}");
     let peak = plan.activation_bytes() + plan.parameter_bytes() + labels;
     assert_eq!(plan.peak_device_bytes(), peak);
@@ -244,7 +247,7 @@ fn a_4k_picture_fits_webgpus_default_limits_in_the_demo_model() {
     // 398 MB of scores, which no buffer holds, come to the host in two parts.
     let scores_bytes = Format::Nhwc4.bytes(Shape::new(1, 11, 2160, 3840));
     assert!(scores_bytes > PROFILE.max_buffer_bytes);
-    let plan = check_real_size(&graph, input, &[scores, graph.output()], 1, &PROFILE);
+    let plan = check_real_size(&graph, input, &[scores, graph.output()], 1, &profile());
     assert_eq!(plan.read_backs.len(), 3);
     assert_eq!(plan.peak_device_bytes(), peak + scores_bytes);
 }
@@ -263,7 +266,7 @@ fn a_full_hd_picture_fits_webgpus_default_limits_in_full_width_fcn8s() {
     let input = Shape::new(1, 3, 1080, 1920);
     let cut = DeviceProfile::WEBGPU_DEFAULTS;
     let cut = check_real_size(&graph, input, &[graph.output()], 1, &cut);
-    let plan = check_real_size(&graph, input, &[graph.output()], 1, &PROFILE);
+    let plan = check_real_size(&graph, input, &[graph.output()], 1, &profile());
     assert!(cut.flops() < plan.flops(), "{cut}");
     let bands: Vec<_> = plan
         .groups
@@ -281,7 +284,7 @@ fn a_full_hd_picture_fits_webgpus_default_limits_in_full_width_fcn8s() {
     for (mib, percent) in [(1100, 1), (900, 1), (750, 10)] {
         let less = DeviceProfile {
             memory_bytes: mib << 20,
-            ..PROFILE
+            ..profile()
         };
         check_real_size(&graph, input, &[graph.output()], percent, &less);
     }
@@ -291,7 +294,7 @@ fn a_full_hd_picture_fits_webgpus_default_limits_in_full_width_fcn8s() {
 fn a_photograph_of_12_megapixels_fits_webgpus_default_limits_in_full_width_fcn8s() {
     let graph = full_width_with_labels();
     let input = Shape::new(1, 3, 3024, 4032);
-    let plan = check_real_size(&graph, input, &[graph.output()], 5, &PROFILE);
+    let plan = check_real_size(&graph, input, &[graph.output()], 5, &profile());
     // The full-size scores, made and labelled by one kernel, need no bands.
     assert!(plan.groups.len() >= 2, "{plan}");
 }

@@ -10,9 +10,7 @@ use common::{
 use fullconv::device_profile::DeviceProfile;
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::kernel::Format;
-use fullconv::ops::{
-    Add, Argmax, Conv2d, ConvTranspose2d, Crop, Interpolate, Op, Relu, Softmax,
-};
+use fullconv::ops::{Add, Argmax, Conv2d, ConvTranspose2d, Crop, Interpolate, Op, Relu, Softmax};
 use fullconv::plan::Plan;
 use fullconv::{
     ErrorKind, Gpu, GpuOptions, Parameters, Picture, Segmenter, Shape, Tensor, reference,

@@ -447,13 +447,17 @@ fn fused(
 ) -> Vec<Operation> {
     fuse::operations(graph, outputs, |before, op, inputs| {
         let inputs = shapes_of(inputs, shapes);
-        let tried = |op: &dyn Op| op.other_kernels(&inputs, device).is_ok_and(|k| !k.is_empty());
+        let tried = |op: &dyn Op| {
+            op.other_kernels(&inputs, device)
+                .is_ok_and(|k| !k.is_empty())
+        };
         // The first alone may have a kernel that is worth a try, and both together none.
         let loses_one = tried(before) && !tried(op);
-        !loses_one && best_kernel(op, &inputs, device).is_ok_and(|kernel| {
-            let steps = kernel.steps_per_term.saturating_add(kernel.fixed_steps);
-            steps <= MAX_LOOP_STEPS && split::is_short(op, &kernel, &inputs)
-        })
+        !loses_one
+            && best_kernel(op, &inputs, device).is_ok_and(|kernel| {
+                let steps = kernel.steps_per_term.saturating_add(kernel.fixed_steps);
+                steps <= MAX_LOOP_STEPS && split::is_short(op, &kernel, &inputs)
+            })
     })
 }
 
