@@ -226,7 +226,7 @@ fn check_real_size(
 fn most_activations(input: Shape, before: Shape, after: Shape) -> u64 {
     let labels = Format::Labels8.bytes(input.with_channels(1));
     let whole = Format::Nhwc4.bytes(before) + Format::Nhwc4.bytes(after) + labels;
-    2 * PROFILE.max_buffer_bytes + whole
+    2 * profile().max_buffer_bytes + whole
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_4k_picture_fits_webgpus_default_limits_in_the_demo_model() {
 
     // 398 MB of scores, which no buffer holds, come to the host in two parts.
     let scores_bytes = Format::Nhwc4.bytes(Shape::new(1, 11, 2160, 3840));
-    assert!(scores_bytes > PROFILE.max_buffer_bytes);
+    assert!(scores_bytes > profile().max_buffer_bytes);
     let plan = check_real_size(&graph, input, &[scores, graph.output()], 1, &profile());
     assert_eq!(plan.read_backs.len(), 3);
     assert_eq!(plan.peak_device_bytes(), peak + scores_bytes);

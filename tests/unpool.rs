@@ -145,7 +145,7 @@ fn in_bands(net: &SegNet, input: Shape, whole: &Plan, profile: &DeviceProfile) -
             Ok(plan) => {
                 check_limits(&plan, &small);
                 check_liveness(&plan, &net.graph);
-                memory_bytes = plan.peak_device_bytes() - plan.activation_bytes().div_ceil(8);
+                memory_bytes = plan.peak_device_bytes() - plan.activation_bytes().div_ceil(32);
                 plans.push(plan);
             }
             Err(e) => {
@@ -157,7 +157,7 @@ fn in_bands(net: &SegNet, input: Shape, whole: &Plan, profile: &DeviceProfile) -
 }
 
 fn check(name: &str, gpu: &Gpu, profile: &DeviceProfile) {
-    let shape = Shape::new(2, 3, 45, 38);
+    let shape = Shape::new(2, 3, 91, 38);
     let net = SegNet::new([shape.h, shape.w]);
     let (graph, parameters) = (&net.graph, net.parameters());
     let input = Random::new(32).tensor(shape).map(narrow);
@@ -188,7 +188,7 @@ fn check(name: &str, gpu: &Gpu, profile: &DeviceProfile) {
     let most = bands.iter().flat_map(|plan| &plan.groups).map(|g| g.bands);
     let (plans, most) = (bands.len(), most.max());
     assert!(
-        plans >= 3 && most >= Some(3),
+        plans >= 2 && most >= Some(2),
         "{what}: {plans} plans, {most:?} bands"
     );
     for plan in std::iter::once(whole).chain(bands) {
