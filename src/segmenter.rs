@@ -11,7 +11,7 @@ use crate::graph::{Graph, NodeId};
 use crate::mask::Mask;
 use crate::model_file::Model;
 use crate::ops::argmax::{MAX_CLASSES, NO_CLASS};
-use crate::ops::{Argmax, ResizeBilinear};
+use crate::ops::{Argmax, Interpolate};
 use crate::picture::Picture;
 use crate::plan::Plan;
 use crate::reference;
@@ -470,10 +470,7 @@ fn picture_graph_at(model: &Model, size: [usize; 2], network_size: [usize; 2]) -
     let mut graph = model.graph().after(PICTURE, preprocess)?;
     let mut scores = graph.output();
     if network_size != size {
-        let resize = ResizeBilinear {
-            size,
-            align_corners: false,
-        };
+        let resize = Interpolate::bilinear(size, false);
         scores = graph.op("resized", resize, &[scores])?;
     }
     graph.op(LABELS, Argmax::default(), &[scores])?;

@@ -8,10 +8,12 @@ mod common;
 use common::{OneOp, Random, assert_within, gpu, preferences, resize_bound};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::ops::argmax::Scores;
+use fullconv::ops::interpolate::Mode;
 use fullconv::ops::preprocess::Channels;
 use fullconv::ops::{
-    Add, Argmax, Case, Conv2d, ConvTranspose2d, Crop, MaxPool2d, Op, Preprocess, Relu,
-    ResizeBilinear, Scale, Softmax,
+    AdaptiveAvgPool2d, Add, Argmax, AvgPool2d, Case, Conv2d, ConvTranspose2d, Crop, Interpolate,
+    LocalResponseNorm, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Op, Preprocess, Relu, Scale,
+    Softmax,
 };
 use fullconv::{ErrorKind, Gpu, GpuOptions, Shape, Tensor};
 use proptest::prelude::*;
@@ -257,22 +259,125 @@ fn max_pool2d() -> impl Strategy<Value = (MaxPool2d, Vec<Shape>)> {
         pair(1..=4),
         pair(1..=4),
         pair(0..=2),
+        pair(1..=3),
         any::<bool>(),
         tensors(13),
     )
-        .prop_map(|(kernel_size, stride, padding, ceil_mode, input)| {
-            let padding = [0, 1].map(|i| padding[i].min(kernel_size[i] / 2));
-            let least = |i: usize| (kernel_size[i] - 2 * padding[i]).max(1);
-            let input = input.with_size(input.h.max(least(0)), input.w.max(least(1)));
-            (
-                MaxPool2d {
+        .prop_map(
+            |(kernel_size, stride, padding, dilation, ceil_mode, input)| {
+                let padding = [0, 1].map(|i| padding[i].min(kernel_size[i] / 2));
+                let least = |i: usize| {
+                    let window = dilation[i] * (kernel_size[i] - 1) + 1;
+                    // No window has all its taps outside.
+                    let apart = if padding[i] > 0 { dilation[i] } else { 1 };
+                    window.saturating_sub(2 * padding[i]).max(apart)
+                };
+                let input = input.with_size(input.h.max(least(0)), input.w.max(least(1)));
+                (
+                    MaxPool2d {
+                        kernel_size,
+                        stride,
+                        padding,
+                        dilation,
+                        ceil_mode,
+                    },
+                    vec![input],
+                )
+            },
+        )
+}
+
+/// Of sizes that a pooling can make, with the third input that says which, or without.
+fn max_unpool2d() -> impl Strategy<Value = (MaxUnpool2d, Vec<Shape>)> {
+    (max_pool2d(), 0..3).prop_filter_map(
+        "the pooling is not one that is undone",
+        |((pool, shapes), how)| {
+            let plane = shapes[0];
+            let input = MaxPool2d {
+                dilation: [1; 2],
+                ..pool.clone()
+            };
+            let input = input.output_shape(&[plane]).ok()?;
+            let op = MaxUnpool2d {
+                kernel_size: pool.kernel_size,
+                stride: pool.stride,
+                padding: pool.padding,
+                output_size: (how == 0).then_some([plane.h, plane.w]),
+            };
+            let mut shapes = vec![input; 2];
+            shapes.extend((how == 1).then_some(plane));
+            let output = op.output_shape(&shapes).ok()?;
+            // The last windows of a pooling begin inside of what is pooled.
+            let begin = |size: usize, i: usize| (size - 1) * op.stride[i];
+            let inside = begin(input.h, 0) < output.h + op.padding[0]
+                && begin(input.w, 1) < output.w + op.padding[1];
+            inside.then_some((op, shapes))
+        },
+    )
+}
+
+fn avg_pool2d() -> impl Strategy<Value = (AvgPool2d, Vec<Shape>)> {
+    let divisor = prop_oneof![
+        Just(None),
+        Just(None),
+        (-9..=-1).prop_map(Some),
+        (1..=9).prop_map(Some)
+    ];
+    (
+        pair(1..=12),
+        pair(1..=4),
+        pair(0..=6),
+        any::<[bool; 2]>(),
+        divisor,
+        tensors(13),
+    )
+        .prop_map(
+            |(
+                kernel_size,
+                stride,
+                padding,
+                [ceil_mode, count_include_pad],
+                divisor_override,
+                input,
+            )| {
+                let padding = [0, 1].map(|i| padding[i].min(kernel_size[i] / 2));
+                let least = |i: usize| (kernel_size[i] - 2 * padding[i]).max(1);
+                let input = input.with_size(input.h.max(least(0)), input.w.max(least(1)));
+                let op = AvgPool2d {
                     kernel_size,
                     stride,
                     padding,
                     ceil_mode,
-                },
-                vec![input],
-            )
+                    count_include_pad,
+                    divisor_override,
+                };
+                (op, vec![input])
+            },
+        )
+}
+
+fn adaptive_avg_pool2d() -> impl Strategy<Value = (AdaptiveAvgPool2d, Vec<Shape>)> {
+    let size = || prop_oneof![Just(None), Just(Some(1)), (1usize..=17).prop_map(Some)];
+    ([size(), size()], tensors(13))
+        .prop_map(|(output_size, input)| (AdaptiveAvgPool2d { output_size }, vec![input]))
+}
+
+fn local_response_norm() -> impl Strategy<Value = (LocalResponseNorm, Vec<Shape>)> {
+    (
+        1usize..=12,
+        0.0..4.0f64,
+        0.0..2.0f64,
+        0.5..3.0f64,
+        tensors(23),
+    )
+        .prop_map(|(size, alpha, beta, k, input)| {
+            let op = LocalResponseNorm {
+                size,
+                alpha,
+                beta,
+                k,
+            };
+            (op, vec![input])
         })
 }
 
@@ -284,16 +389,35 @@ fn crop() -> impl Strategy<Value = (Crop, Vec<Shape>)> {
     })
 }
 
-fn resize_bilinear() -> impl Strategy<Value = (ResizeBilinear, Vec<Shape>)> {
-    (pair(1..=40), any::<bool>(), tensors(9)).prop_map(|(size, align_corners, input)| {
-        (
-            ResizeBilinear {
-                size,
-                align_corners,
-            },
-            vec![input],
-        )
-    })
+/// By size, by factor, and to the size of a second input.
+fn interpolate() -> impl Strategy<Value = (Interpolate, Vec<Shape>)> {
+    let factors = [0.2..4.0f64, 0.2..4.0f64];
+    (0..3, pair(1..=40), factors, any::<[bool; 4]>(), tensors(9)).prop_map(
+        |(how, size, factors, [bilinear, corners, recompute, tenths], input)| {
+            let factor = |factor: f64, size: usize| {
+                let factor = match tenths {
+                    true => (10.0 * factor).ceil() / 10.0,
+                    false => factor,
+                };
+                // A pixel at least.
+                factor.max(1.0 / size as f64)
+            };
+            let factors = [factor(factors[0], input.h), factor(factors[1], input.w)];
+            let op = Interpolate {
+                size: (how == 0).then_some(size),
+                scale_factor: (how == 1).then_some(factors),
+                mode: if bilinear {
+                    Mode::Bilinear
+                } else {
+                    Mode::Nearest
+                },
+                align_corners: bilinear && corners,
+                recompute_scale_factor: recompute,
+            };
+            let like = (how == 2).then_some(Shape::new(input.n, 2, size[0], size[1]));
+            (op, std::iter::once(input).chain(like).collect())
+        },
+    )
 }
 
 fn preprocess() -> impl Strategy<Value = (Preprocess, Vec<Shape>)> {
@@ -325,15 +449,9 @@ fn preprocess() -> impl Strategy<Value = (Preprocess, Vec<Shape>)> {
 }
 
 /// The scores that are resized and their size afterwards.
-fn argmax_resized() -> impl Strategy<Value = (ResizeBilinear, Shape)> {
+fn argmax_resized() -> impl Strategy<Value = (Interpolate, Shape)> {
     (pair(1..=40), any::<bool>(), tensors(23)).prop_map(|(size, align_corners, input)| {
-        (
-            ResizeBilinear {
-                size,
-                align_corners,
-            },
-            input,
-        )
+        (Interpolate::bilinear(size, align_corners), input)
     })
 }
 
@@ -388,7 +506,34 @@ proptest! {
     }
 
     #[test]
-    fn resize_bilinear_is_its_twin(sample in samples(resize_bilinear())) {
+    fn interpolate_is_its_twin(sample in samples(interpolate())) {
+        sample.check();
+    }
+
+    #[test]
+    fn max_pool2d_indices_are_their_twins(
+        sample in samples(max_pool2d().prop_map(|(pool, shapes)| (MaxPool2dIndices { pool }, shapes)))
+    ) {
+        sample.check();
+    }
+
+    #[test]
+    fn max_unpool2d_is_its_twin(sample in samples(max_unpool2d())) {
+        sample.check();
+    }
+
+    #[test]
+    fn avg_pool2d_is_its_twin(sample in samples(avg_pool2d())) {
+        sample.check();
+    }
+
+    #[test]
+    fn adaptive_avg_pool2d_is_its_twin(sample in samples(adaptive_avg_pool2d())) {
+        sample.check();
+    }
+
+    #[test]
+    fn local_response_norm_is_its_twin(sample in samples(local_response_norm())) {
         sample.check();
     }
 
@@ -494,12 +639,15 @@ fn conv_size(size: usize, kernel: usize, op: &Conv2d, axis: usize) -> usize {
     (room / op.stride[axis] as f64 + 1.0).floor() as usize
 }
 
-/// PyTorch's documentation of `MaxPool2d`: ⌊(size + 2·padding − kernel) / stride + 1⌋, or ⌈…⌉ with
-/// `ceil_mode`, where windows that would start in the right padded region are ignored.
+/// PyTorch's documentation of `MaxPool2d`: ⌊(size + 2·padding − dilation·(kernel − 1) − 1) / stride + 1⌋, or ⌈…⌉
+/// with `ceil_mode`, where windows that would start in the right padded region are ignored.
 fn pool_size(size: usize, op: &MaxPool2d, axis: usize) -> usize {
     let (kernel, stride, padding) = (op.kernel_size[axis], op.stride[axis], op.padding[axis]);
-    let size = size as f64;
-    let outputs = (size + 2.0 * padding as f64 - kernel as f64) / stride as f64 + 1.0;
+    let (size, window) = (
+        size as f64,
+        op.dilation[axis] as f64 * (kernel as f64 - 1.0),
+    );
+    let outputs = (size + 2.0 * padding as f64 - window - 1.0) / stride as f64 + 1.0;
     if !op.ceil_mode {
         return outputs.floor() as usize;
     }

@@ -11,7 +11,7 @@ use fullconv::device_profile::DeviceProfile;
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::kernel::{Format, Packing};
 use fullconv::ops::{
-    Add, Argmax, Conv2d, ConvTranspose2d, Crop, Op, Relu, ResizeBilinear, Softmax,
+    Add, Argmax, Conv2d, ConvTranspose2d, Crop, Interpolate, Op, Relu, Softmax,
 };
 use fullconv::plan::Plan;
 use fullconv::{
@@ -159,10 +159,7 @@ fn fusible(also: bool) -> (Graph, Parameters) {
         true => graph.op("sum", Add {}, &[conv, relu]).unwrap(),
         false => relu,
     };
-    let resize = ResizeBilinear {
-        size: [13, 9],
-        align_corners: false,
-    };
+    let resize = Interpolate::bilinear([13, 9], false);
     let resized = graph.op("resized", resize, &[sum]).unwrap();
     if also {
         let soft = graph.op("soft", Softmax {}, &[resized]).unwrap();

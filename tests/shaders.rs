@@ -71,6 +71,10 @@ fn halves(kernel: &Kernel) -> Vec<Kernel> {
     match kernel.can_be_half() {
         false => Vec::new(),
         true if is_sum_of_parts => vec![half(false, false), half(true, false)],
+        // The second of its stages reads sums.
+        true if kernel.shader.name == "avg_pool2d" => {
+            vec![half(false, false), half(true, false), half(false, true)]
+        }
         true if kernel.terms.is_some() => vec![half(false, false), half(false, true)],
         true => vec![half(false, false)],
     }
@@ -513,7 +517,11 @@ fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
         }
         Binding::ActivationTexels { .. } | Binding::ParameterTexels { .. } => unreachable!(),
         Binding::Activation { format, .. } => {
-            assert!(["input", "a", "b"].contains(&name), "{shader}: {name}");
+            assert!(
+                ["input", "indices", "a", "b"].contains(&name),
+                "{shader}: {name}"
+            );
+            assert_eq!(name == "indices", *format == Format::Nhwc4Exact, "{shader}");
             assert_eq!(bytes, format.element_bytes(), "{shader}");
         }
     }
@@ -663,7 +671,7 @@ fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
         }
         // All channels of a pixel, or items that count those of every channel.
         ("softmax", Grid::Tiles { channels, .. })
-        | ("max_pool2d", Grid::Items { channels, .. }) => channels / 4,
+        | ("max_pool2d" | "max_pool2d_indices", Grid::Items { channels, .. }) => channels / 4,
         _ => 1,
     }
 }

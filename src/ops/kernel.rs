@@ -25,6 +25,9 @@ pub enum Format {
     Nhwc4,
     /// The same in f16: one element is a `vec4<f16>`.
     Nhwc4Half,
+    /// As `Nhwc4`, of numbers that are none when they are rounded: f32 whatever other values are kept in. A kernel
+    /// says so; a plan knows such a tensor as `Nhwc4`.
+    Nhwc4Exact,
     /// A picture: one `u32` a pixel, red in the lowest byte.
     Rgba8,
     /// Class ids: one byte a pixel, four to a `u32`, lowest byte first.
@@ -36,7 +39,7 @@ impl Format {
     pub fn bytes(self, shape: Shape) -> u64 {
         let pixels = shape.pixels() as u64;
         match self {
-            Self::Nhwc4 => pixels.saturating_mul(shape.c4() as u64 * 16),
+            Self::Nhwc4 | Self::Nhwc4Exact => pixels.saturating_mul(shape.c4() as u64 * 16),
             Self::Nhwc4Half => pixels.saturating_mul(shape.c4() as u64 * 8),
             Self::Rgba8 => pixels.saturating_mul(4),
             Self::Labels8 => pixels.div_ceil(4) * 4,
@@ -46,7 +49,7 @@ impl Format {
     /// Bytes of one element, the unit of [`Word::InputStart`] and [`Word::OutputStart`].
     pub const fn element_bytes(self) -> u64 {
         match self {
-            Self::Nhwc4 => 16,
+            Self::Nhwc4 | Self::Nhwc4Exact => 16,
             Self::Nhwc4Half => 8,
             Self::Rgba8 | Self::Labels8 => 4,
         }

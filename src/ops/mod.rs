@@ -5,6 +5,7 @@ mod attributes;
 pub mod kernel;
 pub mod narrow;
 pub mod packing;
+mod means;
 mod paste;
 mod zeros;
 
@@ -103,7 +104,7 @@ pub trait Op: Any + Debug + Send + Sync {
         let (values, magnitudes) = (self.reference(inputs)?, self.reference(&magnitudes)?);
         let element = |[n, c, y, x]: [usize; 4]| Element {
             value: values.at(n, c, y, x),
-            magnitude: f64::from(magnitudes.at(n, c, y, x)),
+            magnitude: f64::from(magnitudes.at(n, c, y, x)).abs(),
         };
         Ok(at.iter().copied().map(element).collect())
     }
@@ -241,11 +242,16 @@ ops! {
     conv2d::Conv2d,
     conv_transpose2d::ConvTranspose2d,
     max_pool2d::MaxPool2d,
+    max_pool2d_indices::MaxPool2dIndices,
+    max_unpool2d::MaxUnpool2d,
+    avg_pool2d::AvgPool2d,
+    adaptive_avg_pool2d::AdaptiveAvgPool2d,
+    local_response_norm::LocalResponseNorm,
     relu::Relu,
     add::Add,
     scale::Scale,
     crop::Crop,
-    resize_bilinear::ResizeBilinear,
+    interpolate::Interpolate,
     softmax::Softmax,
     argmax::Argmax,
     preprocess::Preprocess,

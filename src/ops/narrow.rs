@@ -64,7 +64,7 @@ impl Kernel {
     }
 
     /// The same kernel with f16 in place of f32 in what it reads, unless `reads_sums`, and in what it writes,
-    /// unless `writes_sums`; biases stay f32.
+    /// unless `writes_sums`; biases stay f32, and so does what is [`Format::Nhwc4Exact`].
     #[must_use]
     pub fn in_half(mut self, reads_sums: bool, writes_sums: bool) -> Self {
         let writes = self.output == Format::Nhwc4 && !writes_sums;
@@ -89,6 +89,24 @@ impl Kernel {
             self.output = Format::Nhwc4Half;
         }
         self.shader.source = source(&self.shader.source, !reads_sums, writes).into();
+        self
+    }
+
+    /// The same kernel, [`Format::Nhwc4`] in place of [`Format::Nhwc4Exact`]: what is left to say once it is decided
+    /// what is kept in f16.
+    #[must_use]
+    pub fn decided(mut self) -> Self {
+        let decide = |format: &mut Format| {
+            if *format == Format::Nhwc4Exact {
+                *format = Format::Nhwc4;
+            }
+        };
+        decide(&mut self.output);
+        for binding in &mut self.bindings {
+            if let Binding::Activation { format, .. } = binding {
+                decide(format);
+            }
+        }
         self
     }
 }

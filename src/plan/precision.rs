@@ -19,13 +19,13 @@ pub(super) fn adapt(
     device: &DeviceProfile,
 ) -> Kernel {
     if !device.half {
-        return kernel;
+        return kernel.decided();
     }
     let is_sum = |id: NodeId| id.index() >= between;
     let activations = kernel.bindings.iter().filter_map(Binding::activation);
     let mut read = activations.map(|(input, ..)| operation.inputs[input]);
     let reads_sums = read.any(is_sum);
-    kernel.in_half(reads_sums, is_sum(operation.id))
+    kernel.in_half(reads_sums, is_sum(operation.id)).decided()
 }
 
 /// `operations`, where values are kept in f16 each that adds up its sums in several dispatches in two stages:

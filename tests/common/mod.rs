@@ -6,11 +6,16 @@ pub mod plans;
 use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::{Executor, Network};
 use fullconv::graph::{Graph, NodeId};
-use fullconv::ops::kernel::{Binding, Kernel};
-use fullconv::ops::{Argmax, Case, Op, Stage, StageInput};
+use fullconv::ops::interpolate::Mode;
+use fullconv::ops::kernel::{Binding, Format, Kernel};
+use fullconv::ops::{
+    Argmax, Case, Interpolate, LocalResponseNorm, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Op,
+    Stage, StageInput,
+};
 use fullconv::plan::Plan;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Parameters, Shape, Tensor, TensorFile};
 use proptest::test_runner::{RngAlgorithm, TestRng};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -205,7 +210,10 @@ impl OneOp {
 
     /// `op` on `inputs`; of an op on two activations, the second is made from the first.
     pub fn new(op: Arc<dyn Op>, mut inputs: Vec<Tensor>) -> Self {
-        let has_parameters = !["add", "crop", "paste"].contains(&op.name());
+        if let Some(unpool) = (op.as_ref() as &dyn Any).downcast_ref() {
+            return Self::of_unpool(unpool, op.clone(), &inputs);
+        }
+        let has_parameters = !["add", "crop", "paste", "interpolate"].contains(&op.name());
         let mut graph = Graph::new("input");
         let mut ids = vec![graph.input()];
         let mut tensors = Vec::new();
@@ -215,10 +223,7 @@ impl OneOp {
                 ids.push(graph.parameter(&name, shape).unwrap());
                 tensors.push((name, value.clone()));
             } else {
-                let resize = fullconv::ops::ResizeBilinear {
-                    size: [shape.h, shape.w],
-                    align_corners: false,
-                };
+                let resize = Interpolate::bilinear([shape.h, shape.w], false);
                 ids.push(graph.op(&name, resize, &[graph.input()]).unwrap());
             }
         }
@@ -241,6 +246,72 @@ impl OneOp {
         }
     }
 
+    /// An unpooling of values and indices that are made, exactly, of one plane: the graph's input, as large as the
+    /// output, of the numbers of `inputs`.
+    fn of_unpool(unpool: &MaxUnpool2d, op: Arc<dyn Op>, inputs: &[Tensor]) -> Self {
+        let shapes: Vec<_> = inputs.iter().map(Tensor::shape).collect();
+        let (values, output) = (&inputs[0], op.output_shape(&shapes).unwrap());
+        let plane = Tensor::from_fn(output, |n, c, y, x| {
+            let plane = values.plane(n, c);
+            plane[(7 * y + 3 * x + y * x) % plane.len()]
+        });
+        let plane = plane.unwrap();
+        let resize = Interpolate {
+            mode: Mode::Nearest,
+            ..Interpolate::bilinear([shapes[0].h, shapes[0].w], false)
+        };
+        let pool = pool_of(unpool, shapes[0], output);
+        let mut made = vec![
+            resize.reference(&[&plane]).unwrap(),
+            pool.reference(&[&plane]).unwrap(),
+        ];
+        let mut graph = Graph::new("input");
+        let input = graph.input();
+        let mut ids = vec![
+            graph.op("input0", resize, &[input]).unwrap(),
+            graph.op("input1", pool, &[input]).unwrap(),
+        ];
+        if inputs.len() > 2 {
+            made.push(plane.clone());
+            ids.push(input);
+        }
+        graph.op("op", Shared(op.clone()), &ids).unwrap();
+        Self {
+            graph,
+            parameters: Parameters::new(tensor_file(&[]), BTreeMap::new()),
+            input: plane,
+            inputs: made,
+            op,
+        }
+    }
+
+    /// `tensor`, the op's input number `input`, with NaN in all rows but `rows`, which count through the batch; of
+    /// indices, with others of the same windows.
+    fn spoiled_outside(
+        &self,
+        input: usize,
+        format: Format,
+        rows: &std::ops::Range<usize>,
+    ) -> Tensor {
+        let tensor = &self.inputs[input];
+        let shape = tensor.shape();
+        let unpool = (self.op.as_ref() as &dyn Any).downcast_ref();
+        let others = unpool
+            .filter(|_| format == Format::Nhwc4Exact)
+            .map(|unpool| {
+                let pool = pool_of(unpool, shape, self.input.shape());
+                pool.reference(&[&self.input.map(|x| -x)]).unwrap()
+            });
+        Tensor::from_fn(shape, |n, c, y, x| {
+            match (rows.contains(&(n * shape.h + y)), &others) {
+                (true, _) => tensor.at(n, c, y, x),
+                (false, Some(others)) => others.at(n, c, y, x),
+                (false, None) => f32::NAN,
+            }
+        })
+        .unwrap()
+    }
+
     /// The same op on inputs that f16 holds: as a device has them that keeps activations and weights so.
     pub fn in_half(&self) -> Self {
         let mut inputs = self.inputs.clone();
@@ -255,6 +326,9 @@ impl OneOp {
     /// How far an element may be off that is kept in f16: as [`OneOp::bounds`], and one rounding more.
     pub fn half_bounds(&self) -> Tensor {
         let mut bounds = self.bounds();
+        if self.op.name() == "max_pool2d_indices" {
+            return bounds;
+        }
         for (bound, expected) in bounds.data_mut().iter_mut().zip(self.expected().data()) {
             *bound += (expected.abs() + *bound) * HALF_UNIT + HALF_STEP;
         }
@@ -322,11 +396,18 @@ impl OneOp {
         let factor = ((self.op.terms(&shapes) + 16) as f64 * UNIT) as f32;
         match self.op.name() {
             // Sums of terms: the sum of their magnitudes is the op of magnitudes.
-            "conv2d" | "conv_transpose2d" | "add" | "sum_parts" => {
+            "conv2d"
+            | "conv_transpose2d"
+            | "add"
+            | "sum_parts"
+            | "avg_pool2d"
+            | "adaptive_avg_pool2d" => {
                 let refs: Vec<_> = magnitudes.iter().collect();
-                self.op.reference(&refs).unwrap().map(|x| x * factor)
+                self.op.reference(&refs).unwrap().map(|x| x.abs() * factor)
             }
-            "resize_bilinear" => {
+            "max_pool2d_indices" => self.expected().map(|_| 0.0),
+            "local_response_norm" => self.norm_bounds(),
+            "interpolate" if self.op.terms(&shapes) > 1 => {
                 let expected = self.expected();
                 expected.map(|_| resize_bound(&self.input))
             }
@@ -334,6 +415,31 @@ impl OneOp {
             "softmax" => softmax_bounds(&self.input, &self.expected()),
             _ => self.expected().map(|x| x.abs() * UNIT as f32),
         }
+    }
+
+    /// The base of the power, a sum of magnitudes, has a rounding for each square and each term, for alpha, its
+    /// product, and k: K + 8 times beta. WGSL allows a power what `exp2(beta · log2(base))` may be off: the
+    /// logarithm by 2⁻²¹ or 3 ULP, the exponential by 3 + 2·|x| ULP, of which each is two roundings; the exponent x
+    /// is a product of two numbers that are rounded. A division comes last: 5.
+    fn norm_bounds(&self) -> Tensor {
+        let norm: &LocalResponseNorm = (self.op.as_ref() as &dyn Any).downcast_ref().unwrap();
+        let shapes = [self.input.shape()];
+        let ln2 = std::f64::consts::LN_2;
+        let mut bounds = self.expected();
+        for (bound, input) in bounds.data_mut().iter_mut().zip(self.input.data()) {
+            let exponent = match *bound {
+                0.0 => 0.0,
+                output => (f64::from(*input) / f64::from(output)).log2(),
+            };
+            let of_base = norm.beta.abs() * (self.op.terms(&shapes) + 8) as f64;
+            let of_logarithm = (8.0 * norm.beta.abs()).max(6.0 * exponent.abs());
+            let units = of_base
+                + ln2 * (of_logarithm + 2.0 * exponent.abs())
+                + 2.0 * (3.0 + 2.0 * exponent.abs())
+                + 6.0;
+            *bound = (f64::from(bound.abs()) * units * UNIT) as f32;
+        }
+        bounds
     }
 
     /// What is left and the mean that was taken away are both made of the terms' sum, whose shares come
@@ -373,13 +479,18 @@ impl OneOp {
         let kernels = self.op.kernels(&shapes, &DeviceProfile::WEBGPU_DEFAULTS);
         let expected = self.expected();
         for binding in &kernels.unwrap()[0].bindings {
-            let Binding::Activation { input, rows, .. } = *binding else {
+            let Binding::Activation {
+                input,
+                rows,
+                format,
+            } = *binding
+            else {
                 continue;
             };
             for row in 0..expected.shape().n * expected.shape().h {
                 let needed = rows.needed(row..row + 1, expected.shape().h, shapes[input].h);
                 let mut inputs = self.inputs.clone();
-                inputs[input] = with_nan_outside(&inputs[input], &needed);
+                inputs[input] = self.spoiled_outside(input, format, &needed);
                 let found = self
                     .op
                     .reference(&inputs.iter().collect::<Vec<_>>())
@@ -403,16 +514,19 @@ pub fn diagonal(weight: &Tensor) -> Tensor {
     .unwrap()
 }
 
-/// `tensor` with NaN in all rows but `rows`, which count through the batch.
-fn with_nan_outside(tensor: &Tensor, rows: &std::ops::Range<usize>) -> Tensor {
-    let shape = tensor.shape();
-    Tensor::from_fn(shape, |n, c, y, x| {
-        match rows.contains(&(n * shape.h + y)) {
-            true => tensor.at(n, c, y, x),
-            false => f32::NAN,
-        }
-    })
-    .unwrap()
+/// The pooling of planes as large as `output` whose indices `unpool` takes with values of shape `input`.
+fn pool_of(unpool: &MaxUnpool2d, input: Shape, output: Shape) -> MaxPool2dIndices {
+    let pool = |ceil_mode| MaxPool2dIndices {
+        pool: MaxPool2d {
+            kernel_size: unpool.kernel_size,
+            stride: unpool.stride,
+            padding: unpool.padding,
+            ceil_mode,
+            ..MaxPool2d::square(1, 1, false)
+        },
+    };
+    let fits = |pool: &MaxPool2dIndices| pool.output_shape(&[output]).is_ok_and(|s| s == input);
+    [false, true].map(pool).into_iter().find(fits).unwrap()
 }
 
 /// The elements of a row, which counts through the batch.

@@ -37,8 +37,28 @@ def conv_transpose2d(input, weight, bias=None, *, stride, padding, output_paddin
     return F.conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups)
 
 
-def max_pool2d(input, *, kernel_size, stride, padding, ceil_mode):
-    return F.max_pool2d(input, kernel_size, stride, padding, ceil_mode=ceil_mode)
+def max_pool2d(input, *, kernel_size, **attributes):
+    return F.max_pool2d(input, kernel_size, **attributes)
+
+
+def max_pool2d_indices(input, *, kernel_size, **attributes):
+    return F.max_pool2d(input, kernel_size, **attributes, return_indices=True)[1].double()
+
+
+def max_unpool2d(input, indices, *, kernel_size, **attributes):
+    return F.max_unpool2d(input, indices.long(), kernel_size, **attributes)
+
+
+def avg_pool2d(input, *, kernel_size, **attributes):
+    return F.avg_pool2d(input, kernel_size, **attributes)
+
+
+def adaptive_avg_pool2d(input, *, output_size):
+    return F.adaptive_avg_pool2d(input, output_size)
+
+
+def local_response_norm(input, **attributes):
+    return F.local_response_norm(input, **attributes)
 
 
 def relu(input):
@@ -58,8 +78,12 @@ def crop(input, other, *, offset):
     return input[:, :, y : y + h, x : x + w]
 
 
-def resize_bilinear(input, *, size, align_corners):
-    return F.interpolate(input, size, mode="bilinear", align_corners=align_corners)
+def interpolate(input, other=None, **attributes):
+    if other is not None:
+        attributes["size"] = other.shape[2:]
+    # PyTorch rounds the positions of nearest pixels as it does the values; networks have f32.
+    kind = torch.float64 if attributes.get("mode") == "bilinear" else torch.float32
+    return F.interpolate(input.to(kind), **attributes)
 
 
 def softmax(input):
@@ -87,11 +111,16 @@ OPS = {
         conv2d,
         conv_transpose2d,
         max_pool2d,
+        max_pool2d_indices,
+        max_unpool2d,
+        avg_pool2d,
+        adaptive_avg_pool2d,
+        local_response_norm,
         relu,
         add,
         scale,
         crop,
-        resize_bilinear,
+        interpolate,
         softmax,
         argmax,
         preprocess,
@@ -330,6 +359,118 @@ def max_pool2d_cases(cases):
     case("k3x2_s2x3", [1, 5, 8, 9], (3, 2), (2, 3), (1, 0))
 
 
+def dilated_max_pool2d_cases(cases):
+    def case(name, input, kernel, dilation, **attributes):
+        attributes = {"kernel_size": kernel, "dilation": dilation, **attributes}
+        input = torch.randn(input, generator=generator(f"max_pool2d {name}"))
+        cases.add("max_pool2d", name, attributes, input=input)
+
+    # Also with attributes left out, and one number in place of two.
+    case("dilation2", [1, 5, 7, 9], 2, 2)
+    case("dilation2_s1p1_ceil", [3, 6, 8, 7], 3, 2, stride=1, padding=1, ceil_mode=True)
+    case("dilation_1_3", [1, 3, 6, 11], [2, 3], [1, 3], stride=[2, 1], padding=[1, 0])
+    case("dilation3_as_large_as_the_input", [1, 3, 3, 5], 2, 3, stride=2, padding=1)
+
+
+def indices_cases(cases):
+    """max_pool2d_indices, and max_unpool2d of other values at the same indices."""
+
+    def case(name, input, **attributes):
+        if not torch.is_tensor(input):
+            input = torch.randn(input, generator=generator(f"max_pool2d_indices {name}"))
+        cases.add("max_pool2d_indices", name, attributes, input=input)
+
+    case("k2s2", [1, 5, 6, 8], kernel_size=2)
+    case("k2s2_odd_ceil", [3, 3, 7, 9], kernel_size=2, stride=2, ceil_mode=True)
+    case("k3s2p1", [1, 6, 7, 8], kernel_size=3, stride=2, padding=1)
+    case("k3s1p1", [1, 3, 5, 4], kernel_size=3, stride=1, padding=1)
+    case("k2x3_s1x2", [1, 6, 6, 8], kernel_size=[2, 3], stride=[1, 2], padding=[0, 1])
+    case("dilation2", [1, 5, 7, 9], kernel_size=3, stride=2, padding=1, dilation=2)
+    case("of_1x1", [1, 7, 1, 1], kernel_size=2, ceil_mode=True)
+    # Equal values, and none larger than what nothing is compared with.
+    levels = torch.randint(0, 2, [1, 5, 8, 9], generator=generator("max_pool2d_indices ties"))
+    case("ties", levels.float(), kernel_size=3, stride=2, padding=1)
+    case("infinite", torch.full([1, 2, 4, 5], -torch.inf), kernel_size=2, padding=1)
+    nan = torch.randn([2, 3, 6, 7], generator=generator("max_pool2d_indices nan"))
+    nan[torch.rand(nan.shape, generator=generator("max_pool2d_indices nans")) < 0.3] = torch.nan
+    case("nan", nan, kernel_size=3, stride=1, padding=1)
+
+    def unpool(name, plane, output_size=None, **pooling):
+        g = generator(f"max_unpool2d {name}")
+        pooled, indices = F.max_pool2d(
+            torch.randn(plane, generator=g), **pooling, return_indices=True
+        )
+        pooling.pop("ceil_mode", None)
+        attributes = pooling | ({"output_size": output_size} if output_size else {})
+        cases.add(
+            "max_unpool2d",
+            name,
+            attributes,
+            input=torch.randn(pooled.shape, generator=g),
+            indices=indices.float(),
+        )
+
+    unpool("k2s2", [1, 5, 6, 8], kernel_size=2)
+    unpool("k2s2_odd", [3, 3, 7, 9], [7, 9], kernel_size=2, stride=2)
+    unpool("k2s2_odd_ceil", [1, 6, 7, 9], [7, 9], kernel_size=2, stride=2, ceil_mode=True)
+    # Windows overlap: several values for one place, of which the last stays.
+    unpool("k3s2p1", [1, 6, 7, 9], [7, 9], kernel_size=3, stride=2, padding=1)
+    unpool("k3s1p1", [2, 3, 5, 4], kernel_size=3, stride=1, padding=1)
+    unpool("k4s1p2", [1, 5, 6, 5], kernel_size=4, stride=1, padding=2)
+    # Pixels in no window.
+    unpool("k1x2_s2x3", [1, 3, 8, 9], [8, 9], kernel_size=[1, 2], stride=[2, 3])
+    unpool("of_1x1", [1, 7, 2, 2], kernel_size=2)
+
+
+def avg_pool2d_cases(cases):
+    def case(name, input, **attributes):
+        input = torch.randn(input, generator=generator(f"avg_pool2d {name}"))
+        cases.add("avg_pool2d", name, attributes, input=input)
+
+    case("k2s2", [1, 5, 7, 9], kernel_size=2)
+    for ceil in (False, True):
+        for include in (False, True):
+            name = f"k3s2p1_{'ceil' if ceil else 'floor'}_{'with' if include else 'without'}"
+            case(name, [3, 6, 7, 8], kernel_size=3, stride=2, padding=1, ceil_mode=ceil,
+                 count_include_pad=include)  # fmt: skip
+    case("k2x3_s1x2", [1, 6, 6, 8], kernel_size=[2, 3], stride=[1, 2], padding=[0, 1])
+    case("k5s3p2_ceil", [1, 3, 9, 11], kernel_size=5, stride=3, padding=2, ceil_mode=True)
+    case("divisor3", [1, 5, 6, 7], kernel_size=3, stride=2, padding=1, divisor_override=3)
+    case("divisor_negative", [1, 3, 5, 5], kernel_size=2, ceil_mode=True, divisor_override=-2)
+    case("of_1x1", [1, 7, 1, 1], kernel_size=3, stride=1, padding=1)
+    case("large_window", [1, 3, 12, 15], kernel_size=[9, 11], stride=2, padding=[4, 5])
+    case("last_window", [1, 3, 3, 5], kernel_size=2, stride=2, padding=1, ceil_mode=True)
+
+
+def adaptive_avg_pool2d_cases(cases):
+    def case(name, input, output_size):
+        input = torch.randn(input, generator=generator(f"adaptive_avg_pool2d {name}"))
+        cases.add("adaptive_avg_pool2d", name, {"output_size": output_size}, input=input)
+
+    case("global", [3, 6, 7, 9], 1)
+    case("global_large", [1, 5, 31, 43], [1, 1])
+    case("to_2x3", [1, 5, 7, 8], [2, 3])
+    case("to_6", [1, 3, 17, 20], 6)
+    case("up", [1, 7, 4, 3], [9, 7])
+    case("rows_only", [1, 3, 9, 5], [4, None])
+    case("columns_only", [1, 3, 5, 11], [None, 3])
+    case("identity", [1, 5, 4, 6], [4, 6])
+    case("of_1x1", [1, 3, 1, 1], [2, 3])
+
+
+def local_response_norm_cases(cases):
+    def case(name, input, **attributes):
+        input = 3 * torch.randn(input, generator=generator(f"local_response_norm {name}"))
+        cases.add("local_response_norm", name, attributes, input=input)
+
+    case("defaults", [1, 13, 3, 5], size=5)
+    case("alexnet", [1, 21, 4, 3], size=5, alpha=1e-4, beta=0.75, k=2.0)
+    case("strong", [3, 7, 4, 5], size=5, alpha=2.0)
+    case("even", [1, 9, 3, 4], size=4, alpha=1.5, beta=0.5)
+    case("one_channel", [1, 5, 3, 4], size=1, alpha=1.0, beta=1.0)
+    case("more_than_there_are", [1, 3, 3, 4], size=9, alpha=1.0, k=0.5)
+
+
 def elementwise_cases(cases):
     def normal(name, shape):
         return torch.randn(shape, generator=generator(name))
@@ -377,15 +518,20 @@ def crop_cases(cases):
     case("batch3", [3, 5, 8, 7], [2, 1], [3, 1, 5, 4])
 
 
-def resize_bilinear_cases(cases):
+def interpolate_cases(cases):
+    def add(name, input, other=None, **attributes):
+        # Bilinear inputs by one seed, whichever way the corners go.
+        seed = name.removesuffix("_aligned").removesuffix("_half_pixel").removesuffix("_nearest")
+        input = torch.randn(input, generator=generator(f"interpolate {seed}"))
+        if other is not None:
+            other = torch.zeros(other)
+        cases.add("interpolate", name, attributes, input=input, other=other)
+
     def case(name, input, size):
-        for align_corners in (False, True):
-            cases.add(
-                "resize_bilinear",
-                f"{name}_{'aligned' if align_corners else 'half_pixel'}",
-                {"size": list(size), "align_corners": align_corners},
-                input=torch.randn(input, generator=generator(f"resize_bilinear {name}")),
-            )
+        bilinear = {"size": list(size), "mode": "bilinear"}
+        add(f"{name}_half_pixel", input, **bilinear, align_corners=False)
+        add(f"{name}_aligned", input, **bilinear, align_corners=True)
+        add(f"{name}_nearest", input, size=list(size))
 
     case("up2", [1, 3, 5, 7], (10, 14))
     case("up8", [1, 5, 3, 2], (24, 16))
@@ -403,6 +549,21 @@ def resize_bilinear_cases(cases):
     case("one_more", [1, 3, 6, 7], (7, 8))
     case("batch3", [3, 7, 4, 5], (7, 9))
     case("21_classes", [1, 21, 2, 3], (7, 8))
+
+    # Where the rounding of s and of y · s decides what is nearest.
+    add("rounded_nearest", [1, 3, 2, 1], size=[82, 41])
+    add("rounded_down_nearest", [1, 1, 61, 47], size=[31, 29])
+
+    # Factors: positions go by them, unless the size stays.
+    for mode in ("nearest", "bilinear"):
+        for factor in (2, 0.5, 1.7, 1.05, [0.37, 2.3], [3.14159, 1.25]):
+            name = f"by_{factor}_{mode}".replace(", ", "_").strip("[]")
+            add(name, [1, 5, 8, 11], scale_factor=factor, mode=mode)
+        add(f"recomputed_{mode}", [1, 3, 7, 5], scale_factor=1.7, mode=mode,
+            recompute_scale_factor=True)  # fmt: skip
+        add(f"like_{mode}", [3, 5, 4, 7], [1, 2, 9, 6], mode=mode)
+    add("by_2.3_bilinear_aligned", [1, 3, 5, 7], scale_factor=2.3, mode="bilinear",
+        align_corners=True)  # fmt: skip
 
 
 def class_cases(cases):
@@ -495,9 +656,14 @@ def make_ops(output):
     conv2d_cases(cases)
     conv_transpose2d_cases(cases)
     max_pool2d_cases(cases)
+    dilated_max_pool2d_cases(cases)
+    indices_cases(cases)
+    avg_pool2d_cases(cases)
+    adaptive_avg_pool2d_cases(cases)
+    local_response_norm_cases(cases)
     elementwise_cases(cases)
     crop_cases(cases)
-    resize_bilinear_cases(cases)
+    interpolate_cases(cases)
     class_cases(cases)
     preprocess_cases(cases)
     cases.save(output / "ops.safetensors")
