@@ -114,6 +114,20 @@ impl Kernel {
     }
 }
 
+/// The line that a shader with cooperative matrices has.
+const MATRICES: &str = "enable wgpu_cooperative_matrix;";
+
+/// [`STORE`] for a shader. Beside cooperative matrices naga writes atomics without a capability that they need
+/// there; a plain store does as well, since all invocations store the same.
+fn store(source: &str) -> String {
+    match source.contains(MATRICES) {
+        false => STORE.to_owned(),
+        true => STORE
+            .replace("atomic<u32>", "u32")
+            .replace("atomicStore(&saturated, 1u)", "saturated = 1u"),
+    }
+}
+
 fn source(source: &str, reads: bool, writes: bool) -> String {
     let enables = |line: &&str| line.starts_with("enable ") && *line != "enable f16;";
     let mut text = "enable f16;\n".to_owned();
@@ -122,7 +136,7 @@ fn source(source: &str, reads: bool, writes: bool) -> String {
         text.push('\n');
     }
     if writes {
-        text.push_str(STORE);
+        text.push_str(&store(source));
     }
     for line in source.lines().filter(|line| !line.starts_with("enable ")) {
         let line = match line {

@@ -189,3 +189,8 @@ def initialize(model, seed):
             normal(layer.weight, 0.0, math.sqrt(2 / layer.weight[0].numel()))
             if layer.bias is not None:
                 normal(layer.bias, 0.0, 0.1)
+    # Trained networks add little to the stream from block to block; sums would outgrow f16 otherwise.
+    for layer in model.modules():
+        if isinstance(layer, (Bottleneck, BasicBlock)):
+            last = layer.bn3 if isinstance(layer, Bottleneck) else layer.bn2
+            last.weight.mul_(0.3)
