@@ -356,7 +356,8 @@ fn a_plan_in_f16_takes_half_the_memory() {
     let parameters = half.parameter_bytes() as f64 / wide.parameter_bytes() as f64;
     assert!((0.5..0.501).contains(&parameters), "{parameters}");
     let activations = half.activation_bytes() as f64 / wide.activation_bytes() as f64;
-    assert!((0.5..0.75).contains(&activations), "{activations}");
+    // What shares a buffer is not the same in both.
+    assert!((0.45..0.75).contains(&activations), "{activations}");
 }
 
 /// What f16 costs in a network that was trained, of 16 to 512 channels.
