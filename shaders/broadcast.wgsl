@@ -14,6 +14,7 @@ override A_SPLAT: bool = false;
 override B_SPLAT: bool = false;
 // The channels that pad are not zeros by themselves.
 override MASKED: bool = false;
+override RELU: bool = false;
 
 struct Params {
     row_begin: u32,
@@ -44,7 +45,9 @@ struct Params {
 fn combined(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
     switch OPERATION {
         case ADD: {
-            return x + y;
+            let sum = x + y;
+            // What is no number stays none.
+            return select(sum, vec4<f32>(), vec4<bool>(RELU) & (sum < vec4<f32>()));
         }
         case SUB: {
             return x - y;

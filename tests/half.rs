@@ -240,7 +240,7 @@ fn scaled(factor: f32) -> Graph {
     let fine = graph.op("fine", Scale { factor: 2.0 }, &[input]).unwrap();
     let large = graph.op("large", Scale { factor }, &[input]).unwrap();
     let hidden = graph.op("hidden", Relu {}, &[large]).unwrap();
-    graph.op("sum", Add {}, &[fine, hidden]).unwrap();
+    graph.op("sum", Add::default(), &[fine, hidden]).unwrap();
     graph
 }
 
