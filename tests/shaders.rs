@@ -550,6 +550,7 @@ fn check_saturated(kernel: &Kernel, module: &Module) -> bool {
 fn every_kernel_that_reads_no_texture_has_a_variant_in_f16() {
     for kernel in kernels() {
         let texels = [
+            "conv2d_depthwise_texels",
             "conv2d_texels",
             "winograd_input",
             "winograd_output",

@@ -45,9 +45,7 @@ impl Op for Add {
     }
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
-        let mut kernel = Operation::Add.kernel(inputs)?;
-        kernel.constants.push(("RELU", f64::from(u8::from(self.relu))));
-        Ok(vec![kernel])
+        Ok(vec![Operation::Add.kernel(inputs, self.relu)?])
     }
 
     fn fused_with(&self, next: &dyn Op) -> Option<Arc<dyn Op>> {
