@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where the bytes of a file are.
 enum Bytes {
@@ -221,12 +222,23 @@ impl TensorFile {
 pub struct Parameters {
     file: TensorFile,
     bilinear: BTreeMap<String, Shape>,
+    identity: u64,
 }
 
 impl Parameters {
     /// The tensors of `file`, and `bilinear` kernels of those shapes, by name.
     pub fn new(file: TensorFile, bilinear: BTreeMap<String, Shape>) -> Self {
-        Self { file, bilinear }
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        Self {
+            file,
+            bilinear,
+            identity: MADE.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// A number that no others have in this process.
+    pub(crate) fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// The file they are in.

@@ -33,31 +33,32 @@ pub const IN_FLIGHT: usize = 3;
 pub struct Network {
     gpu: Gpu,
     pipelines: Arc<Pipelines>,
-    weights: Weights,
+    weights: Arc<Weights>,
 }
 
 impl Network {
-    /// A network whose pipelines and weights are yet to be loaded.
+    /// A network with weights of its own, which are yet to be loaded, as are pipelines that no other network on
+    /// the device has.
     pub fn new(gpu: &Gpu) -> Self {
         Self {
             gpu: gpu.clone(),
-            pipelines: Arc::default(),
-            weights: Weights::default(),
+            pipelines: gpu.shared().pipelines(),
+            weights: Arc::default(),
+        }
+    }
+
+    /// The same, with the weights that other networks of these `parameters` and of this precision have loaded
+    /// already.
+    pub fn sharing_weights(gpu: &Gpu, parameters: &Parameters, half: bool) -> Self {
+        Self {
+            weights: gpu.shared().weights(parameters, half),
+            ..Self::new(gpu)
         }
     }
 
     /// The device.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
-    }
-
-    /// Another network with the same pipelines, and weights of its own.
-    pub(super) fn sharing_pipelines(&self) -> Self {
-        Self {
-            gpu: self.gpu.clone(),
-            pipelines: self.pipelines.clone(),
-            weights: Weights::default(),
-        }
     }
 
     /// Makes `pipelines`, as far as they can be made: the others fail when they are needed.
