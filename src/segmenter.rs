@@ -2,8 +2,10 @@
 
 mod frames;
 mod on_gpu;
+mod texture;
 
 pub use frames::Frames;
+pub use texture::{Colours, MaskTexture, TexturePass};
 
 use crate::error::{ErrorKind, Result, bail};
 use crate::gpu::{self, Gpu, LayerTimes, Network, TunedLayer};
@@ -134,6 +136,34 @@ impl Segmenter {
         })
     }
 
+    /// The same on another device, when the one it has is lost: from the model, whose weights the host has or
+    /// reads again. All that was under way has ended in errors of the kind
+    /// [`DeviceLost`](ErrorKind::DeviceLost). What was made for the old device, as a [`TexturePass`] is, has to be
+    /// made again.
+    ///
+    /// ```no_run
+    /// # async fn example(segmenter: &mut fullconv::Segmenter, picture: &fullconv::Picture) -> fullconv::Result<()> {
+    /// use fullconv::{ErrorKind, Gpu};
+    ///
+    /// let mask = match segmenter.segment(picture).await {
+    ///     Err(error) if error.kind() == ErrorKind::DeviceLost => {
+    ///         segmenter.recover(&Gpu::new().await?).await?;
+    ///         segmenter.segment(picture).await?
+    ///     }
+    ///     result => result?,
+    /// };
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Segmenter::with_precision`]; the segmenter is then as it was. `Request` on the CPU reference.
+    pub async fn recover(&mut self, gpu: &Gpu) -> Result<()> {
+        self.on_gpu()?;
+        *self = Self::with_precision(gpu, &self.model, self.precision()).await?;
+        Ok(())
+    }
+
     /// A segmenter that runs on the CPU reference: slow, but right, and on any machine.
     pub fn on_cpu(model: &Model) -> Self {
         Self {
@@ -196,7 +226,11 @@ impl Segmenter {
 
     /// What it takes to find the labels of `picture`.
     fn task(&self, picture: &Picture) -> Result<Task> {
-        let size = [picture.height(), picture.width()];
+        self.task_of([picture.height(), picture.width()])
+    }
+
+    /// The same, of a picture of `size` `[h, w]`.
+    fn task_of(&self, size: [usize; 2]) -> Result<Task> {
         let graph = picture_graph(&self.model, size)?;
         let outputs = [graph.output()];
         Task::new(graph, Shape::new(1, 3, size[0], size[1]), &outputs)

@@ -326,6 +326,11 @@ impl Gpu {
         }))
     }
 
+    /// Whether this and `other` are clones of each other.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The device.
     pub fn device(&self) -> &wgpu::Device {
         &self.0.device
