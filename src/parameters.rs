@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where the bytes of a file are.
 enum Bytes {
@@ -257,12 +258,23 @@ pub struct Norm {
 pub struct Parameters {
     file: TensorFile,
     derived: BTreeMap<String, Derived>,
+    identity: u64,
 }
 
 impl Parameters {
     /// The tensors of `file`, and those that are `derived`, by name.
     pub fn new(file: TensorFile, derived: BTreeMap<String, Derived>) -> Self {
-        Self { file, derived }
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        Self {
+            file,
+            derived,
+            identity: MADE.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// A number that no others have in this process.
+    pub(crate) fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// The file they are in.

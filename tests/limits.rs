@@ -158,7 +158,9 @@ fn fusible(also: bool) -> (Graph, Parameters) {
     let resized = graph.op("resized", resize, &[sum]).unwrap();
     if also {
         let soft = graph.op("soft", Softmax {}, &[resized]).unwrap();
-        graph.op("resized_soft", Add::default(), &[resized, soft]).unwrap();
+        graph
+            .op("resized_soft", Add::default(), &[resized, soft])
+            .unwrap();
     }
     graph.op("labels", Argmax::default(), &[resized]).unwrap();
     let file = common::tensor_file(&[("weight".into(), weight)]);
