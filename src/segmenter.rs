@@ -6,7 +6,9 @@ pub use frames::Frames;
 
 use crate::device_profile::DeviceProfile;
 use crate::error::{ErrorKind, Result, bail};
-use crate::gpu::{self, Executor, Gpu, LayerTimes, Network, TunedLayer};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::gpu::{self, TunedLayer};
+use crate::gpu::{Executor, Gpu, LayerTimes, Network};
 use crate::graph::{Graph, NodeId};
 use crate::mask::Mask;
 use crate::model_file::Model;
@@ -18,6 +20,7 @@ use crate::reference;
 use crate::tensor::{Shape, Tensor};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
+#[cfg(not(target_arch = "wasm32"))]
 use std::time::Duration;
 
 /// The node that holds the class of each pixel.

@@ -396,20 +396,56 @@ impl Gpu {
 
     /// Runs `work` and turns what wgpu reports of it into an error that says `what` failed.
     pub(super) async fn guarded<T>(&self, what: &str, work: impl FnOnce() -> T) -> Result<T> {
+        let guard = self.guard(what);
+        let done = work();
+        guard.end().await?;
+        Ok(done)
+    }
+
+    /// Begins what [`Guard::end`] ends, on the same thread and without waiting for anything between.
+    pub(super) fn guard(&self, what: &str) -> Guard {
         let device = self.device();
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let done = work();
-        let reports = (internal.pop(), validation.pop(), memory.pop());
-        let reports = [reports.0.await, reports.1.await, reports.2.await];
-        self.check_lost()?;
-        match reports.into_iter().flatten().next() {
-            Some(wgpu::Error::OutOfMemory { .. }) => {
-                bail!(Limit, "{what}: {self} is out of memory")
+        Guard {
+            gpu: self.clone(),
+            what: what.to_owned(),
+            memory,
+            validation,
+            internal,
+        }
+    }
+}
+
+/// See [`Gpu::guard`].
+pub(super) struct Guard {
+    gpu: Gpu,
+    what: String,
+    memory: wgpu::ErrorScopeGuard,
+    validation: wgpu::ErrorScopeGuard,
+    internal: wgpu::ErrorScopeGuard,
+}
+
+impl Guard {
+    /// What wgpu reports of all since the guard was made, as an error.
+    pub(super) fn end(self) -> impl Future<Output = Result<()>> + use<> {
+        let Self { gpu, what, .. } = self;
+        let reports = (
+            self.internal.pop(),
+            self.validation.pop(),
+            self.memory.pop(),
+        );
+        async move {
+            let reports = [reports.0.await, reports.1.await, reports.2.await];
+            gpu.check_lost()?;
+            match reports.into_iter().flatten().next() {
+                Some(wgpu::Error::OutOfMemory { .. }) => {
+                    bail!(Limit, "{what}: {gpu} is out of memory")
+                }
+                Some(error) => bail!(Device, "{what} on {gpu}: {error}"),
+                None => Ok(()),
             }
-            Some(error) => bail!(Device, "{what} on {self}: {error}"),
-            None => Ok(done),
         }
     }
 }

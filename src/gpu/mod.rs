@@ -10,6 +10,7 @@ mod profile;
 mod readback;
 mod saturation;
 mod texels;
+#[cfg(not(target_arch = "wasm32"))]
 mod tune;
 mod waiter;
 mod weights;
@@ -19,6 +20,7 @@ pub use device::{Adapter, Backend, Gpu, GpuOptions, adapters};
 pub use executor::{Executor, IN_FLIGHT, Network};
 pub use profile::{LayerTimes, Timer};
 pub use readback::Pending;
+#[cfg(not(target_arch = "wasm32"))]
 pub use tune::{Measured, Outcome, TunedLayer, tune};
 pub(crate) use waiter::now;
 pub use wgpu;
