@@ -54,6 +54,15 @@ impl DeviceProfile {
         }
     }
 
+    /// How many workgroups in x and y hold `workgroups` of them, if one dispatch can: shaders count y · width + x
+    /// and ignore what is past the end.
+    pub fn fold(&self, workgroups: usize) -> Option<[u32; 2]> {
+        let most = self.max_workgroups_per_dimension as usize;
+        let rows = workgroups.div_ceil(most.max(1)).max(1);
+        let fits = rows <= most;
+        fits.then(|| [workgroups.div_ceil(rows) as u32, rows as u32])
+    }
+
     /// The limits that every WebGPU device has, and no features: what must always work.
     pub const WEBGPU_DEFAULTS: Self = Self {
         max_binding_bytes: 128 << 20,

@@ -66,5 +66,7 @@ pub use model_file::Model;
 pub use parameters::{Parameter, Parameters, TensorFile};
 pub use picture::Picture;
 pub use preprocess::{Channels, Preprocessing};
-pub use segmenter::{Frames, Precision, Profile, Run, Segmenter};
+pub use segmenter::{
+    Colours, Frames, MaskTexture, Precision, Profile, Run, Segmenter, TexturePass,
+};
 pub use tensor::{Shape, Tensor};

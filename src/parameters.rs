@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where the bytes of a file are.
 enum Bytes {
@@ -225,12 +226,23 @@ impl TensorFile {
 pub struct Parameters {
     file: TensorFile,
     bilinear: BTreeMap<String, Shape>,
+    identity: u64,
 }
 
 impl Parameters {
     /// The tensors of `file`, and `bilinear` kernels of those shapes, by name.
     pub fn new(file: TensorFile, bilinear: BTreeMap<String, Shape>) -> Self {
-        Self { file, bilinear }
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        Self {
+            file,
+            bilinear,
+            identity: MADE.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// A number that no others have in this process.
+    pub(crate) fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// The file they are in.

@@ -189,7 +189,7 @@ fn adopted(limits: wgpu::Limits) -> Option<Gpu> {
         ..wgpu::DeviceDescriptor::default()
     };
     let (device, queue) = block_on(adapter.wgpu().request_device(&descriptor)).unwrap();
-    Some(Gpu::from_wgpu(device, queue))
+    Some(Gpu::from_wgpu(device, queue).unwrap())
 }
 
 /// Limits that a picture of a few dozen pixels reaches, and that wgpu holds every call to.
@@ -230,7 +230,7 @@ fn an_adopted_device_stays_the_programs() {
         .segment_blocking(&noise(9, 9, 1))
         .unwrap();
     drop(gpu);
-    let again = Gpu::from_wgpu(device, queue);
+    let again = Gpu::from_wgpu(device, queue).unwrap();
     let mask = open(&again, &golden("fcn32s-same"))
         .segment_blocking(&noise(9, 9, 1))
         .unwrap();

@@ -1,6 +1,8 @@
 //! Adapters and devices.
 
 use super::cache::{ChoicesCache, PipelineCache};
+use super::lost::Lost;
+use super::shared::Shared;
 use super::waiter::Signal;
 use crate::device_profile::{DeviceProfile, INVOCATIONS_AT_ONCE};
 use crate::error::{Error, ErrorKind, Result, bail};
@@ -8,7 +10,7 @@ use crate::plan::Choices;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 /// A graphics API to reach a device through.
@@ -112,25 +114,14 @@ impl Adapter {
 
     /// Why this crate cannot use it, if it cannot.
     pub fn trouble(&self) -> Option<String> {
-        let limits = self.adapter.limits();
-        let required = wgpu::Limits::default();
-        if !self
-            .adapter
-            .get_downlevel_capabilities()
+        let capabilities = self.adapter.get_downlevel_capabilities();
+        if !capabilities
             .flags
             .contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
         {
             return Some("no compute shaders".into());
         }
-        if limits.max_storage_buffers_per_shader_stage < 5 {
-            return Some(format!(
-                "shaders bind at most {} storage buffers; 5 are needed",
-                limits.max_storage_buffers_per_shader_stage
-            ));
-        }
-        let invocations = limits.max_compute_invocations_per_workgroup;
-        (invocations < 64.min(required.max_compute_invocations_per_workgroup))
-            .then(|| format!("workgroups hold at most {invocations} invocations; 64 are needed"))
+        too_little(&self.adapter.limits())
     }
 
     /// Real GPUs first, CPUs behind a graphics driver last; OpenGL after all else.
@@ -150,6 +141,25 @@ impl fmt::Display for Adapter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&describe(&self.info))
     }
+}
+
+/// Why a device with these limits cannot be used, if it cannot.
+fn too_little(limits: &wgpu::Limits) -> Option<String> {
+    if limits.max_storage_buffers_per_shader_stage < 5 {
+        return Some(format!(
+            "shaders bind at most {} storage buffers; 5 are needed",
+            limits.max_storage_buffers_per_shader_stage
+        ));
+    }
+    let invocations = invocations(limits);
+    (invocations < 64)
+        .then(|| format!("workgroups hold at most {invocations} invocations; 64 are needed"))
+}
+
+/// The longest workgroup: those of this crate have one dimension.
+fn invocations(limits: &wgpu::Limits) -> u32 {
+    let most = limits.max_compute_invocations_per_workgroup;
+    most.min(limits.max_compute_workgroup_size_x)
 }
 
 /// `NAME (backend, kind)`.
@@ -198,7 +208,8 @@ struct Inner {
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
     profile: DeviceProfile,
-    lost: Arc<OnceLock<String>>,
+    lost: Lost,
+    shared: Shared,
     checked_shaders: bool,
     poison: bool,
     choices: RwLock<Arc<Choices>>,
@@ -250,19 +261,43 @@ impl Gpu {
             .map_err(|e| Error::new(ErrorKind::Device, format!("cannot open {adapter}: {e}")))?;
         device.on_uncaptured_error(Arc::new(|e| tracing::error!("{e}")));
         let gpu = Self::build(device, queue, options);
-        let lost = gpu.0.lost.clone();
-        gpu.0
-            .device
-            .set_device_lost_callback(move |reason, message| {
-                // Only the first reason counts; a device that is let go also says that it is lost.
-                let _ = lost.set(format!("{reason:?}: {message}"));
-            });
+        gpu.lost().listen(gpu.device());
         Ok(gpu)
     }
 
     /// Adopts a device that the program already has, with whatever limits and features it was opened.
-    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        Self::build(device, queue, &GpuOptions::default())
+    ///
+    /// It stays the program's: its callbacks for errors and for its loss are left alone. wgpu tells one callback
+    /// alone that a device is lost, and drops all errors of one that is; so here every call looks, when it begins
+    /// and when it ends, whether the device still reports a mistake made on purpose, which costs microseconds and
+    /// never reaches the driver. (In a browser, where any number may listen, the device tells.)
+    ///
+    /// Clones of this share weights and pipelines; what is adopted twice does not.
+    ///
+    /// # Errors
+    /// `Limit` if its limits are too low for any kernel.
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
+        Self::from_wgpu_with(device, queue, &GpuOptions::default())
+    }
+
+    /// The same, with those of `options` that do not say which device to open, and how.
+    ///
+    /// # Errors
+    /// As [`Gpu::from_wgpu`].
+    pub fn from_wgpu_with(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        options: &GpuOptions,
+    ) -> Result<Self> {
+        if let Some(trouble) = too_little(&device.limits()) {
+            let adapter = describe(&device.adapter_info());
+            bail!(Limit, "this device of {adapter} cannot be used: {trouble}");
+        }
+        let gpu = Self::build(device, queue, options);
+        if cfg!(target_arch = "wasm32") {
+            gpu.lost().listen(gpu.device());
+        }
+        Ok(gpu)
     }
 
     fn build(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions) -> Self {
@@ -282,12 +317,18 @@ impl Gpu {
             queue,
             info,
             profile,
-            lost: Arc::new(OnceLock::new()),
+            lost: Lost::default(),
+            shared: Shared::default(),
             checked_shaders: options.checked_shaders,
             poison: options.poison,
             #[cfg(not(target_arch = "wasm32"))]
             waiter: Default::default(),
         }))
+    }
+
+    /// Whether this and `other` are clones of each other.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The device.
@@ -386,12 +427,13 @@ impl Gpu {
         let _ = (submission, patience, signal);
     }
 
-    /// An error if the device is lost.
-    pub(super) fn check_lost(&self) -> Result<()> {
-        match self.0.lost.get() {
-            Some(reason) => bail!(Device, "{self} is lost: {reason}"),
-            None => Ok(()),
-        }
+    pub(super) fn lost(&self) -> &Lost {
+        &self.0.lost
+    }
+
+    /// What the networks on this device share.
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0.shared
     }
 
     /// Runs `work` and turns what wgpu reports of it into an error that says `what` failed.
@@ -517,8 +559,12 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
         max_buffer_bytes: limits.max_buffer_size,
         memory_bytes: u64::MAX,
         max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
-        max_invocations_per_workgroup: limits.max_compute_invocations_per_workgroup,
-        max_texture_side: limits.max_texture_dimension_2d,
+        max_invocations_per_workgroup: invocations(&limits),
+        // Kernels that read textures read two.
+        max_texture_side: match limits.max_storage_textures_per_shader_stage {
+            0 | 1 => 0,
+            _ => limits.max_texture_dimension_2d,
+        },
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
         invocations_at_once: INVOCATIONS_AT_ONCE,
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage,

@@ -5,11 +5,14 @@ mod cache;
 mod device;
 mod executor;
 mod layout;
+mod lost;
 mod pipelines;
 mod profile;
 mod readback;
 mod saturation;
+mod shared;
 mod texels;
+mod textures;
 #[cfg(not(target_arch = "wasm32"))]
 mod tune;
 mod waiter;
@@ -20,6 +23,7 @@ pub use device::{Adapter, Backend, Gpu, GpuOptions, adapters};
 pub use executor::{Executor, IN_FLIGHT, Network};
 pub use profile::{LayerTimes, Timer};
 pub use readback::Pending;
+pub use textures::{MaskTextures, Tint, texture_pipelines};
 #[cfg(not(target_arch = "wasm32"))]
 pub use tune::{Measured, Outcome, TunedLayer, tune};
 pub(crate) use waiter::now;

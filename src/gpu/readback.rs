@@ -78,7 +78,10 @@ fn check(gpu: &Gpu, outcome: Result<(), String>) -> Result<()> {
 fn copy(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<Vec<u8>> {
     match buffer.get_mapped_range(..) {
         Ok(view) => Ok(view.to_vec()),
-        Err(e) => bail!(Device, "a result could not be read back from {gpu}: {e}"),
+        Err(e) => {
+            gpu.check_lost()?;
+            bail!(Device, "a result could not be read back from {gpu}: {e}")
+        }
     }
 }
 

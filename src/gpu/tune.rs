@@ -96,8 +96,7 @@ pub async fn tune(
     let mut choices = Choices::default();
     let mut tuned = Vec::with_capacity(layers.len());
     for layer in layers.iter().take_while(|_| Instant::now() < end) {
-        let network = network.sharing_pipelines();
-        let bench = Bench::new(network, layer, parameters)?;
+        let bench = Bench::new(Network::new(gpu), layer, parameters)?;
         let found = bench.measure(end).await?;
         if let Some(chosen) = found.chosen
             && let Some(milliseconds) = found.candidates[chosen].outcome.milliseconds()

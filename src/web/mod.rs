@@ -8,8 +8,9 @@ use crate::gpu::{Gpu, GpuOptions};
 use crate::model_file::Model;
 use crate::picture::Picture;
 use crate::segmenter::Segmenter;
-use js_sys::{Float32Array, Reflect, Uint8Array};
+use js_sys::{Float32Array, Promise, Reflect, Uint8Array};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
+use wasm_bindgen_futures::future_to_promise;
 
 /// Sends panics and the library's warnings to the browser's console, from the start.
 #[wasm_bindgen(start)]
@@ -67,80 +68,93 @@ impl Download {
         })
     }
 
-    /// The model in the file.
-    ///
-    /// # Errors
-    /// `ModelFile` if the file is damaged, incomplete or of no known network.
-    pub fn model(self) -> Result<WebModel, JsValue> {
-        Model::from_bytes(self.0).map(WebModel).map_err(thrown)
+    /// How many bytes have come.
+    pub fn length(&self) -> usize {
+        self.0.len()
     }
 }
 
-/// A [`Model`].
+/// A device.
 #[wasm_bindgen]
-pub struct WebModel(Model);
+pub struct WebGpu(Gpu);
 
 #[wasm_bindgen]
-impl WebModel {
-    /// Such as `fcn8s`.
-    pub fn architecture(&self) -> String {
-        self.0.architecture().into()
-    }
-
-    /// How many classes it tells apart.
-    pub fn class_count(&self) -> usize {
-        self.0.class_count()
-    }
-
-    /// The names of its classes; none if the file does not say.
-    pub fn classes(&self) -> Vec<String> {
-        self.0.classes().to_vec()
-    }
-
-    /// Red, green and blue of all 256 classes that there could be.
-    pub fn colours(&self) -> Vec<u8> {
-        let colour = |class| self.0.palette().colour(class);
-        (0..=u8::MAX).flat_map(colour).collect()
-    }
-
-    /// What the file says of itself.
-    pub fn description(&self) -> String {
-        self.0.description().into()
-    }
-
-    /// The terms of its weights.
-    pub fn license(&self) -> String {
-        self.0.license().into()
-    }
-
-    /// Opens a device and makes the model ready on it; with `default_limits` as one that can do no more than
-    /// every device.
+impl WebGpu {
+    /// Opens the browser's best device; with `default_limits` as one that can do no more than every device.
     ///
     /// # Errors
-    /// `NoAdapter` without WebGPU; `ModelFile` if a weight cannot be used; `Limit` or `Device` if the device
-    /// cannot hold or run it.
-    pub async fn segmenter(&self, default_limits: bool) -> Result<WebSegmenter, JsValue> {
+    /// `NoAdapter` without WebGPU, `Device` if it cannot be opened.
+    pub async fn open(default_limits: bool) -> Result<Self, JsValue> {
         let options = GpuOptions {
             default_limits,
             ..GpuOptions::default()
         };
-        let gpu = Gpu::with_options(&options).await.map_err(thrown)?;
-        let segmenter = Segmenter::new(&gpu, &self.0).await.map_err(thrown)?;
-        Ok(WebSegmenter { segmenter })
+        Gpu::with_options(&options).await.map(Self).map_err(thrown)
+    }
+
+    /// The device, for people. Browsers tell little.
+    pub fn name(&self) -> String {
+        let info = self.0.info();
+        let known = [&info.name, &info.driver, &info.driver_info];
+        match known.into_iter().find(|text| !text.trim().is_empty()) {
+            Some(name) => format!("{} (WebGPU)", name.trim()),
+            None => "WebGPU".into(),
+        }
+    }
+
+    /// Waits until the device is lost, and says why.
+    pub fn lost(&self) -> Promise {
+        let lost = self.0.until_lost();
+        future_to_promise(async move { Ok(lost.await.into()) })
+    }
+
+    /// Makes the model in `file` ready on the device.
+    ///
+    /// # Errors
+    /// `ModelFile` if the file is damaged, incomplete or of no known network; `Limit` or `Device` if the device
+    /// cannot hold or run it.
+    pub async fn segmenter(&self, file: Download) -> Result<WebSegmenter, JsValue> {
+        let model = Model::from_bytes(file.0).map_err(thrown)?;
+        let segmenter = Segmenter::new(&self.0, &model).await.map_err(thrown)?;
+        Ok(WebSegmenter(segmenter))
     }
 }
 
 /// A [`Segmenter`].
 #[wasm_bindgen]
-pub struct WebSegmenter {
-    segmenter: Segmenter,
-}
+pub struct WebSegmenter(Segmenter);
 
 #[wasm_bindgen]
 impl WebSegmenter {
-    /// The device, for people.
-    pub fn device(&self) -> String {
-        self.segmenter.device()
+    /// Such as `fcn8s`.
+    pub fn architecture(&self) -> String {
+        self.0.model().architecture().to_string()
+    }
+
+    /// How many classes it tells apart.
+    pub fn class_count(&self) -> usize {
+        self.0.model().class_count()
+    }
+
+    /// The names of its classes; none if the file does not say.
+    pub fn classes(&self) -> Vec<String> {
+        self.0.model().classes().to_vec()
+    }
+
+    /// Red, green and blue of all 256 classes that there could be.
+    pub fn colours(&self) -> Vec<u8> {
+        let colour = |class| self.0.model().palette().colour(class);
+        (0..=u8::MAX).flat_map(colour).collect()
+    }
+
+    /// What the file says of itself.
+    pub fn description(&self) -> String {
+        self.0.model().description().into()
+    }
+
+    /// The terms of its weights.
+    pub fn license(&self) -> String {
+        self.0.model().license().into()
     }
 
     /// The class of each pixel of a picture, whose pixels are red, green, blue and one byte more, row by row.
@@ -154,7 +168,7 @@ impl WebSegmenter {
         rgba: Vec<u8>,
     ) -> Result<Uint8Array, JsValue> {
         let picture = picture(width, height, rgba).map_err(thrown)?;
-        let mask = self.segmenter.segment(&picture).await.map_err(thrown)?;
+        let mask = self.0.segment(&picture).await.map_err(thrown)?;
         Ok(Uint8Array::from(mask.labels()))
     }
 
@@ -169,7 +183,7 @@ impl WebSegmenter {
         rgba: Vec<u8>,
     ) -> Result<Scores, JsValue> {
         let picture = picture(width, height, rgba).map_err(thrown)?;
-        let scores = self.segmenter.scores(&picture).await.map_err(thrown)?;
+        let scores = self.0.scores(&picture).await.map_err(thrown)?;
         let shape = scores.shape();
         Ok(Scores {
             classes: shape.c,

@@ -12,7 +12,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let mut bindgen = Bindgen::new();
-    let made = bindgen.input_path(wasm).out_name("fullconv").web(true);
+    let made = bindgen.input_path(wasm).out_name("fullconv_wasm").web(true);
     let made = made.and_then(|b| b.typescript(true).omit_default_module_path(false).generate(folder));
     match made {
         Ok(()) => ExitCode::SUCCESS,
