@@ -154,37 +154,39 @@ mod beside {
             drop(self.0.ended.wait_while(state, is_running));
         }
     }
+}
 
-    #[cfg(test)]
-    mod tests {
-        use super::*;
-        use std::sync::atomic::{AtomicBool, Ordering};
-        use std::time::Duration;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
 
-        #[test]
-        fn a_result_is_waited_for_and_so_is_what_nobody_wants() {
-            assert_eq!(pollster::block_on(beside(|| 6 * 7)), 42);
-            let is_done = Arc::new(AtomicBool::new(false));
-            let done = is_done.clone();
-            drop(beside(move || {
-                std::thread::sleep(Duration::from_millis(20));
-                done.store(true, Ordering::Relaxed);
-            }));
-            assert!(is_done.load(Ordering::Relaxed));
-        }
+    #[test]
+    fn a_result_is_waited_for_and_so_is_what_nobody_wants() {
+        assert_eq!(pollster::block_on(beside(|| 6 * 7)), 42);
+        let is_done = Arc::new(AtomicBool::new(false));
+        let done = is_done.clone();
+        drop(beside(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            done.store(true, Ordering::Relaxed);
+        }));
+        assert!(is_done.load(Ordering::Relaxed));
+    }
 
-        #[test]
-        fn a_panic_comes_to_who_waits() {
-            let panicking = beside(|| -> u8 { panic!("as it should") });
-            let caught = catch_unwind(AssertUnwindSafe(|| pollster::block_on(panicking)));
-            assert!(caught.is_err());
-        }
+    #[test]
+    fn a_panic_comes_to_who_waits() {
+        let panicking = beside(|| -> u8 { panic!("as it should") });
+        let caught = catch_unwind(AssertUnwindSafe(|| pollster::block_on(panicking)));
+        assert!(caught.is_err());
+    }
 
-        #[test]
-        fn it_ends_where_all_threads_wait_for_it() {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
-            let inside = || pollster::block_on(beside(|| 1));
-            assert_eq!(pool.unwrap().install(inside), 1);
-        }
+    #[test]
+    fn it_ends_where_all_threads_wait_for_it() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+        let inside = || pollster::block_on(beside(|| 1));
+        assert_eq!(pool.unwrap().install(inside), 1);
     }
 }

@@ -12,7 +12,7 @@ most=$((3 << 20))
 [ -d node_modules/typescript ] || npm ci --no-audit --no-fund --silent
 
 cargo rustc --quiet --manifest-path ../Cargo.toml --target-dir "$target" --target wasm32-unknown-unknown \
-    --profile web --no-default-features --features web --lib --crate-type cdylib
+    --profile web --no-default-features --features web --lib --crate-type cdylib -- -D warnings
 
 # The JavaScript is made for the wasm-bindgen that the wasm was built with.
 locked() { sed -n "/^name = \"$1\"$/{n;s/version = \"\(.*\)\"/\1/p}" "$2"; }
@@ -28,7 +28,9 @@ cargo run --quiet --manifest-path bindgen/Cargo.toml --target-dir "$target/bindg
     "$target/wasm32-unknown-unknown/web/fullconv.wasm" dist/wasm
 
 wasm=dist/wasm/fullconv_wasm_bg.wasm
-node_modules/.bin/wasm-opt -Os --all-features -o $wasm.small $wasm
+# What Rust's target has on; anything newer, browsers may not know.
+features=(bulk-memory bulk-memory-opt mutable-globals sign-ext nontrapping-float-to-int multivalue reference-types)
+node_modules/.bin/wasm-opt -Os "${features[@]/#/--enable-}" -o $wasm.small $wasm
 mv $wasm.small $wasm
 
 node_modules/.bin/tsc

@@ -14,6 +14,7 @@ export type ErrorKind =
   | 'NotFinite'
   | 'NoAdapter'
   | 'Device'
+  | 'DeviceLost'
   | 'Panic';
 
 /** What every function of this package rejects with. The message is one line for people. */
