@@ -554,15 +554,18 @@ fn pick<'a>(found: &'a [Adapter], options: &GpuOptions) -> Result<&'a Adapter> {
 fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions) -> DeviceProfile {
     let limits = device.limits();
     let fixed = info.subgroup_min_size == info.subgroup_max_size;
+    let is_cpu = info.device_type == wgpu::DeviceType::Cpu && !options.plan_as_gpu;
     DeviceProfile {
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
         memory_bytes: u64::MAX,
         max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
         max_invocations_per_workgroup: invocations(&limits),
-        // Kernels that read textures read two.
+        // Kernels that read textures read two. A browser's CPU (SwiftShader) runs them twice as fast as others,
+        // but takes more than ten seconds to compile each.
         max_texture_side: match limits.max_storage_textures_per_shader_stage {
             0 | 1 => 0,
+            _ if is_cpu && cfg!(target_arch = "wasm32") => 0,
             _ => limits.max_texture_dimension_2d,
         },
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
@@ -573,6 +576,6 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
             .then_some(info.subgroup_min_size),
         whole_padding: false,
         half: false,
-        is_cpu: info.device_type == wgpu::DeviceType::Cpu && !options.plan_as_gpu,
+        is_cpu,
     }
 }

@@ -92,14 +92,10 @@ impl WebGpu {
         Gpu::with_options(&options).await.map(Self).map_err(thrown)
     }
 
-    /// The device, for people. Browsers tell little.
-    pub fn name(&self) -> String {
-        let info = self.0.info();
-        let known = [&info.name, &info.driver, &info.driver_info];
-        match known.into_iter().find(|text| !text.trim().is_empty()) {
-            Some(name) => format!("{} (WebGPU)", name.trim()),
-            None => "WebGPU".into(),
-        }
+    /// Gives the device up, and with it all memory there, which would otherwise wait for JavaScript's garbage
+    /// collector. It counts as lost.
+    pub fn close(&self) {
+        self.0.device().destroy();
     }
 
     /// Waits until the device is lost, and says why.

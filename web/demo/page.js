@@ -25,6 +25,8 @@ let loading;
 let mask;
 /** The classes that are not shown, however often pictures change. @type {Set<number>} */
 const hidden = new Set();
+/** The picture on the stage, unless it is the camera's. @type {{ picture: ImageBitmap, name: string } | undefined} */
+let shown;
 /** The camera, while it is on. @type {MediaStream | undefined} */
 let camera;
 /** The picture that was asked for last: what comes late of another is dropped. */
@@ -66,9 +68,8 @@ function explained(error) {
   if (!(error instanceof FullconvError)) return `Something unexpected failed: ${error.message}`;
   switch (error.kind) {
     case 'NoAdapter':
+      if (!isSecureContext) return 'Browsers offer WebGPU, which the page computes with, to pages that come over https alone.';
       return 'This browser offers no WebGPU, which the page computes with. Current versions of Chrome, Edge, Safari and Firefox have it; on some systems it has to be switched on.';
-    case 'Fetch':
-      return `The model could not be fetched: ${error.message}`;
     case 'ModelFile':
       return `The model file cannot be used: ${error.message}`;
     case 'DeviceLost':
@@ -153,7 +154,7 @@ function describe(loaded) {
   element('model-text').textContent = `${loaded.architecture}, ${loaded.classCount} classes. ${loaded.description}${terms}`;
 }
 
-/** Draws a picture on the stage and takes away what was found in the one before. */
+/** Draws a picture on the stage. */
 function show(picture, width, height) {
   pictureCanvas.width = width;
   pictureCanvas.height = height;
@@ -204,14 +205,25 @@ async function open(source, name) {
     return;
   }
   if (turn !== mine) return;
+  shown?.picture.close();
+  shown = { picture, name };
   mask = undefined;
+  element('save').disabled = true;
   overlay.getContext('2d').clearRect(0, 0, overlay.width, overlay.height);
   overlay.setAttribute('aria-label', 'Nothing is labelled yet');
+  list();
   show(picture, picture.width, picture.height);
-  if (!segmenter) return;
+  await labelShown();
+}
+
+/** Labels the picture on the stage, if the model is there already. */
+async function labelShown() {
+  if (!segmenter || !shown) return;
+  turn += 1;
+  const { picture, name } = shown;
   stage.classList.add('busy');
   say(`Labelling ${name}…`);
-  if (await label(picture, picture.width, picture.height, mine)) say(`${name} is labelled.`);
+  if (await label(picture, picture.width, picture.height, turn)) say(`${name} is labelled.`);
 }
 
 async function fetched(address) {
@@ -278,6 +290,8 @@ async function startCamera() {
     return;
   }
   camera = stream;
+  shown?.picture.close();
+  shown = undefined;
   element('camera').setAttribute('aria-pressed', 'true');
   element('camera').textContent = 'Stop the camera';
   const video = document.createElement('video');
@@ -331,16 +345,10 @@ function fade() {
   element('opacity-value').textContent = `${value} %`;
 }
 
-/** The model, then the picture that waits, or the example. */
+/** The model, and the example for as long as there is no other picture. */
 async function start() {
-  if ((await load()) && !camera) {
-    const waiting = element('frame').hidden ? undefined : pictureCanvas;
-    if (!waiting) return open(example, 'The example');
-    turn += 1;
-    stage.classList.add('busy');
-    say('Labelling the picture…');
-    if (await label(waiting, waiting.width, waiting.height, turn)) say('The picture is labelled.');
-  }
+  if (!shown) void open(example, 'The example');
+  if (await load()) await labelShown();
 }
 
 element('choose').addEventListener('click', () => element('file').click());

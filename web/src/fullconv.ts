@@ -82,23 +82,25 @@ export class Segmenter {
   readonly license: string;
   /** The device, for people. */
   readonly device: string;
-  /** Resolves, with the reason, when the device is lost: every call fails from then on; load anew. */
+  /** Resolves, with the reason, when the device is lost or freed: every call fails from then on; load anew. */
   readonly lost: Promise<string>;
 
   #inner: WebSegmenter | undefined;
+  readonly #gpu: WebGpu;
   readonly #colours: Uint8Array;
   /** What is under way: runs come one after the other, so that their buffers serve the next. */
   #queue: Promise<unknown> = Promise.resolve();
 
-  private constructor(gpu: WebGpu, inner: WebSegmenter) {
+  private constructor(gpu: WebGpu, inner: WebSegmenter, device: string) {
     this.#inner = inner;
+    this.#gpu = gpu;
     this.#colours = inner.colours();
     this.architecture = inner.architecture();
     this.classCount = inner.class_count();
     this.classes = Object.freeze(inner.classes());
     this.description = inner.description();
     this.license = inner.license();
-    this.device = gpu.name();
+    this.device = device;
     this.lost = gpu.lost();
   }
 
@@ -121,12 +123,10 @@ export class Segmenter {
       signal?.throwIfAborted();
       onProgress?.({ stage: 'prepare', received, total: received });
       const inner = await gpu.segmenter(file);
-      if (signal?.aborted) {
-        inner.free();
-        signal.throwIfAborted();
-      }
-      return new Segmenter(gpu, inner);
+      signal?.throwIfAborted();
+      return new Segmenter(gpu, inner, await deviceName());
     } catch (error) {
+      gpu?.close();
       throw signal?.aborted ? signal.reason : translated(error);
     }
   }
@@ -160,7 +160,10 @@ export class Segmenter {
     const inner = this.#inner;
     this.#inner = undefined;
     await this.#queue;
-    inner?.free();
+    if (inner === undefined) return;
+    inner.free();
+    this.#gpu.close();
+    this.#gpu.free();
   }
 
   #run<T>(picture: Picture, work: (inner: WebSegmenter, image: ImageData) => Promise<T>): Promise<T> {
@@ -181,6 +184,15 @@ export class Segmenter {
     this.#queue = result.catch(() => undefined);
     return result;
   }
+}
+
+/** What the browser tells of the device that it prefers. */
+async function deviceName(): Promise<string> {
+  type Info = { vendor: string; architecture: string; description: string };
+  type Gpu = { requestAdapter(): Promise<{ info: Info } | null> };
+  const { gpu } = navigator as unknown as { gpu: Gpu };
+  const info = (await gpu.requestAdapter().catch(() => null))?.info;
+  return info?.description || [info?.vendor, info?.architecture].filter(Boolean).join(' ') || 'WebGPU';
 }
 
 /** Each part goes to the wasm's memory when it comes, to where it stays. */

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -13,7 +13,7 @@ import { serve } from './server.mjs';
 export const root = fileURLToPath(new URL('../../', import.meta.url));
 
 /** Where the files of reference.rs are. */
-const reference = path.join(root, 'target', 'web-reference');
+export const reference = path.join(root, 'target', 'web-reference');
 
 const programs = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 
@@ -46,8 +46,8 @@ export async function start() {
   return { address: server.address, browser, close };
 }
 
-/** A page whose errors are those of the test. */
-export async function open({ address, browser }, query = '', options = {}) {
+/** A page whose errors are those of the test; `before` runs in it before all else. */
+export async function open({ address, browser }, query = '', { before, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
   context.setDefaultTimeout(180_000);
   const page = await context.newPage();
@@ -57,7 +57,7 @@ export async function open({ address, browser }, query = '', options = {}) {
     // That a file is not there, a test may want.
     if (message.type() === 'error' && !message.text().startsWith('Failed to load resource')) page.failures.push(message.text());
   });
-  if (options.before) await page.addInitScript(options.before);
+  if (before) await page.addInitScript(before);
   await page.goto(`${address}/${query}`);
   return page;
 }
@@ -68,13 +68,15 @@ export async function done(page) {
   await page.context().close();
 }
 
-/** Has the program write its references, once. */
+/** Has the program write its references, unless this build of it has. */
 export function makeReferences() {
   const target = path.join(root, 'target');
-  execFileSync('cargo', ['run', '--quiet', '--target-dir', target, '--example', 'web_reference', '--', reference], {
-    cwd: root,
-    stdio: 'inherit',
-  });
+  const program = path.join(target, 'debug', 'examples', 'web_reference');
+  execFileSync('cargo', ['build', '--quiet', '--target-dir', target, '--example', 'web_reference'], { cwd: root, stdio: 'inherit' });
+  const done = path.join(reference, 'done');
+  if (existsSync(done) && statSync(done).mtimeMs > statSync(program).mtimeMs) return;
+  execFileSync(program, [reference], { stdio: 'inherit' });
+  writeFileSync(done, '');
 }
 
 /** The scores `name` of the reference: classes, height, width, data, and the bound. */

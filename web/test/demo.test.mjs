@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { mkdir, readFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 import path from 'node:path';
-import { done, open, root, start } from './browser.mjs';
+import { done, makeReferences, open, reference, root, start } from './browser.mjs';
 
 /** Where what the page looks like is left. */
 const shots = path.join(root, 'target', 'web-screenshots');
@@ -12,9 +12,14 @@ const shots = path.join(root, 'target', 'web-screenshots');
 let session;
 before(async () => {
   await mkdir(shots, { recursive: true });
+  makeReferences();
   session = await start();
 });
 after(() => session?.close());
+
+/** A picture that takes less time than the example. */
+const strip = '?picture=reference/strip.png';
+const stripPixels = 751 * 80;
 
 const shoot = (page, name) => page.screenshot({ path: path.join(shots, `${name}.png`), fullPage: true });
 /** Waits until a picture is labelled: an error that the page shows ends the test. */
@@ -41,6 +46,9 @@ test('the example is labelled, and the keyboard does all', async () => {
   const page = await open(session);
   await labelled(page);
   await shoot(page, 'light');
+  await page.emulateMedia({ colorScheme: 'dark' });
+  await shoot(page, 'dark');
+  await page.emulateMedia({ colorScheme: 'light' });
   const pixels = 751 * 563;
   assert.equal(await seen(page), pixels);
   assert.match(await page.locator('#overlay').getAttribute('aria-label'), /^The picture's classes: \w+ \d+ %/);
@@ -78,9 +86,8 @@ test('the example is labelled, and the keyboard does all', async () => {
 });
 
 test('it is dark where that is wanted, and fits a telephone', async () => {
-  const page = await open(session, '', { colorScheme: 'dark' });
+  const page = await open(session, strip, { colorScheme: 'dark' });
   await labelled(page);
-  await shoot(page, 'dark');
   const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
   assert.equal(await ground(), 'rgb(17, 20, 24)');
   await page.emulateMedia({ colorScheme: 'light' });
@@ -93,21 +100,21 @@ test('it is dark where that is wanted, and fits a telephone', async () => {
 });
 
 test('a picture can be chosen, dropped, or come from the camera', async () => {
-  const page = await open(session);
-  await labelled(page);
-  await page.locator('#file').setInputFiles(path.join(root, 'assets', 'chelsea.png'));
-  await labelled(page, 'chelsea.png');
-  assert.equal(await seen(page), 451 * 300);
+  const page = await open(session, strip);
+  await labelled(page, 'The example');
+  await page.locator('#file').setInputFiles(path.join(reference, 'strip.png'));
+  await labelled(page, 'strip.png');
+  assert.equal(await seen(page), stripPixels);
 
-  const bytes = (await readFile(path.join(root, 'assets', 'street.jpg'))).toString('base64');
+  const bytes = (await readFile(path.join(reference, 'strip.png'))).toString('base64');
   await page.evaluate((text) => {
     const data = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
     const dataTransfer = new DataTransfer();
-    dataTransfer.items.add(new File([data], 'dropped.jpg', { type: 'image/jpeg' }));
+    dataTransfer.items.add(new File([data], 'dropped.png', { type: 'image/png' }));
     document.querySelector('#stage').dispatchEvent(new DragEvent('drop', { bubbles: true, cancelable: true, dataTransfer }));
   }, bytes);
-  await labelled(page, 'dropped.jpg');
-  assert.equal(await seen(page), 751 * 563);
+  await labelled(page, 'dropped.png');
+  assert.equal(await seen(page), stripPixels);
 
   await page.locator('#file').setInputFiles({ name: 'no.png', mimeType: 'image/png', buffer: Buffer.from('no picture') });
   await alert(page, 'no.png cannot be opened: it is no picture that this browser can read.');
@@ -152,7 +159,7 @@ test('what fails is said, with a way on', async (t) => {
     await done(page);
   });
   await t.test('a lost device', async () => {
-    const page = await open(session, '', {
+    const page = await open(session, strip, {
       before: () => {
         const { requestDevice } = GPUAdapter.prototype;
         GPUAdapter.prototype.requestDevice = async function (...options) {

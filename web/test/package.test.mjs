@@ -14,7 +14,7 @@ before(async () => {
 after(() => session?.close());
 
 /** A page without the demo: only the package. */
-const blank = () => open(session, 'blank');
+const blank = (before) => open(session, 'blank', { before });
 
 /** Runs `work` with the package's exports and `argument` in a page. */
 function inPage(page, work, argument) {
@@ -22,7 +22,7 @@ function inPage(page, work, argument) {
   return page.evaluate(`(${text})(${JSON.stringify(argument ?? null)})`);
 }
 
-/** The demo model's labels of a picture of the server, by way of a canvas, a bitmap, an image. */
+/** The demo model's labels of a picture of the server, and of a strip of it, given in several ways. */
 async function label({ Segmenter }, address) {
   const blob = await (await fetch(address)).blob();
   const times = [performance.now()];
@@ -32,20 +32,19 @@ async function label({ Segmenter }, address) {
   const bitmap = await createImageBitmap(blob, { colorSpaceConversion: 'none' });
   const mask = await segmenter.segment(bitmap);
   times.push(performance.now());
-  const again = await segmenter.segment(bitmap);
-  times.push(performance.now());
 
-  const canvas = document.createElement('canvas');
-  [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
-  canvas.getContext('2d').drawImage(bitmap, 0, 0);
   const image = new Image();
-  image.src = address;
-  const frame = new VideoFrame(bitmap, { timestamp: 0 });
-  const same = [again];
+  image.src = '/reference/strip.png';
+  await image.decode();
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  canvas.getContext('2d').drawImage(image, 0, 0);
+  const frame = new VideoFrame(canvas, { timestamp: 0 });
+  const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
   // All at once: they wait for each other.
-  same.push(...(await Promise.all([canvas, image, frame].map((picture) => segmenter.segment(picture)))));
+  const same = await Promise.all([pixels, image, canvas, frame].map((picture) => segmenter.segment(picture)));
   frame.close();
-  const differ = same.map(({ labels }) => labels.reduce((count, found, i) => count + Number(found !== mask.labels[i]), 0));
+  const differ = same.map(({ labels }) => labels.reduce((count, found, i) => count + Number(found !== same[0].labels[i]), 0));
 
   const drawn = document.createElement('canvas');
   mask.draw(drawn, { opacity: 0.5, hidden: [mask.labels[0]] });
@@ -92,8 +91,8 @@ test('the demo model labels a photograph as the reference does', async () => {
   assert.deepEqual([found.width, found.height], [expected.width, expected.height]);
   const { count, worst } = compared(found.labels, expected);
   console.log(`${count} of ${found.labels.length} labels differ, by ${worst.toExponential(1)} of the scores; the margin is ${expected.bound.toExponential(1)}`);
-  const [load, first, again] = found.times.map(Math.round);
-  console.log(`${found.device}: loaded in ${load} ms, first picture ${first} ms, the next ${again} ms`);
+  const [load, first] = found.times.map(Math.round);
+  console.log(`${found.device}: loaded in ${load} ms, labelled in ${first} ms`);
   assert(worst <= expected.bound, `a label is off by ${worst}, the margin is ${expected.bound}`);
   assert(count < found.labels.length / 100);
 
@@ -114,8 +113,10 @@ test('the demo model labels a photograph as the reference does', async () => {
   await done(page);
 });
 
-test('an fc6 of full width runs under the default limits', async () => {
-  const page = await blank();
+test('an fc6 of full width runs under the default limits, by the kernels that GPUs run', async () => {
+  const page = await blank(() => {
+    Object.defineProperty(GPUAdapterInfo.prototype, 'isFallbackAdapter', { get: () => false });
+  });
   const work = async ({ Segmenter }) => {
     const begin = performance.now();
     const segmenter = await Segmenter.load('/reference/wide.safetensors', { defaultLimits: true });

@@ -3,6 +3,7 @@
 //! - `street.png`, `street.scores`, `street.json`: a photograph as this program decodes it, the CPU reference's
 //!   scores for it by the demo model at the photograph's size (f32, a plane a class), and the margin within which
 //!   labels may differ;
+//! - `strip.png`: a strip of it, which takes less time;
 //! - `wide.safetensors`, `wide.png`, `wide.scores`, `wide.json`: a network with an fc6 of full width, which no
 //!   buffer of WebGPU's defaults holds, the scores at the network's size, and the bound on their relative error.
 
@@ -31,6 +32,9 @@ fn io(reason: std::io::Error) -> Error {
 async fn street(folder: &Path) -> Result<()> {
     let picture = Picture::open(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/street.jpg"))?;
     picture.save(folder.join("street.png"))?;
+    let row = 3 * picture.width();
+    let strip = picture.rgb()[380 * row..460 * row].to_vec();
+    Picture::from_rgb(picture.width(), 80, strip)?.save(folder.join("strip.png"))?;
     let model = Model::demo()?;
     let report =
         compare_picture(&Segmenter::new(&Gpu::new().await?, &model).await?, &picture).await?;
