@@ -7,6 +7,7 @@ use safetensors::{Dtype, SafeTensors};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +16,7 @@ enum Bytes {
     #[cfg(not(target_arch = "wasm32"))]
     Mapped(memmap2::Mmap),
     Owned(Vec<u8>),
+    #[cfg(feature = "demo")]
     Static(&'static [u8]),
 }
 
@@ -26,6 +28,7 @@ impl std::ops::Deref for Bytes {
             #[cfg(not(target_arch = "wasm32"))]
             Self::Mapped(map) => map,
             Self::Owned(bytes) => bytes,
+            #[cfg(feature = "demo")]
             Self::Static(bytes) => bytes,
         }
     }
@@ -90,6 +93,7 @@ impl TensorFile {
     }
 
     /// A file embedded in the program.
+    #[cfg(feature = "demo")]
     pub(crate) fn from_static(bytes: &'static [u8]) -> Result<Self> {
         Self::parse(Bytes::Static(bytes))
     }

@@ -10,7 +10,9 @@ pub use insight::StageMask;
 pub use texture::{Colours, MaskTexture, TexturePass};
 
 use crate::error::{ErrorKind, Result, bail};
-use crate::gpu::{self, Gpu, LayerTimes, Network, TunedLayer};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::gpu::{self, TunedLayer};
+use crate::gpu::{Gpu, LayerTimes, Network};
 use crate::graph::{Graph, NodeId};
 use crate::mask::Mask;
 use crate::model_file::Model;
@@ -22,6 +24,7 @@ use crate::reference;
 use crate::tensor::{Shape, Tensor};
 use on_gpu::{OnGpu, Task};
 use std::fmt;
+#[cfg(not(target_arch = "wasm32"))]
 use std::time::Duration;
 
 /// The node that holds the class of each pixel.

@@ -25,6 +25,7 @@ const LAYERS: &[&[&str]] = &[
     &["gpu"],
     &["segmenter"],
     &["compare"],
+    &["web"],
 ];
 
 /// Where in the library each dependency may be named: files, or folders that end in `/`.
@@ -38,11 +39,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("image", &["picture.rs"]),
     ("memmap2", &["parameters.rs"]),
     ("png", &["heatmap.rs", "mask.rs"]),
-    // Where a blocking function wraps an async one, and where things are done on several threads.
-    (
-        "pollster",
-        &["gpu/executor.rs", "gpu/pipelines.rs", "segmenter.rs"],
-    ),
+    // Where a blocking function wraps an async one.
+    ("pollster", &["segmenter.rs"]),
     ("rayon", &["parallel.rs"]),
     ("safetensors", &["convert.rs", "parameters.rs"]),
     (
@@ -66,11 +64,18 @@ const HOMES: &[(&str, &[&str])] = &[
             "ops/mod.rs",
         ],
     ),
+    ("js_sys", &["web/"]),
     ("tempfile", &["files.rs"]),
-    ("tracing", &["gpu/", "parameters.rs"]),
+    ("tracing", &["gpu/", "parameters.rs", "web/"]),
+    ("wasm_bindgen", &["web/"]),
+    ("wasm_bindgen_futures", &["web/"]),
+    ("web_sys", &["web/"]),
     // Textures and encoders are the program's.
     ("wgpu", &["gpu/", "segmenter/texture.rs"]),
 ];
+
+/// Of these, what a page needs and an embedder does not.
+const WEB: &[&str] = &["js_sys", "wasm_bindgen", "wasm_bindgen_futures", "web_sys"];
 
 /// What the command line names. Pictures and devices it has from the library alone, which re-exports
 /// wgpu.
@@ -262,11 +267,15 @@ fn the_command_line_names_what_it_says() {
     assert_eq!(named, said);
 }
 
-/// An embedder compiles what the library names, and nothing that the command line alone needs.
+/// An embedder compiles what the library names, and nothing that the command line or a page alone needs.
 #[test]
-fn what_only_the_command_line_needs_is_optional() {
+fn what_only_the_command_line_or_a_page_needs_is_optional() {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let in_library: BTreeSet<_> = HOMES.iter().map(|(name, _)| name.to_string()).collect();
+    let names = HOMES.iter().map(|(name, _)| *name);
+    let in_library: BTreeSet<_> = names
+        .filter(|name| !WEB.contains(name))
+        .map(str::to_string)
+        .collect();
     let optional: BTreeSet<_> = manifest
         .lines()
         .filter(|line| line.contains("optional = true"))

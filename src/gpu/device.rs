@@ -294,20 +294,56 @@ impl Gpu {
 
     /// Runs `work` and turns what wgpu reports of it into an error that says `what` failed.
     pub(super) async fn guarded<T>(&self, what: &str, work: impl FnOnce() -> T) -> Result<T> {
+        let guard = self.guard(what);
+        let done = work();
+        guard.end().await?;
+        Ok(done)
+    }
+
+    /// Begins what [`Guard::end`] ends, on the same thread and without waiting for anything between.
+    pub(super) fn guard(&self, what: &str) -> Guard {
         let device = self.device();
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let done = work();
-        let reports = (internal.pop(), validation.pop(), memory.pop());
-        let reports = [reports.0.await, reports.1.await, reports.2.await];
-        self.check_lost()?;
-        match reports.into_iter().flatten().next() {
-            Some(wgpu::Error::OutOfMemory { .. }) => {
-                bail!(Limit, "{what}: {self} is out of memory")
+        Guard {
+            gpu: self.clone(),
+            what: what.to_owned(),
+            memory,
+            validation,
+            internal,
+        }
+    }
+}
+
+/// See [`Gpu::guard`].
+pub(super) struct Guard {
+    gpu: Gpu,
+    what: String,
+    memory: wgpu::ErrorScopeGuard,
+    validation: wgpu::ErrorScopeGuard,
+    internal: wgpu::ErrorScopeGuard,
+}
+
+impl Guard {
+    /// What wgpu reports of all since the guard was made, as an error.
+    pub(super) fn end(self) -> impl Future<Output = Result<()>> + use<> {
+        let Self { gpu, what, .. } = self;
+        let reports = (
+            self.internal.pop(),
+            self.validation.pop(),
+            self.memory.pop(),
+        );
+        async move {
+            let reports = [reports.0.await, reports.1.await, reports.2.await];
+            gpu.check_lost()?;
+            match reports.into_iter().flatten().next() {
+                Some(wgpu::Error::OutOfMemory { .. }) => {
+                    bail!(Limit, "{what}: {gpu} is out of memory")
+                }
+                Some(error) => bail!(Device, "{what} on {gpu}: {error}"),
+                None => Ok(()),
             }
-            Some(error) => bail!(Device, "{what} on {self}: {error}"),
-            None => Ok(done),
         }
     }
 }
@@ -321,15 +357,18 @@ impl fmt::Display for Gpu {
 fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions) -> DeviceProfile {
     let limits = device.limits();
     let fixed = info.subgroup_min_size == info.subgroup_max_size;
+    let is_cpu = info.device_type == wgpu::DeviceType::Cpu && !options.plan_as_gpu;
     DeviceProfile {
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_buffer_bytes: limits.max_buffer_size,
         memory_bytes: u64::MAX,
         max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
         max_invocations_per_workgroup: invocations(&limits),
-        // Kernels that read textures read two.
+        // Kernels that read textures read two. A browser's CPU (SwiftShader) runs them twice as fast as others,
+        // but takes more than ten seconds to compile each.
         max_texture_side: match limits.max_storage_textures_per_shader_stage {
             0 | 1 => 0,
+            _ if is_cpu && cfg!(target_arch = "wasm32") => 0,
             _ => limits.max_texture_dimension_2d,
         },
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
@@ -341,6 +380,6 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
         whole_padding: false,
         cooperative: Vec::new(),
         half: false,
-        is_cpu: info.device_type == wgpu::DeviceType::Cpu && !options.plan_as_gpu,
+        is_cpu,
     }
 }

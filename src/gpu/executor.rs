@@ -11,9 +11,10 @@ use crate::device_profile::TEXEL_ROW_BYTES;
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::ops::narrow::SATURATED_GROUP;
-use crate::parallel;
 use crate::parameters::Parameters;
-use crate::plan::{Bound, Pipeline, Plan};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::plan::Pipeline;
+use crate::plan::{Bound, Plan};
 use crate::tensor::{Shape, Tensor};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -64,18 +65,11 @@ impl Network {
     }
 
     /// Makes `pipelines`, as far as they can be made: the others fail when they are needed.
-    pub(super) fn compile_ahead(&self, pipelines: Vec<Pipeline>) {
-        let make = |pipeline: &Pipeline| {
-            if let Err(error) = self
-                .pipelines
-                .get(&self.gpu, std::slice::from_ref(pipeline))
-            {
-                tracing::debug!("{error}");
-            }
-            Ok(())
-        };
-        // None of these is an error.
-        let _ = parallel::try_map(&pipelines, make);
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) async fn compile_ahead(&self, pipelines: &[Pipeline]) {
+        if let Err(error) = self.pipelines.make(&self.gpu, pipelines).await {
+            tracing::debug!("{error}");
+        }
     }
 
     /// Makes the pipelines and uploads the weights that `plan` of `graph` needs and that are not there.
@@ -85,19 +79,9 @@ impl Network {
     /// be used.
     pub async fn load(&self, plan: &Plan, graph: &Graph, parameters: &Parameters) -> Result<()> {
         // Compiling keeps the cores busy, uploading the memory.
-        #[cfg(not(target_arch = "wasm32"))]
-        {
-            let mut compiled = Ok(Vec::new());
-            let compile = || compiled = self.pipelines.get(&self.gpu, &plan.pipelines);
-            let upload = || pollster::block_on(self.parameters(plan, graph, parameters));
-            parallel::meanwhile(compile, upload)?;
-            compiled.map(drop)
-        }
-        #[cfg(target_arch = "wasm32")]
-        {
-            self.pipelines.get(&self.gpu, &plan.pipelines)?;
-            self.parameters(plan, graph, parameters).await.map(drop)
-        }
+        let compiling = self.pipelines.make(&self.gpu, &plan.pipelines);
+        self.parameters(plan, graph, parameters).await?;
+        compiling.await
     }
 
     async fn parameters(
@@ -148,7 +132,7 @@ impl Executor {
         parameters: &Parameters,
     ) -> Result<Self> {
         let gpu = network.gpu.clone();
-        let pipelines = network.pipelines.get(&gpu, &plan.pipelines)?;
+        let pipelines = network.pipelines.get(&gpu, &plan.pipelines).await?;
         let weights = network.parameters(&plan, graph, parameters).await?;
         let (slots, mirror, bind_groups, saturation) = gpu
             .guarded("activation buffers", || {
@@ -176,6 +160,7 @@ impl Executor {
     }
 
     /// Fills every activation buffer with NaN before each run from now on.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn poison(&mut self) {
         self.poison.get_or_insert_with(|| poison(&self.gpu));
     }

@@ -14,6 +14,7 @@ mod saturation;
 mod shared;
 mod texels;
 mod textures;
+#[cfg(not(target_arch = "wasm32"))]
 mod tune;
 mod waiter;
 mod weights;
@@ -25,6 +26,7 @@ pub use executor::{Executor, IN_FLIGHT, Network};
 pub use profile::{LayerTimes, Timer};
 pub use readback::Pending;
 pub use textures::{MaskTextures, Tint, texture_pipelines};
+#[cfg(not(target_arch = "wasm32"))]
 pub use tune::{Measured, Outcome, TunedLayer, tune};
 pub(crate) use waiter::now;
 pub use wgpu;

@@ -16,27 +16,6 @@ pub(super) fn patience(flops: u64) -> Duration {
     Duration::from_secs(120 + flops / 500_000_000)
 }
 
-/// Waits until the device has done `submission`, or all that was submitted. In a browser, where nothing
-/// may wait, this does nothing: the page's event loop brings results.
-///
-/// # Errors
-/// `Device` if the device is lost or does not finish.
-pub(super) fn wait(
-    gpu: &Gpu,
-    submission: Option<wgpu::SubmissionIndex>,
-    patience: Duration,
-) -> Result<()> {
-    let waited = gpu.device().poll(wgpu::PollType::Wait {
-        submission_index: submission,
-        timeout: Some(patience),
-    });
-    gpu.check_lost()?;
-    match waited {
-        Ok(_) => Ok(()),
-        Err(e) => bail!(Device, "{gpu} did not finish: {e}"),
-    }
-}
-
 /// A future of the end of `submission`, which was the last.
 pub(super) fn done(gpu: &Gpu, submission: wgpu::SubmissionIndex, patience: Duration) -> Done {
     let signal = Signal::new(1);

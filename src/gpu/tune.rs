@@ -175,7 +175,7 @@ impl<'a> Bench<'a> {
 
     /// Measures one candidate after the other.
     async fn measure(&self, end: Instant) -> Result<TunedLayer> {
-        self.compile();
+        self.compile().await;
         let mut candidates = Vec::with_capacity(self.layer.candidates.len());
         let mut best = f64::INFINITY;
         for candidate in &self.layer.candidates {
@@ -206,7 +206,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Compiles the shaders of all candidates on all cores. What does not compile shows when it is tried.
-    fn compile(&self) {
+    async fn compile(&self) {
         let pipelines = |candidate: &Candidate| {
             let plan = self.plan(candidate, &self.full);
             plan.ok()
@@ -214,8 +214,8 @@ impl<'a> Bench<'a> {
                 .map_or(Vec::new(), |plan| plan.pipelines)
         };
         let candidates = self.layer.candidates.iter();
-        self.network
-            .compile_ahead(candidates.flat_map(pipelines).collect());
+        let pipelines: Vec<_> = candidates.flat_map(pipelines).collect();
+        self.network.compile_ahead(&pipelines).await;
     }
 
     async fn try_candidate(

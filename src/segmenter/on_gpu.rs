@@ -93,6 +93,7 @@ impl OnGpu {
     }
 
     /// Lets go of the executor that is kept.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn forget(&self) {
         let kept = self.latest().take();
         drop(kept);

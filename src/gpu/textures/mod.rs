@@ -52,7 +52,7 @@ impl Executor {
         }
         let gpu = self.gpu().clone();
         let pipelines = gpu.shared().pipelines();
-        let pipelines = pipelines.get(&gpu, &texture_pipelines())?;
+        let pipelines = pipelines.get(&gpu, &texture_pipelines()).await?;
         let [words, rows, colours] = &pipelines[..] else {
             bail!(Device, "{gpu} has not made the pipelines for textures");
         };
