@@ -2,7 +2,7 @@
 
 use super::cache::{ChoicesCache, PipelineCache};
 use super::waiter::Signal;
-use crate::device_profile::{DeviceProfile, INVOCATIONS_AT_ONCE};
+use crate::device_profile::{DX12_BINDING_BYTES, DeviceProfile, INVOCATIONS_AT_ONCE};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::plan::Choices;
 use std::fmt;
@@ -168,6 +168,8 @@ fn describe(info: &wgpu::AdapterInfo) -> String {
 fn instance(backend: Option<Backend>) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = backend.map_or(wgpu::Backends::all(), Backend::flags);
+    // WGPU_DEBUG, WGPU_VALIDATION and what else wgpu reads.
+    descriptor.flags = wgpu::InstanceFlags::from_env_or_default();
     descriptor.backend_options = wgpu::BackendOptions::from_env_or_default();
     wgpu::Instance::new(descriptor)
 }
@@ -476,8 +478,12 @@ fn pick<'a>(found: &'a [Adapter], options: &GpuOptions) -> Result<&'a Adapter> {
 fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions) -> DeviceProfile {
     let limits = device.limits();
     let fixed = info.subgroup_min_size == info.subgroup_max_size;
+    let promised = match info.backend {
+        wgpu::Backend::Dx12 => DX12_BINDING_BYTES,
+        _ => u64::MAX,
+    };
     DeviceProfile {
-        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_binding_bytes: limits.max_storage_buffer_binding_size.min(promised),
         max_buffer_bytes: limits.max_buffer_size,
         memory_bytes: u64::MAX,
         max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
