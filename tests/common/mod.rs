@@ -91,8 +91,15 @@ pub fn all_gpus() -> Vec<(&'static str, Gpu)> {
         ),
     ]
     .into_iter()
+    .filter(|(_, options)| !(options.checked_shaders && compiles_slowly()))
     .filter_map(|(name, options)| Some((name, another_gpu(options)?)))
     .collect()
+}
+
+/// Whether shaders with checks, which the other backends run too, would take most of the time: Microsoft's FXC
+/// unrolls and simulates what it can.
+fn compiles_slowly() -> bool {
+    wanted_backend() == Some(Backend::Dx12)
 }
 
 /// The same as [`gpu`], but for a device that would be planned for as a GPU in any case and is asked to be:
