@@ -195,6 +195,8 @@ pub(super) fn describe(info: &wgpu::AdapterInfo) -> String {
 fn instance(backend: Option<Backend>) -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = backend.map_or(wgpu::Backends::all(), Backend::flags);
+    // WGPU_DEBUG, WGPU_VALIDATION and what else wgpu reads.
+    descriptor.flags = wgpu::InstanceFlags::from_env_or_default();
     descriptor.backend_options = wgpu::BackendOptions::from_env_or_default();
     wgpu::Instance::new(descriptor)
 }

@@ -5,7 +5,9 @@ use super::cache::{ChoicesCache, PipelineCache};
 use super::lost::Lost;
 use super::shared::Shared;
 use super::waiter::Signal;
-use crate::device_profile::{CooperativeMatrix, DeviceProfile, INVOCATIONS_AT_ONCE};
+use crate::device_profile::{
+    CooperativeMatrix, DX12_BINDING_BYTES, DeviceProfile, INVOCATIONS_AT_ONCE,
+};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::plan::Choices;
 use std::fmt;
@@ -358,8 +360,12 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
     let limits = device.limits();
     let fixed = info.subgroup_min_size == info.subgroup_max_size;
     let is_cpu = info.device_type == wgpu::DeviceType::Cpu && !options.plan_as_gpu;
+    let promised = match info.backend {
+        wgpu::Backend::Dx12 => DX12_BINDING_BYTES,
+        _ => u64::MAX,
+    };
     DeviceProfile {
-        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_binding_bytes: limits.max_storage_buffer_binding_size.min(promised),
         max_buffer_bytes: limits.max_buffer_size,
         memory_bytes: u64::MAX,
         max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,

@@ -45,10 +45,7 @@ async fn street(folder: &Path) -> Result<()> {
         ));
     };
     let scores = Segmenter::on_cpu(&model).scores(&picture).await?;
-    let resize = ResizeBilinear {
-        size: [picture.height(), picture.width()],
-        align_corners: false,
-    };
+    let resize = Interpolate::bilinear([picture.height(), picture.width()], false);
     write_scores(
         folder,
         "street",
