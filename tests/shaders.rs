@@ -717,6 +717,7 @@ fn every_kernel_that_reads_no_texture_has_a_variant_in_f16() {
         let texels = [
             "conv2d_depthwise_texels",
             "conv2d_texels",
+            "conv2d_depthwise_texels",
             "winograd_input",
             "winograd_output",
             "winograd_product",
