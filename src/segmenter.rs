@@ -306,7 +306,16 @@ impl Segmenter {
         let input = Shape::new(batch, 3, size[0], size[1]);
         let outputs = [graph.output()];
         let profile = &on.profile;
-        gpu::tune(&on.network, profile, graph, input, &outputs, parameters, time).await
+        gpu::tune(
+            &on.network,
+            profile,
+            graph,
+            input,
+            &outputs,
+            parameters,
+            time,
+        )
+        .await
     }
 
     /// Measures the whole way of `batch` pictures of `size` `[h, w]`, from pixels in host memory to class

@@ -11,6 +11,7 @@ use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::kernel::Format;
 use fullconv::plan::Plan;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Shape};
+use std::sync::LazyLock;
 
 /// Plans for less and less memory, down to the least that anything fits.
 fn in_bands(
@@ -175,7 +176,7 @@ fn memory_that_does_not_suffice_is_an_error_with_the_figures() {
     let graph = with_labels(&golden("fcn8s-same"));
     let profile = DeviceProfile {
         memory_bytes: 5 << 20,
-        ..PROFILE
+        ..PROFILE.clone()
     };
     let input = Shape::new(1, 3, 700, 900);
     let error = Plan::new(&graph, input, &[graph.output()], &profile).unwrap_err();
@@ -194,10 +195,10 @@ fn the_demo_model_in_bands_is_bit_for_bit_what_it_is_whole() {
     }
 }
 
-const PROFILE: DeviceProfile = DeviceProfile {
+static PROFILE: LazyLock<DeviceProfile> = LazyLock::new(|| DeviceProfile {
     whole_padding: true,
     ..DeviceProfile::WEBGPU_DEFAULTS
-};
+});
 
 /// Checks the plan for a real picture, and that bands compute little twice: a few percent.
 fn check_real_size(
@@ -281,7 +282,7 @@ fn a_full_hd_picture_fits_webgpus_default_limits_in_full_width_fcn8s() {
     for (mib, percent) in [(1100, 1), (900, 1), (750, 10)] {
         let less = DeviceProfile {
             memory_bytes: mib << 20,
-            ..PROFILE
+            ..PROFILE.clone()
         };
         check_real_size(&graph, input, &[graph.output()], percent, &less);
     }
