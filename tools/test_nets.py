@@ -86,7 +86,7 @@ class Everything(nn.Module):
         super().__init__()
         self.same, self.even = nn.Conv2d(3, 8, 3, padding="same", dilation=2), nn.Conv2d(8, 8, 4, padding="same")
         self.mirrored = nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect")
-        self.up = nn.ConvTranspose2d(8, 8, 3, 2, 1, 1, groups=2)
+        self.up = nn.ConvTranspose2d(8, 8, 3, 2, 1, 1, groups=2, dilation=(1, 2))
         self.prelu, self.relu6, self.dropout = nn.PReLU(8), nn.ReLU6(inplace=True), nn.Dropout2d()
         self.norm, self.plain_norm = nn.LocalResponseNorm(5, alpha=0.2, k=2.0), nn.BatchNorm2d(8, affine=False, eps=0.01)
         self.linear, self.pixel = nn.Linear(8, 8), nn.PixelShuffle(2)

@@ -273,12 +273,14 @@ class Walk:
         """A window of a node. Where no node is as large, one is made for its size alone."""
         if top_left == [0, 0] and all(map(self.sizes.same, size, made.shape[2:])):
             return made
-        like = self.like(size) or self.make_like(size)
-        return self.emit("crop", [made, like], [*made.shape[:2], *size], offset=top_left).made
+        return self.emit("crop", [made, self.need_like(size)], [*made.shape[:2], *size], offset=top_left).made
+
+    def need_like(self, size):
+        return self.like(size) or self.make_like(size)
 
     def make_like(self, size):
         """A node for its size alone: of a fixed one, less than another node's by a fixed number of rows and
-        columns, or another's rounded up to a multiple."""
+        columns, a whole fraction of another's, or another's rounded up to a multiple."""
         size = [sympy.sympify(s) for s in size]
         if all(s.is_Integer for s in size):
             shape = [*self.made[0].shape[:2], *size]
@@ -293,14 +295,15 @@ class Walk:
             if all(len(differences) == 1 and min(differences) >= 0 for differences in less):
                 kernel = [int(min(differences)) + 1 for differences in less]
                 return self.emit("max_pool2d", [made], shape, kernel_size=kernel, stride=[1, 1]).made
-            factor = next((f for f in (2, 4, 8, 16, 32, 64, 128) if all(
-                self.sizes.same(to, f * -(-from_ // f)) for to, from_ in zip(size, made.shape[2:]))), None)
-            if factor:
-                kernel = [factor] * 2
-                blocks = [*made.shape[:2], *(-(-s // factor) for s in made.shape[2:])]
-                small = self.emit("max_pool2d", [made], blocks, kernel_size=kernel, stride=kernel, ceil_mode=True)
-                return self.emit("interpolate", [small], shape, scale_factor=[float(factor)] * 2, mode="nearest").made
-        return self.need_like(size)
+            for factor in (2, 4, 8, 16, 32, 64, 128):
+                kernel, both = [factor] * 2, list(zip(size, made.shape[2:]))
+                if all(self.sizes.same(to, from_ // factor) for to, from_ in both):
+                    return self.emit("max_pool2d", [made], shape, kernel_size=kernel, stride=kernel).made
+                if all(self.sizes.same(to, factor * -(-from_ // factor)) for to, from_ in both):
+                    blocks = [*made.shape[:2], *(-(-s // factor) for s in made.shape[2:])]
+                    small = self.emit("max_pool2d", [made], blocks, kernel_size=kernel, stride=kernel, ceil_mode=True)
+                    return self.emit("interpolate", [small], shape, scale_factor=[float(factor)] * 2, mode="nearest").made
+        raise Unsupported(f"its size, {size[0]} × {size[1]}, is that of no other node")
 
     def select(self, value, axis, channels):
         """Some channels, in this order: a convolution that passes them on."""

@@ -51,12 +51,21 @@ class Translator(Walk):
     @aten("conv_transpose2d.input")
     def conv_transpose2d(self, a):
         x, shape = self.activation(a.input, NCHW), self.shape_of_result()
+        if any(self.sizes.limits(p)[1] >= s for p, s in zip(a.output_padding, pair(a.stride))):
+            raise Unsupported("with an output_padding that is not less than the stride")
         # A larger output padding makes the same and more: what is too much is cut.
         extra = [self.sizes.limits(p) for p in a.output_padding]
         most = [int(high) for _, high in extra]
         made_shape = shape[:2] + [s + m - p for s, m, p in zip(shape[2:], most, a.output_padding)]
+        dilation = pair(a.dilation)
+        if dilation != [1, 1]:  # as zeros between the weights
+            weight = self.parameter(a.weight, "weight")
+            sizes = [(k - 1) * d + 1 for k, d in zip(weight.tensor.shape[2:], dilation)]
+            spread = weight.tensor.new_zeros(*weight.tensor.shape[:2], *sizes)
+            spread[:, :, ::dilation[0], ::dilation[1]] = weight.tensor
+            a.weight = Constant(spread, weight.name)
         made = self.emit("conv_transpose2d", [x, *self.weight_and_bias(a)], made_shape, stride=pair(a.stride),
-                         padding=pair(a.padding), output_padding=most, dilation=pair(a.dilation), groups=a.groups).made
+                         padding=pair(a.padding), output_padding=most, groups=a.groups).made
         return Value(self.crop(made, [0, 0], shape[2:]), NCHW, shape)
 
     @aten("linear.default")
@@ -67,7 +76,7 @@ class Translator(Walk):
         if x.layout == "flat":
             names = self.weight_and_bias(a, [out, *(int(s) for s in made.shape[1:])])
             return self.emit("conv2d", [made, *names], [made.shape[0], out, 1, 1], "vector", seen)
-        if self.axis(x, -1) != "c":
+        if x.layout != "pixels" and self.axis(x, -1) != "c":
             raise Unsupported("along an axis that is not that of the channels")
         names = self.weight_and_bias(a, [out, into, 1, 1])
         return self.emit("linear", [made, *names], [made.shape[0], out, *made.shape[2:]], x.layout, seen)
@@ -113,12 +122,6 @@ class Translator(Walk):
         if all(s.is_Integer for s in shape[2:]):
             return self.emit("max_unpool2d", [x, indices], shape, output_size=[int(s) for s in shape[2:]], **attributes)
         return self.emit("max_unpool2d", [x, indices, self.need_like(shape[2:])], shape, **attributes)
-
-    def need_like(self, size):
-        like = self.like(size)
-        if like is None:
-            raise Unsupported(f"its size, {size[0]} × {size[1]}, is that of no other node")
-        return like
 
     @aten("avg_pool2d.default")
     def avg_pool2d(self, a):
@@ -283,7 +286,7 @@ class Translator(Walk):
         factors = [next((f for f in range(1, 65) if self.sizes.same(s, f * from_)), None)
                    for s, from_ in zip(size, x.shape[2:])]
         if None in factors:
-            self.need_like(size)
+            return self.emit("interpolate", [x, self.make_like(size)], shape, **attributes)
         return self.emit("interpolate", [x], shape, scale_factor=[float(f) for f in factors], **attributes)
 
     @aten("pixel_shuffle.default")
@@ -425,7 +428,8 @@ class Translator(Walk):
     @aten("view.default", "reshape.default", "flatten.using_ints", "squeeze.default", "squeeze.dim", "squeeze.dims",
           "unsqueeze.default", "unflatten.int", "_unsafe_view.default")
     def reshape(self, a):
-        """Seen as a vector of channels, or as what is seen flat by a linear layer, or as rows of pixels."""
+        """Seen as a vector of channels where there is one pixel; flat, as a linear layer takes it; as planes, each in
+        one row; or, those turned, as pixels, each with its channels."""
         x, shape = self.activation(a.self), self.shape_of_result()
         made = self.tensor(x)
         _, channels, height, width = made.shape
@@ -453,6 +457,8 @@ class Translator(Walk):
             raise Unsupported("fullconv has no such operation")
         if x.layout == "vector":
             return Value(self.tensor(x), "vector", shape)
+        if x.layout in ("planes", "pixels") and order == [0, 2, 1]:
+            return Value(self.tensor(x), {"planes": "pixels", "pixels": "planes"}[x.layout], shape)
         if set(x.layout) != set(NCHW):
             raise Unsupported(f"of {x.shape}")
         layout = "".join(x.layout[d] for d in order)

@@ -10,7 +10,7 @@ NCHW = "nchw"
 # Attributes that need not be written.
 DEFAULTS = {
     "conv2d": {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1},
-    "conv_transpose2d": {"stride": [1, 1], "padding": [0, 0], "output_padding": [0, 0], "dilation": [1, 1], "groups": 1},
+    "conv_transpose2d": {"stride": [1, 1], "padding": [0, 0], "output_padding": [0, 0], "groups": 1},
     "max_pool2d": {"padding": [0, 0], "dilation": [1, 1], "ceil_mode": False},
     "max_pool2d_indices": {"padding": [0, 0], "dilation": [1, 1], "ceil_mode": False},
     "max_unpool2d": {"padding": [0, 0]},
@@ -93,7 +93,7 @@ class Made:
 class Value:
     """What a node of the traced program computes: a node of ours, seen in some order of its axes."""
     made: Made
-    layout: str = NCHW  # the axes' order, or "vector", "flat", "planes": see Translator.reshape
+    layout: str = NCHW  # the axes' order, or "vector", "flat", "planes", "pixels": see Translator.reshape
     shape: list = None  # as PyTorch sees it
     cut: list = None  # rows and columns cut from made's top and left, not yet done
     size: list = None  # and height and width that are left
