@@ -61,6 +61,7 @@ pub(super) fn build(
         let inputs = node.inputs.iter().map(|name| match ids.get(name.as_str()) {
             Some(id) => Ok(Some(*id)),
             None if checkpoint.has(name) => {
+                check_operand(node, checkpoint.dimensions(name)?)?;
                 let shape = checkpoint.parameter_shape(name)?;
                 let id = graph.parameter(name.as_str(), shape)?;
                 shapes.insert(id, shape);
@@ -105,6 +106,19 @@ pub(super) fn build(
         origin: Origin::Torchvision,
         stages: Vec::new(),
     })
+}
+
+/// An error for an operand of arithmetic of which PyTorch's rules of broadcasting say something else than the shape that
+/// a tensor of so few dimensions has here.
+fn check_operand(node: &Described, dimensions: &[usize]) -> Result<()> {
+    if matches!(node.op.as_str(), "add" | "sub" | "mul") && dimensions.len() != 4 {
+        bail!(
+            ModelFile,
+            "a tensor that it reads has {} dimensions, not 4: [1, c, 1, 1] for a number a channel",
+            dimensions.len()
+        );
+    }
+    Ok(())
 }
 
 /// What is wrong with a graph.
@@ -263,8 +277,9 @@ mod tests {
             {"name": "f", "op": "conv2d", "inputs": ["input", "score.weight"]},
             {"name": "g", "op": "conv2d", "inputs": ["input", "conv.weight"], "attributes": {"strides": 2}},
             {"name": "g", "op": "relu", "inputs": ["input"]},
-            {"name": "conv.bias", "op": "relu", "inputs": ["input"]},
+            {"name": "score.weight", "op": "relu", "inputs": ["input"]},
             {"name": "h", "op": "conv2d", "inputs": ["input", "odd"]},
+            {"name": "i", "op": "add", "inputs": ["input", "conv.bias"]},
             {"name": "score", "op": "relu", "inputs": ["input"]},
         ]))
         .unwrap_err();
@@ -279,8 +294,9 @@ mod tests {
             "f (conv2d): a weight of shape [2, 4, 1, 1]",
             "g (conv2d): attributes of conv2d: unknown field `strides`",
             "g (relu): the name is taken",
-            "conv.bias (relu): a tensor has the same name",
+            "score.weight (relu): a tensor has the same name",
             "h (conv2d): tensor odd has shape [2, 2, 2]",
+            "i (add): a tensor that it reads has 1 dimensions",
         ] {
             assert!(
                 message.contains(expected),
