@@ -14,6 +14,7 @@ override A_SPLAT: bool = false;
 override B_SPLAT: bool = false;
 // The channels that pad are not zeros by themselves.
 override MASKED: bool = false;
+override RELU: bool = false;
 
 struct Params {
     row_begin: u32,
@@ -42,17 +43,18 @@ struct Params {
 @group(0) @binding(3) var<uniform> params: Params;
 
 fn combined(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
+    var result = x * y;
     switch OPERATION {
         case ADD: {
-            return x + y;
+            result = x + y;
         }
         case SUB: {
-            return x - y;
+            result = x - y;
         }
-        default: {
-            return x * y;
-        }
+        default: {}
     }
+    // What is no number stays none.
+    return select(result, vec4<f32>(), vec4<bool>(RELU) & (result < vec4<f32>()));
 }
 
 @compute @workgroup_size(64)

@@ -1,9 +1,9 @@
-// 2-D convolution of ungrouped channels, straight from memory.
+// 2-D convolution, straight from memory, in groups of whole fours of channels, or one.
 //
 // One invocation computes 4 pixels, one after the other in memory, of 4 output channels. `lanes`
 // neighbouring invocations share the pixels and take neighbouring channels. Where the map is pooled, POOL is 2:
 // the four are a square of 2×2 pixels, of which the largest is written.
-// input [n, h, w, c/4], weight [tile][ky][kx][c][lanes], bias [out/4], output [n, h, w, out/4], all vec4.
+// input [n, h, w, c/4], weight [tile][ky][kx][c/groups][lanes], bias [out/4], output [n, h, w, out/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
 
@@ -37,6 +37,8 @@ struct Params {
     lanes: u32,
     map_height: u32,
     map_width: u32,
+    group_in_c4: u32,
+    group_out_c4: u32,
 }
 
 @group(0) @binding(0) var<storage, read> input: array<Stored>;
@@ -114,6 +116,7 @@ fn main(
         return;
     }
     let last = end - 1u;
+    let first_c = channel / params.group_out_c4 * params.group_in_c4;
     let p1 = min(first + 1u, last);
     let p2 = min(first + 2u, last);
     let p3 = min(first + 3u, last);
@@ -142,16 +145,16 @@ fn main(
             let t1 = tap(w1, ky, kx);
             let t2 = tap(w2, ky, kx);
             let t3 = tap(w3, ky, kx);
-            var at = (((tile * KERNEL_H + ky) * KERNEL_W + kx) * params.in_c4 + params.term_begin) * 4u * params.lanes + lane;
+            var at = (((tile * KERNEL_H + ky) * KERNEL_W + kx) * params.group_in_c4 + params.term_begin) * 4u * params.lanes + lane;
             for (var c = params.term_begin; c < params.term_end; c++) {
                 let a = vec4<f32>(weight[at]);
                 let b = vec4<f32>(weight[at + params.lanes]);
                 let d = vec4<f32>(weight[at + 2u * params.lanes]);
                 let e = vec4<f32>(weight[at + 3u * params.lanes]);
-                let v0 = load(t0, c);
-                let v1 = load(t1, c);
-                let v2 = load(t2, c);
-                let v3 = load(t3, c);
+                let v0 = load(t0, first_c + c);
+                let v1 = load(t1, first_c + c);
+                let v2 = load(t2, first_c + c);
+                let v3 = load(t3, first_c + c);
                 sum0 += a * v0.x + b * v0.y + d * v0.z + e * v0.w;
                 sum1 += a * v1.x + b * v1.y + d * v1.z + e * v1.w;
                 sum2 += a * v2.x + b * v2.y + d * v2.z + e * v2.w;

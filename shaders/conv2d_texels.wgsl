@@ -1,11 +1,11 @@
-// 2-D convolution of ungrouped channels on a CPU device, its input and weight read as texels.
+// 2-D convolution on a CPU device, its input and weight read as texels, in groups of whole fours of channels, or one.
 //
 // A workgroup computes PIXELS pixels, one after the other in memory, of 4 · LANES · BLOCKS output
 // channels. Lane l of a group of LANES invocations owns channels 4(q · LANES + l) … + 3 for each of the
-// BLOCKS q. Where the map is pooled, POOL is 2: of each square of 2×2 pixels the largest is written, and pixels
+// BLOCKS q, all of one group. Where the map is pooled, POOL is 2: of each square of 2×2 pixels the largest is written, and pixels
 // are counted square by square.
 // The parts between marks depend on the tile; src/ops/conv2d/texels.rs writes them for others.
-// input [n, h, w, c/4] and weight [tile][ky][kx][c][BLOCKS][LANES] as texels, ROW in a row of the texture;
+// input [n, h, w, c/4] and weight [tile][ky][kx][c/groups][BLOCKS][LANES] as texels, ROW in a row of the texture;
 // the first row of input's texture holds zeros. bias [out/4], output [n, h, w, out/4], all vec4.
 
 override KERNEL_H: u32 = 3u;
@@ -42,6 +42,8 @@ struct Params {
     output_start: u32,
     map_height: u32,
     map_width: u32,
+    group_in_c4: u32,
+    group_out_c4: u32,
 }
 
 @group(0) @binding(0) var input: texture_storage_2d<rgba32float, read>;
@@ -132,6 +134,8 @@ fn main(
     if params.channel_begin + tile * LANES * BLOCKS >= params.channel_end {
         return;
     }
+    let first_c = (params.channel_begin + tile * LANES * BLOCKS) / params.group_out_c4 * params.group_in_c4;
+    let end_c = first_c + params.group_in_c4;
     // The first of the pixels that this invocation computes.
     let own = first + share * OWN;
     // tile: windows
@@ -167,8 +171,8 @@ fn main(
             let t6 = tap(w6, ky, kx);
             let t7 = tap(w7, ky, kx);
             // end
-            var base = ((tile * KERNEL_H + ky) * KERNEL_W + kx) * params.in_c4 * 4u * LANES * BLOCKS + lane;
-            for (var c = 0u; c < params.in_c4; c++) {
+            var base = ((tile * KERNEL_H + ky) * KERNEL_W + kx) * params.group_in_c4 * 4u * LANES * BLOCKS + lane;
+            for (var c = first_c; c < end_c; c++) {
                 // tile: loads
                 let k0_0 = textureLoad(weight, at(base + 0u * LANES));
                 let k1_0 = textureLoad(weight, at(base + 1u * LANES));

@@ -1,12 +1,13 @@
-// 2-D convolution of ungrouped channels on a GPU: a matrix product whose left side is never written.
+// 2-D convolution on a GPU, in groups of whole fours of channels, or one: a matrix product whose left side is never
+// written.
 //
-// A workgroup computes a block of ROWS × COLUMNS pixels of one image for 4 · QUADS output channels. It
+// A workgroup computes a block of ROWS × COLUMNS pixels of one image for 4 · QUADS output channels of a group. It
 // brings a halo, the input pixels that the block's windows cover, into workgroup memory for STAGE_GROUPS
 // groups of four input channels at a time, with their weights for STAGE_ROWS rows of the window; all taps
 // read the same halo at shifted offsets. One invocation sums PIXELS pixels of a row × OWN_QUADS groups of
 // four output channels. Where the map is pooled, POOL is 2: its pixels are squares of 2×2, of each of which the
 // largest is written. The parts between marks are written by src/ops/conv2d/tiled.rs.
-// input [n, h, w, c/4], weight [tile][ky][kx][c][QUADS], bias [out/4], output [n, h, w, PARTS, out/4], all vec4.
+// input [n, h, w, c/4], weight [tile][ky][kx][c/groups][QUADS], bias [out/4], output [n, h, w, PARTS, out/4], all vec4.
 
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
@@ -63,6 +64,8 @@ struct Params {
     output_start: u32,
     map_height: u32,
     map_width: u32,
+    group_in_c4: u32,
+    group_out_c4: u32,
 }
 
 @group(0) @binding(0) var<storage, read> input: array<Stored>;
@@ -77,10 +80,11 @@ var<workgroup> halo: array<vec4<f32>, STAGE_GROUPS * HALO_ROWS * HALO_PITCH>;
 var<workgroup> taps: array<vec4<f32>, TAPS_SIZE>;
 
 // The image that a block reads: its first row in the batch, and the end of those of its rows that the band
-// needs, no more of which need be bound.
+// needs, no more of which need be bound; and where in a pixel the channels of the block's group begin.
 struct Image {
     first_row: u32,
     end: i32,
+    first_c: u32,
 }
 
 // Brings the halo for the input channels from group c on; zeros outside the image and from group c_end on.
@@ -98,7 +102,7 @@ fn stage_halo(local: u32, image: Image, y: u32, x: u32, c: u32, c_end: u32) {
         var value = vec4<f32>();
         if inside_y && inside_x && c + group < c_end {
             let source = (image.first_row + u32(from_y)) * params.in_width + u32(from_x);
-            value = vec4<f32>(input[source * params.in_c4 + c + group - params.input_start]);
+            value = vec4<f32>(input[source * params.in_c4 + image.first_c + c + group - params.input_start]);
         }
         halo[(group * HALO_ROWS + row) * HALO_PITCH + column] = value;
     }
@@ -112,7 +116,7 @@ fn stage_taps(local: u32, first: u32, c: u32, c_end: u32) {
         let rest = i - tap * STAGE_GROUPS * 4u * QUADS;
         var value = vec4<f32>();
         if c + rest / (4u * QUADS) < c_end {
-            value = vec4<f32>(weight[((first + tap) * params.in_c4 + c) * 4u * QUADS + rest]);
+            value = vec4<f32>(weight[((first + tap) * params.group_in_c4 + c) * 4u * QUADS + rest]);
         }
         taps[i] = value;
     }
@@ -203,7 +207,12 @@ fn main(
     let block_y = first_y + block_row % blocks_y * ROWS;
     let block_x = (group - slice * blocks) % blocks_x * COLUMNS;
     let needed = (end_y - 1u) * STRIDE_H + (KERNEL_H - 1u) * DILATION_H + 1u;
-    let image = Image(n * params.in_height, min(i32(params.in_height), i32(needed) - i32(params.padding_h)));
+    let group_of_channels = (params.channel_begin + tile * QUADS) / params.group_out_c4;
+    let image = Image(
+        n * params.in_height,
+        min(i32(params.in_height), i32(needed) - i32(params.padding_h)),
+        group_of_channels * params.group_in_c4,
+    );
 
     let lane = local % QUAD_STEP;
     let row = local / QUAD_STEP / STEP * POOL;
@@ -233,7 +242,7 @@ fn main(
     var sum7_1 = begin_sum(own, 7u, 1u);
     // end
     let first_c = part * params.terms;
-    let c_end = min(first_c + params.term_end, params.in_c4);
+    let c_end = min(first_c + params.term_end, params.group_in_c4);
     for (var c = first_c + params.term_begin; c < c_end; c += STAGE_GROUPS) {
         for (var ky = 0u; ky < KERNEL_H; ky += STAGE_ROWS) {
             workgroupBarrier();

@@ -2,18 +2,18 @@
 // are 4×4 pixels, plus bias. Matrices: src/ops/conv2d/winograd.rs. Where the map is pooled, POOL is 2: of each
 // square of 2×2 pixels the largest is written.
 //
-// One invocation computes four channels of one tile; a workgroup TILES tiles of a row and 4 · LANES
-// channels. input [n, tile rows, 36, tile columns, c/4] as texels, ROW in a row of the texture, after one row;
+// One invocation computes four channels of one tile; a workgroup four tiles of a row and 64 channels, or, of a
+// dilated convolution, a square of DILATION² tiles and as many channels as are left: a tile has every DILATION-th
+// pixel, in each direction, and DILATION tiles lie side by side before the next four pixels of each. input [n, tile rows, 36, tile columns, c/4] as texels, ROW in a row of the texture, after one row;
 // bias [c/4], output [n, h, w, c/4], all vec4.
 
 override RELU: bool = false;
 override POOL: u32 = 1u;
+override DILATION: u32 = 1u;
 
 const ROW = 8192u;
 const HALF = 0.7071067811865476;
 const TWO = 1.4142135623730951;
-const TILES = 4u;
-const LANES = 16u;
 
 struct Params {
     out_height: u32,
@@ -89,9 +89,14 @@ fn store(y: u32, x: u32, band: Band, c: u32, value: vec4<f32>) {
 // Writes a column of pixels.
 fn store_column(y: u32, x: u32, band: Band, c: u32, bias_c: vec4<f32>, v: Four) {
     store(y, x, band, c, v.a + bias_c);
-    store(y + 1u, x, band, c, v.b + bias_c);
-    store(y + 2u, x, band, c, v.c + bias_c);
-    store(y + 3u, x, band, c, v.d + bias_c);
+    store(y + DILATION, x, band, c, v.b + bias_c);
+    store(y + 2u * DILATION, x, band, c, v.c + bias_c);
+    store(y + 3u * DILATION, x, band, c, v.d + bias_c);
+}
+
+// Where a tile begins.
+fn first_of(tile: u32) -> u32 {
+    return tile / DILATION * 4u * DILATION + tile % DILATION;
 }
 
 // The larger of two, if there is the second; NaN if one of them is.
@@ -124,20 +129,23 @@ fn main(
     let rows = params.row_end - params.row_begin;
     // The rows of one image, or all rows of several.
     let height = min(rows, params.out_height);
-    let blocks_x = (params.tile_columns + TILES - 1u) / TILES;
-    let blocks_y = (height * POOL + 3u) / 4u;
+    let tiles_x = select(DILATION, 4u, DILATION == 1u);
+    let lanes = 64u / (tiles_x * DILATION);
+    let blocks_x = (params.tile_columns + tiles_x - 1u) / tiles_x;
+    let blocks_y = (height * POOL + 4u * DILATION - 1u) / (4u * DILATION);
     let blocks = rows / height * blocks_y * blocks_x;
-    let c = group / blocks * LANES + local % LANES;
+    let c = group / blocks * lanes + local % lanes;
     let block = group % blocks;
-    let column = block % blocks_x * TILES + local / LANES;
-    if c >= params.out_c4 || column >= params.tile_columns {
-        return;
-    }
+    let tile = local / lanes;
+    let column = block % blocks_x * tiles_x + tile % tiles_x;
     let n = params.row_begin / params.out_height + block / blocks_x / blocks_y;
     let first = params.row_begin % params.out_height;
-    let tile_row = first * POOL / 4u + block / blocks_x % blocks_y;
+    let tile_row = (first * POOL / (4u * DILATION) + block / blocks_x % blocks_y) * DILATION + tile / tiles_x;
+    if c >= params.out_c4 || column >= params.tile_columns || tile_row >= params.tile_rows {
+        return;
+    }
     let top = n * params.out_height;
-    let y = top + tile_row * 4u / POOL;
+    let y = top + first_of(tile_row) / POOL;
     let band = Band(top + first, top + first + height);
 
     let point = params.tile_columns * params.out_c4;
@@ -149,7 +157,7 @@ fn main(
     let r3 = row(at + 18u * point, point);
     let r4 = row(at + 24u * point, point);
     let r5 = row(at + 30u * point, point);
-    let x = column * 4u / POOL;
+    let x = first_of(column) / POOL;
     let bias_c = bias[c];
     if POOL > 1u {
         store_pooled(
@@ -165,7 +173,7 @@ fn main(
         return;
     }
     store_column(y, x, band, c, bias_c, transform(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a));
-    store_column(y, x + 1u, band, c, bias_c, transform(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b));
-    store_column(y, x + 2u, band, c, bias_c, transform(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c));
-    store_column(y, x + 3u, band, c, bias_c, transform(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d));
+    store_column(y, x + DILATION, band, c, bias_c, transform(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b));
+    store_column(y, x + 2u * DILATION, band, c, bias_c, transform(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c));
+    store_column(y, x + 3u * DILATION, band, c, bias_c, transform(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d));
 }

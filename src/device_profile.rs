@@ -6,6 +6,11 @@ pub const TEXELS_PER_ROW: u32 = 8192;
 /// Bytes of such a row.
 pub const TEXEL_ROW_BYTES: u64 = 16 * TEXELS_PER_ROW as u64;
 
+/// The most bytes of a buffer that Direct3D 12 promises to show a shader: 2²⁷ words (its
+/// `REQ_BUFFER_RESOURCE_TEXEL_COUNT_2_TO_EXP`). wgpu offers four times as many; where they are not there, what
+/// lies past these reads as something else, without an error.
+pub const DX12_BINDING_BYTES: u64 = 4 << 27;
+
 /// Invocations that fill a large GPU: 128 multiprocessors with four workgroups of 128 each.
 pub const INVOCATIONS_AT_ONCE: u32 = 1 << 16;
 
@@ -65,6 +70,15 @@ impl DeviceProfile {
             true => 0,
             false => u64::from(self.max_texture_side) * TEXEL_ROW_BYTES,
         }
+    }
+
+    /// How many workgroups in x and y hold `workgroups` of them, if one dispatch can: shaders count y · width + x
+    /// and ignore what is past the end.
+    pub fn fold(&self, workgroups: usize) -> Option<[u32; 2]> {
+        let most = self.max_workgroups_per_dimension as usize;
+        let rows = workgroups.div_ceil(most.max(1)).max(1);
+        let fits = rows <= most;
+        fits.then(|| [workgroups.div_ceil(rows) as u32, rows as u32])
     }
 
     /// The limits that every WebGPU device has, and no features: what must always work.

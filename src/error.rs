@@ -26,8 +26,11 @@ pub enum ErrorKind {
     NotFinite,
     /// No usable adapter was found.
     NoAdapter,
-    /// The device failed: lost, out of memory, a shader it would not compile.
+    /// The device failed: it did not finish, or a shader would not compile.
     Device,
+    /// The device is lost: its driver was reset or replaced, or the program has destroyed it. Another one can
+    /// go on, see [`Segmenter::recover`](crate::Segmenter::recover).
+    DeviceLost,
 }
 
 /// The error of every fallible function in this crate.

@@ -297,7 +297,7 @@ mod tests {
     fn an_op_put_first_keeps_the_rest() {
         let mut graph = Graph::new("input");
         let a = graph.op("a", Relu {}, &[graph.input()]).unwrap();
-        graph.op("b", Add {}, &[a, graph.input()]).unwrap();
+        graph.op("b", Add::default(), &[a, graph.input()]).unwrap();
         let graph = graph.after("picture", Scale { factor: 2.0 }).unwrap();
         let names: Vec<_> = graph.nodes().iter().map(|n| n.name.as_str()).collect();
         assert_eq!(names, ["picture", "input", "a", "b"]);

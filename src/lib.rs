@@ -58,6 +58,8 @@ mod preprocess;
 pub mod reference;
 mod segmenter;
 mod tensor;
+#[cfg(all(target_arch = "wasm32", feature = "web"))]
+mod web;
 
 pub use error::{Error, ErrorKind, Result};
 pub use gpu::{Gpu, GpuOptions};
@@ -68,5 +70,7 @@ pub use model_file::Model;
 pub use parameters::{Parameter, Parameters, TensorFile};
 pub use picture::Picture;
 pub use preprocess::{Channels, Preprocessing};
-pub use segmenter::{Frames, Precision, Profile, Run, Segmenter, StageMask};
+pub use segmenter::{
+    Colours, Frames, MaskTexture, Precision, Profile, Run, Segmenter, StageMask, TexturePass,
+};
 pub use tensor::{Shape, Tensor};

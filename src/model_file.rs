@@ -14,6 +14,7 @@ use crate::preprocess::Preprocessing;
 use crate::tensor::Shape;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 use std::sync::Arc;
 
@@ -107,6 +108,7 @@ impl Model {
     ///
     /// # Errors
     /// None that a build which passes its tests can meet.
+    #[cfg(feature = "demo")]
     pub fn demo() -> Result<Self> {
         let bytes = include_bytes!(concat!(
             env!("CARGO_MANIFEST_DIR"),

@@ -7,13 +7,16 @@ use safetensors::{Dtype, SafeTensors};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where the bytes of a file are.
 enum Bytes {
     #[cfg(not(target_arch = "wasm32"))]
     Mapped(memmap2::Mmap),
     Owned(Vec<u8>),
+    #[cfg(feature = "demo")]
     Static(&'static [u8]),
 }
 
@@ -25,6 +28,7 @@ impl std::ops::Deref for Bytes {
             #[cfg(not(target_arch = "wasm32"))]
             Self::Mapped(map) => map,
             Self::Owned(bytes) => bytes,
+            #[cfg(feature = "demo")]
             Self::Static(bytes) => bytes,
         }
     }
@@ -89,6 +93,7 @@ impl TensorFile {
     }
 
     /// A file embedded in the program.
+    #[cfg(feature = "demo")]
     pub(crate) fn from_static(bytes: &'static [u8]) -> Result<Self> {
         Self::parse(Bytes::Static(bytes))
     }
@@ -257,12 +262,23 @@ pub struct Norm {
 pub struct Parameters {
     file: TensorFile,
     derived: BTreeMap<String, Derived>,
+    identity: u64,
 }
 
 impl Parameters {
     /// The tensors of `file`, and those that are `derived`, by name.
     pub fn new(file: TensorFile, derived: BTreeMap<String, Derived>) -> Self {
-        Self { file, derived }
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        Self {
+            file,
+            derived,
+            identity: MADE.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// A number that no others have in this process.
+    pub(crate) fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// The file they are in.

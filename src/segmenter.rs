@@ -2,13 +2,17 @@
 
 mod frames;
 mod insight;
+mod on_gpu;
+mod texture;
 
 pub use frames::Frames;
 pub use insight::StageMask;
+pub use texture::{Colours, MaskTexture, TexturePass};
 
-use crate::device_profile::DeviceProfile;
 use crate::error::{ErrorKind, Result, bail};
-use crate::gpu::{self, Executor, Gpu, LayerTimes, Network, TunedLayer};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::gpu::{self, TunedLayer};
+use crate::gpu::{Gpu, LayerTimes, Network};
 use crate::graph::{Graph, NodeId};
 use crate::mask::Mask;
 use crate::model_file::Model;
@@ -18,8 +22,9 @@ use crate::picture::Picture;
 use crate::plan::Plan;
 use crate::reference;
 use crate::tensor::{Shape, Tensor};
+use on_gpu::{OnGpu, Task};
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+#[cfg(not(target_arch = "wasm32"))]
 use std::time::Duration;
 
 /// The node that holds the class of each pixel.
@@ -66,43 +71,6 @@ enum Engine {
     Reference,
 }
 
-#[derive(Debug)]
-struct OnGpu {
-    network: Network,
-    /// What plans are made for.
-    profile: DeviceProfile,
-    /// The executor of the last run, for the next picture of the same size.
-    latest: Mutex<Option<(Key, Executor)>>,
-}
-
-/// What an executor is made for: the name of its graph's input, that input's shape and the last node's,
-/// and what it gives back.
-#[derive(Debug, PartialEq, Eq)]
-struct Key {
-    name: String,
-    input: Shape,
-    last: Shape,
-    outputs: Vec<NodeId>,
-}
-
-/// A graph to run on inputs of one shape.
-struct Task {
-    graph: Graph,
-    key: Key,
-}
-
-impl Task {
-    fn new(graph: Graph, input: Shape, outputs: &[NodeId]) -> Result<Self> {
-        let key = Key {
-            name: graph.node(graph.input()).name.clone(),
-            input,
-            last: graph.shapes(input)?[graph.output().index()],
-            outputs: outputs.to_vec(),
-        };
-        Ok(Self { graph, key })
-    }
-}
-
 /// What [`Segmenter::run`] gives back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
@@ -145,7 +113,8 @@ impl Segmenter {
     /// Compiles the model's pipelines and uploads its weights.
     ///
     /// # Errors
-    /// `ModelFile` if a weight cannot be used; `Limit` or `Device` if the device cannot hold or run it.
+    /// `ModelFile` if a weight cannot be used; `Limit` or `Device` if the device cannot hold or run it, and
+    /// `DeviceLost` if it is lost, which ends every function here that uses it.
     pub async fn new(gpu: &Gpu, model: &Model) -> Result<Self> {
         Self::with_precision(gpu, model, Precision::F32).await
     }
@@ -156,11 +125,13 @@ impl Segmenter {
     /// As [`Segmenter::new`]; `Unsupported` if the device cannot keep them so, and `ModelFile` if a weight
     /// is too large.
     pub async fn with_precision(gpu: &Gpu, model: &Model, precision: Precision) -> Result<Self> {
+        // Another segmenter may have loaded all of it, so that nothing below would tell.
+        gpu.check_lost()?;
         let profile = match precision {
             Precision::F32 => gpu.profile().clone(),
             Precision::F16 => gpu.half_profile()?,
         };
-        let network = Network::new(gpu);
+        let network = Network::sharing_weights(gpu, model.parameters(), profile.half);
         for (graph, input) in nominal_graphs(model)? {
             let (outputs, choices) = ([graph.output()], gpu.choices());
             let plan = Plan::with_choices(&graph, input, &outputs, &profile, &choices)?;
@@ -169,12 +140,36 @@ impl Segmenter {
         gpu.keep_pipelines();
         Ok(Self {
             model: model.clone(),
-            engine: Engine::Gpu(Box::new(OnGpu {
-                network,
-                profile,
-                latest: Mutex::new(None),
-            })),
+            engine: Engine::Gpu(Box::new(OnGpu::new(network, profile))),
         })
+    }
+
+    /// The same on another device, when the one it has is lost: from the model, whose weights the host has or
+    /// reads again. All that was under way has ended in errors of the kind
+    /// [`DeviceLost`](ErrorKind::DeviceLost). What was made for the old device, as a [`TexturePass`] is, has to be
+    /// made again.
+    ///
+    /// ```no_run
+    /// # async fn example(segmenter: &mut fullconv::Segmenter, picture: &fullconv::Picture) -> fullconv::Result<()> {
+    /// use fullconv::{ErrorKind, Gpu};
+    ///
+    /// let mask = match segmenter.segment(picture).await {
+    ///     Err(error) if error.kind() == ErrorKind::DeviceLost => {
+    ///         segmenter.recover(&Gpu::new().await?).await?;
+    ///         segmenter.segment(picture).await?
+    ///     }
+    ///     result => result?,
+    /// };
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Segmenter::with_precision`]; the segmenter is then as it was. `Request` on the CPU reference.
+    pub async fn recover(&mut self, gpu: &Gpu) -> Result<()> {
+        self.on_gpu()?;
+        *self = Self::with_precision(gpu, &self.model, self.precision()).await?;
+        Ok(())
     }
 
     /// A segmenter that runs on the CPU reference: slow, but right, and on any machine.
@@ -217,16 +212,16 @@ impl Segmenter {
             Engine::Reference => {
                 let input = picture.to_tensor()?;
                 let (graph, parameters) = (&task.graph, self.model.parameters());
-                let outputs = reference::run(graph, parameters, &input, &task.key.outputs)?;
+                let outputs = reference::run(graph, parameters, &input, task.outputs())?;
                 let labels = first(outputs.into_iter().map(|(_, value)| value))?;
                 vec![labels.data().iter().map(|l| *l as u8).collect()]
             }
-            Engine::Gpu(_) => {
-                let mut executor = self.executor(task).await?;
+            Engine::Gpu(on) => {
+                let mut lent = on.lend(&self.model, task).await?;
                 let words = picture.to_rgba_words();
-                let labels = executor.1.run_bytes(bytemuck::cast_slice(&words)).await?;
-                self.keep(executor);
-                labels
+                lent.executor()?
+                    .run_bytes(bytemuck::cast_slice(&words))
+                    .await?
             }
         };
         self.mask([picture.height(), picture.width()], labels)
@@ -239,7 +234,11 @@ impl Segmenter {
 
     /// What it takes to find the labels of `picture`.
     fn task(&self, picture: &Picture) -> Result<Task> {
-        let size = [picture.height(), picture.width()];
+        self.task_of([picture.height(), picture.width()])
+    }
+
+    /// The same, of a picture of `size` `[h, w]`.
+    fn task_of(&self, size: [usize; 2]) -> Result<Task> {
         let graph = picture_graph(&self.model, size)?;
         let outputs = [graph.output()];
         Task::new(graph, Shape::new(1, 3, size[0], size[1]), &outputs)
@@ -282,12 +281,7 @@ impl Segmenter {
             bail!(Request, "the CPU reference has no kernels to choose from");
         };
         // Its buffers go before those of the candidates come, and its plan is an old one.
-        drop(
-            on.latest
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(),
-        );
+        on.forget();
         let (graph, parameters) = (self.model.graph(), self.model.parameters());
         let input = Shape::new(batch, 3, size[0], size[1]);
         let outputs = [graph.output()];
@@ -322,24 +316,23 @@ impl Segmenter {
         let begin = std::time::Instant::now();
         let outputs = [graph.output()];
         let task = Task::new(graph, shape, &outputs)?;
-        let mut executor = self.executor(task).await?;
+        let mut lent = self.on_gpu()?.lend(&self.model, task).await?;
+        let executor = lent.executor()?;
         // Pixels of many colours; what they show does not matter.
         let words: Vec<u32> = (0..shape.pixels() as u32)
             .map(|i| i.wrapping_mul(2_654_435_761))
             .collect();
-        executor.1.run_bytes(bytemuck::cast_slice(&words)).await?;
+        executor.run_bytes(bytemuck::cast_slice(&words)).await?;
         let first_ms = begin.elapsed().as_secs_f64() * 1e3;
         let mut run_ms = Vec::with_capacity(runs);
         for _ in 0..runs {
             let begin = std::time::Instant::now();
-            executor.1.run_bytes(bytemuck::cast_slice(&words)).await?;
+            executor.run_bytes(bytemuck::cast_slice(&words)).await?;
             run_ms.push(begin.elapsed().as_secs_f64() * 1e3);
         }
-        let layers = executor.1.time_layers().await?;
-        let plan = executor.1.plan().clone();
-        self.keep(executor);
+        let layers = executor.time_layers().await?;
         Ok(Profile {
-            plan,
+            plan: executor.plan().clone(),
             first_ms,
             run_ms,
             layers,
@@ -394,12 +387,12 @@ impl Segmenter {
         while done < shape.n {
             let n = at_once.min(shape.n - done);
             let task = Task::new(graph.clone(), shape.with_batch(n), outputs)?;
-            match self.executor(task).await {
+            match self.on_gpu()?.lend(&self.model, task).await {
                 Err(e) if e.kind() == ErrorKind::Limit && n > 1 => at_once = n.div_ceil(2),
                 Err(e) => return Err(e),
-                Ok(mut executor) => {
-                    let values = executor.1.run(&images(input, done, n)?).await?;
-                    self.keep(executor);
+                Ok(mut lent) => {
+                    let input = images(input, done, n)?;
+                    let values = lent.executor()?.run(&input).await?;
                     parts.push(values.into_iter().map(|(_, value)| value).collect());
                     done += n;
                 }
@@ -408,36 +401,10 @@ impl Segmenter {
         join(parts)
     }
 
-    /// The last run's executor if it fits, else a new one in its place.
-    async fn executor(&self, Task { graph, key }: Task) -> Result<(Key, Executor)> {
-        let Engine::Gpu(on) = &self.engine else {
-            bail!(Request, "the CPU reference has no executor");
-        };
-        let kept = on
-            .latest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        match kept {
-            Some((made_for, executor)) if made_for == key => Ok((key, executor)),
-            // Another size: its buffers go before the new ones come.
-            other => {
-                drop(other);
-                let (gpu, outputs) = (on.network.gpu(), &key.outputs);
-                let choices = gpu.choices();
-                let plan = Plan::with_choices(&graph, key.input, outputs, &on.profile, &choices)?;
-                let parameters = self.model.parameters();
-                Ok((
-                    key,
-                    Executor::new(&on.network, plan, &graph, parameters).await?,
-                ))
-            }
-        }
-    }
-
-    fn keep(&self, executor: (Key, Executor)) {
-        if let Engine::Gpu(on) = &self.engine {
-            *on.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(executor);
+    fn on_gpu(&self) -> Result<&OnGpu> {
+        match &self.engine {
+            Engine::Gpu(on) => Ok(on),
+            Engine::Reference => bail!(Request, "the CPU reference is no device"),
         }
     }
 }

@@ -273,15 +273,15 @@ fn a_full_hd_picture_fits_webgpus_default_limits_in_full_width_fcn8s() {
         .iter()
         .map(|g| (g.layers.clone(), g.bands))
         .collect();
-    // As few and as small as can be: conv1_1 to pool1, conv2_1 to pool2.
-    assert_eq!(bands, [(0..3, 3), (3..6, 2)], "{plan}");
+    // As few and as small as can be: conv1_1, and conv1_2 with pool1; conv2_1, and conv2_2 with pool2.
+    assert_eq!(bands, [(0..2, 3), (2..4, 2)], "{plan}");
     // Padded by 100 and convolved with 3: 1278 × 2118, pooled twice.
     let [pool1, pool2] = [(64, 639, 1059), (128, 320, 530)].map(|(c, h, w)| Shape::new(1, c, h, w));
     let most = most_activations(input, pool1, pool2);
     assert!(plan.activation_bytes() <= most, "{plan}");
 
     // With less memory, down to little more than the 513 MiB of the weights, at the price of more work.
-    for (mib, percent) in [(1100, 1), (900, 1), (750, 10)] {
+    for (mib, percent) in [(1100, 1), (900, 1), (750, 20)] {
         let less = DeviceProfile {
             memory_bytes: mib << 20,
             ..profile()

@@ -245,18 +245,18 @@ fn a_lost_device_ends_every_run_under_way() {
     for pending in pending {
         match block_on(pending) {
             Ok(found) => assert!(found == expected),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Device, "{error}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::DeviceLost, "{error}"),
         }
     }
     for _ in 0..2 {
         match block_on(frames.next()).unwrap() {
             Ok(mask) => assert_eq!(mask.labels(), alone.labels()),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Device, "{error}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::DeviceLost, "{error}"),
         }
     }
     let error = block_on(executor.run_bytes(&small.input(0))).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Device, "{error}");
+    assert_eq!(error.kind(), ErrorKind::DeviceLost, "{error}");
     assert!(block_on(frames.push(&picture)).is_none());
     let error = block_on(frames.next()).unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Device, "{error}");
+    assert_eq!(error.kind(), ErrorKind::DeviceLost, "{error}");
 }

@@ -146,6 +146,7 @@ fn other_windows_and_maps_that_something_else_reads_are_pooled_apart() {
             let (graph, _) = conv_and_pool(1, pool);
             assert_eq!(pools(&graph, &[graph.output()]), 1, "{graph:?}");
         }
+        // Of groups, kernels pool as well, but networks have other windows there.
         let (grouped, _) = conv_and_pool(2, square(2, 2, true));
         assert_eq!(pools(&grouped, &[grouped.output()]), 1);
         let (graph, conv) = conv_and_pool(1, square(2, 2, false));

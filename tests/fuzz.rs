@@ -466,7 +466,7 @@ fn function() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
 /// Sum, difference or product; each size of either operand may be 1.
 fn arithmetic() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
     let op = prop_oneof![
-        Just(Arc::new(Add {}) as Arc<dyn Op>),
+        Just(Arc::new(Add::default()) as Arc<dyn Op>),
         Just(Arc::new(Sub {}) as Arc<dyn Op>),
         Just(Arc::new(Mul {}) as Arc<dyn Op>),
     ];

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{OneOp, UNIT, gpu, relative_error};
+use common::{OneOp, UNIT, another_gpu, relative_error};
 use fullconv::compare::compare_tensor;
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::{Conv2d, NAMES, Op};
@@ -216,7 +216,7 @@ fn devices() -> Vec<(&'static str, Gpu)> {
                 plan_as_gpu,
                 ..GpuOptions::default()
             };
-            Some((name, gpu(options)?))
+            Some((name, another_gpu(options)?))
         })
         .collect()
 }

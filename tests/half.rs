@@ -240,7 +240,7 @@ fn scaled(factor: f32) -> Graph {
     let fine = graph.op("fine", Scale { factor: 2.0 }, &[input]).unwrap();
     let large = graph.op("large", Scale { factor }, &[input]).unwrap();
     let hidden = graph.op("hidden", Relu {}, &[large]).unwrap();
-    graph.op("sum", Add {}, &[fine, hidden]).unwrap();
+    graph.op("sum", Add::default(), &[fine, hidden]).unwrap();
     graph
 }
 
@@ -356,7 +356,11 @@ fn a_plan_in_f16_takes_half_the_memory() {
     let parameters = half.parameter_bytes() as f64 / wide.parameter_bytes() as f64;
     assert!((0.5..0.501).contains(&parameters), "{parameters}");
     let activations = half.activation_bytes() as f64 / wide.activation_bytes() as f64;
-    assert!((0.5..0.75).contains(&activations), "{activations}");
+    assert!(activations < 0.75, "{activations}");
+    // The largest buffer holds sums under way, in f32, that are hardly more than the largest map, which is half as large.
+    let largest = |plan: &Plan| plan.slots.iter().copied().max().unwrap() as f64;
+    let ratio = largest(&half) / largest(&wide);
+    assert!((0.5..0.51).contains(&ratio), "{ratio}");
 }
 
 /// What f16 costs in a network that was trained, of 16 to 512 channels.

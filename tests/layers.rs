@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The modules of the library, from the bottom up. A module imports from earlier lines only.
 const LAYERS: &[&[&str]] = &[
@@ -25,6 +26,7 @@ const LAYERS: &[&[&str]] = &[
     &["gpu"],
     &["segmenter"],
     &["compare"],
+    &["web"],
 ];
 
 /// Where in the library each dependency may be named: files, or folders that end in `/`.
@@ -38,11 +40,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("image", &["picture.rs"]),
     ("memmap2", &["parameters.rs"]),
     ("png", &["heatmap.rs", "mask.rs"]),
-    // Where a blocking function wraps an async one, and where things are done on several threads.
-    (
-        "pollster",
-        &["gpu/executor.rs", "gpu/pipelines.rs", "segmenter.rs"],
-    ),
+    // Where a blocking function wraps an async one.
+    ("pollster", &["segmenter.rs"]),
     ("rayon", &["parallel.rs"]),
     ("safetensors", &["convert.rs", "parameters.rs"]),
     (
@@ -66,10 +65,18 @@ const HOMES: &[(&str, &[&str])] = &[
             "ops/mod.rs",
         ],
     ),
+    ("js_sys", &["web/"]),
     ("tempfile", &["files.rs"]),
-    ("tracing", &["gpu/", "parameters.rs"]),
-    ("wgpu", &["gpu/"]),
+    ("tracing", &["gpu/", "parameters.rs", "web/"]),
+    ("wasm_bindgen", &["web/"]),
+    ("wasm_bindgen_futures", &["web/"]),
+    ("web_sys", &["web/"]),
+    // Textures and encoders are the program's.
+    ("wgpu", &["gpu/", "segmenter/texture.rs"]),
 ];
+
+/// Of these, what a page needs and an embedder does not.
+const WEB: &[&str] = &["js_sys", "wasm_bindgen", "wasm_bindgen_futures", "web_sys"];
 
 /// What the command line names. Pictures and devices it has from the library alone, which re-exports
 /// wgpu.
@@ -261,11 +268,15 @@ fn the_command_line_names_what_it_says() {
     assert_eq!(named, said);
 }
 
-/// An embedder compiles what the library names, and nothing that the command line alone needs.
+/// An embedder compiles what the library names, and nothing that the command line or a page alone needs.
 #[test]
-fn what_only_the_command_line_needs_is_optional() {
+fn what_only_the_command_line_or_a_page_needs_is_optional() {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let in_library: BTreeSet<_> = HOMES.iter().map(|(name, _)| name.to_string()).collect();
+    let names = HOMES.iter().map(|(name, _)| *name);
+    let in_library: BTreeSet<_> = names
+        .filter(|name| !WEB.contains(name))
+        .map(str::to_string)
+        .collect();
     let optional: BTreeSet<_> = manifest
         .lines()
         .filter(|line| line.contains("optional = true"))
@@ -275,6 +286,40 @@ fn what_only_the_command_line_needs_is_optional() {
     let all: BTreeSet<_> = in_library.union(&optional).cloned().collect();
     assert_eq!(dependencies(&manifest), all);
     assert_eq!(in_library.intersection(&optional).count(), 0);
+}
+
+/// The most crates that an embedder compiles, on the system where this runs: itself, wgpu, and little more.
+const MOST_CRATES: usize = 130;
+
+#[test]
+fn an_embedder_compiles_few_crates() {
+    let tree = |features: &[&str]| -> BTreeSet<String> {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--package", "fullconv", "--edges", "no-dev"])
+            .args(["--prefix", "none", "--format", "{p}", "--locked"])
+            .args(features)
+            .current_dir(root())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let lines = String::from_utf8(output.stdout).unwrap();
+        // A crate that was listed before is marked so.
+        let name = |line: &str| line.trim_end_matches(" (*)").to_owned();
+        lines.lines().map(name).collect()
+    };
+    let (library, program) = (tree(&["--no-default-features"]), tree(&[]));
+    println!(
+        "{} crates; with the command line {}",
+        library.len(),
+        program.len()
+    );
+    assert!(library.len() > 50 && program.is_superset(&library));
+    assert!(
+        library.len() <= MOST_CRATES,
+        "the library alone is {} crates: {library:#?}",
+        library.len()
+    );
 }
 
 /// The names of the dependencies in a table of Cargo.toml, as code spells them.

@@ -151,14 +151,16 @@ fn fusible(also: bool) -> (Graph, Parameters) {
     let conv = graph.op("conv", Conv2d::padded(1), &inputs).unwrap();
     let relu = graph.op("relu", Relu {}, &[conv]).unwrap();
     let sum = match also {
-        true => graph.op("sum", Add {}, &[conv, relu]).unwrap(),
+        true => graph.op("sum", Add::default(), &[conv, relu]).unwrap(),
         false => relu,
     };
     let resize = Interpolate::bilinear([13, 9], false);
     let resized = graph.op("resized", resize, &[sum]).unwrap();
     if also {
         let soft = graph.op("soft", Softmax {}, &[resized]).unwrap();
-        graph.op("resized_soft", Add {}, &[resized, soft]).unwrap();
+        graph
+            .op("resized_soft", Add::default(), &[resized, soft])
+            .unwrap();
     }
     graph.op("labels", Argmax::default(), &[resized]).unwrap();
     let file = common::tensor_file(&[("weight".into(), weight)]);

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Random, gpu, relative_error};
+use common::{Random, gpu, relative_error, wanted_backend};
 use fullconv::gpu::wgpu;
 use fullconv::{
     ErrorKind, Gpu, GpuOptions, Model, Picture, Run, Segmenter, Shape, Tensor, compare,
@@ -182,14 +182,14 @@ fn one_segmenter_serves_many_threads() {
 /// A device that the program opened itself, with `limits`, adopted.
 fn adopted(limits: wgpu::Limits) -> Option<Gpu> {
     any_gpu()?;
-    let adapters = block_on(fullconv::gpu::adapters(None));
+    let adapters = block_on(fullconv::gpu::adapters(wanted_backend()));
     let adapter = adapters.iter().find(|a| a.trouble().is_none()).unwrap();
     let descriptor = wgpu::DeviceDescriptor {
         required_limits: limits,
         ..wgpu::DeviceDescriptor::default()
     };
     let (device, queue) = block_on(adapter.wgpu().request_device(&descriptor)).unwrap();
-    Some(Gpu::from_wgpu(device, queue))
+    Some(Gpu::from_wgpu(device, queue).unwrap())
 }
 
 /// Limits that a picture of a few dozen pixels reaches, and that wgpu holds every call to.
@@ -230,7 +230,7 @@ fn an_adopted_device_stays_the_programs() {
         .segment_blocking(&noise(9, 9, 1))
         .unwrap();
     drop(gpu);
-    let again = Gpu::from_wgpu(device, queue);
+    let again = Gpu::from_wgpu(device, queue).unwrap();
     let mask = open(&again, &golden("fcn32s-same"))
         .segment_blocking(&noise(9, 9, 1))
         .unwrap();

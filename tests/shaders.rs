@@ -7,7 +7,9 @@ mod common;
 use common::plans::full_width;
 use common::{matrices, preferences, with_matrices};
 use fullconv::Shape;
-use fullconv::device_profile::{DeviceProfile, TEXELS_PER_ROW};
+use fullconv::device_profile::{DX12_BINDING_BYTES, DeviceProfile, TEXELS_PER_ROW};
+use fullconv::gpu::{texture_pipelines, wgpu};
+use fullconv::graph::Graph;
 use fullconv::ops::kernel::{Binding, Format, Grid, Kernel, Packing, Shader, Word};
 use fullconv::ops::narrow::{self, SATURATED_GROUP};
 use fullconv::plan::{Pipeline, Plan};
@@ -56,6 +58,53 @@ fn profiles() -> Vec<DeviceProfile> {
     let matrices = matrices.map(|matrix| with_matrices(defaults, vec![matrix]));
     let gpus = gpus.into_iter().chain(matrices);
     gpus.chain(others).chain(cpus).collect()
+}
+
+/// Devices that are seldom where tests run, as wgpu 30 describes them: with Metal, and with Direct3D 12 and
+/// each of its compilers. FXC has shader model 5.1, without subgroups and f16; DXC has them.
+fn elsewhere() -> Vec<(&'static str, wgpu::Backend, DeviceProfile)> {
+    let metal = DeviceProfile {
+        max_binding_bytes: 4 << 30,
+        max_buffer_bytes: 4 << 30,
+        max_invocations_per_workgroup: 1024,
+        max_texture_side: 16_384,
+        max_workgroup_bytes: 32 << 10,
+        max_storage_buffers: 29,
+        binding_alignment: 32,
+        // Between 4 and 128, says wgpu.
+        subgroup_size: None,
+        ..DeviceProfile::WEBGPU_DEFAULTS
+    };
+    let fxc = DeviceProfile {
+        max_binding_bytes: DX12_BINDING_BYTES,
+        max_buffer_bytes: i32::MAX as u64,
+        max_storage_buffers: 16,
+        ..metal.clone()
+    };
+    let half = |profile: &DeviceProfile| DeviceProfile {
+        half: true,
+        ..profile.clone()
+    };
+    let dxc = |subgroup_size| DeviceProfile {
+        subgroup_size: Some(subgroup_size),
+        ..fxc.clone()
+    };
+    let warp = |subgroup_size| DeviceProfile {
+        subgroup_size,
+        is_cpu: true,
+        ..fxc.clone()
+    };
+    let (metal_backend, dx12) = (wgpu::Backend::Metal, wgpu::Backend::Dx12);
+    vec![
+        ("Metal", metal_backend, metal.clone()),
+        ("Metal, f16", metal_backend, half(&metal)),
+        ("DX12, FXC", dx12, fxc.clone()),
+        ("DX12, DXC, waves of 32", dx12, dxc(32)),
+        ("DX12, DXC, waves of 64", dx12, dxc(64)),
+        ("DX12, DXC, f16", dx12, half(&dxc(32))),
+        ("WARP, FXC", dx12, warp(None)),
+        ("WARP, DXC", dx12, warp(Some(4))),
+    ]
 }
 
 /// Every kernel of every case on every device.
@@ -108,7 +157,7 @@ fn variants() -> Vec<Kernel> {
 /// What the plans of FCN-8s at full width compile, for pictures of several sizes, and every variant.
 fn pipelines() -> Vec<Pipeline> {
     let graph = full_width();
-    let mut pipelines = Vec::new();
+    let mut pipelines = Vec::from(texture_pipelines());
     for kernel in variants() {
         pipelines.push(Pipeline {
             shader: kernel.shader,
@@ -121,18 +170,12 @@ fn pipelines() -> Vec<Pipeline> {
     };
     let halves = preferences(&DeviceProfile::WEBGPU_DEFAULTS);
     let halves = halves.iter().map(half);
-    for (profile, side) in profiles()
+    for profile in profiles()
         .into_iter()
         .chain(halves)
-        .flat_map(|p| [500, 224, 96].map(|side| (p.clone(), side)))
+        .chain(elsewhere().into_iter().map(|(.., profile)| profile))
     {
-        let plan = Plan::new(
-            &graph,
-            Shape::new(1, 3, side, side),
-            &[graph.output()],
-            &profile,
-        );
-        for pipeline in plan.unwrap().pipelines {
+        for pipeline in planned(&graph, &profile) {
             if !pipelines.contains(&pipeline) {
                 pipelines.push(pipeline);
             }
@@ -140,6 +183,13 @@ fn pipelines() -> Vec<Pipeline> {
     }
     assert!(pipelines.len() > variants().len());
     pipelines
+}
+
+/// What the plans of `graph` compile on a device, for pictures of several sizes.
+fn planned(graph: &Graph, profile: &DeviceProfile) -> Vec<Pipeline> {
+    let sizes = [500, 224, 96].map(|side| Shape::new(1, 3, side, side));
+    let plans = sizes.map(|input| Plan::new(graph, input, &[graph.output()], profile).unwrap());
+    plans.into_iter().flat_map(|plan| plan.pipelines).collect()
 }
 
 fn uses_subgroups(source: &str) -> bool {
@@ -159,11 +209,16 @@ fn is_for_metal(source: &str) -> bool {
 
 /// Parses and validates a shader, with no more capabilities than it needs.
 fn validated(name: &str, source: &str) -> (Module, ModuleInfo) {
+    validated_for(name, source, uses_subgroups(source), uses_half(source))
+}
+
+/// The same for a device that has subgroups and f16, or has not.
+fn validated_for(name: &str, source: &str, subgroups: bool, half: bool) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(source)
         .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
     let mut capabilities = Capabilities::empty();
-    capabilities.set(Capabilities::SUBGROUP, uses_subgroups(source));
-    capabilities.set(Capabilities::SHADER_FLOAT16, uses_half(source));
+    capabilities.set(Capabilities::SUBGROUP, subgroups);
+    capabilities.set(Capabilities::SHADER_FLOAT16, half);
     capabilities.set(Capabilities::COOPERATIVE_MATRIX, uses_matrices(source));
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
@@ -171,19 +226,29 @@ fn validated(name: &str, source: &str) -> (Module, ModuleInfo) {
     (module, info)
 }
 
+/// A module with numbers in the place of its overrides.
+fn resolved(
+    name: &str,
+    (module, info): &(Module, ModuleInfo),
+    constants: &[(&'static str, f64)],
+) -> (Module, ModuleInfo) {
+    let constants = constants.iter();
+    let constants = constants
+        .map(|(key, value)| (key.to_string(), *value))
+        .collect();
+    let entry = Some((ShaderStage::Compute, "main"));
+    let (module, info) = process_overrides(module, info, entry, &constants)
+        .unwrap_or_else(|e| panic!("{name} with {constants:?}: {e}"));
+    (module.into_owned(), info.into_owned())
+}
+
 /// Calls `check` with the module of every pipeline, its overrides numbers.
 fn for_each_resolved(check: impl Fn(&Shader, &Module, &ModuleInfo)) {
-    for kernel in pipelines() {
-        let name = kernel.shader.name;
-        let (module, info) = validated(name, &kernel.shader.source);
-        let constants = kernel.constants.iter();
-        let constants = constants
-            .map(|(key, value)| (key.to_string(), *value))
-            .collect();
-        let entry = Some((ShaderStage::Compute, "main"));
-        let (module, info) = process_overrides(&module, &info, entry, &constants)
-            .unwrap_or_else(|e| panic!("{name} with {constants:?}: {e}"));
-        check(&kernel.shader, &module, &info);
+    for pipeline in pipelines() {
+        let name = pipeline.shader.name;
+        let valid = validated(name, &pipeline.shader.source);
+        let (module, info) = resolved(name, &valid, &pipeline.constants);
+        check(&pipeline.shader, &module, &info);
     }
 }
 
@@ -221,9 +286,11 @@ fn every_file_says_what_it_computes_and_how_its_buffers_lie() {
 }
 
 #[test]
-fn every_file_is_the_shader_of_some_kernel() {
+fn every_file_is_the_shader_of_some_kernel_or_reads_or_writes_textures() {
     let files: BTreeSet<_> = files().into_keys().collect();
-    let used: BTreeSet<_> = kernels().iter().map(|k| k.shader.name.to_owned()).collect();
+    let of_textures = texture_pipelines().map(|pipeline| pipeline.shader.name.to_owned());
+    let mut used = BTreeSet::from(of_textures);
+    used.extend(kernels().iter().map(|k| k.shader.name.to_owned()));
     assert_eq!(files, used);
 }
 
@@ -318,28 +385,60 @@ fn spirv_val_accepts_cooperative_matrices() {
     assert!(checked.get() > 50, "{}", checked.get());
 }
 
+/// Panics unless naga writes the module for Metal.
+fn check_msl(name: &str, module: &Module, info: &ModuleInfo) {
+    for bounds_check_policies in policies() {
+        let options = msl::Options {
+            lang_version: (2, 4),
+            bounds_check_policies,
+            ..msl::Options::default()
+        };
+        let pipeline = msl::PipelineOptions {
+            entry_point: Some((ShaderStage::Compute, "main".into())),
+            ..msl::PipelineOptions::default()
+        };
+        let written = msl::write_string(module, info, &options, &pipeline);
+        let (text, translation) = written.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let entry = translation.entry_point_names[0].as_ref();
+        assert!(text.contains(entry.unwrap().as_str()), "{name}:\n{text}");
+    }
+}
+
 #[test]
 fn naga_writes_every_variant_as_msl() {
     for_each_resolved(|Shader { name, source }, module, info| {
-        if !is_for_metal(source) {
-            return;
-        }
-        for bounds_check_policies in policies() {
-            let options = msl::Options {
-                lang_version: (2, 4),
-                bounds_check_policies,
-                ..msl::Options::default()
-            };
-            let pipeline = msl::PipelineOptions {
-                entry_point: Some((ShaderStage::Compute, "main".into())),
-                ..msl::PipelineOptions::default()
-            };
-            let written = msl::write_string(module, info, &options, &pipeline);
-            let (text, translation) = written.unwrap_or_else(|e| panic!("{name}: {e}"));
-            let entry = translation.entry_point_names[0].as_ref();
-            assert!(text.contains(entry.unwrap().as_str()), "{name}:\n{text}");
+        if is_for_metal(source) {
+            check_msl(name, module, info);
         }
     });
+}
+
+/// The least shader model that wgpu compiles for: FXC's, and where there are subgroups or f16 DXC's.
+fn shader_model(subgroups: bool, half: bool) -> hlsl::ShaderModel {
+    match (half, subgroups) {
+        (true, _) => hlsl::ShaderModel::V6_2,
+        (false, true) => hlsl::ShaderModel::V6_0,
+        (false, false) => hlsl::ShaderModel::V5_1,
+    }
+}
+
+/// Panics unless naga writes the module for Direct3D 12.
+fn check_hlsl(name: &str, module: &Module, info: &ModuleInfo, shader_model: hlsl::ShaderModel) {
+    for restrict_indexing in [true, false] {
+        let options = hlsl::Options {
+            shader_model,
+            restrict_indexing,
+            ..hlsl::Options::default()
+        };
+        let pipeline = hlsl::PipelineOptions {
+            entry_point: Some((ShaderStage::Compute, "main".into())),
+        };
+        let mut text = String::new();
+        let written = hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None);
+        let reflection = written.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let entry = reflection.entry_point_names[0].as_ref();
+        assert!(text.contains(entry.unwrap()), "{name}:\n{text}");
+    }
 }
 
 #[test]
@@ -348,28 +447,68 @@ fn naga_writes_every_variant_as_hlsl() {
         if uses_matrices(source) {
             return;
         }
-        for restrict_indexing in [true, false] {
-            let options = hlsl::Options {
-                // The least that wgpu compiles for: with FXC, and where there are subgroups with DXC.
-                shader_model: match (is_half(source), source.contains("subgroup")) {
-                    (true, _) => hlsl::ShaderModel::V6_2,
-                    (false, true) => hlsl::ShaderModel::V6_0,
-                    (false, false) => hlsl::ShaderModel::V5_1,
-                },
-                restrict_indexing,
-                ..hlsl::Options::default()
-            };
-            let pipeline = hlsl::PipelineOptions {
-                entry_point: Some((ShaderStage::Compute, "main".into())),
-            };
-            let mut text = String::new();
-            let written =
-                hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None);
-            let reflection = written.unwrap_or_else(|e| panic!("{name}: {e}"));
-            let entry = reflection.entry_point_names[0].as_ref();
-            assert!(text.contains(entry.unwrap()), "{name}:\n{text}");
-        }
+        let model = shader_model(uses_subgroups(source), is_half(source));
+        check_hlsl(name, module, info, model);
     });
+}
+
+/// What runs on Metal and on Direct3D 12 is written for them, and takes no feature and no limit that such a
+/// device has not.
+#[test]
+fn plans_for_metal_and_dx12_take_nothing_that_is_not_there() {
+    let graph = full_width();
+    for (device, backend, profile) in elsewhere() {
+        let mut pipelines = planned(&graph, &profile);
+        for case in fullconv::ops::cases() {
+            let kernels = common::kernels(case.op.as_ref(), &case.inputs, &profile);
+            let kernels = kernels.into_iter().flat_map(|kernel| match profile.half {
+                true => [halves(&kernel), vec![kernel]].concat(),
+                false => vec![kernel],
+            });
+            pipelines.extend(kernels.map(|kernel| Pipeline {
+                shader: kernel.shader,
+                constants: kernel.constants,
+            }));
+        }
+        let mut seen = BTreeSet::new();
+        pipelines
+            .retain(|p| seen.insert((p.shader.source.to_string(), format!("{:?}", p.constants))));
+        assert!(pipelines.len() > 50, "{device}: {}", pipelines.len());
+        let subgroups = profile.subgroup_size.is_some();
+        for Pipeline { shader, constants } in pipelines {
+            let name = format!("{} on {device}", shader.name);
+            let valid = validated_for(&name, &shader.source, subgroups, profile.half);
+            let (module, info) = resolved(&name, &valid, &constants);
+            check_room(&name, &module, &profile);
+            match backend {
+                wgpu::Backend::Metal => check_msl(&name, &module, &info),
+                _ => check_hlsl(&name, &module, &info, shader_model(subgroups, profile.half)),
+            }
+        }
+    }
+}
+
+/// Panics unless a workgroup and its memory and bindings fit the device.
+fn check_room(name: &str, module: &Module, profile: &DeviceProfile) {
+    let invocations: u32 = module.entry_points[0].workgroup_size.iter().product();
+    assert!(
+        invocations <= profile.max_invocations_per_workgroup,
+        "{name}"
+    );
+    let globals = || module.global_variables.iter().map(|(_, global)| global);
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).unwrap();
+    let shared = globals().filter(|global| global.space == AddressSpace::WorkGroup);
+    let bytes: u32 = shared.map(|global| layouter[global.ty].size).sum();
+    assert!(
+        bytes <= profile.max_workgroup_bytes,
+        "{name}: {bytes} bytes"
+    );
+    let storage = globals().filter(|g| matches!(g.space, AddressSpace::Storage { .. }));
+    assert!(
+        storage.count() < profile.max_storage_buffers as usize,
+        "{name}"
+    );
 }
 
 #[test]
@@ -419,20 +558,25 @@ fn for_tint(source: &str, constants: &[(&'static str, f64)]) -> String {
     text
 }
 
-/// Panics unless Tint accepts `source` with these values of its overrides.
-fn check_with_tint(name: &str, source: &str, constants: &[(&'static str, f64)]) {
+/// What Tint makes of `source` with these values of its overrides, in one of its formats.
+fn tint(name: &str, source: &str, constants: &[(&'static str, f64)], format: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(format!("{name}.wgsl"));
     std::fs::write(&file, for_tint(source, constants)).unwrap();
     let output = Command::new("tint")
-        .args(["--format", "wgsl"])
+        .args(["--format", format])
         .arg(&file)
         .output();
     let output = output.unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{name} {constants:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Panics unless Tint accepts `source` with these values of its overrides.
+fn check_with_tint(name: &str, source: &str, constants: &[(&'static str, f64)]) {
     // Tint writes the shader again from what it understood.
-    let written = String::from_utf8_lossy(&output.stdout).into_owned();
+    let written = tint(name, source, constants, "wgsl");
     assert!(written.contains("@compute"), "{name}: {written}");
     assert_eq!(
         written.contains("override "),
@@ -454,6 +598,27 @@ fn tint_accepts_every_file_and_every_variant() {
     let is_known = |kernel: &Pipeline| !uses_matrices(&kernel.shader.source);
     for kernel in pipelines().into_iter().filter(is_known) {
         check_with_tint(kernel.shader.name, &kernel.shader.source, &kernel.constants);
+    }
+}
+
+#[test]
+fn tint_writes_every_variant_as_msl_and_hlsl() {
+    let Ok(help) = Command::new("tint").arg("--help").output() else {
+        eprintln!("SKIP: tint is not on the PATH");
+        return;
+    };
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    for (format, sign) in [("msl", "kernel void"), ("hlsl", "[numthreads(")] {
+        // The line reads <none|spirv|msl|…>.
+        let known = help.lines().find(|line| line.contains("--format "));
+        if !known.is_some_and(|line| line.contains(format)) {
+            eprintln!("SKIP: this tint was built without a writer of {format}");
+            continue;
+        }
+        for Pipeline { shader, constants } in pipelines() {
+            let written = tint(shader.name, &shader.source, &constants, format);
+            assert!(written.contains(sign), "{}: {written}", shader.name);
+        }
     }
 }
 
@@ -550,7 +715,9 @@ fn check_saturated(kernel: &Kernel, module: &Module) -> bool {
 fn every_kernel_that_reads_no_texture_has_a_variant_in_f16() {
     for kernel in kernels() {
         let texels = [
+            "conv2d_depthwise_texels",
             "conv2d_texels",
+            "conv2d_depthwise_texels",
             "winograd_input",
             "winograd_output",
             "winograd_product",

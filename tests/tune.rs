@@ -262,13 +262,13 @@ fn gpus_have_a_choice_of_tiles_and_parts() {
             .map(|c| c.description())
             .collect::<Vec<_>>()
     };
-    let conv1_2 = of("conv1_2");
+    let conv2_1 = of("conv2_1");
     for tile in ["8x16x64", "8x8x64", "8x16x32", "4x8x32"] {
-        assert!(conv1_2.iter().any(|c| c.ends_with(tile)), "{conv1_2:?}");
+        assert!(conv2_1.iter().any(|c| c.ends_with(tile)), "{conv2_1:?}");
     }
-    assert!(conv1_2[0].ends_with("8x16x64"), "{conv1_2:?}");
-    assert_eq!(conv1_2.last().unwrap(), "conv2d");
-    assert_eq!(conv1_2.len(), 5);
+    assert!(conv2_1[0].ends_with("8x16x64"), "{conv2_1:?}");
+    assert_eq!(conv2_1.last().unwrap(), "conv2d");
+    assert_eq!(conv2_1.len(), 5);
     let fc6 = of("fc6");
     let parts: std::collections::BTreeSet<_> = fc6
         .iter()

@@ -1,68 +1,19 @@
-//! Adapters and devices.
+//! Devices.
 
+use super::adapters::{Backend, adapters, describe, invocations, pick, too_little};
 use super::cache::{ChoicesCache, PipelineCache};
+use super::lost::Lost;
+use super::shared::Shared;
 use super::waiter::Signal;
-use crate::device_profile::{CooperativeMatrix, DeviceProfile, INVOCATIONS_AT_ONCE};
+use crate::device_profile::{
+    CooperativeMatrix, DX12_BINDING_BYTES, DeviceProfile, INVOCATIONS_AT_ONCE,
+};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::plan::Choices;
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-
-/// A graphics API to reach a device through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
-    /// Vulkan.
-    Vulkan,
-    /// Metal.
-    Metal,
-    /// Direct3D 12.
-    Dx12,
-    /// OpenGL and OpenGL ES, where they have compute shaders.
-    Gl,
-}
-
-impl Backend {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Vulkan, Self::Metal, Self::Dx12, Self::Gl];
-
-    fn flags(self) -> wgpu::Backends {
-        match self {
-            Self::Vulkan => wgpu::Backends::VULKAN,
-            Self::Metal => wgpu::Backends::METAL,
-            Self::Dx12 => wgpu::Backends::DX12,
-            Self::Gl => wgpu::Backends::GL,
-        }
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Vulkan => "vulkan",
-            Self::Metal => "metal",
-            Self::Dx12 => "dx12",
-            Self::Gl => "gl",
-        })
-    }
-}
-
-impl FromStr for Backend {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match Self::ALL.into_iter().find(|b| b.to_string() == name) {
-            Some(backend) => Ok(backend),
-            None => bail!(
-                Request,
-                "unknown backend {name:?}; known are {}",
-                Self::ALL.map(|b| b.to_string()).join(", ")
-            ),
-        }
-    }
-}
 
 /// Which device to open, and how.
 #[derive(Clone, Debug, Default)]
@@ -92,102 +43,6 @@ pub struct GpuOptions {
     pub cache: Option<PathBuf>,
 }
 
-/// An adapter that wgpu found.
-#[derive(Clone, Debug)]
-pub struct Adapter {
-    adapter: wgpu::Adapter,
-    info: wgpu::AdapterInfo,
-}
-
-impl Adapter {
-    /// What wgpu says of it.
-    pub fn info(&self) -> &wgpu::AdapterInfo {
-        &self.info
-    }
-
-    /// The adapter.
-    pub fn wgpu(&self) -> &wgpu::Adapter {
-        &self.adapter
-    }
-
-    /// Why this crate cannot use it, if it cannot.
-    pub fn trouble(&self) -> Option<String> {
-        let limits = self.adapter.limits();
-        let required = wgpu::Limits::default();
-        if !self
-            .adapter
-            .get_downlevel_capabilities()
-            .flags
-            .contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
-        {
-            return Some("no compute shaders".into());
-        }
-        if limits.max_storage_buffers_per_shader_stage < 5 {
-            return Some(format!(
-                "shaders bind at most {} storage buffers; 5 are needed",
-                limits.max_storage_buffers_per_shader_stage
-            ));
-        }
-        let invocations = limits.max_compute_invocations_per_workgroup;
-        (invocations < 64.min(required.max_compute_invocations_per_workgroup))
-            .then(|| format!("workgroups hold at most {invocations} invocations; 64 are needed"))
-    }
-
-    /// Real GPUs first, CPUs behind a graphics driver last; OpenGL after all else.
-    fn rank(&self) -> (u8, bool) {
-        let kind = match self.info.device_type {
-            wgpu::DeviceType::DiscreteGpu => 0,
-            wgpu::DeviceType::IntegratedGpu => 1,
-            wgpu::DeviceType::VirtualGpu => 2,
-            wgpu::DeviceType::Other => 3,
-            wgpu::DeviceType::Cpu => 4,
-        };
-        (kind, self.info.backend == wgpu::Backend::Gl)
-    }
-}
-
-impl fmt::Display for Adapter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&describe(&self.info))
-    }
-}
-
-/// `NAME (backend, kind)`.
-fn describe(info: &wgpu::AdapterInfo) -> String {
-    let kind = match info.device_type {
-        wgpu::DeviceType::DiscreteGpu => "discrete GPU",
-        wgpu::DeviceType::IntegratedGpu => "integrated GPU",
-        wgpu::DeviceType::VirtualGpu => "virtual GPU",
-        wgpu::DeviceType::Cpu => "CPU",
-        wgpu::DeviceType::Other => "other",
-    };
-    let name = info.name.trim();
-    format!("{name} ({}, {kind})", info.backend.to_str())
-}
-
-fn instance(backend: Option<Backend>) -> wgpu::Instance {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = backend.map_or(wgpu::Backends::all(), Backend::flags);
-    descriptor.backend_options = wgpu::BackendOptions::from_env_or_default();
-    wgpu::Instance::new(descriptor)
-}
-
-/// The adapters there are, those that [`Gpu::new`] prefers first.
-pub async fn adapters(backend: Option<Backend>) -> Vec<Adapter> {
-    let flags = backend.map_or(wgpu::Backends::all(), Backend::flags);
-    let mut found: Vec<_> = instance(backend)
-        .enumerate_adapters(flags)
-        .await
-        .into_iter()
-        .map(|adapter| Adapter {
-            info: adapter.get_info(),
-            adapter,
-        })
-        .collect();
-    found.sort_by_key(Adapter::rank);
-    found
-}
-
 /// A device to run networks on. Cheap to clone; clones share the device.
 #[derive(Clone, Debug)]
 pub struct Gpu(Arc<Inner>);
@@ -198,7 +53,8 @@ struct Inner {
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
     profile: DeviceProfile,
-    lost: Arc<OnceLock<String>>,
+    lost: Lost,
+    shared: Shared,
     checked_shaders: bool,
     poison: bool,
     choices: RwLock<Arc<Choices>>,
@@ -239,33 +95,58 @@ impl Gpu {
                     | wgpu::Features::SHADER_F16
                     | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
         };
-        let opened = match open(adapter, features, &limits).await {
+        let opened = match adapter.open(features, &limits).await {
             // An experimental feature is no reason to go without the device.
             Err(error) if features.intersects(wgpu::Features::all_experimental_mask()) => {
                 tracing::warn!("{adapter} is opened without experimental features: {error}");
                 let stable = features - wgpu::Features::all_experimental_mask();
-                open(adapter, stable, &limits).await
+                adapter.open(stable, &limits).await
             }
             opened => opened,
         };
         let (device, queue) = opened
             .map_err(|e| Error::new(ErrorKind::Device, format!("cannot open {adapter}: {e}")))?;
         device.on_uncaptured_error(Arc::new(|e| tracing::error!("{e}")));
-        let gpu = Self::build(device, queue, options, cooperative(adapter));
-        let lost = gpu.0.lost.clone();
-        gpu.0
-            .device
-            .set_device_lost_callback(move |reason, message| {
-                // Only the first reason counts; a device that is let go also says that it is lost.
-                let _ = lost.set(format!("{reason:?}: {message}"));
-            });
+        let gpu = Self::build(device, queue, options, adapter.cooperative());
+        gpu.lost().listen(gpu.device());
         Ok(gpu)
     }
 
-    /// Adopts a device that the program already has, with whatever limits and features it was opened. Of its
-    /// cooperative matrices only the adapter knows: they are not used.
-    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Self {
-        Self::build(device, queue, &GpuOptions::default(), Vec::new())
+    /// Adopts a device that the program already has, with whatever limits and features it was opened.
+    ///
+    /// It stays the program's: its callbacks for errors and for its loss are left alone. wgpu tells one callback
+    /// alone that a device is lost, and drops all errors of one that is; so here every call looks, when it begins
+    /// and when it ends, whether the device still reports a mistake made on purpose, which costs microseconds and
+    /// never reaches the driver. (In a browser, where any number may listen, the device tells.)
+    ///
+    /// Of cooperative matrices only an adapter knows: they are not used.
+    ///
+    /// Clones of this share weights and pipelines; what is adopted twice does not.
+    ///
+    /// # Errors
+    /// `Limit` if its limits are too low for any kernel.
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
+        Self::from_wgpu_with(device, queue, &GpuOptions::default())
+    }
+
+    /// The same, with those of `options` that do not say which device to open, and how.
+    ///
+    /// # Errors
+    /// As [`Gpu::from_wgpu`].
+    pub fn from_wgpu_with(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        options: &GpuOptions,
+    ) -> Result<Self> {
+        if let Some(trouble) = too_little(&device.limits()) {
+            let adapter = describe(&device.adapter_info());
+            bail!(Limit, "this device of {adapter} cannot be used: {trouble}");
+        }
+        let gpu = Self::build(device, queue, options, Vec::new());
+        if cfg!(target_arch = "wasm32") {
+            gpu.lost().listen(gpu.device());
+        }
+        Ok(gpu)
     }
 
     /// `cooperative` is what the adapter has, whether the device was opened with it or not.
@@ -294,12 +175,18 @@ impl Gpu {
             queue,
             info,
             profile,
-            lost: Arc::new(OnceLock::new()),
+            lost: Lost::default(),
+            shared: Shared::default(),
             checked_shaders: options.checked_shaders,
             poison: options.poison,
             #[cfg(not(target_arch = "wasm32"))]
             waiter: Default::default(),
         }))
+    }
+
+    /// Whether this and `other` are clones of each other.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The device.
@@ -398,30 +285,67 @@ impl Gpu {
         let _ = (submission, patience, signal);
     }
 
-    /// An error if the device is lost.
-    pub(super) fn check_lost(&self) -> Result<()> {
-        match self.0.lost.get() {
-            Some(reason) => bail!(Device, "{self} is lost: {reason}"),
-            None => Ok(()),
-        }
+    pub(super) fn lost(&self) -> &Lost {
+        &self.0.lost
+    }
+
+    /// What the networks on this device share.
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0.shared
     }
 
     /// Runs `work` and turns what wgpu reports of it into an error that says `what` failed.
     pub(super) async fn guarded<T>(&self, what: &str, work: impl FnOnce() -> T) -> Result<T> {
+        let guard = self.guard(what);
+        let done = work();
+        guard.end().await?;
+        Ok(done)
+    }
+
+    /// Begins what [`Guard::end`] ends, on the same thread and without waiting for anything between.
+    pub(super) fn guard(&self, what: &str) -> Guard {
         let device = self.device();
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let done = work();
-        let reports = (internal.pop(), validation.pop(), memory.pop());
-        let reports = [reports.0.await, reports.1.await, reports.2.await];
-        self.check_lost()?;
-        match reports.into_iter().flatten().next() {
-            Some(wgpu::Error::OutOfMemory { .. }) => {
-                bail!(Limit, "{what}: {self} is out of memory")
+        Guard {
+            gpu: self.clone(),
+            what: what.to_owned(),
+            memory,
+            validation,
+            internal,
+        }
+    }
+}
+
+/// See [`Gpu::guard`].
+pub(super) struct Guard {
+    gpu: Gpu,
+    what: String,
+    memory: wgpu::ErrorScopeGuard,
+    validation: wgpu::ErrorScopeGuard,
+    internal: wgpu::ErrorScopeGuard,
+}
+
+impl Guard {
+    /// What wgpu reports of all since the guard was made, as an error.
+    pub(super) fn end(self) -> impl Future<Output = Result<()>> + use<> {
+        let Self { gpu, what, .. } = self;
+        let reports = (
+            self.internal.pop(),
+            self.validation.pop(),
+            self.memory.pop(),
+        );
+        async move {
+            let reports = [reports.0.await, reports.1.await, reports.2.await];
+            gpu.check_lost()?;
+            match reports.into_iter().flatten().next() {
+                Some(wgpu::Error::OutOfMemory { .. }) => {
+                    bail!(Limit, "{what}: {gpu} is out of memory")
+                }
+                Some(error) => bail!(Device, "{what} on {gpu}: {error}"),
+                None => Ok(()),
             }
-            Some(error) => bail!(Device, "{what} on {self}: {error}"),
-            None => Ok(done),
         }
     }
 }
@@ -432,121 +356,27 @@ impl fmt::Display for Gpu {
     }
 }
 
-/// The adapter asked for, or the first that works.
-fn pick<'a>(found: &'a [Adapter], options: &GpuOptions) -> Result<&'a Adapter> {
-    let through = options
-        .backend
-        .map_or(String::new(), |b| format!(" through {b}"));
-    if found.is_empty() {
-        let hint = match options.backend {
-            None | Some(Backend::Vulkan) => {
-                " (on Debian and Ubuntu, mesa-vulkan-drivers has one that runs on any CPU)"
-            }
-            _ => "",
-        };
-        bail!(
-            NoAdapter,
-            "no graphics adapter was found{through}: install a driver{hint}"
-        );
-    }
-    let list = || {
-        found
-            .iter()
-            .map(Adapter::to_string)
-            .collect::<Vec<_>>()
-            .join("; ")
-    };
-    let Some(wanted) = &options.adapter else {
-        return match found.iter().find(|a| a.trouble().is_none()) {
-            Some(adapter) => Ok(adapter),
-            None => {
-                let why = |a: &Adapter| format!("{a}: {}", a.trouble().unwrap_or_default());
-                let why = found.iter().map(why).collect::<Vec<_>>().join("; ");
-                bail!(NoAdapter, "no adapter{through} can be used: {why}")
-            }
-        };
-    };
-    let lower = wanted.to_lowercase();
-    let by_name = |a: &&Adapter| a.info.name.to_lowercase().contains(&lower);
-    let adapter = match wanted.parse::<usize>() {
-        Ok(index) => found.get(index),
-        Err(_) => found.iter().find(by_name),
-    };
-    match adapter {
-        None => bail!(
-            Request,
-            "no adapter{through} is {wanted:?}; there are {}",
-            list()
-        ),
-        Some(adapter) => match adapter.trouble() {
-            None => Ok(adapter),
-            Some(trouble) => bail!(NoAdapter, "{adapter} cannot be used: {trouble}"),
-        },
-    }
-}
-
-/// Opens the device of an adapter.
-async fn open(
-    adapter: &Adapter,
-    features: wgpu::Features,
-    limits: &wgpu::Limits,
-) -> std::result::Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
-    let experimental = features.intersects(wgpu::Features::all_experimental_mask());
-    let descriptor = wgpu::DeviceDescriptor {
-        label: Some("fullconv"),
-        required_features: features,
-        required_limits: limits.clone(),
-        experimental_features: match experimental {
-            // SAFETY: of the shaders that need such a feature, this crate's own, none runs in a plan before its
-            // results were found right on the device at hand.
-            true => unsafe { wgpu::ExperimentalFeatures::enabled() },
-            false => wgpu::ExperimentalFeatures::disabled(),
-        },
-        ..Default::default()
-    };
-    adapter.adapter.request_device(&descriptor).await
-}
-
-/// The largest subgroups on Metal, where wgpu knows of no size: all GPUs that have cooperative matrices have
-/// these.
-const METAL_SUBGROUP: u32 = 32;
-
-/// The cooperative matrices of f16 with sums in f32 that an adapter has.
-fn cooperative(adapter: &Adapter) -> Vec<CooperativeMatrix> {
-    let is_metal = adapter.info.backend == wgpu::Backend::Metal;
-    let kinds = (
-        wgpu::CooperativeScalarType::F16,
-        wgpu::CooperativeScalarType::F32,
-    );
-    let reported = adapter.adapter.cooperative_matrix_properties();
-    let of_f16 = reported.iter().filter(|p| (p.ab_type, p.cr_type) == kinds);
-    let mut found: Vec<CooperativeMatrix> = Vec::new();
-    for properties in of_f16 {
-        let matrix = CooperativeMatrix {
-            size: [properties.m_size, properties.n_size, properties.k_size],
-            subgroup: match is_metal {
-                true => METAL_SUBGROUP,
-                false => adapter.info.subgroup_max_size,
-            },
-            vectors: !is_metal,
-        };
-        if matrix.subgroup > 0 && !found.contains(&matrix) {
-            found.push(matrix);
-        }
-    }
-    found
-}
-
 fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions) -> DeviceProfile {
     let limits = device.limits();
     let fixed = info.subgroup_min_size == info.subgroup_max_size;
+    let is_cpu = info.device_type == wgpu::DeviceType::Cpu && !options.plan_as_gpu;
+    let promised = match info.backend {
+        wgpu::Backend::Dx12 => DX12_BINDING_BYTES,
+        _ => u64::MAX,
+    };
     DeviceProfile {
-        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_binding_bytes: limits.max_storage_buffer_binding_size.min(promised),
         max_buffer_bytes: limits.max_buffer_size,
         memory_bytes: u64::MAX,
         max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
-        max_invocations_per_workgroup: limits.max_compute_invocations_per_workgroup,
-        max_texture_side: limits.max_texture_dimension_2d,
+        max_invocations_per_workgroup: invocations(&limits),
+        // Kernels that read textures read two. A browser's CPU (SwiftShader) runs them twice as fast as others,
+        // but takes more than ten seconds to compile each.
+        max_texture_side: match limits.max_storage_textures_per_shader_stage {
+            0 | 1 => 0,
+            _ if is_cpu && cfg!(target_arch = "wasm32") => 0,
+            _ => limits.max_texture_dimension_2d,
+        },
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
         invocations_at_once: INVOCATIONS_AT_ONCE,
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
@@ -556,6 +386,6 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
         whole_padding: false,
         cooperative: Vec::new(),
         half: false,
-        is_cpu: info.device_type == wgpu::DeviceType::Cpu && !options.plan_as_gpu,
+        is_cpu,
     }
 }

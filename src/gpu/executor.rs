@@ -4,19 +4,22 @@ use super::pipelines::Pipelines;
 use super::readback::{self, Pending, Ring};
 use super::saturation::Saturation;
 use super::texels::Texels;
+use super::textures::Ends;
 use super::weights::{Packed, Weights};
 use super::{Gpu, layout};
 use crate::device_profile::TEXEL_ROW_BYTES;
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::ops::narrow::SATURATED_GROUP;
-use crate::parallel;
 use crate::parameters::Parameters;
-use crate::plan::{Bound, Pipeline, Plan};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::plan::Pipeline;
+use crate::plan::{Bound, Plan};
 use crate::tensor::{Shape, Tensor};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What activation buffers hold in tests before they are written: a NaN that no arithmetic makes, as f32 and
 /// as two f16.
@@ -33,16 +36,26 @@ pub const IN_FLIGHT: usize = 3;
 pub struct Network {
     gpu: Gpu,
     pipelines: Arc<Pipelines>,
-    weights: Weights,
+    weights: Arc<Weights>,
 }
 
 impl Network {
-    /// A network whose pipelines and weights are yet to be loaded.
+    /// A network with weights of its own, which are yet to be loaded, as are pipelines that no other network on
+    /// the device has.
     pub fn new(gpu: &Gpu) -> Self {
         Self {
             gpu: gpu.clone(),
-            pipelines: Arc::default(),
-            weights: Weights::default(),
+            pipelines: gpu.shared().pipelines(),
+            weights: Arc::default(),
+        }
+    }
+
+    /// The same, with the weights that other networks of these `parameters` and of this precision have loaded
+    /// already.
+    pub fn sharing_weights(gpu: &Gpu, parameters: &Parameters, half: bool) -> Self {
+        Self {
+            weights: gpu.shared().weights(parameters, half),
+            ..Self::new(gpu)
         }
     }
 
@@ -51,28 +64,12 @@ impl Network {
         &self.gpu
     }
 
-    /// Another network with the same pipelines, and weights of its own.
-    pub(super) fn sharing_pipelines(&self) -> Self {
-        Self {
-            gpu: self.gpu.clone(),
-            pipelines: self.pipelines.clone(),
-            weights: Weights::default(),
-        }
-    }
-
     /// Makes `pipelines`, as far as they can be made: the others fail when they are needed.
-    pub(super) fn compile_ahead(&self, pipelines: Vec<Pipeline>) {
-        let make = |pipeline: &Pipeline| {
-            if let Err(error) = self
-                .pipelines
-                .get(&self.gpu, std::slice::from_ref(pipeline))
-            {
-                tracing::debug!("{error}");
-            }
-            Ok(())
-        };
-        // None of these is an error.
-        let _ = parallel::try_map(&pipelines, make);
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) async fn compile_ahead(&self, pipelines: &[Pipeline]) {
+        if let Err(error) = self.pipelines.make(&self.gpu, pipelines).await {
+            tracing::debug!("{error}");
+        }
     }
 
     /// Makes the pipelines and uploads the weights that `plan` of `graph` needs and that are not there.
@@ -82,19 +79,9 @@ impl Network {
     /// be used.
     pub async fn load(&self, plan: &Plan, graph: &Graph, parameters: &Parameters) -> Result<()> {
         // Compiling keeps the cores busy, uploading the memory.
-        #[cfg(not(target_arch = "wasm32"))]
-        {
-            let mut compiled = Ok(Vec::new());
-            let compile = || compiled = self.pipelines.get(&self.gpu, &plan.pipelines);
-            let upload = || pollster::block_on(self.parameters(plan, graph, parameters));
-            parallel::meanwhile(compile, upload)?;
-            compiled.map(drop)
-        }
-        #[cfg(target_arch = "wasm32")]
-        {
-            self.pipelines.get(&self.gpu, &plan.pipelines)?;
-            self.parameters(plan, graph, parameters).await.map(drop)
-        }
+        let compiling = self.pipelines.make(&self.gpu, &plan.pipelines);
+        self.parameters(plan, graph, parameters).await?;
+        compiling.await
     }
 
     async fn parameters(
@@ -119,8 +106,8 @@ impl Network {
 #[derive(Debug)]
 pub struct Executor {
     gpu: Gpu,
-    plan: Plan,
-    slots: Vec<wgpu::Buffer>,
+    pub(super) plan: Plan,
+    pub(super) slots: Vec<wgpu::Buffer>,
     mirror: Option<Texels>,
     pipelines: Vec<Arc<wgpu::ComputePipeline>>,
     bind_groups: Vec<wgpu::BindGroup>,
@@ -129,6 +116,8 @@ pub struct Executor {
     ring: Arc<Ring>,
     /// What activation buffers are filled with before each run.
     poison: Option<wgpu::Buffer>,
+    /// Once it has run on textures.
+    pub(super) ends: Option<Ends>,
 }
 
 impl Executor {
@@ -143,7 +132,7 @@ impl Executor {
         parameters: &Parameters,
     ) -> Result<Self> {
         let gpu = network.gpu.clone();
-        let pipelines = network.pipelines.get(&gpu, &plan.pipelines)?;
+        let pipelines = network.pipelines.get(&gpu, &plan.pipelines).await?;
         let weights = network.parameters(&plan, graph, parameters).await?;
         let (slots, mirror, bind_groups, saturation) = gpu
             .guarded("activation buffers", || {
@@ -164,12 +153,14 @@ impl Executor {
             pipelines,
             bind_groups,
             saturation,
-            ring: Ring::new(IN_FLIGHT),
+            ring: Ring::new(&network.gpu, IN_FLIGHT),
             poison: network.gpu.poison().then(|| poison(&network.gpu)),
+            ends: None,
         })
     }
 
     /// Fills every activation buffer with NaN before each run from now on.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn poison(&mut self) {
         self.poison.get_or_insert_with(|| poison(&self.gpu));
     }
@@ -238,7 +229,7 @@ impl Executor {
         }
         let send = || self.send(input, &frame.buffers);
         let submission = self.gpu.guarded("running", send).await?;
-        let patience = readback::patience(self.plan.flops());
+        let patience = self.patience();
         let parts = self.plan.read_backs.iter().map(|part| part.output);
         let parts = parts.collect();
         let layers = self.saturation.as_ref().map(|s| s.layers.clone());
@@ -248,21 +239,14 @@ impl Executor {
 
     fn send(&self, input: &[u8], staging: &[wgpu::Buffer]) -> wgpu::SubmissionIndex {
         let queue = self.gpu.queue();
-        if let Some(poison) = &self.poison {
+        if self.poison.is_some() {
             let mut encoder = self.encoder();
-            for buffer in &self.slots {
-                for begin in (0..buffer.size()).step_by(POISON_BYTES) {
-                    let bytes = (buffer.size() - begin).min(poison.size());
-                    encoder.copy_buffer_to_buffer(poison, 0, buffer, begin, Some(bytes));
-                }
-            }
+            self.record_poison(&mut encoder);
             queue.submit([encoder.finish()]);
         }
         queue.write_buffer(&self.slots[self.plan.input.slot], 0, input);
         let mut encoder = self.encoder();
-        if let Some(saturation) = &self.saturation {
-            encoder.clear_buffer(&saturation.words, 0, None);
-        }
+        self.clear_saturation(&mut encoder);
         for steps in self.submissions() {
             if steps.start > 0 {
                 self.copy_outputs(&mut encoder, steps.start, staging);
@@ -275,6 +259,24 @@ impl Executor {
             encoder.copy_buffer_to_buffer(&saturation.words, 0, staging, 0, Some(staging.size()));
         }
         queue.submit([encoder.finish()])
+    }
+
+    pub(super) fn record_poison(&self, encoder: &mut wgpu::CommandEncoder) {
+        let Some(poison) = &self.poison else {
+            return;
+        };
+        for buffer in &self.slots {
+            for begin in (0..buffer.size()).step_by(POISON_BYTES) {
+                let bytes = (buffer.size() - begin).min(poison.size());
+                encoder.copy_buffer_to_buffer(poison, 0, buffer, begin, Some(bytes));
+            }
+        }
+    }
+
+    pub(super) fn clear_saturation(&self, encoder: &mut wgpu::CommandEncoder) {
+        if let Some(saturation) = &self.saturation {
+            encoder.clear_buffer(&saturation.words, 0, None);
+        }
     }
 
     /// The steps of each submission.
@@ -360,8 +362,18 @@ impl Executor {
         }
     }
 
-    pub(super) fn gpu(&self) -> &Gpu {
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
         &self.gpu
+    }
+
+    /// How long the device may take for a run before it is given up.
+    pub fn patience(&self) -> Duration {
+        readback::patience(self.plan.flops())
+    }
+
+    pub(super) fn saturation(&self) -> Option<&Saturation> {
+        self.saturation.as_ref()
     }
 
     pub(super) fn encoder(&self) -> wgpu::CommandEncoder {
@@ -406,7 +418,7 @@ fn poison(gpu: &Gpu) -> wgpu::Buffer {
     buffer
 }
 
-fn staging(gpu: &Gpu, size: u64) -> wgpu::Buffer {
+pub(super) fn staging(gpu: &Gpu, size: u64) -> wgpu::Buffer {
     gpu.device().create_buffer(&wgpu::BufferDescriptor {
         label: Some("output"),
         size,
@@ -467,7 +479,7 @@ fn bind_groups(
     groups
 }
 
-fn part(buffer: &wgpu::Buffer, begin: u64, end: u64) -> wgpu::BindingResource<'_> {
+pub(super) fn part(buffer: &wgpu::Buffer, begin: u64, end: u64) -> wgpu::BindingResource<'_> {
     wgpu::BindingResource::Buffer(wgpu::BufferBinding {
         buffer,
         offset: begin,

@@ -99,6 +99,7 @@ pub(super) fn decode(bytes: &[u8], shape: Shape, format: Format) -> Result<Tenso
 ///
 /// # Errors
 /// As [`decode`].
+#[cfg(not(target_arch = "wasm32"))]
 pub(super) fn decode_at(
     bytes: &[u8],
     shape: Shape,

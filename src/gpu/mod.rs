@@ -1,24 +1,32 @@
 //! The device: adapters, pipelines, weights in device memory, and the executor of plans. The home of
 //! wgpu.
 
+mod adapters;
 mod cache;
 mod device;
 mod executor;
 mod layout;
+mod lost;
 mod pipelines;
 mod profile;
 mod readback;
 mod saturation;
+mod shared;
 mod texels;
+mod textures;
+#[cfg(not(target_arch = "wasm32"))]
 mod tune;
 mod waiter;
 mod weights;
 
+pub use adapters::{Adapter, Backend, adapters};
 pub use cache::cache_folder;
-pub use device::{Adapter, Backend, Gpu, GpuOptions, adapters};
+pub use device::{Gpu, GpuOptions};
 pub use executor::{Executor, IN_FLIGHT, Network};
 pub use profile::{LayerTimes, Timer};
 pub use readback::Pending;
+pub use textures::{MaskTextures, Tint, texture_pipelines};
+#[cfg(not(target_arch = "wasm32"))]
 pub use tune::{Measured, Outcome, TunedLayer, tune};
 pub(crate) use waiter::now;
 pub use wgpu;

@@ -1,7 +1,8 @@
 //! Pipelines, compiled once, in parallel.
 
 use super::Gpu;
-use crate::error::Result;
+use crate::error::{Result, bail};
+use crate::parallel;
 use crate::plan::Pipeline;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,20 +25,47 @@ fn key(pipeline: &Pipeline) -> Key {
 }
 
 impl Pipelines {
-    /// The pipelines of a plan, in its order; those that are new are compiled on all cores.
-    pub(super) fn get(
-        &self,
+    /// Makes those of `wanted` that are not there yet, on all cores and at once, and gives back a future of
+    /// their end: the error of the first that does not compile. The others are kept.
+    pub(super) fn make(
+        self: &Arc<Self>,
+        gpu: &Gpu,
+        wanted: &[Pipeline],
+    ) -> impl Future<Output = Result<()>> + use<> {
+        let new: Vec<_> = {
+            let made = self.lock();
+            let is_new = |pipeline: &&Pipeline| !made.contains_key(&key(pipeline));
+            wanted.iter().filter(is_new).cloned().collect()
+        };
+        let gpu = gpu.clone();
+        let compile = move |pipeline: &Pipeline| (key(pipeline), compile(&gpu, pipeline));
+        let compiling = parallel::beside(move || parallel::map(&new, compile));
+        let all = self.clone();
+        async move {
+            let mut outcome = Ok(());
+            for (key, compiled) in compiling.await {
+                match compiled.await {
+                    Ok(pipeline) => drop(all.lock().entry(key).or_insert(Arc::new(pipeline))),
+                    Err(error) => outcome = outcome.and(Err(error)),
+                }
+            }
+            outcome
+        }
+    }
+
+    /// The pipelines of a plan, in its order; those that are new are made.
+    pub(super) async fn get(
+        self: &Arc<Self>,
         gpu: &Gpu,
         wanted: &[Pipeline],
     ) -> Result<Vec<Arc<wgpu::ComputePipeline>>> {
-        crate::parallel::try_map(wanted, |pipeline| {
-            let key = key(pipeline);
-            if let Some(found) = self.lock().get(&key) {
-                return Ok(found.clone());
-            }
-            let made = Arc::new(pollster::block_on(compile(gpu, pipeline))?);
-            Ok(self.lock().entry(key).or_insert(made).clone())
-        })
+        self.make(gpu, wanted).await?;
+        let made = self.lock();
+        let pipeline = |pipeline: &Pipeline| match made.get(&key(pipeline)) {
+            Some(made) => Ok(made.clone()),
+            None => bail!(Device, "shader {} was not compiled", pipeline.shader.name),
+        };
+        wanted.iter().map(pipeline).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<wgpu::ComputePipeline>>> {
@@ -45,37 +73,43 @@ impl Pipelines {
     }
 }
 
-async fn compile(gpu: &Gpu, pipeline: &Pipeline) -> Result<wgpu::ComputePipeline> {
+/// Starts the compilation of `pipeline`, which on native targets is then done, and gives back a future of it.
+fn compile(
+    gpu: &Gpu,
+    pipeline: &Pipeline,
+) -> impl Future<Output = Result<wgpu::ComputePipeline>> + use<> {
     let name = pipeline.shader.name;
+    let guard = gpu.guard(&format!("compiling shader {name}"));
     let descriptor = wgpu::ShaderModuleDescriptor {
         label: Some(name),
         source: wgpu::ShaderSource::Wgsl(pipeline.shader.source.as_ref().into()),
     };
-    gpu.guarded(&format!("compiling shader {name}"), || {
-        let module = if gpu.checked_shaders() {
-            gpu.device().create_shader_module(descriptor)
-        } else {
-            // SAFETY: shaders are this crate's own; its tests run every one of them with the checks on,
-            // over sizes that reach every bound, and see the same results.
-            unsafe {
-                gpu.device().create_shader_module_trusted(
-                    descriptor,
-                    wgpu::ShaderRuntimeChecks::unchecked(),
-                )
-            }
-        };
-        gpu.device()
-            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(name),
-                layout: None,
-                module: &module,
-                entry_point: None,
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    constants: &pipeline.constants,
-                    zero_initialize_workgroup_memory: false,
-                },
-                cache: gpu.pipeline_cache(),
-            })
-    })
-    .await
+    let module = if gpu.checked_shaders() {
+        gpu.device().create_shader_module(descriptor)
+    } else {
+        // SAFETY: shaders are this crate's own; its tests run every one of them with the checks on,
+        // over sizes that reach every bound, and see the same results.
+        unsafe {
+            gpu.device()
+                .create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+        }
+    };
+    let made = gpu
+        .device()
+        .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(name),
+            layout: None,
+            module: &module,
+            entry_point: None,
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &pipeline.constants,
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: gpu.pipeline_cache(),
+        });
+    let reports = guard.end();
+    async move {
+        reports.await?;
+        Ok(made)
+    }
 }

@@ -1,9 +1,8 @@
 //! How long each layer of a plan takes.
 
-use super::{Executor, Gpu, readback};
+use super::{Executor, Gpu, now, readback};
 use crate::error::{Result, bail};
 use std::ops::Range;
-use std::time::Instant;
 
 /// What the times of layers are taken with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,14 +72,21 @@ impl Executor {
     async fn by_host_clock(&self, sections: &[Section]) -> Result<LayerTimes> {
         let mut milliseconds = vec![0.0; self.plan().layers.len()];
         for section in sections {
-            let begin = Instant::now();
+            let Some(begin) = now() else {
+                bail!(
+                    Unsupported,
+                    "{} has no timestamps, and there is no clock here",
+                    self.gpu()
+                );
+            };
             let submission = self.gpu().guarded("timing", || {
                 let mut encoder = self.encoder();
                 self.record(&mut encoder, section.steps.clone(), None);
                 self.gpu().queue().submit([encoder.finish()])
             });
             let patience = readback::patience(self.plan().flops());
-            readback::wait(self.gpu(), Some(submission.await?), patience)?;
+            let done = readback::done(self.gpu(), submission.await?, patience);
+            done.wait(self.gpu()).await?;
             milliseconds[section.layer] += begin.elapsed().as_secs_f64() * 1e3;
         }
         Ok(LayerTimes {

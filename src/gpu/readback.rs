@@ -16,27 +16,6 @@ pub(super) fn patience(flops: u64) -> Duration {
     Duration::from_secs(120 + flops / 500_000_000)
 }
 
-/// Waits until the device has done `submission`, or all that was submitted. In a browser, where nothing
-/// may wait, this does nothing: the page's event loop brings results.
-///
-/// # Errors
-/// `Device` if the device is lost or does not finish.
-pub(super) fn wait(
-    gpu: &Gpu,
-    submission: Option<wgpu::SubmissionIndex>,
-    patience: Duration,
-) -> Result<()> {
-    let waited = gpu.device().poll(wgpu::PollType::Wait {
-        submission_index: submission,
-        timeout: Some(patience),
-    });
-    gpu.check_lost()?;
-    match waited {
-        Ok(_) => Ok(()),
-        Err(e) => bail!(Device, "{gpu} did not finish: {e}"),
-    }
-}
-
 /// A future of the end of `submission`, which was the last.
 pub(super) fn done(gpu: &Gpu, submission: wgpu::SubmissionIndex, patience: Duration) -> Done {
     let signal = Signal::new(1);
@@ -99,14 +78,20 @@ fn check(gpu: &Gpu, outcome: Result<(), String>) -> Result<()> {
 fn copy(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<Vec<u8>> {
     match buffer.get_mapped_range(..) {
         Ok(view) => Ok(view.to_vec()),
-        Err(e) => bail!(Device, "a result could not be read back from {gpu}: {e}"),
+        Err(e) => {
+            gpu.check_lost()?;
+            bail!(Device, "a result could not be read back from {gpu}: {e}")
+        }
     }
 }
 
 /// The staging buffers of as many runs as may be in flight at a time. Those of a run are made when they
 /// are first needed.
 #[derive(Debug)]
-pub(super) struct Ring(Mutex<Free>);
+pub(super) struct Ring {
+    device: wgpu::Device,
+    free: Mutex<Free>,
+}
 
 #[derive(Debug)]
 struct Free {
@@ -115,11 +100,14 @@ struct Free {
 }
 
 impl Ring {
-    pub(super) fn new(frames: usize) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Free {
-            frames: vec![Vec::new(); frames],
-            waiting: Vec::new(),
-        })))
+    pub(super) fn new(gpu: &Gpu, frames: usize) -> Arc<Self> {
+        Arc::new(Self {
+            device: gpu.device().clone(),
+            free: Mutex::new(Free {
+                frames: vec![Vec::new(); frames],
+                waiting: Vec::new(),
+            }),
+        })
     }
 
     /// A frame that is free, when there is one: that given back last.
@@ -140,8 +128,15 @@ impl Ring {
         .await
     }
 
+    /// Unmaps `buffers`. Those of a device that is lost may be destroyed, which wgpu would tell the program.
+    fn unmap(&self, buffers: &[wgpu::Buffer]) {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        buffers.iter().for_each(wgpu::Buffer::unmap);
+        drop(scope.pop());
+    }
+
     fn lock(&self) -> MutexGuard<'_, Free> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -157,7 +152,7 @@ impl Frame {
     /// else without.
     pub(super) fn give_back(mut self, are_mapped: bool) {
         if are_mapped {
-            self.buffers.iter().for_each(wgpu::Buffer::unmap);
+            self.ring.unmap(&self.buffers);
         } else {
             self.buffers.clear();
         }

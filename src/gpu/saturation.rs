@@ -76,6 +76,11 @@ impl Saturation {
 }
 
 impl Layers {
+    /// How many words lie from one layer's to the next one's.
+    pub(super) fn words(&self) -> u32 {
+        (self.stride / 4) as u32
+    }
+
     /// An error that names the first layer, if any, whose word in `bytes` tells of a value.
     pub(super) fn check(&self, bytes: &[u8]) -> Result<()> {
         let words = bytes.chunks(self.stride as usize);

@@ -106,8 +106,7 @@ pub async fn tune(
     let mut choices = Choices::default();
     let mut tuned = Vec::with_capacity(layers.len());
     for layer in layers.iter().take_while(|_| Instant::now() < end) {
-        let network = network.sharing_pipelines();
-        let bench = Bench::new(network, profile, layer, parameters)?;
+        let bench = Bench::new(Network::new(gpu), profile, layer, parameters)?;
         let found = bench.measure(end).await?;
         if let Some(chosen) = found.chosen
             && let Some(milliseconds) = found.candidates[chosen].outcome.milliseconds()
@@ -176,7 +175,7 @@ impl<'a> Bench<'a> {
 
     /// Measures one candidate after the other.
     async fn measure(&self, end: Instant) -> Result<TunedLayer> {
-        self.compile();
+        self.compile().await;
         let mut candidates = Vec::with_capacity(self.layer.candidates.len());
         let mut best = f64::INFINITY;
         for candidate in &self.layer.candidates {
@@ -207,7 +206,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Compiles the shaders of all candidates on all cores. What does not compile shows when it is tried.
-    fn compile(&self) {
+    async fn compile(&self) {
         let pipelines = |candidate: &Candidate| {
             let plan = self.plan(candidate, &self.full);
             plan.ok()
@@ -215,8 +214,8 @@ impl<'a> Bench<'a> {
                 .map_or(Vec::new(), |plan| plan.pipelines)
         };
         let candidates = self.layer.candidates.iter();
-        self.network
-            .compile_ahead(candidates.flat_map(pipelines).collect());
+        let pipelines: Vec<_> = candidates.flat_map(pipelines).collect();
+        self.network.compile_ahead(&pipelines).await;
     }
 
     async fn try_candidate(

@@ -116,7 +116,10 @@ impl Net<'_> {
             true => self.conv_norm(&part("downsample.0"), &part("downsample.1"), shortcut, x)?,
             false => x,
         };
-        let sum = self.0.graph.op(part("add"), Add {}, &[out, identity])?;
+        let sum = self
+            .0
+            .graph
+            .op(part("add"), Add::default(), &[out, identity])?;
         self.0.graph.op(part("relu3"), Relu {}, &[sum])
     }
 

@@ -4,17 +4,22 @@
 //! Source: `torch.add`; in the FCN papers, the fusion of two streams.
 
 use super::broadcast::Operation;
-use super::{Case, Op, case};
+use super::{Case, Op, Relu, case};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
 use crate::ops::kernel::Kernel;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
+use std::sync::Arc;
 
 /// Addition has no attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Add {}
+#[serde(default, deny_unknown_fields)]
+pub struct Add {
+    /// Apply ReLU to the result: set when planning fuses the two.
+    #[serde(skip)]
+    pub relu: bool,
+}
 
 impl Op for Add {
     fn name(&self) -> &'static str {
@@ -26,7 +31,11 @@ impl Op for Add {
     }
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        Operation::Add.reference(inputs)
+        let sum = Operation::Add.reference(inputs)?;
+        match self.relu {
+            true => Relu {}.reference(&[&sum]),
+            false => Ok(sum),
+        }
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
@@ -36,18 +45,24 @@ impl Op for Add {
     }
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
-        Ok(vec![Operation::Add.kernel(inputs)?])
+        Ok(vec![Operation::Add.kernel(inputs, self.relu)?])
+    }
+
+    fn fused_with(&self, next: &dyn Op) -> Option<Arc<dyn Op>> {
+        (next.name() == "relu" && !self.relu).then(|| Arc::new(Self { relu: true }) as Arc<dyn Op>)
     }
 }
 
 /// Shapes to try.
 pub fn cases() -> Vec<Case> {
     vec![
-        case(Add {}, [[1, 5, 3, 7], [1, 5, 3, 7]]),
-        case(Add {}, [[3, 12, 1, 9], [3, 12, 1, 9]]),
-        case(Add {}, [[2, 5, 3, 7], [2, 5, 1, 1]]),
-        case(Add {}, [[3, 6, 4, 5], [1, 6, 4, 5]]),
-        case(Add {}, [[2, 1, 4, 3], [2, 7, 4, 3]]),
-        case(Add {}, [[2, 4, 1, 3], [1, 1, 5, 1]]),
+        case(Add { relu: true }, [[2, 6, 3, 5], [2, 6, 3, 5]]),
+        case(Add { relu: true }, [[1, 7, 3, 5], [1, 1, 1, 1]]),
+        case(Add::default(), [[1, 5, 3, 7], [1, 5, 3, 7]]),
+        case(Add::default(), [[3, 12, 1, 9], [3, 12, 1, 9]]),
+        case(Add::default(), [[2, 5, 3, 7], [2, 5, 1, 1]]),
+        case(Add::default(), [[3, 6, 4, 5], [1, 6, 4, 5]]),
+        case(Add::default(), [[2, 1, 4, 3], [2, 7, 4, 3]]),
+        case(Add::default(), [[2, 4, 1, 3], [1, 1, 5, 1]]),
     ]
 }

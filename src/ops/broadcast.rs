@@ -74,7 +74,8 @@ impl Operation {
         })
     }
 
-    pub(super) fn kernel(self, inputs: &[Shape]) -> Result<Kernel> {
+    /// The kernel; with `relu`, which sums alone can have, of what is left of the result.
+    pub(super) fn kernel(self, inputs: &[Shape], relu: bool) -> Result<Kernel> {
         let output = self.output_shape(inputs)?;
         let [a, b] = take_inputs(self.name(), inputs)?;
         let mut extra = Word::sizes([output.h, output.w, output.c, output.c4()]).to_vec();
@@ -99,6 +100,7 @@ impl Operation {
                 ("A_SPLAT", flag(splat[0])),
                 ("B_SPLAT", flag(splat[1])),
                 ("MASKED", flag(masked)),
+                ("RELU", flag(relu)),
             ],
             bindings: [(0, a), (1, b)].map(binding).to_vec(),
             ..Kernel::elementwise(shader!("broadcast"), 2, &extra, output)

@@ -35,7 +35,7 @@ impl Op for Mul {
     }
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
-        Ok(vec![Operation::Mul.kernel(inputs)?])
+        Ok(vec![Operation::Mul.kernel(inputs, false)?])
     }
 }
 

@@ -36,7 +36,7 @@ impl Op for Sub {
     }
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
-        Ok(vec![Operation::Sub.kernel(inputs)?])
+        Ok(vec![Operation::Sub.kernel(inputs, false)?])
     }
 }
 

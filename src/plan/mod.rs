@@ -284,10 +284,10 @@ impl Plan {
             most_bytes: device.max_buffer_bytes,
         };
         let mut plan = Self::of(&program)?;
-        // Smaller buffers, and so more bands, until all of it fits.
+        // Smaller buffers, and so more bands, until all of it fits: in small steps, since bands cost work.
         while plan.peak_device_bytes() > device.memory_bytes {
             let largest = plan.slots.iter().copied().max().unwrap_or(0);
-            program.most_bytes = program.most_bytes.min(largest) / 4 * 3;
+            program.most_bytes = program.most_bytes.min(largest) / 8 * 7;
             plan = match Self::of(&program) {
                 Err(e) if e.kind() == ErrorKind::Limit => bail!(
                     Limit,

@@ -590,18 +590,14 @@ impl Cut<'_> {
         }
     }
 
-    /// Workgroups in x and y where there are too many for one dimension; shaders count y · width + x
-    /// and ignore what is past the end.
     fn fold(&self, workgroups: usize) -> Result<[u32; 2]> {
-        let most = self.device.max_workgroups_per_dimension as usize;
-        let rows = workgroups.div_ceil(most);
-        if rows > most {
-            bail!(
+        match self.device.fold(workgroups) {
+            Some(folded) => Ok(folded),
+            None => bail!(
                 Limit,
                 "{workgroups} workgroups are more than the device runs in one dispatch"
-            );
+            ),
         }
-        Ok([workgroups.div_ceil(rows.max(1)) as u32, rows as u32])
     }
 }
 

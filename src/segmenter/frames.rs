@@ -1,8 +1,9 @@
 //! Pictures on their way through the device, several at a time.
 
-use super::{Engine, Key, Segmenter};
-use crate::error::{Result, bail};
-use crate::gpu::{self, Executor, IN_FLIGHT, Pending};
+use super::on_gpu::Lent;
+use super::{Engine, Segmenter};
+use crate::error::Result;
+use crate::gpu::{self, IN_FLIGHT, Pending};
 use crate::mask::Mask;
 use crate::picture::Picture;
 use std::collections::VecDeque;
@@ -37,7 +38,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Frames<'a> {
     segmenter: &'a Segmenter,
-    executor: Option<(Key, Executor)>,
+    lent: Option<Lent<'a>>,
     /// The oldest first.
     under_way: VecDeque<Frame>,
     /// When the last picture was done that is.
@@ -67,7 +68,7 @@ impl<'a> Frames<'a> {
     pub(super) fn new(segmenter: &'a Segmenter) -> Self {
         Self {
             segmenter,
-            executor: None,
+            lent: None,
             under_way: VecDeque::with_capacity(Self::DEPTH + 1),
             last_done: None,
             time: None,
@@ -154,42 +155,29 @@ impl<'a> Frames<'a> {
     }
 
     async fn start(&mut self, picture: &Picture) -> Result<State> {
-        if let Engine::Reference = self.segmenter.engine {
-            let begin = gpu::now();
-            let mask = self.segmenter.segment(picture).await;
-            return Ok(State::Done(mask, begin.map(|begin| begin.elapsed())));
-        }
-        let task = self.segmenter.task(picture)?;
-        if self
-            .executor
-            .as_ref()
-            .is_none_or(|(key, _)| *key != task.key)
-        {
+        let segmenter = self.segmenter;
+        let on = match &segmenter.engine {
+            Engine::Gpu(on) => on,
+            Engine::Reference => {
+                let begin = gpu::now();
+                let mask = segmenter.segment(picture).await;
+                return Ok(State::Done(mask, begin.map(|begin| begin.elapsed())));
+            }
+        };
+        let task = segmenter.task(picture)?;
+        if self.lent.as_ref().is_none_or(|lent| !lent.fits(&task)) {
             // What is in flight still uses the buffers that have to go before the new ones come.
             for i in 0..self.under_way.len() {
                 self.land(i).await;
             }
-            self.hand_back();
-            self.executor = Some(self.segmenter.executor(task).await?);
+            self.lent = None;
         }
-        let Some((_, executor)) = &mut self.executor else {
-            bail!(Device, "there is nothing to run the picture with");
+        let lent = match &mut self.lent {
+            Some(lent) => lent,
+            none => none.insert(on.lend(&segmenter.model, task).await?),
         };
         let words = picture.to_rgba_words();
-        let labels = executor.submit(bytemuck::cast_slice(&words)).await?;
-        Ok(State::InFlight(labels))
-    }
-
-    /// Leaves the executor to the next who has a picture of its size.
-    fn hand_back(&mut self) {
-        if let Some(executor) = self.executor.take() {
-            self.segmenter.keep(executor);
-        }
-    }
-}
-
-impl Drop for Frames<'_> {
-    fn drop(&mut self) {
-        self.hand_back();
+        let words = bytemuck::cast_slice(&words);
+        Ok(State::InFlight(lent.executor()?.submit(words).await?))
     }
 }

@@ -6,7 +6,7 @@ mod parts;
 pub mod plans;
 
 use fullconv::device_profile::{CooperativeMatrix, DeviceProfile};
-use fullconv::gpu::{Executor, Network};
+use fullconv::gpu::{Backend, Executor, Network, wgpu};
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::interpolate::Mode;
 use fullconv::ops::kernel::{Binding, Format, Kernel};
@@ -29,18 +29,31 @@ pub const UNIT: f64 = 1.0 / (1u32 << 24) as f64;
 pub const HALF_UNIT: f32 = 1.0 / (1u32 << 11) as f32;
 pub const HALF_STEP: f32 = 1.0 / (1u32 << 24) as f32;
 
+/// The backend that `FULLCONV_TEST_BACKEND` names: tests run there, or fail. Without it, on any.
+pub fn wanted_backend() -> Option<Backend> {
+    let name = std::env::var("FULLCONV_TEST_BACKEND").ok()?;
+    Some(name.parse().unwrap_or_else(|e| panic!("{e}")))
+}
+
 /// A device with `options`, its buffers poisoned. Without any adapter the test is skipped, loudly, or
-/// fails where `FULLCONV_REQUIRE_GPU` is 1.
+/// fails where `FULLCONV_REQUIRE_GPU` is 1 or `FULLCONV_TEST_BACKEND` names a backend.
 pub fn gpu(options: GpuOptions) -> Option<Gpu> {
+    let wanted = wanted_backend();
     let options = GpuOptions {
         poison: true,
+        backend: options.backend.or(wanted),
         ..options
     };
     match pollster::block_on(Gpu::with_options(&options)) {
-        Ok(gpu) => Some(gpu),
+        Ok(gpu) => {
+            let found = gpu.info().backend.to_str();
+            let asked = options.backend.map(|backend| backend.to_string());
+            assert_eq!(found, asked.as_deref().unwrap_or(found), "{gpu}");
+            Some(gpu)
+        }
         Err(e) if e.kind() == ErrorKind::NoAdapter => {
             let required = std::env::var("FULLCONV_REQUIRE_GPU").is_ok_and(|v| v == "1");
-            assert!(!required, "a GPU is required: {e}");
+            assert!(!required && wanted.is_none(), "a GPU is required: {e}");
             eprintln!("SKIP: {e}");
             None
         }
@@ -86,8 +99,23 @@ pub fn all_gpus() -> Vec<(&'static str, Gpu)> {
         ),
     ]
     .into_iter()
-    .filter_map(|(name, options)| Some((name, gpu(options)?)))
+    .filter(|(_, options)| !(options.checked_shaders && compiles_slowly()))
+    .filter_map(|(name, options)| Some((name, another_gpu(options)?)))
     .collect()
+}
+
+/// Whether shaders with checks, which the other backends run too, would take most of the time: Microsoft's FXC
+/// unrolls and simulates what it can.
+fn compiles_slowly() -> bool {
+    wanted_backend() == Some(Backend::Dx12)
+}
+
+/// The same as [`gpu`], but for a device that would be planned for as a GPU in any case and is asked to be:
+/// that one was opened already.
+pub fn another_gpu(options: GpuOptions) -> Option<Gpu> {
+    let asked = options.plan_as_gpu;
+    let is_cpu = |gpu: &Gpu| gpu.info().device_type == wgpu::DeviceType::Cpu;
+    gpu(options).filter(|gpu| !asked || is_cpu(gpu))
 }
 
 /// Random numbers, the same in every run.

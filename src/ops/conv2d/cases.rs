@@ -16,6 +16,7 @@ pub fn cases() -> Vec<Case> {
         relu: true,
         ..Conv2d::padded(1)
     };
+    let relu_of = |op: Conv2d| Conv2d { relu: true, ..op };
     let parts = Conv2d {
         parts: 3,
         ..Conv2d::padded(1)
@@ -56,6 +57,8 @@ pub fn cases() -> Vec<Case> {
         case(relu, [[2, 16, 17, 5], [64, 16, 3, 3], [64, 1, 1, 1]]),
         case(Conv2d::padded(1), [[2, 128, 9, 10], [132, 128, 3, 3], [132, 1, 1, 1]]),
         case(Conv2d::padded(0), [[1, 130, 23, 7], [129, 130, 3, 3]]),
+        case(with(1, 2, 2, 1), [[2, 66, 11, 18], [130, 66, 3, 3], [130, 1, 1, 1]]),
+        case(with(1, 3, 4, 1), [[2, 64, 19, 21], [128, 64, 3, 3]]),
         case(Conv2d::padded(0), [[1, 13, 5, 5], [21, 13, 1, 1]]),
         case(Conv2d::padded(3), [[1, 8, 4, 6], [32, 8, 7, 7], [32, 1, 1, 1]]),
         case(Conv2d::padded(100), [[1, 3, 1, 1], [4, 3, 3, 3], [4, 1, 1, 1]]),
@@ -70,5 +73,17 @@ pub fn cases() -> Vec<Case> {
         case(Conv2d::padded(0), [[1, 2, 3, 130], [4, 2, 1, 130]]),
         case(with(3, 0, 1, 3), [[2, 6, 12, 10], [9, 2, 3, 3], [9, 1, 1, 1]]),
         case(with(1, 1, 1, 7), [[1, 7, 6, 6], [7, 1, 3, 3], [7, 1, 1, 1]]),
+        // Depthwise: several outputs of an input channel, strides, dilations, large windows.
+        case(relu_of(with(1, 1, 1, 70)), [[2, 70, 9, 21], [70, 1, 3, 3], [70, 1, 1, 1]]),
+        case(with(2, 1, 1, 6), [[1, 6, 11, 14], [12, 1, 3, 3], [12, 1, 1, 1]]),
+        case(with(1, 2, 2, 5), [[3, 5, 7, 9], [15, 1, 3, 3]]),
+        case(with(3, 2, 1, 9), [[1, 9, 17, 16], [36, 1, 5, 5], [36, 1, 1, 1]]),
+        case(with(1, 0, 1, 2), [[1, 2, 3, 20], [10, 1, 1, 17], [10, 1, 1, 1]]),
+        // Groups of whole fours of channels, narrow and wide.
+        case(relu_of(with(1, 1, 1, 3)), [[2, 12, 9, 7], [24, 4, 3, 3], [24, 1, 1, 1]]),
+        case(with(2, 1, 1, 2), [[1, 24, 10, 19], [40, 12, 3, 3], [40, 1, 1, 1]]),
+        case(with(1, 2, 2, 2), [[1, 16, 12, 9], [192, 8, 3, 3], [192, 1, 1, 1]]),
+        case(with(1, 2, 1, 2), [[2, 40, 9, 18], [128, 20, 5, 5], [128, 1, 1, 1]]),
+        case(with(1, 0, 1, 4), [[1, 80, 5, 6], [48, 20, 1, 1]]),
     ]
 }

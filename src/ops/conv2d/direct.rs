@@ -15,6 +15,8 @@ const PIXELS: usize = 4;
 pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], map: Shape) -> Result<Kernel> {
     let lanes = map.c4().next_power_of_two().min(16);
     let side = op.pool_side();
+    let mut extra = Word::sizes([lanes]).to_vec();
+    extra.extend(op.sizes_of_groups(map, inputs[1]));
     let mut kernel = op.kernel(
         inputs,
         map,
@@ -28,8 +30,8 @@ pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], map: Shape) -> Result<Kernel
                 pixels: WORKGROUP / lanes * PIXELS / (side * side),
                 channels: 4 * lanes,
             },
-            terms: Some(inputs[0].c4()),
-            extra: Word::sizes([lanes, map.h, map.w]).to_vec(),
+            terms: Some(inputs[1].c4()),
+            extra,
         },
     )?;
     kernel.constants.push(("POOL", side as f64));

@@ -1,5 +1,6 @@
-//! Groups, depthwise included: an invocation computes one pixel of four channels, each of which finds
-//! its own group.
+//! Groups of any size: an invocation computes one pixel of four channels, each of which finds its own group.
+//! For those of which no four channels that lie together are of two, and for depthwise convolutions of small windows,
+//! there are faster kernels.
 
 use super::{Conv2d, Parts};
 use crate::error::Result;

@@ -6,6 +6,7 @@
 
 mod cases;
 mod coop;
+mod depthwise;
 mod direct;
 mod grouped;
 mod pool;
@@ -160,6 +161,7 @@ impl Conv2d {
         params.extend([Word::InputStart(0), Word::OutputStart]);
         params.extend(parts.extra);
         let taps = (weight.h * weight.w) as u64;
+        let quads = inputs[0].c4().min(weight.c4());
         let reach = self.dilation[0] * (weight.h - 1);
         let side = self.pool_side();
         let kernel = Kernel {
@@ -196,7 +198,7 @@ impl Conv2d {
             terms: parts.terms,
             steps_per_term: match parts.terms {
                 Some(_) => taps,
-                None => taps * input.c4() as u64,
+                None => taps * quads as u64,
             },
             fixed_steps: (weight.h * (weight.w + 1)) as u64,
         };
@@ -284,16 +286,18 @@ impl Op for Conv2d {
 
     fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let map = self.map_shape(inputs)?;
-        if self.groups > 1 {
-            return Ok(vec![grouped::kernel(self, inputs, map)?]);
+        let mut kernels = depthwise::kernels(self, inputs, map, device);
+        if self.has_whole_quads(inputs[1]) {
+            kernels.extend(tiled::kernels(self, inputs, map, device));
+            if self.parts > 1 {
+                return Ok(kernels);
+            }
+            kernels.extend(texels::kernel(self, inputs, map, device));
+            kernels.push(direct::kernel(self, inputs, map)?);
         }
-        let mut kernels = Vec::new();
-        kernels.extend(tiled::kernels(self, inputs, map, device));
-        if self.parts > 1 {
-            return Ok(kernels);
+        if self.groups > 1 && self.pool.is_none() {
+            kernels.push(grouped::kernel(self, inputs, map)?);
         }
-        kernels.extend(texels::kernel(self, inputs, map, device));
-        kernels.push(direct::kernel(self, inputs, map)?);
         Ok(kernels)
     }
 
@@ -370,6 +374,23 @@ impl Op for Conv2d {
 }
 
 impl Conv2d {
+    /// Whether no four channels that lie together are of two groups: then a kernel finds those of a group by where
+    /// they begin.
+    fn has_whole_quads(&self, weight: Shape) -> bool {
+        self.groups == 1 || weight.c.is_multiple_of(4) && (weight.n / self.groups).is_multiple_of(4)
+    }
+
+    /// Groups of four output channels that are made of the same input channels.
+    fn group_quads(&self, weight: Shape) -> usize {
+        (weight.n / self.groups).div_ceil(4)
+    }
+
+    /// What the kernels for whole groups of four channels have in their parameters beside those of all: the size of
+    /// the map, and how many such groups a group of the convolution reads and makes.
+    fn sizes_of_groups(&self, map: Shape, weight: Shape) -> [Word; 4] {
+        Word::sizes([map.h, map.w, weight.c4(), self.group_quads(weight)])
+    }
+
     /// Input channels in one part of the sum.
     fn channels_per_part(&self, weight: Shape) -> usize {
         4 * weight.c4().div_ceil(self.parts.max(1))

@@ -15,7 +15,9 @@ const SIDE: usize = 2;
 impl Conv2d {
     /// The same convolution, then `pool`, if kernels pool such windows.
     pub(super) fn pooled_by(&self, pool: &MaxPool2d) -> Option<Self> {
-        let is_free = self.pool.is_none() && self.parts == 1 && self.groups == 1;
+        // Where convolutions are dilated, Winograd's tiles do not hold squares, and pooling would lose them.
+        let is_plain = self.parts == 1 && self.groups == 1 && self.dilation == [1, 1];
+        let is_free = self.pool.is_none() && is_plain;
         (is_free && is_of_squares(pool)).then(|| Self {
             pool: Some(pool.clone()),
             ..self.clone()

@@ -12,7 +12,7 @@
 use super::template::fill;
 use super::{Conv2d, Parts};
 use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
-use crate::ops::kernel::{Grid, Kernel, MAX_LOOP_STEPS, Packing, Shader, Word};
+use crate::ops::kernel::{Grid, Kernel, MAX_LOOP_STEPS, Packing, Shader};
 use crate::tensor::Shape;
 use std::fmt::Write;
 
@@ -74,6 +74,28 @@ impl Tile {
         }
     }
 
+    /// The tile for a convolution with this weight: all its channels are of one group.
+    fn of_groups(op: &Conv2d, weight: Shape, device: &DeviceProfile) -> Self {
+        let quads = op.group_quads(weight);
+        let tile = Self::choose(quads, device);
+        if op.groups == 1 || quads.is_multiple_of(tile.lanes * tile.blocks) {
+            return tile;
+        }
+        if tile.broadcast && quads.is_multiple_of(tile.lanes) {
+            return Self { blocks: 1, ..tile };
+        }
+        let most = |of: usize| (1..=4).rev().find(|i| of.is_multiple_of(*i)).unwrap_or(1);
+        let lanes = if quads.is_multiple_of(4) { 4 } else { 2 - quads % 2 };
+        Self {
+            invocations: 32,
+            lanes,
+            blocks: most(quads / lanes),
+            pixels: 8,
+            broadcast: false,
+            pool: 1,
+        }
+    }
+
     /// Output channels a workgroup.
     pub(super) fn channels(self) -> usize {
         4 * self.lanes * self.blocks
@@ -93,7 +115,7 @@ pub(super) fn kernel(
 ) -> Option<Kernel> {
     let tile = Tile {
         pool: op.pool_side(),
-        ..Tile::choose(map.c4(), device)
+        ..Tile::of_groups(op, inputs[1], device)
     };
     let packing = Packing::Conv {
         tile: tile.channels(),
@@ -102,7 +124,7 @@ pub(super) fn kernel(
     // What lies outside the input is read from one row of zeros.
     let outside_fits = inputs[0].c4() <= TEXELS_PER_ROW as usize;
     let weight_fits = packing.tile_bytes(inputs[1]) <= device.max_texel_bytes();
-    let steps = inputs[1].h.saturating_mul(inputs[1].w).saturating_mul(inputs[0].c4() + 2);
+    let steps = inputs[1].h.saturating_mul(inputs[1].w).saturating_mul(inputs[1].c4() + 2);
     let runs = (steps as u64) < MAX_LOOP_STEPS;
     if !device.is_cpu || !outside_fits || !weight_fits || !runs {
         return None;
@@ -118,7 +140,7 @@ pub(super) fn kernel(
             channels: tile.channels(),
         },
         terms: None,
-        extra: Word::sizes([map.h, map.w]).to_vec(),
+        extra: op.sizes_of_groups(map, inputs[1]).to_vec(),
     };
     let kernel = op.kernel(inputs, map, parts).ok()?;
     Some(kernel.reading_texels())

@@ -11,7 +11,7 @@ use super::template::fill;
 use super::{Conv2d, Parts};
 use crate::device_profile::DeviceProfile;
 use crate::ops::{Op, Stage, StageInput};
-use crate::ops::kernel::{DISPATCH_FLOPS, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Shader, Word};
+use crate::ops::kernel::{DISPATCH_FLOPS, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Shader};
 use crate::tensor::Shape;
 use std::sync::Arc;
 
@@ -215,8 +215,8 @@ impl Staging {
 
     /// The stage with the most work between two barriers that fits into `bytes`.
     fn best(op: &Conv2d, inputs: &[Shape], tile: Tile, bytes: usize) -> Option<Self> {
-        let (input, weight) = (inputs[0], inputs[1]);
-        let groups = (0..).map(|i| 1 << i).take_while(|g| *g <= MOST_GROUPS.min(input.c4()));
+        let weight = inputs[1];
+        let groups = (0..).map(|i| 1 << i).take_while(|g| *g <= MOST_GROUPS.min(weight.c4()));
         groups
             .flat_map(|groups| [(1, groups), (weight.h, groups)])
             .map(|(rows, groups)| Self::new(op, [weight.h, weight.w], tile, rows, groups))
@@ -267,6 +267,7 @@ fn choices(
     let mut choices: Vec<_> = TILES
         .into_iter()
         .map(|tile| Tile { pool, ..tile })
+        .filter(|tile| op.groups == 1 || op.group_quads(inputs[1]).is_multiple_of(tile.quads))
         .filter(|tile| tile.invocations() <= device.max_invocations_per_workgroup as usize)
         .filter_map(|tile| Some((tile, Staging::best(op, inputs, tile, bytes)?)))
         .map(|(tile, stage)| (tile, stage, parts.unwrap_or_else(|| work.parts(tile, device))))
@@ -394,8 +395,8 @@ fn kernel(
                 channels: 4 * tile.quads,
                 parts,
             },
-            terms: Some(inputs[0].c4().div_ceil(parts)),
-            extra: Word::sizes([map.h, map.w]).to_vec(),
+            terms: Some(inputs[1].c4().div_ceil(parts)),
+            extra: op.sizes_of_groups(map, inputs[1]).to_vec(),
         },
     )
     .ok()?;
@@ -403,7 +404,7 @@ fn kernel(
     let steps = stage.steps([inputs[1].h, inputs[1].w], tile);
     kernel.steps_per_term = steps.div_ceil(stage.groups as u64);
     if kernel.terms.is_none() {
-        kernel.steps_per_term *= inputs[0].c4() as u64;
+        kernel.steps_per_term *= inputs[1].c4() as u64;
     }
     // A run of terms may end within a stage.
     kernel.fixed_steps = steps;

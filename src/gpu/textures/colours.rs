@@ -1,0 +1,224 @@
+//! The textures of a mask: class ids, and colours where they are wanted.
+
+use super::{Gpu, Uniforms, View, bind, dispatch, most_pixels, readback, runs, workgroups};
+use crate::error::{Result, bail};
+use std::ops::Range;
+use std::time::Duration;
+
+/// The colours of a mask: those of classes 0 to 255, and how much of the picture they cover, 0 to 1.
+#[derive(Clone, Debug)]
+pub struct Tint {
+    /// Red, green, blue.
+    pub palette: [[u8; 3]; 256],
+    /// 1 where the picture is not seen.
+    pub opacity: f32,
+}
+
+/// The textures that a run writes: `R8Uint` class ids, and perhaps `Rgba8Unorm` colours.
+#[derive(Clone, Debug)]
+pub struct MaskTextures {
+    gpu: Gpu,
+    labels: wgpu::Texture,
+    colours: Option<Colours>,
+}
+
+#[derive(Clone, Debug)]
+struct Colours {
+    texture: wgpu::Texture,
+    palette: wgpu::Buffer,
+    /// Pixels that one dispatch writes.
+    runs: Vec<Range<u64>>,
+    /// Of each run, over a picture as it is and over one in sRGB.
+    uniforms: Uniforms,
+}
+
+impl MaskTextures {
+    /// Textures of `[h, w]`, with colours if there is a `tint`.
+    ///
+    /// # Errors
+    /// `Limit` if the device has no memory or no textures so large.
+    pub async fn new(gpu: &Gpu, [h, w]: [usize; 2], tint: Option<&Tint>) -> Result<Self> {
+        let most = gpu.device().limits().max_texture_dimension_2d as usize;
+        if h > most || w > most {
+            bail!(
+                Limit,
+                "{gpu} has no textures of {w}x{h} pixels, only of {most} a side"
+            );
+        }
+        let make = || Self {
+            gpu: gpu.clone(),
+            labels: texture(gpu, [h, w], wgpu::TextureFormat::R8Uint),
+            colours: tint.map(|tint| Colours::new(gpu, [h, w], tint)),
+        };
+        gpu.guarded("textures of a mask", make).await
+    }
+
+    /// The class ids.
+    pub fn labels(&self) -> &wgpu::Texture {
+        &self.labels
+    }
+
+    /// The colours, if there are any.
+    pub fn colours(&self) -> Option<&wgpu::Texture> {
+        self.colours.as_ref().map(|colours| &colours.texture)
+    }
+
+    /// An error unless they are of `gpu` and of `size`.
+    pub(super) fn check(&self, gpu: &Gpu, size: [usize; 2]) -> Result<()> {
+        if !self.gpu.is(gpu) {
+            bail!(Request, "the mask is of another device");
+        }
+        let [h, w] = [self.labels.height(), self.labels.width()].map(|side| side as usize);
+        if [h, w] != size {
+            bail!(
+                Shape,
+                "a mask of {w}x{h} pixels does not fit a picture of {}x{}",
+                size[1],
+                size[0]
+            );
+        }
+        Ok(())
+    }
+
+    /// Records what makes the colours, if there are any, of the class ids and of `picture`.
+    pub(super) fn encode_colours(
+        &self,
+        gpu: &Gpu,
+        encoder: &mut wgpu::CommandEncoder,
+        pipeline: &wgpu::ComputePipeline,
+        picture: &View,
+    ) {
+        let Some(colours) = &self.colours else {
+            return;
+        };
+        let [labels, output] = [&self.labels, &colours.texture]
+            .map(|texture| texture.create_view(&wgpu::TextureViewDescriptor::default()));
+        for (i, run) in colours.runs.iter().enumerate() {
+            let resources = [
+                wgpu::BindingResource::TextureView(&labels),
+                wgpu::BindingResource::TextureView(&picture.view),
+                colours.palette.as_entire_binding(),
+                wgpu::BindingResource::TextureView(&output),
+                colours
+                    .uniforms
+                    .binding(2 * i + usize::from(picture.is_srgb)),
+            ];
+            let bind_group = bind(gpu, pipeline, resources);
+            let workgroups = workgroups(gpu, run.end - run.start);
+            dispatch(encoder, pipeline, &bind_group, workgroups);
+        }
+    }
+
+    /// The class ids, row by row, when the device has done all that was submitted before, for which it may
+    /// take `patience`.
+    ///
+    /// # Errors
+    /// `Device` or `DeviceLost` if the device fails.
+    pub async fn read_labels(&self, patience: Duration) -> Result<Vec<u8>> {
+        read(&self.gpu, &self.labels, 1, patience).await
+    }
+
+    /// Red, green, blue and 255 of each pixel, if there are colours, as [`MaskTextures::read_labels`].
+    ///
+    /// # Errors
+    /// As [`MaskTextures::read_labels`], and `Request` without colours.
+    pub async fn read_colours(&self, patience: Duration) -> Result<Vec<u8>> {
+        match self.colours() {
+            Some(colours) => read(&self.gpu, colours, 4, patience).await,
+            None => bail!(Request, "the mask was made without colours"),
+        }
+    }
+}
+
+impl Colours {
+    fn new(gpu: &Gpu, [h, w]: [usize; 2], tint: &Tint) -> Self {
+        let runs: Vec<_> = runs((h * w) as u64, most_pixels(gpu)).collect();
+        let opacity = tint.opacity.to_bits();
+        let params = |run: &Range<u64>, srgb| {
+            let [begin, end] = [run.start, run.end].map(|pixel| pixel as u32);
+            [w as u32, begin, end, srgb, opacity]
+        };
+        let blocks = runs.iter().flat_map(|run| [0, 1].map(|s| params(run, s)));
+        let blocks: Vec<_> = blocks.collect();
+        let palette = gpu.device().create_buffer(&wgpu::BufferDescriptor {
+            label: Some("palette"),
+            size: 4 * tint.palette.len() as u64,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let words = tint
+            .palette
+            .map(|[r, g, b]| u32::from_le_bytes([r, g, b, 255]));
+        gpu.queue()
+            .write_buffer(&palette, 0, bytemuck::cast_slice(&words));
+        Self {
+            texture: texture(gpu, [h, w], wgpu::TextureFormat::Rgba8Unorm),
+            palette,
+            uniforms: Uniforms::new(gpu, &blocks),
+            runs,
+        }
+    }
+}
+
+fn texture(gpu: &Gpu, [h, w]: [usize; 2], format: wgpu::TextureFormat) -> wgpu::Texture {
+    let written = match format {
+        wgpu::TextureFormat::R8Uint => wgpu::TextureUsages::COPY_DST,
+        _ => wgpu::TextureUsages::STORAGE_BINDING,
+    };
+    gpu.device().create_texture(&wgpu::TextureDescriptor {
+        label: Some("mask"),
+        size: wgpu::Extent3d {
+            width: w as u32,
+            height: h as u32,
+            depth_or_array_layers: 1,
+        },
+        mip_level_count: 1,
+        sample_count: 1,
+        dimension: wgpu::TextureDimension::D2,
+        format,
+        usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_SRC | written,
+        view_formats: &[],
+    })
+}
+
+/// What `texture`, of `bytes` bytes a pixel, holds, row by row.
+async fn read(
+    gpu: &Gpu,
+    texture: &wgpu::Texture,
+    bytes: u32,
+    patience: Duration,
+) -> Result<Vec<u8>> {
+    let row = bytes * texture.width();
+    let pitch = row.next_multiple_of(wgpu::COPY_BYTES_PER_ROW_ALIGNMENT);
+    let size = u64::from(pitch) * u64::from(texture.height());
+    if size > gpu.profile().max_buffer_bytes {
+        bail!(
+            Limit,
+            "reading the mask back takes a buffer of {size} bytes, more than {gpu} has"
+        );
+    }
+    let copy = || {
+        let staging = crate::gpu::executor::staging(gpu, size);
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
+        let to = wgpu::TexelCopyBufferInfo {
+            buffer: &staging,
+            layout: wgpu::TexelCopyBufferLayout {
+                offset: 0,
+                bytes_per_row: Some(pitch),
+                rows_per_image: None,
+            },
+        };
+        encoder.copy_texture_to_buffer(texture.as_image_copy(), to, texture.size());
+        (gpu.queue().submit([encoder.finish()]), staging)
+    };
+    let (submission, staging) = gpu.guarded("reading a mask", copy).await?;
+    let mut read = readback::read(gpu, &staging, submission, patience).await?;
+    if pitch > row {
+        let rows = read.chunks_exact(pitch as usize);
+        read = rows
+            .flat_map(|padded| &padded[..row as usize])
+            .copied()
+            .collect();
+    }
+    Ok(read)
+}

@@ -1,0 +1,107 @@
+//! A program's texture as the words that a plan's input is made of.
+
+use super::{Gpu, Uniforms, View, bind, dispatch, most_pixels, runs, workgroups};
+use crate::error::{Result, bail};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Pixels of four bytes whose buffer begins at any offset that a binding may have.
+const ALIGNED_PIXELS: u64 = 64;
+
+/// Writes the words of textures of one size.
+#[derive(Debug)]
+pub(super) struct Source {
+    pipeline: Arc<wgpu::ComputePipeline>,
+    /// Pixels that one dispatch writes, one after the other.
+    runs: Vec<Range<u64>>,
+    /// Of each run, of a texture as it is and of one in sRGB.
+    uniforms: Uniforms,
+}
+
+impl Source {
+    pub(super) fn new(gpu: &Gpu, pipeline: Arc<wgpu::ComputePipeline>, [h, w]: [usize; 2]) -> Self {
+        let most = (gpu.profile().max_binding_bytes / 4).min(most_pixels(gpu));
+        let most = most / ALIGNED_PIXELS * ALIGNED_PIXELS;
+        let runs: Vec<_> = runs((h * w) as u64, most).collect();
+        let params = |run: &Range<u64>, srgb| [w as u32, run.start as u32, run.end as u32, srgb];
+        let blocks = runs.iter().flat_map(|run| [0, 1].map(|s| params(run, s)));
+        let uniforms = Uniforms::new(gpu, &blocks.collect::<Vec<_>>());
+        Self {
+            pipeline,
+            runs,
+            uniforms,
+        }
+    }
+
+    /// Records what writes the words of `picture` to the beginning of `buffer`.
+    pub(super) fn encode(
+        &self,
+        gpu: &Gpu,
+        encoder: &mut wgpu::CommandEncoder,
+        picture: &View,
+        buffer: &wgpu::Buffer,
+    ) {
+        for (i, run) in self.runs.iter().enumerate() {
+            let resources = [
+                wgpu::BindingResource::TextureView(&picture.view),
+                crate::gpu::executor::part(buffer, 4 * run.start, 4 * run.end),
+                self.uniforms.binding(2 * i + usize::from(picture.is_srgb)),
+            ];
+            let bind_group = bind(gpu, &self.pipeline, resources);
+            let workgroups = workgroups(gpu, run.end - run.start);
+            dispatch(encoder, &self.pipeline, &bind_group, workgroups);
+        }
+    }
+}
+
+/// What `texture` is read through: its first level and layer.
+///
+/// # Errors
+/// `Picture` if it is not of 8 bits a channel or cannot be bound, `Shape` if it is not of `size` `[h, w]`.
+pub(super) fn view(texture: &wgpu::Texture, size: [usize; 2]) -> Result<View> {
+    let [h, w] = [texture.height(), texture.width()].map(|side| side as usize);
+    if [h, w] != size {
+        bail!(
+            Shape,
+            "this run is of textures of {}x{} pixels; the one given has {w}x{h}",
+            size[1],
+            size[0]
+        );
+    }
+    let format = texture.format();
+    let is_flat = texture.dimension() == wgpu::TextureDimension::D2 && texture.sample_count() == 1;
+    if !is_flat || !matches!(format.remove_srgb_suffix(), READ | READ_BGRA) {
+        bail!(
+            Picture,
+            "a picture is a texture of two dimensions and one sample in Rgba8Unorm or Bgra8Unorm, sRGB or not; \
+             this one is {:?}, {} samples, {format:?}",
+            texture.dimension(),
+            texture.sample_count()
+        );
+    }
+    if !texture
+        .usage()
+        .contains(wgpu::TextureUsages::TEXTURE_BINDING)
+    {
+        bail!(
+            Picture,
+            "the texture cannot be read: it was made without TEXTURE_BINDING"
+        );
+    }
+    let view = texture.create_view(&wgpu::TextureViewDescriptor {
+        label: Some("picture"),
+        dimension: Some(wgpu::TextureViewDimension::D2),
+        usage: Some(wgpu::TextureUsages::TEXTURE_BINDING),
+        mip_level_count: Some(1),
+        array_layer_count: Some(1),
+        ..wgpu::TextureViewDescriptor::default()
+    });
+    Ok(View {
+        view,
+        is_srgb: format.is_srgb(),
+    })
+}
+
+/// Reading either gives red, green and blue in this order.
+const READ: wgpu::TextureFormat = wgpu::TextureFormat::Rgba8Unorm;
+const READ_BGRA: wgpu::TextureFormat = wgpu::TextureFormat::Bgra8Unorm;

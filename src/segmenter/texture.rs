@@ -1,0 +1,203 @@
+//! Texture → [`MaskTexture`], on the program's own device: no pixel passes through the host.
+
+use super::{Segmenter, check_labels};
+use crate::error::{Result, bail};
+use crate::gpu::{Executor, MaskTextures, Tint};
+use crate::mask::Mask;
+use crate::model_file::Model;
+use crate::picture::Picture;
+use crate::plan::Plan;
+use std::time::Duration;
+use wgpu::{CommandEncoder, Texture};
+
+/// What a [`MaskTexture`] has beside class ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Colours {
+    /// Nothing.
+    #[default]
+    None,
+    /// The colours of the classes, as the model's palette has them.
+    Classes,
+    /// The picture with these over it, as [`Mask::overlay`] has it with this opacity.
+    Overlay(f32),
+}
+
+/// What a network saw, in textures on the device. Cheap to clone; clones share the textures.
+///
+/// Where a pixel has no class, its scores not being finite, the class id is 255; where a layer in `f16` has met a
+/// value larger than that holds, all are.
+#[derive(Clone, Debug)]
+pub struct MaskTexture {
+    textures: MaskTextures,
+    model: Model,
+    /// How long the device may take for the run that writes them.
+    patience: Duration,
+}
+
+impl MaskTexture {
+    /// The class id of each pixel: `R8Uint`, to be bound (`texture_2d<u32>`) or copied from.
+    pub fn labels(&self) -> &Texture {
+        self.textures.labels()
+    }
+
+    /// The colours, if they were asked for: `Rgba8Unorm`, to be bound or copied from. The bytes are those of an
+    /// 8-bit picture, encoded in sRGB as those are: a program that shows them in linear light decodes them.
+    pub fn colours(&self) -> Option<&Texture> {
+        self.textures.colours()
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> usize {
+        self.labels().width() as usize
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> usize {
+        self.labels().height() as usize
+    }
+
+    /// The mask in host memory, when the device has done all that was submitted before.
+    ///
+    /// # Errors
+    /// `NotFinite` if a pixel has no class, `Device` or `DeviceLost` if the device fails.
+    pub async fn read(&self) -> Result<Mask> {
+        let labels = self.textures.read_labels(self.patience).await?;
+        let (w, h) = (self.width(), self.height());
+        check_labels(labels.iter().copied(), w)?;
+        let (classes, palette) = (self.model.classes().clone(), self.model.palette().clone());
+        Mask::new(w, h, labels, classes, palette)
+    }
+
+    /// The colours in host memory.
+    ///
+    /// # Errors
+    /// `Request` if they were not asked for, else as [`MaskTexture::read`].
+    pub async fn read_colours(&self) -> Result<Picture> {
+        let bytes = self.textures.read_colours(self.patience).await?;
+        let rgb = bytes.chunks_exact(4).flat_map(|p| &p[..3]).copied();
+        Picture::from_rgb(self.width(), self.height(), rgb.collect())
+    }
+}
+
+/// A segmenter made ready for textures of one size, which records runs into the program's own command encoders.
+///
+/// It has its buffers for itself: runs recorded with it may be submitted whenever the program likes, also while the
+/// segmenter does something else. It outlives the segmenter, and shares its weights.
+///
+/// ```no_run
+/// # use fullconv::{Colours, Segmenter, gpu::wgpu};
+/// # async fn example(segmenter: &Segmenter, device: &wgpu::Device, queue: &wgpu::Queue, frame: &wgpu::Texture)
+/// # -> fullconv::Result<()> {
+/// let pass = segmenter.texture_pass([480, 640]).await?;
+/// let mask = pass.mask(Colours::Overlay(0.5)).await?;
+/// // For each frame:
+/// let mut encoder = device.create_command_encoder(&Default::default());
+/// pass.encode(&mut encoder, frame, &mask)?;
+/// // … what draws mask.colours() …
+/// queue.submit([encoder.finish()]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct TexturePass {
+    executor: Executor,
+    model: Model,
+}
+
+impl TexturePass {
+    /// Textures for [`TexturePass::encode`] to write. More than one allow the program to read one while the next
+    /// is written.
+    ///
+    /// # Errors
+    /// `Limit` if the device has no memory for them, `Request` if an opacity is not 0 to 1.
+    pub async fn mask(&self, colours: Colours) -> Result<MaskTexture> {
+        mask(&self.executor, &self.model, colours).await
+    }
+
+    /// Records a whole run into `encoder`, from the first level and layer of `texture` to `mask`; nothing is
+    /// submitted. `texture` is of the pass's device and size, of the format `Rgba8Unorm`, `Rgba8UnormSrgb`,
+    /// `Bgra8Unorm` or `Bgra8UnormSrgb`, all of which give what a picture of the bytes that they store gives, and has
+    /// the usage `TEXTURE_BINDING`.
+    ///
+    /// All of the run is in that one encoder: [`TexturePass::plan`] knows its work ([`Plan::flops`]), for a
+    /// program that has to fear a driver's watchdog.
+    ///
+    /// # Errors
+    /// `Picture` if the texture has another format, `Shape` if it or the mask has another size, `Request` if the
+    /// mask is of another device, `DeviceLost` if that is lost. What else is wrong wgpu reports when the encoder is
+    /// finished.
+    pub fn encode(
+        &self,
+        encoder: &mut CommandEncoder,
+        texture: &Texture,
+        mask: &MaskTexture,
+    ) -> Result<()> {
+        self.executor.encode(encoder, texture, &mask.textures)
+    }
+
+    /// What is run.
+    pub fn plan(&self) -> &Plan {
+        self.executor.plan()
+    }
+}
+
+impl Segmenter {
+    /// The class of each pixel of a texture, at the texture's own size, in a new texture: the same as
+    /// [`Segmenter::segment`] gives for a picture of its bytes. What is required of `texture` is said at
+    /// [`TexturePass::encode`], which serves a program better that has many of one size.
+    ///
+    /// The work is submitted when this ends, and not done: what the program submits from then on finds the mask
+    /// written. Nothing is read back.
+    ///
+    /// # Errors
+    /// As [`Segmenter::segment`] and [`TexturePass::encode`], and `Request` on the CPU reference. Scores that are
+    /// not finite are no error here but pixels without a class, see [`MaskTexture`].
+    pub async fn segment_texture(
+        &self,
+        texture: &Texture,
+        colours: Colours,
+    ) -> Result<MaskTexture> {
+        let size = [texture.height(), texture.width()].map(|side| side as usize);
+        let on = self.on_gpu()?;
+        let mut lent = on.lend(&self.model, self.task_of(size)?).await?;
+        let executor = lent.executor()?;
+        executor.prepare_textures().await?;
+        let mask = mask(executor, &self.model, colours).await?;
+        executor.submit_textures(texture, &mask.textures).await?;
+        Ok(mask)
+    }
+
+    /// This segmenter, made ready for textures of `size` `[h, w]`.
+    ///
+    /// # Errors
+    /// As [`Segmenter::segment`], and `Request` on the CPU reference.
+    pub async fn texture_pass(&self, size: [usize; 2]) -> Result<TexturePass> {
+        let task = self.task_of(size)?;
+        let mut executor = self.on_gpu()?.executor(&self.model, &task).await?;
+        executor.prepare_textures().await?;
+        Ok(TexturePass {
+            executor,
+            model: self.model.clone(),
+        })
+    }
+}
+
+async fn mask(executor: &Executor, model: &Model, colours: Colours) -> Result<MaskTexture> {
+    let opacity = match colours {
+        Colours::None => None,
+        Colours::Classes => Some(1.0),
+        Colours::Overlay(opacity) => Some(opacity),
+    };
+    if let Some(opacity) = opacity.filter(|o| !(0.0..=1.0).contains(o)) {
+        bail!(Request, "an opacity is 0 to 1, not {opacity}");
+    }
+    let palette = std::array::from_fn(|class| model.palette().colour(class as u8));
+    let tint = opacity.map(|opacity| Tint { palette, opacity });
+    let shape = executor.plan().input.shape;
+    let size = [shape.h, shape.w];
+    Ok(MaskTexture {
+        textures: MaskTextures::new(executor.gpu(), size, tint.as_ref()).await?,
+        model: model.clone(),
+        patience: executor.patience(),
+    })
+}

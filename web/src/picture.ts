@@ -1,0 +1,49 @@
+import { FullconvError } from './error.js';
+
+/** What can be segmented. Of a video, the frame that it shows. */
+export type Picture =
+  | ImageBitmap
+  | HTMLImageElement
+  | HTMLCanvasElement
+  | OffscreenCanvas
+  | HTMLVideoElement
+  | VideoFrame
+  | ImageData;
+
+/** Its pixels. What is transparent is black. */
+export async function pixels(picture: Picture): Promise<ImageData> {
+  if (picture instanceof ImageData) return picture;
+  if (picture instanceof HTMLImageElement && !picture.complete) {
+    // One that cannot be decoded has no size, which is said below.
+    await picture.decode().catch(() => undefined);
+  }
+  const [width, height] = size(picture);
+  if (width === 0 || height === 0) {
+    throw new FullconvError('Picture', 'the picture has no pixels: it is not loaded, or cannot be decoded');
+  }
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext('2d', { alpha: false, willReadFrequently: true });
+  if (context === null) {
+    throw new FullconvError('Picture', `the page cannot hold a picture of ${width}x${height} pixels`);
+  }
+  context.drawImage(picture, 0, 0, width, height);
+  try {
+    return context.getImageData(0, 0, width, height);
+  } catch (error) {
+    if (error instanceof DOMException && error.name === 'SecurityError') {
+      throw new FullconvError('Picture', 'the picture is of another site, which does not let this page read it');
+    }
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new FullconvError('Picture', `the page cannot read a picture of ${width}x${height} pixels: ${reason}`);
+  }
+}
+
+function size(picture: Exclude<Picture, ImageData>): [number, number] {
+  if (picture instanceof HTMLImageElement) return [picture.naturalWidth, picture.naturalHeight];
+  if (picture instanceof HTMLVideoElement) return [picture.videoWidth, picture.videoHeight];
+  if (typeof VideoFrame !== 'undefined' && picture instanceof VideoFrame) {
+    return [picture.displayWidth, picture.displayHeight];
+  }
+  const { width, height } = picture as ImageBitmap | HTMLCanvasElement | OffscreenCanvas;
+  return [width, height];
+}
