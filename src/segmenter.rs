@@ -108,7 +108,8 @@ impl Segmenter {
     /// Compiles the model's pipelines and uploads its weights.
     ///
     /// # Errors
-    /// `ModelFile` if a weight cannot be used; `Limit` or `Device` if the device cannot hold or run it.
+    /// `ModelFile` if a weight cannot be used; `Limit` or `Device` if the device cannot hold or run it, and
+    /// `DeviceLost` if it is lost, which ends every function here that uses it.
     pub async fn new(gpu: &Gpu, model: &Model) -> Result<Self> {
         Self::with_precision(gpu, model, Precision::F32).await
     }
@@ -119,6 +120,8 @@ impl Segmenter {
     /// As [`Segmenter::new`]; `Unsupported` if the device cannot keep them so, and `ModelFile` if a weight
     /// is too large.
     pub async fn with_precision(gpu: &Gpu, model: &Model, precision: Precision) -> Result<Self> {
+        // Another segmenter may have loaded all of it, so that nothing below would tell.
+        gpu.check_lost()?;
         let profile = match precision {
             Precision::F32 => gpu.profile().clone(),
             Precision::F16 => gpu.half_profile()?,

@@ -52,7 +52,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("tempfile", &["files.rs"]),
     ("tracing", &["gpu/", "parameters.rs"]),
-    ("wgpu", &["gpu/"]),
+    // Textures and encoders are the program's.
+    ("wgpu", &["gpu/", "segmenter/texture.rs"]),
 ];
 
 /// What the command line names. Pictures and devices it has from the library alone, which re-exports

@@ -8,6 +8,7 @@ use common::plans::full_width;
 use common::preferences;
 use fullconv::Shape;
 use fullconv::device_profile::{DeviceProfile, TEXELS_PER_ROW};
+use fullconv::gpu::texture_pipelines;
 use fullconv::ops::kernel::{Binding, Format, Grid, Kernel, Packing, Shader, Word};
 use fullconv::ops::narrow::{self, SATURATED_GROUP};
 use fullconv::plan::{Pipeline, Plan};
@@ -94,7 +95,7 @@ fn variants() -> Vec<Kernel> {
 /// What the plans of FCN-8s at full width compile, for pictures of several sizes, and every variant.
 fn pipelines() -> Vec<Pipeline> {
     let graph = full_width();
-    let mut pipelines = Vec::new();
+    let mut pipelines = Vec::from(texture_pipelines());
     for kernel in variants() {
         pipelines.push(Pipeline {
             shader: kernel.shader,
@@ -195,9 +196,11 @@ fn every_file_says_what_it_computes_and_how_its_buffers_lie() {
 }
 
 #[test]
-fn every_file_is_the_shader_of_some_kernel() {
+fn every_file_is_the_shader_of_some_kernel_or_reads_or_writes_textures() {
     let files: BTreeSet<_> = files().into_keys().collect();
-    let used: BTreeSet<_> = kernels().iter().map(|k| k.shader.name.to_owned()).collect();
+    let of_textures = texture_pipelines().map(|pipeline| pipeline.shader.name.to_owned());
+    let mut used = BTreeSet::from(of_textures);
+    used.extend(kernels().iter().map(|k| k.shader.name.to_owned()));
     assert_eq!(files, used);
 }
 

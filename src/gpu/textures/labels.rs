@@ -78,7 +78,14 @@ impl Labels {
                     .next_multiple_of(4)
                     .min(slot.size());
             let first = (begin - bytes.start) as u32;
-            let params = [w as u32, pitch as u32, rows as u32, first, layers[0], layers[1]];
+            let params = [
+                w as u32,
+                pitch as u32,
+                rows as u32,
+                first,
+                layers[0],
+                layers[1],
+            ];
             (bytes, params)
         });
         let blocks: Vec<_> = planned.iter().map(|part| part.params).collect();

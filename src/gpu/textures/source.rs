@@ -79,7 +79,10 @@ pub(super) fn view(texture: &wgpu::Texture, size: [usize; 2]) -> Result<View> {
             texture.sample_count()
         );
     }
-    if !texture.usage().contains(wgpu::TextureUsages::TEXTURE_BINDING) {
+    if !texture
+        .usage()
+        .contains(wgpu::TextureUsages::TEXTURE_BINDING)
+    {
         bail!(
             Picture,
             "the texture cannot be read: it was made without TEXTURE_BINDING"
