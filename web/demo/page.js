@@ -122,8 +122,8 @@ async function load() {
     }
     segmenter = loaded;
     element('loading').hidden = true;
-    time('Fetching the model', fetched - begin);
-    time('Making it ready', performance.now() - fetched);
+    time('Fetching', fetched - begin);
+    time('Preparing', performance.now() - fetched);
     time('Device', loaded.device);
     describe(loaded);
     hidden.clear();

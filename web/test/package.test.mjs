@@ -151,14 +151,16 @@ test('what fails says so', async () => {
         (error) => (error instanceof FullconvError ? `${error.kind}: ${error.message}` : `${error.name}`),
       );
     const abort = new AbortController();
-    const aborted = Segmenter.load('/endless.safetensors', {
-      signal: abort.signal,
-      onProgress: ({ received }) => received > 0 && abort.abort(),
-    });
+    const aborted = await error(
+      Segmenter.load('/endless.safetensors', {
+        signal: abort.signal,
+        onProgress: ({ received }) => received > 0 && abort.abort(),
+      }),
+    );
     const wrong = new Uint8Array(100);
     const segmenter = await Segmenter.load('/demo.safetensors');
     return {
-      aborted: await error(aborted),
+      aborted,
       before: await error(Segmenter.load('/demo.safetensors', { signal: AbortSignal.abort() })),
       missing: await error(Segmenter.load('/missing.safetensors')),
       truncated: await error(Segmenter.load('/truncated.safetensors')),
