@@ -528,7 +528,11 @@ fn naga_writes_every_variant_as_glsl() {
                 entry_point: "main".into(),
                 multiview: None,
             };
-            for policies in policies() {
+            for mut policies in policies() {
+                // GLSL ES does not tell how many levels a texture has: wgpu leaves these reads unchecked there.
+                if version.is_es() {
+                    policies.image_load = BoundsCheckPolicy::Unchecked;
+                }
                 let mut text = String::new();
                 glsl::Writer::new(&mut text, module, info, &options, &pipeline, policies)
                     .and_then(|mut writer| writer.write())
