@@ -156,7 +156,7 @@ fn pipelines() -> Vec<Pipeline> {
     };
     let halves = preferences(&DeviceProfile::WEBGPU_DEFAULTS);
     let halves = halves.iter().map(half);
-    for (profile, side) in profiles()
+    for profile in profiles()
         .into_iter()
         .chain(halves)
         .chain(elsewhere().into_iter().map(|(.., profile)| profile))
