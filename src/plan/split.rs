@@ -326,7 +326,7 @@ fn whole_blocks(y: usize, count: usize, rows: usize, height: usize) -> usize {
     }
     let rest = height - y;
     // Where not even a block fits, a band ends where a block does: none lies in two.
-    if y % rows != 0 {
+    if !y.is_multiple_of(rows) {
         return count.min(rows - y % rows).min(rest);
     }
     if count >= rest {
