@@ -1,10 +1,11 @@
 """The networks that peers.py runs: model file, input, expected scores, and exports for others.
 
-    python networks.py WHAT --model full|demo --size HxW [--batch N] --work DIR
+    python networks.py WHAT --model full|demo|resnet50 --size HxW [--batch N] --work DIR
 
 WHAT is `files` (model, input and expected scores), `onnx` or `ncnn`. What is there already stays.
 
 - `full`: FCN-8s at full width, caffe geometry, with random weights, which this makes.
+- `resnet50`: torchvision's fcn_resnet50 with 21 classes, with random weights, which this makes.
 - `demo`: assets/demo.safetensors. It takes pictures whose longer side is 480 as they are; others
   would be resized before the network.
 
@@ -26,9 +27,9 @@ sys.path.insert(0, str(ROOT / "tests" / "goldens"))
 if TYPE_CHECKING:
     import torch
 
-MODELS = ("full", "demo")
-# The geometry of each, as fcn.py calls it.
-GEOMETRY = {"full": "caffe", "demo": "same"}
+MODELS = ("full", "demo", "resnet50")
+# The geometry of each, as full_width.py calls it.
+GEOMETRY = {"full": "caffe", "demo": "same", "resnet50": "torchvision"}
 DEMO_SIDE = 480
 
 
@@ -108,10 +109,15 @@ def whole(path: Path, write: Callable[[Path], None]) -> None:
 
 def module(case: Case) -> "torch.nn.Module":
     """The network in PyTorch, f32, built from the shapes in its file."""
+    import family
     import fcn
     from safetensors.torch import load_file
 
     tensors = load_file(case.model_file)
+    if case.model == "resnet50":
+        network = family.build("fcn_resnet50")
+        network.load_state_dict(tensors)
+        return network
     channels = {name: t.shape[0] for name, t in tensors.items() if name.endswith(".weight")}
     widths = [channels[f"conv{stage}_1.weight"] for stage in range(1, 6)]
     fc, classes = channels["fc6.weight"], channels["score_fr.weight"]
@@ -141,7 +147,7 @@ def make_files(case: Case) -> None:
         scores = [network(picture.double().to(device)).cpu() for picture in pictures]
         save_file({"output": torch.cat(scores)}, path)
 
-    whole(case.model_file, write_model)
+    whole(case.model_file, write_resnet50 if case.model == "resnet50" else write_model)
     whole(case.input_file, write_input)
     whole(case.expected_file, write_expected)
 
@@ -153,6 +159,15 @@ def write_model(path: Path) -> None:
 
     network = fcn.build("fcn8s", "caffe")
     fcn.initialize(network, seed=0, perturbation=0.01)
+    save_file(network.state_dict(), path)
+
+
+def write_resnet50(path: Path) -> None:
+    import family
+    from safetensors.torch import save_file
+
+    network = family.build("fcn_resnet50")
+    family.initialize(network, seed=0)
     save_file(network.state_dict(), path)
 
 

@@ -3,7 +3,7 @@
     pip install -r requirements.txt
     pip install --no-deps --target DIR -r requirements-webgpu.txt
     python peers.py --fullconv ../target/release/fullconv --work WORK [--webgpu DIR]
-                    [--model full|demo] [--sizes 500x500,96x96] [--batches 1] [--only PEER,…]
+                    [--model full|demo|resnet50] [--sizes 500x500,96x96] [--batches 1] [--only PEER,…]
                     [--rounds 3] [--runs 5] [--markdown FILE] [--json FILE] [--date DATE]
 
 Sizes are height × width. Every peer runs in a process of its own, one after the other, in several

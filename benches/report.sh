@@ -50,6 +50,10 @@ read -r gflops gbs <<<"${PEAKS:-}"
     >"$work/machine.json"
 peers full "${SIZES:-500x500,96x96}"
 peers demo 360x480
+peers resnet50 520x520
+"$PYTHON" benches/start.py --fullconv "$FULLCONV" --model "$work/full/model.safetensors" \
+    --machine "$work/machine.json" --markdown "$document" --place start
 layers full "${LAYERS:-500x500}" -m "$work/full/model.safetensors"
 layers demo 360x480
+layers resnet50 520x520 -m "$work/resnet50/model.safetensors"
 echo "$document is up to date"

@@ -1,6 +1,6 @@
 // The class of each pixel of bilinearly resized scores, which are never written. One invocation labels 4 pixels, one after the other in memory, and writes
 // them as one u32, the first in the lowest byte. Strict > keeps the lower class of equals.
-// The source position of output i is max(i · mul + add, 0) / div, as in resize_bilinear.wgsl.
+// The source position of output i is max(i · mul + add, 0) / div, as in interpolate_bilinear.wgsl.
 // input [n, in_height, in_width, c/4] vec4, output one byte a pixel.
 alias Stored = vec4<f32>;
 

@@ -1,8 +1,9 @@
-// 2-D convolution of ungrouped channels, straight from memory.
+// 2-D convolution, straight from memory, in groups of whole fours of channels, or one.
 //
 // One invocation computes 4 pixels, one after the other in memory, of 4 output channels. `lanes`
-// neighbouring invocations share the pixels and take neighbouring channels.
-// input [n, h, w, c/4], weight [tile][ky][kx][c][lanes], bias [out/4], output [n, h, w, out/4], all vec4.
+// neighbouring invocations share the pixels and take neighbouring channels. Where the map is pooled, POOL is 2:
+// the four are a square of 2×2 pixels, of which the largest is written.
+// input [n, h, w, c/4], weight [tile][ky][kx][c/groups][lanes], bias [out/4], output [n, h, w, out/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
 
@@ -13,6 +14,7 @@ override STRIDE_W: u32 = 1u;
 override DILATION_H: u32 = 1u;
 override DILATION_W: u32 = 1u;
 override RELU: bool = false;
+override POOL: u32 = 1u;
 
 struct Params {
     in_height: u32,
@@ -33,6 +35,10 @@ struct Params {
     input_start: u32,
     output_start: u32,
     lanes: u32,
+    map_height: u32,
+    map_width: u32,
+    group_in_c4: u32,
+    group_out_c4: u32,
 }
 
 @group(0) @binding(0) var<storage, read> input: array<Stored>;
@@ -48,11 +54,15 @@ struct Window {
     x: i32,
 }
 
+// Pixels are counted square by square where the map is pooled. What lies past the end of the map is its last row
+// or column, which is larger than nothing of the square.
 fn window(pixel: u32) -> Window {
-    let row = pixel / params.out_width;
+    let place = pixel / (POOL * POOL);
+    let in_square = pixel - place * POOL * POOL;
+    let row = place / params.out_width;
     let n = row / params.out_height;
-    let y = row - n * params.out_height;
-    let x = pixel - row * params.out_width;
+    let y = min((row - n * params.out_height) * POOL + in_square / POOL, params.map_height - 1u);
+    let x = min((place - row * params.out_width) * POOL + in_square % POOL, params.map_width - 1u);
     return Window(
         n * params.in_height * params.in_width,
         i32(y * STRIDE_H) - i32(params.padding_h),
@@ -82,6 +92,11 @@ fn store(at: u32, value: vec4<f32>) {
     output[at] = Written(select(value, vec4<f32>(), negative));
 }
 
+// The larger of two, NaN if one of them is.
+fn larger(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
+    return select(a, b, (b > a) | (b != b));
+}
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -89,8 +104,8 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let group = workgroup.y * workgroups.x + workgroup.x;
-    let begin = params.row_begin * params.out_width;
-    let end = params.row_end * params.out_width;
+    let begin = params.row_begin * params.out_width * POOL * POOL;
+    let end = params.row_end * params.out_width * POOL * POOL;
     let pixels = 64u / params.lanes * 4u;
     let pixel_groups = (end - begin + pixels - 1u) / pixels;
     let tile = group / pixel_groups;
@@ -101,10 +116,11 @@ fn main(
         return;
     }
     let last = end - 1u;
+    let first_c = channel / params.group_out_c4 * params.group_in_c4;
     let p1 = min(first + 1u, last);
     let p2 = min(first + 2u, last);
     let p3 = min(first + 3u, last);
-    let at0 = first * params.out_c4 + channel - params.output_start;
+    let at0 = first / (POOL * POOL) * params.out_c4 + channel - params.output_start;
     let at1 = p1 * params.out_c4 + channel - params.output_start;
     let at2 = p2 * params.out_c4 + channel - params.output_start;
     let at3 = p3 * params.out_c4 + channel - params.output_start;
@@ -129,16 +145,16 @@ fn main(
             let t1 = tap(w1, ky, kx);
             let t2 = tap(w2, ky, kx);
             let t3 = tap(w3, ky, kx);
-            var at = (((tile * KERNEL_H + ky) * KERNEL_W + kx) * params.in_c4 + params.term_begin) * 4u * params.lanes + lane;
+            var at = (((tile * KERNEL_H + ky) * KERNEL_W + kx) * params.group_in_c4 + params.term_begin) * 4u * params.lanes + lane;
             for (var c = params.term_begin; c < params.term_end; c++) {
                 let a = vec4<f32>(weight[at]);
                 let b = vec4<f32>(weight[at + params.lanes]);
                 let d = vec4<f32>(weight[at + 2u * params.lanes]);
                 let e = vec4<f32>(weight[at + 3u * params.lanes]);
-                let v0 = load(t0, c);
-                let v1 = load(t1, c);
-                let v2 = load(t2, c);
-                let v3 = load(t3, c);
+                let v0 = load(t0, first_c + c);
+                let v1 = load(t1, first_c + c);
+                let v2 = load(t2, first_c + c);
+                let v3 = load(t3, first_c + c);
                 sum0 += a * v0.x + b * v0.y + d * v0.z + e * v0.w;
                 sum1 += a * v1.x + b * v1.y + d * v1.z + e * v1.w;
                 sum2 += a * v2.x + b * v2.y + d * v2.z + e * v2.w;
@@ -146,6 +162,10 @@ fn main(
                 at += 4u * params.lanes;
             }
         }
+    }
+    if POOL > 1u {
+        store(at0, larger(larger(sum0, sum1), larger(sum2, sum3)));
+        return;
     }
     store(at0, sum0);
     if first + 1u < end {

@@ -1,4 +1,4 @@
-// 2-D convolution with groups, depthwise included.
+// 2-D convolution with groups of any size.
 //
 // One invocation computes one pixel of 4 output channels, each of which reads its own group's inputs.
 // input [n, h, w, c] read as scalars, weight [out/4][ky][kx][c/groups] vec4 of output channels,

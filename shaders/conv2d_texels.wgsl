@@ -1,9 +1,11 @@
-// 2-D convolution of ungrouped channels on a CPU device, its input and weight read as texels.
+// 2-D convolution on a CPU device, its input and weight read as texels, in groups of whole fours of channels, or one.
 //
 // A workgroup computes PIXELS pixels, one after the other in memory, of 4 · LANES · BLOCKS output
 // channels. Lane l of a group of LANES invocations owns channels 4(q · LANES + l) … + 3 for each of the
-// BLOCKS q. The parts between marks depend on the tile; src/ops/conv2d/texels.rs writes them for others.
-// input [n, h, w, c/4] and weight [tile][ky][kx][c][BLOCKS][LANES] as texels, ROW in a row of the texture;
+// BLOCKS q, all of one group. Where the map is pooled, POOL is 2: of each square of 2×2 pixels the largest is written, and pixels
+// are counted square by square.
+// The parts between marks depend on the tile; src/ops/conv2d/texels.rs writes them for others.
+// input [n, h, w, c/4] and weight [tile][ky][kx][c/groups][BLOCKS][LANES] as texels, ROW in a row of the texture;
 // the first row of input's texture holds zeros. bias [out/4], output [n, h, w, out/4], all vec4.
 
 override KERNEL_H: u32 = 3u;
@@ -19,6 +21,7 @@ const LANES = 2u;
 const BLOCKS = 1u;
 const OWN = 8u;
 const PIXELS = 128u;
+const POOL = 1u;
 // end
 const ROW = 8192u;
 
@@ -37,6 +40,10 @@ struct Params {
     channel_end: u32,
     input_start: u32,
     output_start: u32,
+    map_height: u32,
+    map_width: u32,
+    group_in_c4: u32,
+    group_out_c4: u32,
 }
 
 @group(0) @binding(0) var input: texture_storage_2d<rgba32float, read>;
@@ -52,11 +59,14 @@ struct Window {
     x: i32,
 }
 
+// What lies past the end of the map is its last row or column, which is larger than nothing of the square.
 fn window(pixel: u32) -> Window {
-    let row = pixel / params.out_width;
+    let place = pixel / (POOL * POOL);
+    let in_square = pixel - place * POOL * POOL;
+    let row = place / params.out_width;
     let n = row / params.out_height;
-    let y = row - n * params.out_height;
-    let x = pixel - row * params.out_width;
+    let y = min((row - n * params.out_height) * POOL + in_square / POOL, params.map_height - 1u);
+    let x = min((place - row * params.out_width) * POOL + in_square % POOL, params.map_width - 1u);
     return Window(
         n * params.in_height * params.in_width,
         i32(y * STRIDE_H) - i32(params.padding_h),
@@ -83,9 +93,19 @@ fn bias_of(channel: u32) -> vec4<f32> {
     return bias[min(channel, params.out_c4 - 1u)];
 }
 
-// Where four channels of a pixel lie in the output; pixels past the end are the last one.
+// The pixel, or one that exists in place of one past the end, of the last square.
+fn existing(pixel: u32, end: u32) -> u32 {
+    return min(pixel, end - POOL * POOL + pixel % (POOL * POOL));
+}
+
+// Where four channels of a pixel lie in the output, or the largest of its square.
 fn place(pixel: u32, end: u32, channel: u32) -> u32 {
-    return min(pixel, end - 1u) * params.out_c4 + channel - params.output_start;
+    return existing(pixel, end) / (POOL * POOL) * params.out_c4 + channel - params.output_start;
+}
+
+// The larger of two, NaN if one of them is.
+fn larger(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
+    return select(a, b, (b > a) | (b != b));
 }
 
 fn finish(sum: vec4<f32>) -> vec4<f32> {
@@ -103,8 +123,8 @@ fn main(
     // end
 ) {
     let group = workgroup.y * workgroups.x + workgroup.x;
-    let begin = params.row_begin * params.out_width;
-    let end = params.row_end * params.out_width;
+    let begin = params.row_begin * params.out_width * POOL * POOL;
+    let end = params.row_end * params.out_width * POOL * POOL;
     let pixel_groups = (end - begin + PIXELS - 1u) / PIXELS;
     let tile = group / pixel_groups;
     let lane = index % LANES;
@@ -114,17 +134,19 @@ fn main(
     if params.channel_begin + tile * LANES * BLOCKS >= params.channel_end {
         return;
     }
+    let first_c = (params.channel_begin + tile * LANES * BLOCKS) / params.group_out_c4 * params.group_in_c4;
+    let end_c = first_c + params.group_in_c4;
     // The first of the pixels that this invocation computes.
     let own = first + share * OWN;
     // tile: windows
-    let w0 = window(min(own + 0u, end - 1u));
-    let w1 = window(min(own + 1u, end - 1u));
-    let w2 = window(min(own + 2u, end - 1u));
-    let w3 = window(min(own + 3u, end - 1u));
-    let w4 = window(min(own + 4u, end - 1u));
-    let w5 = window(min(own + 5u, end - 1u));
-    let w6 = window(min(own + 6u, end - 1u));
-    let w7 = window(min(own + 7u, end - 1u));
+    let w0 = window(existing(own + 0u, end));
+    let w1 = window(existing(own + 1u, end));
+    let w2 = window(existing(own + 2u, end));
+    let w3 = window(existing(own + 3u, end));
+    let w4 = window(existing(own + 4u, end));
+    let w5 = window(existing(own + 5u, end));
+    let w6 = window(existing(own + 6u, end));
+    let w7 = window(existing(own + 7u, end));
     // end
     // tile: begin
     let bias0 = bias_of(channel + 0u * LANES);
@@ -149,8 +171,8 @@ fn main(
             let t6 = tap(w6, ky, kx);
             let t7 = tap(w7, ky, kx);
             // end
-            var base = ((tile * KERNEL_H + ky) * KERNEL_W + kx) * params.in_c4 * 4u * LANES * BLOCKS + lane;
-            for (var c = 0u; c < params.in_c4; c++) {
+            var base = ((tile * KERNEL_H + ky) * KERNEL_W + kx) * params.group_in_c4 * 4u * LANES * BLOCKS + lane;
+            for (var c = first_c; c < end_c; c++) {
                 // tile: loads
                 let k0_0 = textureLoad(weight, at(base + 0u * LANES));
                 let k1_0 = textureLoad(weight, at(base + 1u * LANES));

@@ -1,11 +1,13 @@
-// 2-D convolution of ungrouped channels on a GPU: a matrix product whose left side is never written.
+// 2-D convolution on a GPU, in groups of whole fours of channels, or one: a matrix product whose left side is never
+// written.
 //
-// A workgroup computes a block of ROWS × COLUMNS pixels of one image for 4 · QUADS output channels. It
+// A workgroup computes a block of ROWS × COLUMNS pixels of one image for 4 · QUADS output channels of a group. It
 // brings a halo, the input pixels that the block's windows cover, into workgroup memory for STAGE_GROUPS
 // groups of four input channels at a time, with their weights for STAGE_ROWS rows of the window; all taps
 // read the same halo at shifted offsets. One invocation sums PIXELS pixels of a row × OWN_QUADS groups of
-// four output channels. The parts between marks are written by src/ops/conv2d/tiled.rs.
-// input [n, h, w, c/4], weight [tile][ky][kx][c][QUADS], bias [out/4], output [n, h, w, PARTS, out/4], all vec4.
+// four output channels. Where the map is pooled, POOL is 2: its pixels are squares of 2×2, of each of which the
+// largest is written. The parts between marks are written by src/ops/conv2d/tiled.rs.
+// input [n, h, w, c/4], weight [tile][ky][kx][c/groups][QUADS], bias [out/4], output [n, h, w, PARTS, out/4], all vec4.
 
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
@@ -26,7 +28,8 @@ const COLUMNS = 16u;
 const QUADS = 16u;
 const PIXELS = 8u;
 const OWN_QUADS = 2u;
-const PIXEL_STEP = 2u;
+const POOL = 1u;
+const STEP = 2u;
 const QUAD_STEP = 8u;
 const INVOCATIONS = 128u;
 const STAGE_ROWS = 3u;
@@ -59,6 +62,10 @@ struct Params {
     terms: u32,
     input_start: u32,
     output_start: u32,
+    map_height: u32,
+    map_width: u32,
+    group_in_c4: u32,
+    group_out_c4: u32,
 }
 
 @group(0) @binding(0) var<storage, read> input: array<Stored>;
@@ -73,10 +80,11 @@ var<workgroup> halo: array<vec4<f32>, STAGE_GROUPS * HALO_ROWS * HALO_PITCH>;
 var<workgroup> taps: array<vec4<f32>, TAPS_SIZE>;
 
 // The image that a block reads: its first row in the batch, and the end of those of its rows that the band
-// needs, no more of which need be bound.
+// needs, no more of which need be bound; and where in a pixel the channels of the block's group begin.
 struct Image {
     first_row: u32,
     end: i32,
+    first_c: u32,
 }
 
 // Brings the halo for the input channels from group c on; zeros outside the image and from group c_end on.
@@ -94,7 +102,7 @@ fn stage_halo(local: u32, image: Image, y: u32, x: u32, c: u32, c_end: u32) {
         var value = vec4<f32>();
         if inside_y && inside_x && c + group < c_end {
             let source = (image.first_row + u32(from_y)) * params.in_width + u32(from_x);
-            value = vec4<f32>(input[source * params.in_c4 + c + group - params.input_start]);
+            value = vec4<f32>(input[source * params.in_c4 + image.first_c + c + group - params.input_start]);
         }
         halo[(group * HALO_ROWS + row) * HALO_PITCH + column] = value;
     }
@@ -108,17 +116,19 @@ fn stage_taps(local: u32, first: u32, c: u32, c_end: u32) {
         let rest = i - tap * STAGE_GROUPS * 4u * QUADS;
         var value = vec4<f32>();
         if c + rest / (4u * QUADS) < c_end {
-            value = vec4<f32>(weight[((first + tap) * params.in_c4 + c) * 4u * QUADS + rest]);
+            value = vec4<f32>(weight[((first + tap) * params.group_in_c4 + c) * 4u * QUADS + rest]);
         }
         taps[i] = value;
     }
 }
 
-// What an invocation computes: pixels (y, x), (y, x + PIXEL_STEP) … of the groups of four channels
-// `channel`, channel + QUAD_STEP …
+// What an invocation writes: pixels (y, x), (y, x + STEP) … of the groups of four channels `channel`,
+// channel + QUAD_STEP … Each is a pixel of the map, or the largest of a square of its pixels.
 struct Own {
     in_rows: bool,
     x: u32,
+    // The second row of the squares is in the map.
+    below: bool,
     channel: u32,
     // The first of them in the output.
     at: u32,
@@ -127,12 +137,12 @@ struct Own {
 
 // Whether an invocation's pixel p of its group of channels q exists.
 fn is_inside(own: Own, p: u32, q: u32) -> bool {
-    let in_columns = own.x + p * PIXEL_STEP < params.out_width;
+    let in_columns = own.x + p * STEP < params.out_width;
     return own.in_rows && in_columns && own.channel + q * QUAD_STEP < params.channel_end;
 }
 
 fn place(own: Own, p: u32, q: u32) -> u32 {
-    return own.at + p * PIXEL_STEP * PARTS * params.out_c4 + q * QUAD_STEP;
+    return own.at + p * STEP * PARTS * params.out_c4 + q * QUAD_STEP;
 }
 
 // The sum that a pixel starts from: the bias, or what an earlier dispatch has added up.
@@ -147,6 +157,18 @@ fn begin_sum(own: Own, p: u32, q: u32) -> vec4<f32> {
         return vec4<f32>();
     }
     return vec4<f32>(bias[own.channel + q * QUAD_STEP]);
+}
+
+// The larger of two, if there is the second; NaN if one of them is.
+fn larger(best: vec4<f32>, value: vec4<f32>, is_there: bool) -> vec4<f32> {
+    return select(best, value, vec4<bool>(is_there) & ((value > best) | (value != value)));
+}
+
+// The largest of square p, row by row, of what of it is in the map.
+fn largest(own: Own, p: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
+    let right = (own.x + p * STEP) * POOL + 1u < params.map_width;
+    let above = larger(a, b, right);
+    return larger(above, larger(c, d, right), own.below);
 }
 
 fn store(own: Own, p: u32, q: u32, value: vec4<f32>) {
@@ -168,8 +190,8 @@ fn main(
     let group = workgroup.y * workgroups.x + workgroup.x;
     let band = params.row_end - params.row_begin;
     let height = min(band, params.out_height);
-    let blocks_x = (params.out_width + COLUMNS - 1u) / COLUMNS;
-    let blocks_y = (height + ROWS - 1u) / ROWS;
+    let blocks_x = (params.out_width * POOL + COLUMNS - 1u) / COLUMNS;
+    let blocks_y = (height * POOL + ROWS - 1u) / ROWS;
     let blocks = band / height * blocks_y * blocks_x;
     let slice = group / blocks;
     let tile = slice / PARTS;
@@ -179,21 +201,28 @@ fn main(
     }
     let block_row = (group - slice * blocks) / blocks_x;
     let n = params.row_begin / params.out_height + block_row / blocks_y;
-    let first_y = params.row_begin % params.out_height;
+    // In the map, as the block is.
+    let first_y = params.row_begin % params.out_height * POOL;
+    let end_y = first_y + height * POOL;
     let block_y = first_y + block_row % blocks_y * ROWS;
     let block_x = (group - slice * blocks) % blocks_x * COLUMNS;
-    let needed = (first_y + height - 1u) * STRIDE_H + (KERNEL_H - 1u) * DILATION_H + 1u;
-    let image = Image(n * params.in_height, min(i32(params.in_height), i32(needed) - i32(params.padding_h)));
+    let needed = (end_y - 1u) * STRIDE_H + (KERNEL_H - 1u) * DILATION_H + 1u;
+    let group_of_channels = (params.channel_begin + tile * QUADS) / params.group_out_c4;
+    let image = Image(
+        n * params.in_height,
+        min(i32(params.in_height), i32(needed) - i32(params.padding_h)),
+        group_of_channels * params.group_in_c4,
+    );
 
     let lane = local % QUAD_STEP;
-    let row = local / QUAD_STEP / PIXEL_STEP;
-    let column = local / QUAD_STEP % PIXEL_STEP;
+    let row = local / QUAD_STEP / STEP * POOL;
+    let column = local / QUAD_STEP % STEP * POOL;
     let y = block_y + row;
-    let x = block_x + column;
+    let x = (block_x + column) / POOL;
     let channel = params.channel_begin + tile * QUADS + lane;
-    let pixel = (n * params.out_height + y) * params.out_width + x;
+    let pixel = (n * params.out_height + y / POOL) * params.out_width + x;
     let at = (pixel * PARTS + part) * params.out_c4 + channel - params.output_start;
-    let own = Own(y < first_y + height, x, channel, at, part);
+    let own = Own(y < end_y, x, y + 1u < params.map_height, channel, at, part);
     // tile: begin
     var sum0_0 = begin_sum(own, 0u, 0u);
     var sum0_1 = begin_sum(own, 0u, 1u);
@@ -213,7 +242,7 @@ fn main(
     var sum7_1 = begin_sum(own, 7u, 1u);
     // end
     let first_c = part * params.terms;
-    let c_end = min(first_c + params.term_end, params.in_c4);
+    let c_end = min(first_c + params.term_end, params.group_in_c4);
     for (var c = first_c + params.term_begin; c < c_end; c += STAGE_GROUPS) {
         for (var ky = 0u; ky < KERNEL_H; ky += STAGE_ROWS) {
             workgroupBarrier();

@@ -9,6 +9,8 @@ override KERNEL_H: u32 = 2u;
 override KERNEL_W: u32 = 2u;
 override STRIDE_H: u32 = 2u;
 override STRIDE_W: u32 = 2u;
+override DILATION_H: u32 = 1u;
+override DILATION_W: u32 = 1u;
 override PIXELS: u32 = 4u;
 
 struct Params {
@@ -30,21 +32,32 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
+// By the bits: compilers may take it that there is no NaN.
+fn is_nan(value: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(value) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+}
+
+// The first and the last tap inside of those at `begin`, `begin` + `dilation` …: there is one.
+fn taps(begin: i32, count: u32, dilation: u32, size: u32) -> vec2<i32> {
+    let step = i32(dilation);
+    let first = begin + (max(-begin, 0) + step - 1) / step * step;
+    let last = begin + min(i32(count) - 1, (i32(size) - 1 - begin) / step) * step;
+    return vec2<i32>(first, last);
+}
+
 // The largest value of the window at rows from `y` and columns from `x` of the image that begins at
 // `image`; NaN if one of them is.
 fn largest(image: u32, y: i32, x: i32, c: u32) -> vec4<f32> {
-    let first_y = max(y, 0);
-    let first_x = max(x, 0);
-    let last_y = min(y + i32(KERNEL_H), i32(params.in_height)) - 1;
-    let last_x = min(x + i32(KERNEL_W), i32(params.in_width)) - 1;
+    let rows = taps(y, KERNEL_H, DILATION_H, params.in_height);
+    let columns = taps(x, KERNEL_W, DILATION_W, params.in_width);
     var best = vec4<f32>();
     for (var ky = 0u; ky < KERNEL_H; ky++) {
-        let row = image + u32(clamp(y + i32(ky), first_y, last_y)) * params.in_width;
+        let row = image + u32(clamp(y + i32(ky * DILATION_H), rows.x, rows.y)) * params.in_width;
         for (var kx = 0u; kx < KERNEL_W; kx++) {
-            let column = u32(clamp(x + i32(kx), first_x, last_x));
+            let column = u32(clamp(x + i32(kx * DILATION_W), columns.x, columns.y));
             let value = vec4<f32>(input[(row + column) * params.c4 + c - params.input_start]);
             let is_first = vec4<bool>(ky == 0u && kx == 0u);
-            best = select(best, value, is_first | (value > best) | (value != value));
+            best = select(best, value, is_first | (value > best) | is_nan(value));
         }
     }
     return best;

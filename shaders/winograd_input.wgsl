@@ -1,9 +1,12 @@
 // The input of a 3×3 convolution as Winograd's F(4×4, 3×3) multiplies it: Bᵀ·d·B of every tile d of 6×6
 // pixels, which overlaps the next by two. Matrices: src/ops/conv2d/winograd.rs.
 //
-// One invocation computes four channels of one tile.
+// One invocation computes four channels of one tile. A tile of a dilated convolution has every DILATION-th pixel, in
+// each direction, and DILATION tiles lie side by side before the next four pixels of each.
 // input [n, h, w, c/4] as texels, ROW in a row of the texture, the first row zeros;
 // output [n, tile rows, 36, tile columns, c/4], all vec4.
+
+override DILATION: u32 = 1u;
 
 const ROW = 8192u;
 const HALF = 0.7071067811865476;
@@ -65,12 +68,17 @@ fn load(top: u32, y: i32, x: i32, c: u32) -> vec4<f32> {
 fn row(top: u32, y: i32, x: i32, c: u32) -> Six {
     return transform(Six(
         load(top, y, x, c),
-        load(top, y, x + 1, c),
-        load(top, y, x + 2, c),
-        load(top, y, x + 3, c),
-        load(top, y, x + 4, c),
-        load(top, y, x + 5, c),
+        load(top, y, x + i32(DILATION), c),
+        load(top, y, x + 2 * i32(DILATION), c),
+        load(top, y, x + 3 * i32(DILATION), c),
+        load(top, y, x + 4 * i32(DILATION), c),
+        load(top, y, x + 5 * i32(DILATION), c),
     ));
+}
+
+// Where a tile begins.
+fn first_of(tile: u32) -> u32 {
+    return tile / DILATION * 4u * DILATION + tile % DILATION;
 }
 
 // Writes a column of the result: from `at` on, a row of it every `step`.
@@ -99,15 +107,16 @@ fn main(
     let c = i % params.in_c4;
     let n = tile_row / params.tile_rows;
     let top = n * params.in_height;
-    let y = i32((tile_row - n * params.tile_rows) * 4u) - i32(params.padding_h);
-    let x = i32(tile_column * 4u) - i32(params.padding_w);
+    let y = i32(first_of(tile_row - n * params.tile_rows)) - i32(params.padding_h);
+    let x = i32(first_of(tile_column)) - i32(params.padding_w);
 
+    let step_y = i32(DILATION);
     let r0 = row(top, y, x, c);
-    let r1 = row(top, y + 1, x, c);
-    let r2 = row(top, y + 2, x, c);
-    let r3 = row(top, y + 3, x, c);
-    let r4 = row(top, y + 4, x, c);
-    let r5 = row(top, y + 5, x, c);
+    let r1 = row(top, y + step_y, x, c);
+    let r2 = row(top, y + 2 * step_y, x, c);
+    let r3 = row(top, y + 3 * step_y, x, c);
+    let r4 = row(top, y + 4 * step_y, x, c);
+    let r5 = row(top, y + 5 * step_y, x, c);
     let at = (tile_row * 36u * params.tile_columns + tile_column) * params.in_c4 + c - params.output_start;
     let point = per_row;
     let step = 6u * point;

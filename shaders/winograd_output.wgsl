@@ -1,17 +1,19 @@
 // The output of a 3×3 convolution from Winograd's products: Aᵀ·m·A of the 6×6 products m of every tile, which
-// are 4×4 pixels, plus bias. Matrices: src/ops/conv2d/winograd.rs.
+// are 4×4 pixels, plus bias. Matrices: src/ops/conv2d/winograd.rs. Where the map is pooled, POOL is 2: of each
+// square of 2×2 pixels the largest is written.
 //
-// One invocation computes four channels of one tile; a workgroup TILES tiles of a row and 4 · LANES
-// channels. input [n, tile rows, 36, tile columns, c/4] as texels, ROW in a row of the texture, after one row;
+// One invocation computes four channels of one tile; a workgroup four tiles of a row and 64 channels, or, of a
+// dilated convolution, a square of DILATION² tiles and as many channels as are left: a tile has every DILATION-th
+// pixel, in each direction, and DILATION tiles lie side by side before the next four pixels of each. input [n, tile rows, 36, tile columns, c/4] as texels, ROW in a row of the texture, after one row;
 // bias [c/4], output [n, h, w, c/4], all vec4.
 
 override RELU: bool = false;
+override POOL: u32 = 1u;
+override DILATION: u32 = 1u;
 
 const ROW = 8192u;
 const HALF = 0.7071067811865476;
 const TWO = 1.4142135623730951;
-const TILES = 4u;
-const LANES = 16u;
 
 struct Params {
     out_height: u32,
@@ -19,6 +21,8 @@ struct Params {
     out_c4: u32,
     tile_rows: u32,
     tile_columns: u32,
+    map_height: u32,
+    map_width: u32,
     row_begin: u32,
     row_end: u32,
     input_start: u32,
@@ -85,9 +89,34 @@ fn store(y: u32, x: u32, band: Band, c: u32, value: vec4<f32>) {
 // Writes a column of pixels.
 fn store_column(y: u32, x: u32, band: Band, c: u32, bias_c: vec4<f32>, v: Four) {
     store(y, x, band, c, v.a + bias_c);
-    store(y + 1u, x, band, c, v.b + bias_c);
-    store(y + 2u, x, band, c, v.c + bias_c);
-    store(y + 3u, x, band, c, v.d + bias_c);
+    store(y + DILATION, x, band, c, v.b + bias_c);
+    store(y + 2u * DILATION, x, band, c, v.c + bias_c);
+    store(y + 3u * DILATION, x, band, c, v.d + bias_c);
+}
+
+// Where a tile begins.
+fn first_of(tile: u32) -> u32 {
+    return tile / DILATION * 4u * DILATION + tile % DILATION;
+}
+
+// The larger of two, if there is the second; NaN if one of them is.
+fn larger(best: vec4<f32>, value: vec4<f32>, is_there: bool) -> vec4<f32> {
+    return select(best, value, vec4<bool>(is_there) & ((value > best) | (value != value)));
+}
+
+// The largest of a square of pixels, row by row, of what of it is in the map.
+fn largest(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, below: bool, right: bool) -> vec4<f32> {
+    return larger(larger(a, b, right), larger(c, d, right), below);
+}
+
+// Writes what is left of two columns of pixels; rows and columns are counted after pooling.
+fn store_pooled(y: u32, x: u32, band: Band, c: u32, bias_c: vec4<f32>, v: Four, w: Four) {
+    let right = 2u * x + 1u < params.map_width;
+    let row = 2u * (y % params.out_height);
+    let upper = largest(v.a, w.a, v.b, w.b, row + 1u < params.map_height, right);
+    let lower = largest(v.c, w.c, v.d, w.d, row + 3u < params.map_height, right);
+    store(y, x, band, c, upper + bias_c);
+    store(y + 1u, x, band, c, lower + bias_c);
 }
 
 @compute @workgroup_size(64)
@@ -100,20 +129,23 @@ fn main(
     let rows = params.row_end - params.row_begin;
     // The rows of one image, or all rows of several.
     let height = min(rows, params.out_height);
-    let blocks_x = (params.tile_columns + TILES - 1u) / TILES;
-    let blocks_y = (height + 3u) / 4u;
+    let tiles_x = select(DILATION, 4u, DILATION == 1u);
+    let lanes = 64u / (tiles_x * DILATION);
+    let blocks_x = (params.tile_columns + tiles_x - 1u) / tiles_x;
+    let blocks_y = (height * POOL + 4u * DILATION - 1u) / (4u * DILATION);
     let blocks = rows / height * blocks_y * blocks_x;
-    let c = group / blocks * LANES + local % LANES;
+    let c = group / blocks * lanes + local % lanes;
     let block = group % blocks;
-    let column = block % blocks_x * TILES + local / LANES;
-    if c >= params.out_c4 || column >= params.tile_columns {
-        return;
-    }
+    let tile = local / lanes;
+    let column = block % blocks_x * tiles_x + tile % tiles_x;
     let n = params.row_begin / params.out_height + block / blocks_x / blocks_y;
     let first = params.row_begin % params.out_height;
-    let tile_row = first / 4u + block / blocks_x % blocks_y;
+    let tile_row = (first * POOL / (4u * DILATION) + block / blocks_x % blocks_y) * DILATION + tile / tiles_x;
+    if c >= params.out_c4 || column >= params.tile_columns || tile_row >= params.tile_rows {
+        return;
+    }
     let top = n * params.out_height;
-    let y = top + tile_row * 4u;
+    let y = top + first_of(tile_row) / POOL;
     let band = Band(top + first, top + first + height);
 
     let point = params.tile_columns * params.out_c4;
@@ -125,10 +157,23 @@ fn main(
     let r3 = row(at + 18u * point, point);
     let r4 = row(at + 24u * point, point);
     let r5 = row(at + 30u * point, point);
-    let x = column * 4u;
+    let x = first_of(column) / POOL;
     let bias_c = bias[c];
+    if POOL > 1u {
+        store_pooled(
+            y, x, band, c, bias_c,
+            transform(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a),
+            transform(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b),
+        );
+        store_pooled(
+            y, x + 1u, band, c, bias_c,
+            transform(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c),
+            transform(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d),
+        );
+        return;
+    }
     store_column(y, x, band, c, bias_c, transform(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a));
-    store_column(y, x + 1u, band, c, bias_c, transform(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b));
-    store_column(y, x + 2u, band, c, bias_c, transform(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c));
-    store_column(y, x + 3u, band, c, bias_c, transform(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d));
+    store_column(y, x + DILATION, band, c, bias_c, transform(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b));
+    store_column(y, x + 2u * DILATION, band, c, bias_c, transform(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c));
+    store_column(y, x + 3u * DILATION, band, c, bias_c, transform(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d));
 }

@@ -13,6 +13,7 @@ const LANES = 2u;
 const BLOCKS = 1u;
 const OWN = 8u;
 const PIXELS = 128u;
+const POOL = 1u;
 // end
 const ROW = 8192u;
 

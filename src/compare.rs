@@ -8,6 +8,10 @@
 //! as its input ([`Op::noise`](crate::ops::Op::noise)) over the size of its output. Labels may differ only where the two
 //! best scores are closer than twice the bound times the largest score.
 //!
+//! Indices of a pooling are held to the values that they name on the CPU: where two values of a window are closer
+//! than both may err, either may be the larger one. Within that bound the reference goes on with the device's
+//! indices, so that what is unpooled by them is compared place by place.
+//!
 //! Where activations and weights are kept in `f16` (u = 2⁻¹¹), a node's bound is
 //! g · (r + √K · 2⁻²⁴ + u) + u: weights have a rounding each, which weighs like noise as large as u times the
 //! input, and so has the result, unless the node only passes values on; the network's input has one too.
@@ -15,11 +19,13 @@
 
 use crate::error::{Result, bail};
 use crate::graph::{Graph, Node, NodeId};
+use crate::ops::MaxPool2dIndices;
 use crate::picture::Picture;
 use crate::plan::Plan;
 use crate::reference;
 use crate::segmenter::{Precision, Segmenter, picture_graph};
 use crate::tensor::{Shape, Tensor};
+use std::any::Any;
 use std::collections::HashMap;
 
 /// The rounding error of one `f32` operation, relative to its result.
@@ -115,7 +121,7 @@ pub async fn compare_picture(segmenter: &Segmenter, picture: &Picture) -> Result
 /// As [`Segmenter::run`]; `NotFinite` if a value is not finite on the CPU.
 pub async fn compare_tensor(segmenter: &Segmenter, input: &Tensor) -> Result<Report> {
     let mut graph = segmenter.model().graph().clone();
-    if segmenter.model().class_count() <= crate::ops::argmax::MAX_CLASSES {
+    if segmenter.model().has_labels() {
         graph.op("labels", crate::ops::Argmax::default(), &[graph.output()])?;
     }
     compare(segmenter, &graph, input).await
@@ -176,6 +182,22 @@ async fn compare(segmenter: &Segmenter, graph: &Graph, input: &Tensor) -> Result
             report.labels = scores.map(|scores| labels(scores, expected, &found, bound));
             return Ok(());
         }
+        if let Some(indices) = (op.as_ref() as &dyn Any).downcast_ref() {
+            let bound = indices_bound(indices, inputs[0], expected, bounds[node.inputs[0].index()]);
+            let [expected_values, found_values] =
+                [&*expected, &found].map(|indices| named(inputs[0], indices));
+            let of_values = NodeReport {
+                name: node.name.clone(),
+                op: op.name(),
+                bound,
+                ..difference(&expected_values?, &found_values?)
+            };
+            if of_values.is_within_bound() {
+                *expected = found;
+            }
+            report.nodes.push(of_values);
+            return Ok(());
+        }
         bounds[id.index()] = bound(node, inputs, expected, &bounds, precision);
         report.nodes.push(NodeReport {
             name: node.name.clone(),
@@ -211,13 +233,14 @@ fn bound(
     let Some(op) = node.op() else { return 0.0 };
     let shapes: Vec<_> = inputs.iter().map(|t| t.shape()).collect();
     let of_weights = match op.name() {
-        "conv2d" | "conv_transpose2d" => rounding(precision, inputs[1]),
+        "conv2d" | "conv_transpose2d" | "linear" => rounding(precision, inputs[1]),
         _ => 0.0,
     };
     let own = (op.terms(&shapes) as f64).sqrt() * UNIT + of_weights;
     // What these leave is there already.
     let of_result = match op.name() {
-        "relu" | "crop" | "max_pool2d" => 0.0,
+        "relu" | "crop" | "max_pool2d" | "max_unpool2d" | "cat" | "pixel_shuffle" => 0.0,
+        "interpolate" if op.terms(&shapes) == 1 => 0.0,
         _ => rounding(precision, value),
     };
     let of_inputs = node
@@ -232,6 +255,34 @@ fn bound(
         1.0
     };
     amplified * (of_inputs + own) + of_result
+}
+
+/// The values of `planes` that `indices` name; NaN where there is none.
+fn named(planes: &Tensor, indices: &Tensor) -> Result<Tensor> {
+    Tensor::from_planes(indices.shape(), |n, c, plane| {
+        let (values, indices) = (planes.plane(n, c), indices.plane(n, c));
+        for (value, index) in plane.iter_mut().zip(indices) {
+            let at = *index as usize;
+            let named = values.get(at).filter(|_| at as f32 == *index);
+            *value = named.copied().unwrap_or(f32::NAN);
+        }
+    })
+}
+
+/// How far the values that a device's indices name may be from the largest ones, whose indices are `expected`, if
+/// `input` has an error of `before`: the largest and the named one each have that of their own, in as many windows
+/// as they are in.
+fn indices_bound(op: &MaxPool2dIndices, input: &Tensor, expected: &Tensor, before: f64) -> f64 {
+    let windows = [0, 1].map(|i| op.pool.kernel_size[i].div_ceil(op.pool.stride[i]) as f64);
+    let norm = |t: &Tensor| t.root_mean_square() * (t.data().len() as f64).sqrt();
+    let of_values = named(input, expected).map_or(0.0, |values| norm(&values));
+    let amplified = (windows[0] * windows[1]).sqrt() * norm(input) / of_values;
+    2.0 * before
+        * if amplified.is_finite() {
+            amplified.max(1.0)
+        } else {
+            1.0
+        }
 }
 
 /// The figures of a node; the rest of its report is left empty.
@@ -314,6 +365,24 @@ mod tests {
         let report = difference(&row(&[1.0, -2.0, 3.0]), &row(&[1.0, -2.5, 3.0]));
         assert_eq!((report.max_abs_error, report.worst), (0.5, [0, 0, 0, 1]));
         assert!((report.relative_error - 0.5 / 14f64.sqrt()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn indices_are_held_to_what_they_name() {
+        let plane = row(&[1.0, 2.0, 2.000_001, 0.0]);
+        let values = named(&plane, &row(&[1.0, 2.0, 3.0, 4.0, -1.0, 0.5])).unwrap();
+        assert_eq!(values.data()[..3], [2.0, 2.000_001, 0.0]);
+        assert!(values.data()[3..].iter().all(|x| x.is_nan()));
+        let pool = crate::ops::MaxPool2d {
+            kernel_size: [1, 4],
+            ..crate::ops::MaxPool2d::square(1, 4, false)
+        };
+        let bound = indices_bound(&MaxPool2dIndices { pool }, &plane, &row(&[2.0]), 1e-6);
+        let of = |index: f32| {
+            let found = named(&plane, &row(&[index])).unwrap();
+            difference(&row(&[2.000_001]), &found).relative_error <= bound
+        };
+        assert!(of(2.0) && of(1.0) && !of(0.0) && !of(4.0));
     }
 
     #[test]

@@ -6,8 +6,24 @@ pub const TEXELS_PER_ROW: u32 = 8192;
 /// Bytes of such a row.
 pub const TEXEL_ROW_BYTES: u64 = 16 * TEXELS_PER_ROW as u64;
 
+/// The most bytes of a buffer that Direct3D 12 promises to show a shader: 2²⁷ words (its
+/// `REQ_BUFFER_RESOURCE_TEXEL_COUNT_2_TO_EXP`). wgpu offers four times as many; where they are not there, what
+/// lies past these reads as something else, without an error.
+pub const DX12_BINDING_BYTES: u64 = 4 << 27;
+
 /// Invocations that fill a large GPU: 128 multiprocessors with four workgroups of 128 each.
 pub const INVOCATIONS_AT_ONCE: u32 = 1 << 16;
+
+/// A product of small matrices, of f16 with sums in f32, that a subgroup computes at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CooperativeMatrix {
+    /// Rows of the left matrix, columns of the right one, and terms of each sum.
+    pub size: [u32; 3],
+    /// Invocations of the largest subgroups there are: in smaller ones, several do the same.
+    pub subgroup: u32,
+    /// Matrices can be loaded from arrays of vectors (Vulkan), not only of single numbers.
+    pub vectors: bool,
+}
 
 /// Limits and features of a device, as far as a [`Plan`](crate::plan::Plan) depends on them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +54,8 @@ pub struct DeviceProfile {
     /// Compute all of the frame that a large padding leaves around a picture, though most of it is the same
     /// everywhere.
     pub whole_padding: bool,
+    /// The cooperative matrices of f16 with sums in f32 that shaders may use.
+    pub cooperative: Vec<CooperativeMatrix>,
     /// Shaders may use f16 (`SHADER_F16`), and activations and weights are to be kept in it.
     pub half: bool,
     /// The "device" is the CPU behind a graphics driver (lavapipe, SwiftShader).
@@ -77,6 +95,7 @@ impl DeviceProfile {
         binding_alignment: 256,
         subgroup_size: None,
         whole_padding: false,
+        cooperative: Vec::new(),
         half: false,
         is_cpu: false,
     };

@@ -1,8 +1,8 @@
 //! Whole files in, whole files out: errors name the path, and nothing half-written is left behind.
 
 use crate::error::{Error, ErrorKind, Result, bail};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// Reads the file at `path`, of at most `limit` bytes.
@@ -37,23 +37,51 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
 /// `Io`, naming the path and the reason: the folder is missing, not writable or full, or `path` is a
 /// folder or a read-only file. The temporary file is gone by then, an old file as it was.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    write(path, bytes).map_err(|reason| {
-        Error::new(
-            ErrorKind::Io,
-            format!("cannot write {}: {reason}", path.display()),
-        )
+    write_atomically_with(path, |at| {
+        fs::write(at, bytes).map_err(|reason| cannot_write(path, &reason))
     })
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let (target, permissions) = match fs::metadata(path) {
+/// As [`write_atomically`], what `fill` writes to the file that it is given, which is there already, empty.
+///
+/// # Errors
+/// As [`write_atomically`], and what `fill` says.
+pub fn write_atomically_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let Some((target, permissions)) = target(path).map_err(|e| cannot_write(path, &e))? else {
+        return fill(path);
+    };
+    let file = temporary_beside(&target).map_err(|e| cannot_write(path, &e))?;
+    fill(file.path())?;
+    let keep = || {
+        if let Some(permissions) = permissions
+            && file.as_file().metadata()?.permissions() != permissions
+        {
+            fs::set_permissions(file.path(), permissions)?;
+        }
+        let kept = file.into_temp_path().persist(&target);
+        kept.map_err(|refusal| refusal.error)
+    };
+    keep().map_err(|e| cannot_write(path, &e))
+}
+
+fn cannot_write(path: &Path, reason: &io::Error) -> Error {
+    let text = format!("cannot write {}: {reason}", path.display());
+    Error::new(ErrorKind::Io, text)
+}
+
+/// The file that is replaced or made, and the permissions it had; nothing where `path` cannot be replaced.
+fn target(path: &Path) -> io::Result<Option<(PathBuf, Option<Permissions>)>> {
+    Ok(Some(match fs::metadata(path) {
         Ok(found) if found.is_dir() => return Err(refused("it is a folder, not a file")),
-        Ok(found) if !found.is_file() => return fs::write(path, bytes),
+        Ok(found) if !found.is_file() => return Ok(None),
         // Taking the name over would succeed all the same: only the folder has to be writable.
         Ok(found) if found.permissions().readonly() => return Err(refused("it is read-only")),
         Ok(found) => (behind_links(path)?, Some(found.permissions())),
         Err(_) => (path.to_path_buf(), None),
-    };
+    }))
+}
+
+fn temporary_beside(target: &Path) -> io::Result<tempfile::NamedTempFile> {
     let folder = match target.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
@@ -68,20 +96,11 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         return Err(refused(format!("{} {fault}", folder.display())));
     }
     // `make_in` with our own open, because tempfile's gives the owner alone access.
-    let mut file = tempfile::Builder::new()
+    tempfile::Builder::new()
         .prefix(".fullconv-")
         .make_in(folder, |name| {
             OpenOptions::new().write(true).create_new(true).open(name)
-        })?;
-    file.write_all(bytes)?;
-    if let Some(permissions) = permissions
-        && file.as_file().metadata()?.permissions() != permissions
-    {
-        fs::set_permissions(file.path(), permissions)?;
-    }
-    file.into_temp_path()
-        .persist(&target)
-        .map_err(|refusal| refusal.error)
+        })
 }
 
 /// The file that `path` leads to, so that a link is written through and not replaced.
@@ -169,7 +188,7 @@ mod tests {
         write_atomically(&ours, b"").unwrap();
         assert_eq!(mode(&ours), mode(&ordinary));
 
-        fs::set_permissions(&ours, fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(&ours, Permissions::from_mode(0o640)).unwrap();
         let link = folder.path().join("link");
         symlink("ours", &link).unwrap();
         write_atomically(&link, b"through").unwrap();

@@ -3,6 +3,7 @@
 use crate::error::{Result, bail};
 use crate::ops::Op;
 use crate::tensor::Shape;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A node of the [`Graph`] that handed it out.
@@ -59,6 +60,17 @@ impl Node {
 #[derive(Clone, Debug)]
 pub struct Graph {
     nodes: Vec<Node>,
+    output: NodeId,
+    folds: BTreeMap<NodeId, Fold>,
+}
+
+/// Parameters with which the convolution before a batch normalisation computes both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fold {
+    /// The convolution's weight, scaled.
+    pub weight: NodeId,
+    /// The bias that remains.
+    pub bias: NodeId,
 }
 
 impl NodeId {
@@ -77,6 +89,8 @@ impl Graph {
                 kind: NodeKind::Input,
                 inputs: Vec::new(),
             }],
+            output: NodeId(0),
+            folds: BTreeMap::new(),
         }
     }
 
@@ -88,7 +102,7 @@ impl Graph {
         self.push(name.into(), NodeKind::Parameter(shape), Vec::new())
     }
 
-    /// Adds an op on `inputs`. The last op is the output.
+    /// Adds an op on `inputs`. It is the output until another is added, or said to be.
     ///
     /// # Errors
     /// `Request` if the name is taken or an input is not of this graph.
@@ -121,8 +135,28 @@ impl Graph {
         if inputs.iter().any(|input| input.0 >= self.nodes.len()) {
             bail!(Request, "an input of {name:?} is not in this graph");
         }
+        let id = NodeId(self.nodes.len());
+        if let NodeKind::Op(_) = kind {
+            self.output = id;
+        }
         self.nodes.push(Node { name, kind, inputs });
-        Ok(NodeId(self.nodes.len() - 1))
+        Ok(id)
+    }
+
+    /// Makes `id` the output.
+    pub(crate) fn set_output(&mut self, id: NodeId) {
+        self.output = id;
+    }
+
+    /// Says with which parameters the convolution before the batch normalisation at `id` computes both.
+    pub(crate) fn add_fold(&mut self, id: NodeId, fold: Fold) {
+        self.folds.insert(id, fold);
+    }
+
+    /// The parameters with which the convolution before the batch normalisation at `id` computes both, if it
+    /// can.
+    pub fn fold(&self, id: NodeId) -> Option<Fold> {
+        self.folds.get(&id).copied()
     }
 
     /// Puts `op`, which does the same, in the place of the op at `id`.
@@ -135,10 +169,10 @@ impl Graph {
         NodeId(0)
     }
 
-    /// The output: the last op, or the input of a graph without ops.
+    /// The output: the last op, unless the network says that it is another, or the input of a graph without
+    /// ops.
     pub fn output(&self) -> NodeId {
-        let last = self.nodes.iter().rposition(|node| node.op().is_some());
-        NodeId(last.unwrap_or(0))
+        self.output
     }
 
     /// All nodes, each after those it is computed from.
@@ -211,10 +245,20 @@ impl Graph {
     pub fn after(&self, input: &str, op: impl Op + 'static) -> Result<Self> {
         let mut graph = Self::new(input);
         let first = graph.op(self.nodes[0].name.clone(), op, &[graph.input()])?;
+        let moved = |id: NodeId| NodeId(id.0 + first.0);
         for node in &self.nodes[1..] {
-            let inputs = node.inputs.iter().map(|id| NodeId(id.0 + first.0));
+            let inputs = node.inputs.iter().copied().map(moved);
             graph.push(node.name.clone(), node.kind.clone(), inputs.collect())?;
         }
+        graph.output = moved(self.output);
+        let folds = self.folds.iter().map(|(id, fold)| {
+            let fold = Fold {
+                weight: moved(fold.weight),
+                bias: moved(fold.bias),
+            };
+            (moved(*id), fold)
+        });
+        graph.folds = folds.collect();
         Ok(graph)
     }
 }
@@ -253,7 +297,7 @@ mod tests {
     fn an_op_put_first_keeps_the_rest() {
         let mut graph = Graph::new("input");
         let a = graph.op("a", Relu {}, &[graph.input()]).unwrap();
-        graph.op("b", Add {}, &[a, graph.input()]).unwrap();
+        graph.op("b", Add::default(), &[a, graph.input()]).unwrap();
         let graph = graph.after("picture", Scale { factor: 2.0 }).unwrap();
         let names: Vec<_> = graph.nodes().iter().map(|n| n.name.as_str()).collect();
         assert_eq!(names, ["picture", "input", "a", "b"]);

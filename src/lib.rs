@@ -37,11 +37,14 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo)]
 
 pub mod compare;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod convert;
 pub mod device_profile;
 mod error;
 pub mod files;
 pub mod gpu;
 pub mod graph;
+mod heatmap;
 mod mask;
 mod metrics;
 mod model_file;
@@ -60,6 +63,7 @@ mod web;
 
 pub use error::{Error, ErrorKind, Result};
 pub use gpu::{Gpu, GpuOptions};
+pub use heatmap::{heatmap, png16};
 pub use mask::{Mask, Palette, decode_labels, read_labels};
 pub use metrics::ConfusionMatrix;
 pub use model_file::Model;
@@ -67,6 +71,6 @@ pub use parameters::{Parameter, Parameters, TensorFile};
 pub use picture::Picture;
 pub use preprocess::{Channels, Preprocessing};
 pub use segmenter::{
-    Colours, Frames, MaskTexture, Precision, Profile, Run, Segmenter, TexturePass,
+    Colours, Frames, MaskTexture, Precision, Profile, Run, Segmenter, StageMask, TexturePass,
 };
 pub use tensor::{Shape, Tensor};

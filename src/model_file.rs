@@ -2,44 +2,50 @@
 //!
 //! The format of the `fullconv` metadata is documented in `docs/model-file.md`.
 
+mod prepare;
+
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::graph::{Graph, Node, NodeKind};
+use crate::graph::{Graph, NodeKind};
 use crate::mask::Palette;
-use crate::models::{self, Choice};
-use crate::ops::ConvTranspose2d;
-use crate::parameters::{Parameters, TensorFile};
+use crate::models::{self, Checkpoint, Choice, Description, Network, Origin, Stage};
+use crate::ops::argmax::MAX_CLASSES;
+use crate::parameters::{Derived, Parameters, TensorFile};
 use crate::preprocess::Preprocessing;
 use crate::tensor::Shape;
-use serde::Deserialize;
-use std::any::Any;
+use serde::{Deserialize, Serialize};
+use std::fmt;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 use std::sync::Arc;
 
 /// The version of the metadata that this crate reads.
-const METADATA_VERSION: u32 = 1;
+pub(crate) const METADATA_VERSION: u32 = 1;
 /// A picture of this side fits every network there is; shapes are checked with it at load.
 const NOMINAL_SIDE: usize = 512;
+/// Sides that are tried for one that a network takes: VGG classifiers begin at 224.
+const SIDES_TRIED: usize = 256;
 
 /// The `fullconv` entry of a file's metadata.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Metadata {
-    version: u32,
-    #[serde(default)]
-    architecture: Option<String>,
-    #[serde(default)]
-    geometry: Option<String>,
-    #[serde(default)]
-    preprocess: Option<Preprocessing>,
-    #[serde(default)]
-    classes: Vec<String>,
-    #[serde(default)]
-    palette: Vec<[u8; 3]>,
-    #[serde(default)]
-    description: String,
-    #[serde(default)]
-    license: String,
+pub(crate) struct Metadata {
+    pub version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub geometry: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph: Option<Description>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocess: Option<Preprocessing>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub palette: Vec<[u8; 3]>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub license: String,
 }
 
 /// A network with its weights and all that a picture and a mask need. Cheap to clone.
@@ -58,7 +64,8 @@ struct Inner {
     graph: Graph,
     parameters: Parameters,
     architecture: &'static str,
-    geometry: &'static str,
+    geometry: Option<&'static str>,
+    stages: Vec<Stage>,
     preprocessing: Preprocessing,
     classes: Arc<[String]>,
     class_count: usize,
@@ -115,16 +122,8 @@ impl Model {
             Some(text) => Self::metadata(text)?,
             None => Metadata::default(),
         };
-        let checkpoint = file
-            .tensors()
-            .map(|(name, shape)| (name.to_owned(), shape.to_vec()))
-            .collect();
-        let choice = Choice {
-            architecture: choice.architecture.clone().or(metadata.architecture),
-            geometry: choice.geometry.clone().or(metadata.geometry),
-        };
-        let mut network = models::build(&checkpoint, &choice)?;
-        let nominal = Shape::new(1, 3, NOMINAL_SIDE, NOMINAL_SIDE);
+        let mut network = network(&file, choice, &metadata)?;
+        let nominal = nominal();
         let shapes = network.graph.shapes(nominal).map_err(|e| {
             Error::new(ErrorKind::ModelFile, e.to_string()).at(network.architecture)
         })?;
@@ -143,15 +142,23 @@ impl Model {
                 metadata.palette.len()
             );
         }
-        let preprocessing = metadata.preprocess.unwrap_or(Preprocessing::CAFFE);
+        let preprocessing = metadata.preprocess.unwrap_or(match network.origin {
+            Origin::Caffe => Preprocessing::CAFFE,
+            Origin::Torchvision => Preprocessing::TORCHVISION,
+        });
         preprocessing.validate()?;
-        let parameters = Parameters::new(file, network.bilinear);
-        mark_diagonal_weights(&mut network.graph, &parameters);
+        let of_stages = network.stages.iter().map(|stage| stage.weight.clone());
+        let bilinear = network.bilinear.into_keys().chain(of_stages);
+        let mut derived = bilinear.map(|name| (name, Derived::Bilinear)).collect();
+        prepare::add_folds(&mut network.graph, &mut derived)?;
+        let parameters = Parameters::new(file, derived);
+        prepare::mark_diagonal_weights(&mut network.graph, &parameters);
         let model = Self(Arc::new(Inner {
             parameters,
             graph: network.graph,
             architecture: network.architecture,
             geometry: network.geometry,
+            stages: network.stages,
             preprocessing,
             classes: metadata.classes.into(),
             class_count,
@@ -167,7 +174,7 @@ impl Model {
         Ok(model)
     }
 
-    fn metadata(text: &str) -> Result<Metadata> {
+    pub(crate) fn metadata(text: &str) -> Result<Metadata> {
         let metadata: Metadata = serde_json::from_str(text)
             .map_err(|e| Error::new(ErrorKind::ModelFile, format!("fullconv metadata: {e}")))?;
         let unprintable = |text: &str| text.chars().any(|c| c.is_control() && c != '\n');
@@ -211,14 +218,19 @@ impl Model {
         &self.0.parameters
     }
 
-    /// The architecture, such as `fcn8s`.
+    /// The architecture, such as `fcn8s`; `graph` where the file holds a graph of its own.
     pub fn architecture(&self) -> &'static str {
         self.0.architecture
     }
 
-    /// How borders are treated: `caffe`, `floor` or `same`.
-    pub fn geometry(&self) -> &'static str {
+    /// How borders are treated, where the architecture leaves that open: `caffe`, `floor` or `same`.
+    pub fn geometry(&self) -> Option<&'static str> {
         self.0.geometry
+    }
+
+    /// Its predictions at coarser strides, the coarsest first; none where it has but one.
+    pub fn stages(&self) -> &[Stage] {
+        &self.0.stages
     }
 
     /// What it wants of a picture.
@@ -234,6 +246,11 @@ impl Model {
     /// How many classes it tells apart.
     pub fn class_count(&self) -> usize {
         self.0.class_count
+    }
+
+    /// Whether its classes have ids of a byte, of which masks are made: there are at most 255.
+    pub fn has_labels(&self) -> bool {
+        self.class_count() <= MAX_CLASSES
     }
 
     /// The colours of its classes.
@@ -270,38 +287,55 @@ impl Model {
     /// The least side from `side` on that the network takes.
     pub(crate) fn side_from(&self, side: usize) -> Result<usize> {
         let fits = |side: &usize| self.0.graph.shapes(Shape::new(1, 3, *side, *side)).is_ok();
-        match (side..side.saturating_add(64)).find(fits) {
+        match (side..side.saturating_add(SIDES_TRIED)).find(fits) {
             Some(side) => Ok(side),
             None => bail!(
                 Shape,
-                "{} ({}) takes no picture with a side of {side} pixels",
-                self.0.architecture,
-                self.0.geometry
+                "{self} takes no picture with a side of {side} pixels"
             ),
         }
     }
 }
 
-/// Says of each transposed convolution whose weight is zero off its diagonal that it is.
-fn mark_diagonal_weights(graph: &mut Graph, parameters: &Parameters) {
-    let diagonal = |node: &Node| {
-        let op: &dyn Any = node.op()?.as_ref();
-        let op = op
-            .downcast_ref::<ConvTranspose2d>()?
-            .with_diagonal_weight()?;
-        let weight = graph.node(*node.inputs.get(1)?);
-        let NodeKind::Parameter(shape) = weight.kind else {
-            return None;
-        };
-        let is_diagonal = parameters.get(&weight.name, shape).ok()?.is_diagonal();
-        parameters.release(&weight.name, 0..shape.n, shape.n);
-        is_diagonal.then_some(op)
-    };
-    let found: Vec<_> = graph
-        .iter()
-        .filter_map(|(id, node)| Some((id, diagonal(node)?)))
+/// The architecture, and the geometry where there are several.
+impl fmt::Display for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.architecture())?;
+        self.geometry()
+            .map_or(Ok(()), |geometry| write!(f, " ({geometry})"))
+    }
+}
+
+/// The shape of a picture that fits every network there is.
+pub(crate) fn nominal() -> Shape {
+    Shape::new(1, 3, NOMINAL_SIDE, NOMINAL_SIDE)
+}
+
+/// The network that was chosen, or else the one that the file describes, names, or has the tensors of.
+fn network(file: &TensorFile, choice: &Choice, metadata: &Metadata) -> Result<Network> {
+    let tensors = file.tensors();
+    let checkpoint: Checkpoint = tensors
+        .map(|(name, shape)| (name.to_owned(), shape.to_vec()))
         .collect();
-    for (id, op) in found {
-        graph.replace_op(id, op);
+    match (&metadata.graph, &choice.architecture) {
+        (Some(_), None) if metadata.architecture.is_some() => bail!(
+            ModelFile,
+            "fullconv metadata: a file has a graph of its own or an architecture, not both"
+        ),
+        (Some(_), None) if choice.geometry.is_some() || metadata.geometry.is_some() => bail!(
+            Request,
+            "the file holds a graph of its own, which has no other geometry"
+        ),
+        (Some(graph), None) => models::build_described(&checkpoint, graph, nominal()),
+        _ => {
+            let choice = Choice {
+                architecture: choice
+                    .architecture
+                    .clone()
+                    .or(metadata.architecture.clone()),
+                geometry: choice.geometry.clone().or(metadata.geometry.clone()),
+            };
+            models::build(&checkpoint, &choice)
+        }
     }
 }

@@ -182,6 +182,12 @@ impl TensorFile {
         self.view(name, shape)?.tensor()
     }
 
+    /// The type and the bytes of a tensor.
+    pub(crate) fn raw(&self, name: &str) -> Option<(Dtype, &[u8])> {
+        let stored = self.tensors.get(name)?;
+        Some((stored.dtype, &self.bytes[stored.bytes.clone()]))
+    }
+
     fn stored(&self, name: &str) -> Result<&Stored> {
         match self.tensors.get(name) {
             Some(stored) => Ok(stored),
@@ -190,7 +196,7 @@ impl TensorFile {
     }
 
     /// The tensor called `name`, which has the elements of `shape`.
-    fn view<'a>(&'a self, name: &'a str, shape: Shape) -> Result<Parameter<'a>> {
+    pub(crate) fn view<'a>(&'a self, name: &'a str, shape: Shape) -> Result<Parameter<'a>> {
         let stored = self.stored(name)?;
         let elements = stored.dimensions.iter().product::<usize>();
         if elements != shape.elements() {
@@ -221,21 +227,51 @@ impl TensorFile {
     }
 }
 
-/// The parameters of a network: tensors of its file, and bilinear kernels that the file leaves out.
+/// A parameter that is no tensor of the file, but follows from the network and its tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Derived {
+    /// The kernel of a transposed convolution that upsamples bilinearly, which the file leaves out.
+    Bilinear,
+    /// The weight of a convolution, each output channel times the factor of the normalisation after it.
+    Scaled {
+        /// The tensor of the weight.
+        weight: String,
+        /// The normalisation.
+        norm: Norm,
+    },
+    /// The bias that is left when a convolution with [`Derived::Scaled`] weights does what follows it too.
+    Shifted {
+        /// The tensor of the convolution's own bias.
+        bias: Option<String>,
+        /// The normalisation.
+        norm: Norm,
+    },
+}
+
+/// A batch normalisation, `(x − mean) · weight / √(var + eps) + bias`: the tensors of its parameters, `[c]` each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Norm {
+    /// The names of `weight`, `bias`, `running_mean` and `running_var`.
+    pub tensors: [String; 4],
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+/// The parameters of a network: tensors of its file, and what follows from them.
 #[derive(Debug)]
 pub struct Parameters {
     file: TensorFile,
-    bilinear: BTreeMap<String, Shape>,
+    derived: BTreeMap<String, Derived>,
     identity: u64,
 }
 
 impl Parameters {
-    /// The tensors of `file`, and `bilinear` kernels of those shapes, by name.
-    pub fn new(file: TensorFile, bilinear: BTreeMap<String, Shape>) -> Self {
+    /// The tensors of `file`, and those that are `derived`, by name.
+    pub fn new(file: TensorFile, derived: BTreeMap<String, Derived>) -> Self {
         static MADE: AtomicU64 = AtomicU64::new(0);
         Self {
             file,
-            bilinear,
+            derived,
             identity: MADE.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -252,13 +288,22 @@ impl Parameters {
 
     /// The transposed convolutions that the file leaves out.
     pub fn bilinear(&self) -> impl Iterator<Item = &str> {
-        self.bilinear.keys().map(String::as_str)
+        let bilinear = |(name, derived): (_, &Derived)| match derived {
+            Derived::Bilinear => Some(name),
+            _ => None,
+        };
+        let derived = self.derived.iter().map(|(name, d)| (name.as_str(), d));
+        derived.filter_map(bilinear)
     }
 
     /// Lets go of the memory that reading `rows` of `count` rows of the parameter called `name` has taken;
     /// reading them again brings it back from the file. What is copied to a device need not stay on the host
     /// too.
     pub(crate) fn release(&self, name: &str, rows: Range<usize>, count: usize) {
+        let name = match self.derived.get(name) {
+            Some(Derived::Scaled { weight, .. }) => weight,
+            _ => name,
+        };
         #[cfg(unix)]
         if let (Bytes::Mapped(map), Some(stored)) = (&self.file.bytes, self.file.tensors.get(name))
         {
@@ -281,14 +326,44 @@ impl Parameters {
     /// # Errors
     /// `ModelFile` if it is not there, has another number of elements, or is not of a float type.
     pub fn get<'a>(&'a self, name: &'a str, shape: Shape) -> Result<Parameter<'a>> {
-        if self.bilinear.contains_key(name) {
-            return Ok(Parameter {
-                name,
-                shape,
-                source: Source::Bilinear,
-            });
-        }
-        self.file.view(name, shape)
+        let source = match self.derived.get(name) {
+            None => return self.file.view(name, shape),
+            Some(Derived::Bilinear) => Source::Bilinear,
+            Some(Derived::Scaled { weight, norm }) => Source::Scaled {
+                weight: Box::new(self.file.view(weight, shape)?),
+                factors: self.factors(norm, shape.n)?,
+            },
+            Some(Derived::Shifted { bias, norm }) => {
+                Source::Made(self.shifted(bias.as_deref(), norm, shape.n)?)
+            }
+        };
+        Ok(Parameter {
+            name,
+            shape,
+            source,
+        })
+    }
+
+    /// What a normalisation of `channels` channels multiplies each of them by.
+    fn factors(&self, norm: &Norm, channels: usize) -> Result<Vec<f64>> {
+        let [weight, .., var] = &norm.tensors;
+        let vector = |name| self.file.view(name, Shape::vector(channels))?.tensor();
+        let (weight, var) = (vector(weight)?, vector(var)?);
+        let factor = |(w, v): (&f32, &f32)| f64::from(*w) / (f64::from(*v) + norm.eps).sqrt();
+        Ok(weight.data().iter().zip(var.data()).map(factor).collect())
+    }
+
+    fn shifted(&self, own: Option<&str>, norm: &Norm, channels: usize) -> Result<Vec<f32>> {
+        let [_, bias, mean, _] = &norm.tensors;
+        let vector = |name| self.file.view(name, Shape::vector(channels))?.tensor();
+        let (bias, mean) = (vector(bias)?, vector(mean)?);
+        let own = own.map(vector).transpose()?;
+        let shifted = |(c, factor): (usize, f64)| {
+            let at = |tensor: &Tensor| f64::from(tensor.data()[c]);
+            (at(&bias) + (own.as_ref().map_or(0.0, at) - at(&mean)) * factor) as f32
+        };
+        let factors = self.factors(norm, channels)?.into_iter();
+        Ok(factors.enumerate().map(shifted).collect())
     }
 }
 
@@ -302,11 +377,29 @@ pub struct Parameter<'a> {
 
 #[derive(Debug)]
 enum Source<'a> {
-    File { dtype: Dtype, bytes: &'a [u8] },
+    File {
+        dtype: Dtype,
+        bytes: &'a [u8],
+    },
     Bilinear,
+    Scaled {
+        weight: Box<Parameter<'a>>,
+        /// Of each row.
+        factors: Vec<f64>,
+    },
+    Made(Vec<f32>),
 }
 
 impl Parameter<'_> {
+    /// A kernel that upsamples bilinearly, each class by itself.
+    pub(crate) fn bilinear(shape: Shape) -> Self {
+        Self {
+            name: "bilinear",
+            shape,
+            source: Source::Bilinear,
+        }
+    }
+
     /// All of it.
     ///
     /// # Errors
@@ -365,6 +458,11 @@ impl Rows for Parameter<'_> {
         let size = self.row_elements();
         let row = match &self.source {
             Source::Bilinear => Cow::Owned(bilinear_row(self.shape, i)),
+            Source::Made(values) => Cow::Borrowed(&values[i * size..][..size]),
+            Source::Scaled { weight, factors } => {
+                let scaled = |x: &f32| (f64::from(*x) * factors[i]) as f32;
+                weight.row(i)?.iter().map(scaled).collect()
+            }
             Source::File { dtype, bytes } => {
                 let width = dtype.bitsize() / 8;
                 let bytes = &bytes[i * size * width..][..size * width];

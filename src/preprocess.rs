@@ -39,6 +39,15 @@ impl Preprocessing {
         long_side: None,
     };
 
+    /// What torchvision's networks want: RGB, 0 to 1, normalised by ImageNet's mean and standard deviation.
+    pub const TORCHVISION: Self = Self {
+        channels: Channels::Rgb,
+        range: 1.0,
+        mean: [0.485, 0.456, 0.406],
+        std: [0.229, 0.224, 0.225],
+        long_side: None,
+    };
+
     /// Checks that the numbers can be used.
     pub(crate) fn validate(&self) -> Result<()> {
         let finite = |values: &[f32]| values.iter().all(|v| v.is_finite());

@@ -7,7 +7,7 @@ use crate::tensor::Tensor;
 use std::collections::HashMap;
 
 /// Runs `graph`, unoptimised, on `input` and hands every op's inputs and value to `visit`, in
-/// order. A value is let go after its last reader.
+/// order; what that leaves of the value is what later ops read. A value is let go after its last reader.
 ///
 /// # Errors
 /// `Shape` if the graph does not fit the input; `ModelFile` if a weight cannot be used; whatever `visit`
@@ -16,7 +16,7 @@ pub fn run_with(
     graph: &Graph,
     parameters: &Parameters,
     input: &Tensor,
-    mut visit: impl FnMut(NodeId, &[&Tensor], &Tensor) -> Result<()>,
+    mut visit: impl FnMut(NodeId, &[&Tensor], &mut Tensor) -> Result<()>,
 ) -> Result<()> {
     graph.shapes(input.shape())?;
     let mut last_reader: HashMap<NodeId, NodeId> = HashMap::new();
@@ -37,8 +37,8 @@ pub fn run_with(
             }
         }
         let inputs: Vec<&Tensor> = node.inputs.iter().map(|input| &values[input]).collect();
-        let value = op.reference(&inputs).map_err(|e| e.at(&node.name))?;
-        visit(id, &inputs, &value)?;
+        let mut value = op.reference(&inputs).map_err(|e| e.at(&node.name))?;
+        visit(id, &inputs, &mut value)?;
         values.insert(id, value);
         values.retain(|value, _| last_reader.get(value).is_some_and(|reader| *reader > id));
     }

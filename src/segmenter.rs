@@ -1,10 +1,12 @@
 //! Picture → [`Mask`]: preprocess, network, labels, all of it on the device.
 
 mod frames;
+mod insight;
 mod on_gpu;
 mod texture;
 
 pub use frames::Frames;
+pub use insight::StageMask;
 pub use texture::{Colours, MaskTexture, TexturePass};
 
 use crate::error::{ErrorKind, Result, bail};
@@ -14,8 +16,8 @@ use crate::gpu::{Gpu, LayerTimes, Network};
 use crate::graph::{Graph, NodeId};
 use crate::mask::Mask;
 use crate::model_file::Model;
-use crate::ops::argmax::{MAX_CLASSES, NO_CLASS};
-use crate::ops::{Argmax, ResizeBilinear};
+use crate::ops::argmax::NO_CLASS;
+use crate::ops::{Argmax, Interpolate};
 use crate::picture::Picture;
 use crate::plan::Plan;
 use crate::reference;
@@ -111,7 +113,8 @@ impl Segmenter {
     /// Compiles the model's pipelines and uploads its weights.
     ///
     /// # Errors
-    /// `ModelFile` if a weight cannot be used; `Limit` or `Device` if the device cannot hold or run it.
+    /// `ModelFile` if a weight cannot be used; `Limit` or `Device` if the device cannot hold or run it, and
+    /// `DeviceLost` if it is lost, which ends every function here that uses it.
     pub async fn new(gpu: &Gpu, model: &Model) -> Result<Self> {
         Self::with_precision(gpu, model, Precision::F32).await
     }
@@ -122,6 +125,8 @@ impl Segmenter {
     /// As [`Segmenter::new`]; `Unsupported` if the device cannot keep them so, and `ModelFile` if a weight
     /// is too large.
     pub async fn with_precision(gpu: &Gpu, model: &Model, precision: Precision) -> Result<Self> {
+        // Another segmenter may have loaded all of it, so that nothing below would tell.
+        gpu.check_lost()?;
         let profile = match precision {
             Precision::F32 => gpu.profile().clone(),
             Precision::F16 => gpu.half_profile()?,
@@ -257,22 +262,6 @@ impl Segmenter {
         pollster::block_on(self.segment(picture))
     }
 
-    /// The class scores of a picture, before softmax, at the size at which the network sees it: `[1, classes,
-    /// h, w]`, see [`Model::network_size`].
-    ///
-    /// # Errors
-    /// As [`Segmenter::segment`].
-    pub async fn scores(&self, picture: &Picture) -> Result<Tensor> {
-        let size = self
-            .model
-            .network_size([picture.height(), picture.width()])?;
-        let preprocess = self.model.preprocessing().op(size);
-        let graph = self.model.graph().after(PICTURE, preprocess)?;
-        let outputs = [graph.output()];
-        let values = self.values(&graph, &picture.to_tensor()?, &outputs).await?;
-        first(values)
-    }
-
     /// Measures which kernels are the fastest for `batch` pictures that the network sees at `size` `[h, w]`,
     /// see [`Model::network_size`], for as long as `time`, and uses them from then on. Each is held to the CPU
     /// reference first. Where [`GpuOptions::cache`](crate::GpuOptions::cache) says so, the choice is kept for
@@ -288,19 +277,25 @@ impl Segmenter {
         size: [usize; 2],
         time: Duration,
     ) -> Result<Vec<TunedLayer>> {
-        let on = self.on_gpu()?;
-        if on.profile.half {
-            bail!(
-                Request,
-                "kernels are measured in f32; with f16 the usual ones run"
-            );
-        }
+        let Engine::Gpu(on) = &self.engine else {
+            bail!(Request, "the CPU reference has no kernels to choose from");
+        };
         // Its buffers go before those of the candidates come, and its plan is an old one.
         on.forget();
         let (graph, parameters) = (self.model.graph(), self.model.parameters());
         let input = Shape::new(batch, 3, size[0], size[1]);
         let outputs = [graph.output()];
-        gpu::tune(&on.network, graph, input, &outputs, parameters, time).await
+        let profile = &on.profile;
+        gpu::tune(
+            &on.network,
+            profile,
+            graph,
+            input,
+            &outputs,
+            parameters,
+            time,
+        )
+        .await
     }
 
     /// Measures the whole way of `batch` pictures of `size` `[h, w]`, from pixels in host memory to class
@@ -356,7 +351,7 @@ impl Segmenter {
         for name in fetch {
             outputs.push(graph.find_op(name)?);
         }
-        if self.model.class_count() <= MAX_CLASSES {
+        if self.model.has_labels() {
             outputs.push(graph.op(LABELS, Argmax::default(), &[graph.output()])?);
         }
         let mut values = self.values(&graph, input, &outputs).await?.into_iter();
@@ -428,25 +423,34 @@ pub(crate) fn picture_graph(model: &Model, size: [usize; 2]) -> Result<Graph> {
 
 /// The same, with the network at `network_size`.
 fn picture_graph_at(model: &Model, size: [usize; 2], network_size: [usize; 2]) -> Result<Graph> {
-    let preprocess = model.preprocessing().op(network_size);
-    let mut graph = model.graph().after(PICTURE, preprocess)?;
-    let mut scores = graph.output();
-    if network_size != size {
-        let resize = ResizeBilinear {
-            size,
-            align_corners: false,
-        };
-        scores = graph.op("resized", resize, &[scores])?;
-    }
+    let mut graph = network_graph(model, network_size)?;
+    let output = graph.output();
+    let scores = at_size(&mut graph, "resized", output, size)?;
     graph.op(LABELS, Argmax::default(), &[scores])?;
     Ok(graph)
+}
+
+/// A picture, preprocessed to `network_size`, and the network.
+fn network_graph(model: &Model, network_size: [usize; 2]) -> Result<Graph> {
+    let preprocess = model.preprocessing().op(network_size);
+    model.graph().after(PICTURE, preprocess)
+}
+
+/// The node that has `scores` of a picture of `size` `[h, w]` at that size: a resize called `name`, unless they have it.
+fn at_size(graph: &mut Graph, name: &str, scores: NodeId, size: [usize; 2]) -> Result<NodeId> {
+    let shapes = graph.shapes(Shape::new(1, 3, size[0], size[1]))?;
+    let Shape { h, w, .. } = shapes[scores.index()];
+    if [h, w] == size {
+        return Ok(scores);
+    }
+    graph.op(name, Interpolate::bilinear(size, false), &[scores])
 }
 
 /// Graphs of small pictures, with a resize of the scores and without, that need every pipeline and weight
 /// that a picture of any size does.
 fn nominal_graphs(model: &Model) -> Result<Vec<(Graph, Shape)>> {
     let side = model.side_from(NOMINAL_SIDE)?;
-    if model.class_count() > MAX_CLASSES {
+    if !model.has_labels() {
         return Ok(vec![(model.graph().clone(), Shape::new(1, 3, side, side))]);
     }
     [side, side + 1]

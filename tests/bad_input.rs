@@ -204,6 +204,21 @@ fn metadata_that_is_wrong() {
             r#"{"version": 1, "preprocess": {"channels": "rgb", "range": 1, "mean": [0, 0, 0], "std": [1, 0, 1]}}"#,
             "std",
         ),
+        (
+            r#"{"version": 1, "graph": {"output": "b", "nodes": [
+                {"name": "a", "op": "unfold", "inputs": ["input"]},
+                {"name": "b", "op": "conv2d", "inputs": ["a", "fc8.weight"]}]}}"#,
+            "graph: 2 faults: a (unfold): unknown op \"unfold\"",
+        ),
+        (
+            r#"{"version": 1, "graph": {"output": "b", "nodes": [
+                {"name": "a", "op": "relu", "inputs": ["b"]}, {"name": "b", "op": "relu", "inputs": ["a"]}]}}"#,
+            "part of a cycle",
+        ),
+        (
+            r#"{"version": 1, "architecture": "fcn8s", "graph": {"output": "input", "nodes": []}}"#,
+            "not both",
+        ),
     ] {
         folder.refuses_model(&Parts::with_metadata(text), &[part]);
     }

@@ -175,7 +175,7 @@ fn memory_that_does_not_suffice_is_an_error_with_the_figures() {
     let graph = with_labels(&golden("fcn8s-same"));
     let profile = DeviceProfile {
         memory_bytes: 5 << 20,
-        ..PROFILE
+        ..profile()
     };
     let input = Shape::new(1, 3, 700, 900);
     let error = Plan::new(&graph, input, &[graph.output()], &profile).unwrap_err();
@@ -194,10 +194,13 @@ fn the_demo_model_in_bands_is_bit_for_bit_what_it_is_whole() {
     }
 }
 
-const PROFILE: DeviceProfile = DeviceProfile {
-    whole_padding: true,
-    ..DeviceProfile::WEBGPU_DEFAULTS
-};
+/// A device that computes all of a large padding.
+fn profile() -> DeviceProfile {
+    DeviceProfile {
+        whole_padding: true,
+        ..DeviceProfile::WEBGPU_DEFAULTS
+    }
+}
 
 /// Checks the plan for a real picture, and that bands compute little twice: a few percent.
 fn check_real_size(
@@ -223,7 +226,7 @@ fn check_real_size(
 fn most_activations(input: Shape, before: Shape, after: Shape) -> u64 {
     let labels = Format::Labels8.bytes(input.with_channels(1));
     let whole = Format::Nhwc4.bytes(before) + Format::Nhwc4.bytes(after) + labels;
-    2 * PROFILE.max_buffer_bytes + whole
+    2 * profile().max_buffer_bytes + whole
 }
 
 #[test]
@@ -235,7 +238,7 @@ fn a_4k_picture_fits_webgpus_default_limits_in_the_demo_model() {
     let most = most_activations(input, input, Shape::new(1, 16, 1080, 1920));
 
     let labels = Format::Labels8.bytes(Shape::new(1, 1, 2160, 3840));
-    let plan = check_real_size(&graph, input, &[graph.output()], 1, &PROFILE);
+    let plan = check_real_size(&graph, input, &[graph.output()], 1, &profile());
     assert!(plan.activation_bytes() <= most, "{plan}");
     let peak = plan.activation_bytes() + plan.parameter_bytes() + labels;
     assert_eq!(plan.peak_device_bytes(), peak);
@@ -243,8 +246,8 @@ fn a_4k_picture_fits_webgpus_default_limits_in_the_demo_model() {
 
     // 398 MB of scores, which no buffer holds, come to the host in two parts.
     let scores_bytes = Format::Nhwc4.bytes(Shape::new(1, 11, 2160, 3840));
-    assert!(scores_bytes > PROFILE.max_buffer_bytes);
-    let plan = check_real_size(&graph, input, &[scores, graph.output()], 1, &PROFILE);
+    assert!(scores_bytes > profile().max_buffer_bytes);
+    let plan = check_real_size(&graph, input, &[scores, graph.output()], 1, &profile());
     assert_eq!(plan.read_backs.len(), 3);
     assert_eq!(plan.peak_device_bytes(), peak + scores_bytes);
 }
@@ -263,25 +266,25 @@ fn a_full_hd_picture_fits_webgpus_default_limits_in_full_width_fcn8s() {
     let input = Shape::new(1, 3, 1080, 1920);
     let cut = DeviceProfile::WEBGPU_DEFAULTS;
     let cut = check_real_size(&graph, input, &[graph.output()], 1, &cut);
-    let plan = check_real_size(&graph, input, &[graph.output()], 1, &PROFILE);
+    let plan = check_real_size(&graph, input, &[graph.output()], 1, &profile());
     assert!(cut.flops() < plan.flops(), "{cut}");
     let bands: Vec<_> = plan
         .groups
         .iter()
         .map(|g| (g.layers.clone(), g.bands))
         .collect();
-    // As few and as small as can be: conv1_1 to pool1, conv2_1 to pool2.
-    assert_eq!(bands, [(0..3, 3), (3..6, 2)], "{plan}");
+    // As few and as small as can be: conv1_1, and conv1_2 with pool1; conv2_1, and conv2_2 with pool2.
+    assert_eq!(bands, [(0..2, 3), (2..4, 2)], "{plan}");
     // Padded by 100 and convolved with 3: 1278 × 2118, pooled twice.
     let [pool1, pool2] = [(64, 639, 1059), (128, 320, 530)].map(|(c, h, w)| Shape::new(1, c, h, w));
     let most = most_activations(input, pool1, pool2);
     assert!(plan.activation_bytes() <= most, "{plan}");
 
     // With less memory, down to little more than the 513 MiB of the weights, at the price of more work.
-    for (mib, percent) in [(1100, 1), (900, 1), (750, 10)] {
+    for (mib, percent) in [(1100, 1), (900, 1), (750, 20)] {
         let less = DeviceProfile {
             memory_bytes: mib << 20,
-            ..PROFILE
+            ..profile()
         };
         check_real_size(&graph, input, &[graph.output()], percent, &less);
     }
@@ -291,7 +294,7 @@ fn a_full_hd_picture_fits_webgpus_default_limits_in_full_width_fcn8s() {
 fn a_photograph_of_12_megapixels_fits_webgpus_default_limits_in_full_width_fcn8s() {
     let graph = full_width_with_labels();
     let input = Shape::new(1, 3, 3024, 4032);
-    let plan = check_real_size(&graph, input, &[graph.output()], 5, &PROFILE);
+    let plan = check_real_size(&graph, input, &[graph.output()], 5, &profile());
     // The full-size scores, made and labelled by one kernel, need no bands.
     assert!(plan.groups.len() >= 2, "{plan}");
 }

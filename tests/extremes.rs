@@ -6,7 +6,7 @@ mod common;
 use common::{OneOp, Random, all_gpus, gpu};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::ops::argmax::{NO_CLASS, Scores};
-use fullconv::ops::{Argmax, Conv2d, ConvTranspose2d, ResizeBilinear, from_name};
+use fullconv::ops::{Argmax, Conv2d, ConvTranspose2d, Interpolate, from_name};
 use fullconv::plan::Plan;
 use fullconv::{
     ErrorKind, GpuOptions, Model, Picture, Segmenter, Shape, Tensor, TensorFile, compare,
@@ -63,10 +63,7 @@ fn windows_of_thousands_of_taps_are_summed_whole() {
 #[test]
 fn a_pixel_with_a_score_that_is_not_finite_has_no_class() {
     let shape = Shape::new(1, 6, 3, 4);
-    let resize = ResizeBilinear {
-        size: [3, 4],
-        align_corners: false,
-    };
+    let resize = Interpolate::bilinear([3, 4], false);
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut scores = Random::new(8).tensor(shape);
         // Pixel 5, in a class that is not the first of its four.

@@ -8,10 +8,13 @@ mod common;
 use common::{OneOp, Random, assert_within, gpu, preferences, resize_bound};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::ops::argmax::Scores;
+use fullconv::ops::interpolate::Mode;
 use fullconv::ops::preprocess::Channels;
 use fullconv::ops::{
-    Add, Argmax, Case, Conv2d, ConvTranspose2d, Crop, MaxPool2d, Op, Preprocess, Relu,
-    ResizeBilinear, Scale, Softmax,
+    AdaptiveAvgPool2d, Add, Argmax, AvgPool2d, BatchNorm2d, Case, Cat, Clamp, Conv2d,
+    ConvTranspose2d, Crop, Elu, Hardsigmoid, Hardswish, Interpolate, LeakyRelu, Linear,
+    LocalResponseNorm, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Mean, Mul, Op, Pad, PixelShuffle,
+    Prelu, Preprocess, Relu, Scale, Sigmoid, Silu, Softmax, Sub, Tanh, pad,
 };
 use fullconv::{ErrorKind, Gpu, GpuOptions, Shape, Tensor};
 use proptest::prelude::*;
@@ -65,8 +68,15 @@ struct Sample {
 fn samples<O: Op + 'static>(
     ops: impl Strategy<Value = (O, Vec<Shape>)>,
 ) -> impl Strategy<Value = Sample> {
+    shared_samples(ops.prop_map(|(op, shapes)| (Arc::new(op) as Arc<dyn Op>, shapes)))
+}
+
+/// Samples from ops of several kinds with their shapes.
+fn shared_samples(
+    ops: impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)>,
+) -> impl Strategy<Value = Sample> {
     (ops, any::<u8>(), 8u32..14).prop_map(|((op, shapes), seed, log2)| Sample {
-        op: Arc::new(op),
+        op,
         shapes,
         diagonal: false,
         seed,
@@ -174,6 +184,39 @@ fn conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
     )
 }
 
+/// One of groups of whole fours of channels, or depthwise: groups, and channels in and out of each.
+fn grouped_conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
+    let fours = (2usize..=4, 1usize..=3, 1usize..=9).prop_map(|(g, c, out)| (g, 4 * c, 4 * out));
+    let depthwise = (2usize..=40, Just(1), 1usize..=5);
+    (conv2d(), prop_oneof![fours, depthwise], 0usize..20).prop_map(
+        |((op, mut shapes), (groups, c, out), wider)| {
+            shapes[0].c = groups * c;
+            shapes[0].w += wider;
+            (shapes[1].n, shapes[1].c) = (groups * out, c);
+            if let Some(bias) = shapes.get_mut(2) {
+                *bias = Shape::vector(groups * out);
+            }
+            (Conv2d { groups, ..op }, shapes)
+        },
+    )
+}
+
+/// An ungrouped one, pooled.
+fn pooled_conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
+    (conv2d(), any::<bool>()).prop_map(|((op, mut shapes), ceil_mode)| {
+        shapes[0].c /= op.groups;
+        let op = Conv2d { groups: 1, ..op };
+        let map = op.output_shape(&shapes).unwrap();
+        // A window that reaches past both ends is there in ceil mode alone.
+        let pool = MaxPool2d::square(2, 2, ceil_mode || map.h.min(map.w) == 1);
+        let op = Conv2d {
+            pool: Some(pool),
+            ..op
+        };
+        (op, shapes)
+    })
+}
+
 fn conv_transpose2d() -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
     let geometry = (
         pair(1..=5),
@@ -257,22 +300,125 @@ fn max_pool2d() -> impl Strategy<Value = (MaxPool2d, Vec<Shape>)> {
         pair(1..=4),
         pair(1..=4),
         pair(0..=2),
+        pair(1..=3),
         any::<bool>(),
         tensors(13),
     )
-        .prop_map(|(kernel_size, stride, padding, ceil_mode, input)| {
-            let padding = [0, 1].map(|i| padding[i].min(kernel_size[i] / 2));
-            let least = |i: usize| (kernel_size[i] - 2 * padding[i]).max(1);
-            let input = input.with_size(input.h.max(least(0)), input.w.max(least(1)));
-            (
-                MaxPool2d {
+        .prop_map(
+            |(kernel_size, stride, padding, dilation, ceil_mode, input)| {
+                let padding = [0, 1].map(|i| padding[i].min(kernel_size[i] / 2));
+                let least = |i: usize| {
+                    let window = dilation[i] * (kernel_size[i] - 1) + 1;
+                    // No window has all its taps outside.
+                    let apart = if padding[i] > 0 { dilation[i] } else { 1 };
+                    window.saturating_sub(2 * padding[i]).max(apart)
+                };
+                let input = input.with_size(input.h.max(least(0)), input.w.max(least(1)));
+                (
+                    MaxPool2d {
+                        kernel_size,
+                        stride,
+                        padding,
+                        dilation,
+                        ceil_mode,
+                    },
+                    vec![input],
+                )
+            },
+        )
+}
+
+/// Of sizes that a pooling can make, with the third input that says which, or without.
+fn max_unpool2d() -> impl Strategy<Value = (MaxUnpool2d, Vec<Shape>)> {
+    (max_pool2d(), 0..3).prop_filter_map(
+        "the pooling is not one that is undone",
+        |((pool, shapes), how)| {
+            let plane = shapes[0];
+            let input = MaxPool2d {
+                dilation: [1; 2],
+                ..pool.clone()
+            };
+            let input = input.output_shape(&[plane]).ok()?;
+            let op = MaxUnpool2d {
+                kernel_size: pool.kernel_size,
+                stride: pool.stride,
+                padding: pool.padding,
+                output_size: (how == 0).then_some([plane.h, plane.w]),
+            };
+            let mut shapes = vec![input; 2];
+            shapes.extend((how == 1).then_some(plane));
+            let output = op.output_shape(&shapes).ok()?;
+            // The last windows of a pooling begin inside of what is pooled.
+            let begin = |size: usize, i: usize| (size - 1) * op.stride[i];
+            let inside = begin(input.h, 0) < output.h + op.padding[0]
+                && begin(input.w, 1) < output.w + op.padding[1];
+            inside.then_some((op, shapes))
+        },
+    )
+}
+
+fn avg_pool2d() -> impl Strategy<Value = (AvgPool2d, Vec<Shape>)> {
+    let divisor = prop_oneof![
+        Just(None),
+        Just(None),
+        (-9..=-1).prop_map(Some),
+        (1..=9).prop_map(Some)
+    ];
+    (
+        pair(1..=12),
+        pair(1..=4),
+        pair(0..=6),
+        any::<[bool; 2]>(),
+        divisor,
+        tensors(13),
+    )
+        .prop_map(
+            |(
+                kernel_size,
+                stride,
+                padding,
+                [ceil_mode, count_include_pad],
+                divisor_override,
+                input,
+            )| {
+                let padding = [0, 1].map(|i| padding[i].min(kernel_size[i] / 2));
+                let least = |i: usize| (kernel_size[i] - 2 * padding[i]).max(1);
+                let input = input.with_size(input.h.max(least(0)), input.w.max(least(1)));
+                let op = AvgPool2d {
                     kernel_size,
                     stride,
                     padding,
                     ceil_mode,
-                },
-                vec![input],
-            )
+                    count_include_pad,
+                    divisor_override,
+                };
+                (op, vec![input])
+            },
+        )
+}
+
+fn adaptive_avg_pool2d() -> impl Strategy<Value = (AdaptiveAvgPool2d, Vec<Shape>)> {
+    let size = || prop_oneof![Just(None), Just(Some(1)), (1usize..=17).prop_map(Some)];
+    ([size(), size()], tensors(13))
+        .prop_map(|(output_size, input)| (AdaptiveAvgPool2d { output_size }, vec![input]))
+}
+
+fn local_response_norm() -> impl Strategy<Value = (LocalResponseNorm, Vec<Shape>)> {
+    (
+        1usize..=12,
+        0.0..4.0f64,
+        0.0..2.0f64,
+        0.5..3.0f64,
+        tensors(23),
+    )
+        .prop_map(|(size, alpha, beta, k, input)| {
+            let op = LocalResponseNorm {
+                size,
+                alpha,
+                beta,
+                k,
+            };
+            (op, vec![input])
         })
 }
 
@@ -284,16 +430,145 @@ fn crop() -> impl Strategy<Value = (Crop, Vec<Shape>)> {
     })
 }
 
-fn resize_bilinear() -> impl Strategy<Value = (ResizeBilinear, Vec<Shape>)> {
-    (pair(1..=40), any::<bool>(), tensors(9)).prop_map(|(size, align_corners, input)| {
-        (
-            ResizeBilinear {
-                size,
-                align_corners,
-            },
-            vec![input],
-        )
+/// By size, by factor, and to the size of a second input.
+fn interpolate() -> impl Strategy<Value = (Interpolate, Vec<Shape>)> {
+    let factors = [0.2..4.0f64, 0.2..4.0f64];
+    (0..3, pair(1..=40), factors, any::<[bool; 4]>(), tensors(9)).prop_map(
+        |(how, size, factors, [bilinear, corners, recompute, tenths], input)| {
+            let factor = |factor: f64, size: usize| {
+                let factor = match tenths {
+                    true => (10.0 * factor).ceil() / 10.0,
+                    false => factor,
+                };
+                // A pixel at least.
+                factor.max(1.0 / size as f64)
+            };
+            let factors = [factor(factors[0], input.h), factor(factors[1], input.w)];
+            let op = Interpolate {
+                size: (how == 0).then_some(size),
+                scale_factor: (how == 1).then_some(factors),
+                mode: if bilinear {
+                    Mode::Bilinear
+                } else {
+                    Mode::Nearest
+                },
+                align_corners: bilinear && corners,
+                recompute_scale_factor: recompute,
+            };
+            let like = (how == 2).then_some(Shape::new(input.n, 2, size[0], size[1]));
+            (op, std::iter::once(input).chain(like).collect())
+        },
+    )
+}
+
+/// A function of one number.
+fn function() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
+    let number = || -2.0f32..2.0;
+    let op = prop_oneof![
+        Just(Arc::new(Sigmoid {}) as Arc<dyn Op>),
+        Just(Arc::new(Tanh {}) as Arc<dyn Op>),
+        Just(Arc::new(Silu {}) as Arc<dyn Op>),
+        Just(Arc::new(Hardsigmoid {}) as Arc<dyn Op>),
+        Just(Arc::new(Hardswish {}) as Arc<dyn Op>),
+        number().prop_map(|negative_slope| Arc::new(LeakyRelu { negative_slope }) as Arc<dyn Op>),
+        number().prop_map(|alpha| Arc::new(Elu { alpha }) as Arc<dyn Op>),
+        (number(), number()).prop_map(|(min, max)| {
+            let (min, max) = (Some(min).filter(|min| *min > -0.9), Some(max));
+            Arc::new(Clamp { min, max }) as Arc<dyn Op>
+        }),
+    ];
+    (op, tensors(13)).prop_map(|(op, shape)| (op, vec![shape]))
+}
+
+/// Sum, difference or product; each size of either operand may be 1.
+fn arithmetic() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
+    let op = prop_oneof![
+        Just(Arc::new(Add::default()) as Arc<dyn Op>),
+        Just(Arc::new(Sub {}) as Arc<dyn Op>),
+        Just(Arc::new(Mul {}) as Arc<dyn Op>),
+    ];
+    (op, tensors(13), any::<[[bool; 4]; 2]>()).prop_map(|(op, shape, ones)| {
+        let operand = |ones: [bool; 4]| {
+            let size = |one: bool, size: usize| if one { 1 } else { size };
+            Shape::new(
+                size(ones[0], shape.n),
+                size(ones[1], shape.c),
+                size(ones[2], shape.h),
+                size(ones[3], shape.w),
+            )
+        };
+        (op, ones.map(operand).to_vec())
     })
+}
+
+/// A layer with parameters that are vectors, or a linear one.
+fn layer() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
+    let kind = (0usize..3, any::<bool>(), 1usize..40, 1.1f32..2.0);
+    (kind, tensors(13)).prop_map(|((kind, more, out, eps), shape)| {
+        let vector = Shape::vector(shape.c);
+        let (op, others): (Arc<dyn Op>, _) = match kind {
+            0 => (Arc::new(BatchNorm2d { eps }), vec![vector; 4]),
+            1 if more => (Arc::new(Prelu {}), vec![vector]),
+            1 => (Arc::new(Prelu {}), vec![Shape::vector(1)]),
+            _ => {
+                let mut others = vec![Shape::new(out, shape.c, 1, 1)];
+                others.extend(more.then_some(Shape::vector(out)));
+                (Arc::new(Linear {}), others)
+            }
+        };
+        (op, [vec![shape], others].concat())
+    })
+}
+
+fn cat() -> impl Strategy<Value = (Cat, Vec<Shape>)> {
+    (tensors(1), prop::collection::vec(1usize..=9, 1..=12)).prop_map(|(shape, channels)| {
+        let of = |c: &usize| shape.with_channels(*c);
+        (Cat {}, channels.iter().map(of).collect())
+    })
+}
+
+fn pad() -> impl Strategy<Value = (Pad, Vec<Shape>)> {
+    let modes = prop_oneof![
+        Just(pad::Mode::Constant),
+        Just(pad::Mode::Reflect),
+        Just(pad::Mode::Replicate)
+    ];
+    (
+        tensors(9),
+        [0usize..=9, 0..=9, 0..=9, 0..=9],
+        modes,
+        -1.0f32..1.0,
+    )
+        .prop_map(|(shape, padding, mode, value)| {
+            let most = |size: usize| match mode {
+                pad::Mode::Reflect => size - 1,
+                _ => usize::MAX,
+            };
+            let [left, right, top, bottom] = padding;
+            let (w, h) = (most(shape.w), most(shape.h));
+            let padding = [left.min(w), right.min(w), top.min(h), bottom.min(h)];
+            (
+                Pad {
+                    padding,
+                    mode,
+                    value,
+                },
+                vec![shape],
+            )
+        })
+}
+
+fn pixel_shuffle() -> impl Strategy<Value = (PixelShuffle, Vec<Shape>)> {
+    (1usize..=4, tensors(7)).prop_map(|(upscale_factor, shape)| {
+        let input = shape.with_channels(shape.c * upscale_factor * upscale_factor);
+        (PixelShuffle { upscale_factor }, vec![input])
+    })
+}
+
+/// Planes small enough for one sum, and larger.
+fn mean() -> impl Strategy<Value = (Mean, Vec<Shape>)> {
+    (tensors(9), pair(1..=4))
+        .prop_map(|(shape, [h, w])| (Mean {}, vec![shape.with_size(shape.h * h, shape.w * w)]))
 }
 
 fn preprocess() -> impl Strategy<Value = (Preprocess, Vec<Shape>)> {
@@ -325,15 +600,9 @@ fn preprocess() -> impl Strategy<Value = (Preprocess, Vec<Shape>)> {
 }
 
 /// The scores that are resized and their size afterwards.
-fn argmax_resized() -> impl Strategy<Value = (ResizeBilinear, Shape)> {
+fn argmax_resized() -> impl Strategy<Value = (Interpolate, Shape)> {
     (pair(1..=40), any::<bool>(), tensors(23)).prop_map(|(size, align_corners, input)| {
-        (
-            ResizeBilinear {
-                size,
-                align_corners,
-            },
-            input,
-        )
+        (Interpolate::bilinear(size, align_corners), input)
     })
 }
 
@@ -342,6 +611,16 @@ proptest! {
 
     #[test]
     fn conv2d_is_its_twin(sample in samples(conv2d())) {
+        sample.check();
+    }
+
+    #[test]
+    fn grouped_conv2d_is_its_twin(sample in samples(grouped_conv2d())) {
+        sample.check();
+    }
+
+    #[test]
+    fn pooled_conv2d_is_its_twin(sample in samples(pooled_conv2d())) {
         sample.check();
     }
 
@@ -371,7 +650,37 @@ proptest! {
     }
 
     #[test]
-    fn add_is_its_twin(sample in samples(tensors(13).prop_map(|s| (Add {}, vec![s; 2])))) {
+    fn functions_are_their_twins(sample in shared_samples(function())) {
+        sample.check();
+    }
+
+    #[test]
+    fn arithmetic_is_its_twin(sample in shared_samples(arithmetic())) {
+        sample.check();
+    }
+
+    #[test]
+    fn layers_are_their_twins(sample in shared_samples(layer())) {
+        sample.check();
+    }
+
+    #[test]
+    fn cat_is_its_twin(sample in samples(cat())) {
+        sample.check();
+    }
+
+    #[test]
+    fn pad_is_its_twin(sample in samples(pad())) {
+        sample.check();
+    }
+
+    #[test]
+    fn pixel_shuffle_is_its_twin(sample in samples(pixel_shuffle())) {
+        sample.check();
+    }
+
+    #[test]
+    fn mean_is_its_twin(sample in samples(mean())) {
         sample.check();
     }
 
@@ -388,7 +697,34 @@ proptest! {
     }
 
     #[test]
-    fn resize_bilinear_is_its_twin(sample in samples(resize_bilinear())) {
+    fn interpolate_is_its_twin(sample in samples(interpolate())) {
+        sample.check();
+    }
+
+    #[test]
+    fn max_pool2d_indices_are_their_twins(
+        sample in samples(max_pool2d().prop_map(|(pool, shapes)| (MaxPool2dIndices { pool }, shapes)))
+    ) {
+        sample.check();
+    }
+
+    #[test]
+    fn max_unpool2d_is_its_twin(sample in samples(max_unpool2d())) {
+        sample.check();
+    }
+
+    #[test]
+    fn avg_pool2d_is_its_twin(sample in samples(avg_pool2d())) {
+        sample.check();
+    }
+
+    #[test]
+    fn adaptive_avg_pool2d_is_its_twin(sample in samples(adaptive_avg_pool2d())) {
+        sample.check();
+    }
+
+    #[test]
+    fn local_response_norm_is_its_twin(sample in samples(local_response_norm())) {
         sample.check();
     }
 
@@ -494,12 +830,15 @@ fn conv_size(size: usize, kernel: usize, op: &Conv2d, axis: usize) -> usize {
     (room / op.stride[axis] as f64 + 1.0).floor() as usize
 }
 
-/// PyTorch's documentation of `MaxPool2d`: ⌊(size + 2·padding − kernel) / stride + 1⌋, or ⌈…⌉ with
-/// `ceil_mode`, where windows that would start in the right padded region are ignored.
+/// PyTorch's documentation of `MaxPool2d`: ⌊(size + 2·padding − dilation·(kernel − 1) − 1) / stride + 1⌋, or ⌈…⌉
+/// with `ceil_mode`, where windows that would start in the right padded region are ignored.
 fn pool_size(size: usize, op: &MaxPool2d, axis: usize) -> usize {
     let (kernel, stride, padding) = (op.kernel_size[axis], op.stride[axis], op.padding[axis]);
-    let size = size as f64;
-    let outputs = (size + 2.0 * padding as f64 - kernel as f64) / stride as f64 + 1.0;
+    let (size, window) = (
+        size as f64,
+        op.dilation[axis] as f64 * (kernel as f64 - 1.0),
+    );
+    let outputs = (size + 2.0 * padding as f64 - window - 1.0) / stride as f64 + 1.0;
     if !op.ceil_mode {
         return outputs.floor() as usize;
     }
@@ -517,6 +856,15 @@ proptest! {
         let (input, weight) = (shapes[0], shapes[1]);
         let [h, w] = [conv_size(input.h, weight.h, &op, 0), conv_size(input.w, weight.w, &op, 1)];
         prop_assert_eq!(op.output_shape(&shapes).unwrap(), Shape::new(input.n, weight.n, h, w));
+    }
+
+    #[test]
+    fn the_shape_of_a_pooled_conv2d_is_that_of_both((op, shapes) in pooled_conv2d()) {
+        let alone = Conv2d { pool: None, ..op.clone() };
+        let map = alone.output_shape(&shapes).unwrap();
+        let pooled = op.pool.clone().unwrap().output_shape(&[map]).unwrap();
+        prop_assert_eq!(op.output_shape(&shapes).unwrap(), pooled);
+        prop_assert_eq!(op.flops(&shapes), alone.flops(&shapes));
     }
 
     /// (size − 1)·stride − 2·padding + dilation·(kernel − 1) + output_padding + 1, dilation 1.

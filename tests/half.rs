@@ -3,12 +3,13 @@
 
 mod common;
 
-use common::{OneOp, Random, all_gpus, gpu, preferences};
+use common::{OneOp, Random, all_gpus, assert_within, gpu, preferences};
+use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::{Executor, Network};
 use fullconv::graph::Graph;
 use fullconv::ops::kernel::Format;
 use fullconv::ops::{self, Add, Conv2d, Relu, Scale};
-use fullconv::plan::Plan;
+use fullconv::plan::{Candidate, Plan, tunable};
 use fullconv::{
     Error, ErrorKind, Gpu, GpuOptions, Model, Parameters, Picture, Precision, Result, Segmenter,
     Shape, Tensor, compare,
@@ -39,6 +40,157 @@ fn every_case_agrees_with_its_twin() {
         let mut random = Random::new(21);
         for case in ops::cases() {
             OneOp::of_case(case, &mut random).check_half(&gpu, &profiles, name);
+        }
+    }
+}
+
+/// The devices that have cooperative matrices, with profiles that lead to them; without any, the test is skipped,
+/// loudly: no device needs them. With checked shaders, they are loaded from arrays of single numbers, which all
+/// devices can.
+fn with_matrices() -> Vec<(&'static str, Gpu, DeviceProfile)> {
+    let mut found = Vec::new();
+    for (name, gpu) in gpus() {
+        let mut profile = gpu.half_profile().unwrap();
+        if profile.cooperative.is_empty() {
+            eprintln!(
+                "SKIP: {name}: {gpu} reports no cooperative matrices of f16 with sums in f32"
+            );
+            continue;
+        }
+        // One that is only planned for as another kind would be the same device once more.
+        if name.starts_with("planned") {
+            continue;
+        }
+        profile.is_cpu = false;
+        for matrix in &mut profile.cooperative {
+            matrix.vectors &= !name.contains("checked");
+        }
+        found.push((name, gpu, profile));
+    }
+    found
+}
+
+/// The plans of an op alone by each of its candidates with cooperative matrices, named.
+fn plans_by_matrices(one: &OneOp, profile: &DeviceProfile) -> Vec<(String, Plan)> {
+    let outputs = [one.graph.output()];
+    let layers = tunable(&one.graph, one.input.shape(), &outputs, profile).unwrap();
+    let mut plans = Vec::new();
+    for layer in &layers {
+        let is_by_matrices = |c: &&Candidate| c.kernels.iter().any(|k| k.shader.name == COOP);
+        for candidate in layer.candidates.iter().filter(is_by_matrices) {
+            let plan = layer.plan(candidate, one.input.shape(), profile);
+            let plan = plan.unwrap().expect("a candidate is one at its own size");
+            assert!(plan.layers.iter().any(|layer| layer.kernel == COOP));
+            plans.push((candidate.description(), plan));
+        }
+    }
+    plans
+}
+
+/// The kernel with cooperative matrices.
+const COOP: &str = "conv2d_coop";
+
+/// Panics unless all of these plans give the twin's numbers.
+fn check_by_matrices(one: &OneOp, gpu: &Gpu, plans: Vec<(String, Plan)>, what: &str) {
+    let (expected, bounds) = (one.expected(), one.half_bounds());
+    let (names, plans): (Vec<_>, Vec<_>) = plans.into_iter().unzip();
+    for (name, found) in names.iter().zip(one.run_plans(gpu, plans)) {
+        let shapes: Vec<_> = one.inputs.iter().map(Tensor::shape).collect();
+        let what = format!("{what}, by {name}: {:?} on {shapes:?}", one.op);
+        assert_within(&expected, &found, &bounds, &what);
+    }
+}
+
+/// Every convolution that has such a kernel, by every one that it has.
+#[test]
+fn cooperative_matrices_agree_with_the_twin() {
+    for (name, gpu, profile) in with_matrices() {
+        let mut random = Random::new(23);
+        let (mut cases, mut checked, mut runs) = (0, 0, 0);
+        for case in ops::cases() {
+            if case.op.name() != "conv2d" {
+                continue;
+            }
+            let one = OneOp::of_case(case, &mut random).in_half();
+            cases += 1;
+            let plans = plans_by_matrices(&one, &profile);
+            checked += usize::from(!plans.is_empty());
+            runs += plans.len();
+            check_by_matrices(&one, &gpu, plans, name);
+        }
+        eprintln!("{name}: {checked} of {cases} cases, in {runs} runs");
+        // All but those in groups and one whose window is 130 wide.
+        assert!(
+            checked + 3 >= cases && runs > checked,
+            "{name}: {checked} of {cases}"
+        );
+    }
+}
+
+/// Bands of rows, shards of the weight, and runs of terms.
+#[test]
+fn cooperative_matrices_agree_with_the_twin_in_parts_of_the_work() {
+    let mut random = Random::new(24);
+    let shapes = [[2, 40, 37, 21], [200, 40, 3, 3], [200, 1, 1, 1]];
+    let shapes = shapes.map(|[n, c, h, w]| Shape::new(n, c, h, w));
+    let one = OneOp::random(Arc::new(Conv2d::padded(1)), &shapes, &mut random).in_half();
+    let shapes = [Shape::new(1, 2600, 9, 8), Shape::new(5, 2600, 7, 7)];
+    let long = OneOp::random(Arc::new(Conv2d::default()), &shapes, &mut random).in_half();
+    for (name, gpu, profile) in with_matrices() {
+        let small = DeviceProfile {
+            max_binding_bytes: 48 << 10,
+            ..profile.clone()
+        };
+        let plans = plans_by_matrices(&one, &small);
+        let is_cut = |(_, plan): &(String, Plan)| {
+            let rows = plan.steps.iter().any(|s| s.rows.start > 0);
+            let shards = plan.parameters.iter().any(|p| p.tiles.start > 0);
+            rows && shards
+        };
+        assert!(plans.len() > 1 && plans.iter().all(is_cut), "{name}");
+        check_by_matrices(&one, &gpu, plans, name);
+        let mut plans = plans_by_matrices(&long, &profile);
+        plans.retain(|(name, _)| !name.contains("parts"));
+        let in_runs = |(_, plan): &&(String, Plan)| {
+            plan.steps.iter().filter(|step| step.layer == 0).count() > 1
+        };
+        assert!(plans.iter().filter(in_runs).count() > 0, "{name}");
+        check_by_matrices(&long, &gpu, plans, name);
+    }
+}
+
+/// A value that f16 does not hold, in the last channel of all.
+#[test]
+fn cooperative_matrices_tell_of_values_that_f16_does_not_hold() {
+    let shapes = [Shape::new(1, 16, 9, 9), Shape::new(33, 16, 1, 1)];
+    let filled = |value: f32| {
+        let [input, weight] =
+            shapes.map(|shape| Tensor::from_fn(shape, |_, _, _, _| 16.0).unwrap());
+        let weight = Tensor::from_fn(
+            weight.shape(),
+            |o, _, _, _| if o == 32 { value } else { 1.0 },
+        );
+        OneOp::new(Arc::new(Conv2d::default()), vec![input, weight.unwrap()])
+    };
+    for (name, gpu, profile) in with_matrices() {
+        for (value, fits) in [(255.0, true), (256.0, false), (-256.0, false)] {
+            let one = filled(value);
+            for (by, plan) in plans_by_matrices(&one, &profile) {
+                let found = block_on(async {
+                    let network = Network::new(&gpu);
+                    let executor = Executor::new(&network, plan, &one.graph, &one.parameters);
+                    executor.await?.run(&one.input).await
+                });
+                match found {
+                    Ok(_) => assert!(fits, "{name} by {by}: {value}"),
+                    Err(e) => {
+                        assert!(
+                            !fits && e.kind() == ErrorKind::NotFinite,
+                            "{name} by {by}: {e}"
+                        );
+                    }
+                }
+            }
         }
     }
 }
@@ -88,7 +240,7 @@ fn scaled(factor: f32) -> Graph {
     let fine = graph.op("fine", Scale { factor: 2.0 }, &[input]).unwrap();
     let large = graph.op("large", Scale { factor }, &[input]).unwrap();
     let hidden = graph.op("hidden", Relu {}, &[large]).unwrap();
-    graph.op("sum", Add {}, &[fine, hidden]).unwrap();
+    graph.op("sum", Add::default(), &[fine, hidden]).unwrap();
     graph
 }
 
@@ -190,10 +342,10 @@ fn a_device_without_the_feature_says_so() {
 fn a_plan_in_f16_takes_half_the_memory() {
     let graph = common::plans::full_width();
     let plan = |half| {
-        let profile = fullconv::device_profile::DeviceProfile {
+        let profile = DeviceProfile {
             half,
             whole_padding: true,
-            ..fullconv::device_profile::DeviceProfile::WEBGPU_DEFAULTS
+            ..DeviceProfile::WEBGPU_DEFAULTS
         };
         let input = Shape::new(1, 3, 224, 224);
         Plan::new(&graph, input, &[graph.output()], &profile).unwrap()
@@ -204,7 +356,11 @@ fn a_plan_in_f16_takes_half_the_memory() {
     let parameters = half.parameter_bytes() as f64 / wide.parameter_bytes() as f64;
     assert!((0.5..0.501).contains(&parameters), "{parameters}");
     let activations = half.activation_bytes() as f64 / wide.activation_bytes() as f64;
-    assert!((0.5..0.75).contains(&activations), "{activations}");
+    assert!(activations < 0.75, "{activations}");
+    // The largest map is half as large; sums under way, in f32, are a little larger.
+    let largest = |plan: &Plan| plan.slots.iter().copied().max().unwrap() as f64;
+    let ratio = largest(&half) / largest(&wide);
+    assert!((0.5..0.51).contains(&ratio), "{ratio}");
 }
 
 /// What f16 costs in a network that was trained, of 16 to 512 channels.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The modules of the library, from the bottom up. A module imports from earlier lines only.
 const LAYERS: &[&[&str]] = &[
@@ -11,8 +12,16 @@ const LAYERS: &[&[&str]] = &[
     &["device_profile"],
     &["ops"],
     &["graph", "picture"],
-    &["mask", "metrics", "models", "parameters", "preprocess"],
+    &[
+        "heatmap",
+        "mask",
+        "metrics",
+        "models",
+        "parameters",
+        "preprocess",
+    ],
     &["model_file"],
+    &["convert"],
     &["plan", "reference"],
     &["gpu"],
     &["segmenter"],
@@ -26,19 +35,21 @@ const HOMES: &[(&str, &[&str])] = &[
         "bytemuck",
         &["gpu/", "parameters.rs", "segmenter.rs", "segmenter/"],
     ),
+    ("colorous", &["heatmap.rs"]),
     ("half", &["ops/narrow.rs", "parameters.rs"]),
     ("image", &["picture.rs"]),
     ("memmap2", &["parameters.rs"]),
-    ("png", &["mask.rs"]),
+    ("png", &["heatmap.rs", "mask.rs"]),
     // Where a blocking function wraps an async one.
     ("pollster", &["segmenter.rs"]),
     ("rayon", &["parallel.rs"]),
-    ("safetensors", &["parameters.rs"]),
+    ("safetensors", &["convert.rs", "parameters.rs"]),
     (
         "serde",
         &[
             "gpu/cache.rs",
             "model_file.rs",
+            "models/described.rs",
             "ops/",
             "plan/",
             "preprocess.rs",
@@ -46,7 +57,13 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     (
         "serde_json",
-        &["gpu/cache.rs", "model_file.rs", "ops/mod.rs"],
+        &[
+            "convert.rs",
+            "gpu/cache.rs",
+            "model_file.rs",
+            "models/described.rs",
+            "ops/mod.rs",
+        ],
     ),
     ("js_sys", &["web/"]),
     ("tempfile", &["files.rs"]),
@@ -54,7 +71,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("wasm_bindgen", &["web/"]),
     ("wasm_bindgen_futures", &["web/"]),
     ("web_sys", &["web/"]),
-    ("wgpu", &["gpu/"]),
+    // Textures and encoders are the program's.
+    ("wgpu", &["gpu/", "segmenter/texture.rs"]),
 ];
 
 /// Of these, what a page needs and an embedder does not.
@@ -268,6 +286,40 @@ fn what_only_the_command_line_or_a_page_needs_is_optional() {
     let all: BTreeSet<_> = in_library.union(&optional).cloned().collect();
     assert_eq!(dependencies(&manifest), all);
     assert_eq!(in_library.intersection(&optional).count(), 0);
+}
+
+/// The most crates that an embedder compiles, on the system where this runs: itself, wgpu, and little more.
+const MOST_CRATES: usize = 130;
+
+#[test]
+fn an_embedder_compiles_few_crates() {
+    let tree = |features: &[&str]| -> BTreeSet<String> {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--package", "fullconv", "--edges", "no-dev"])
+            .args(["--prefix", "none", "--format", "{p}", "--locked"])
+            .args(features)
+            .current_dir(root())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let lines = String::from_utf8(output.stdout).unwrap();
+        // A crate that was listed before is marked so.
+        let name = |line: &str| line.trim_end_matches(" (*)").to_owned();
+        lines.lines().map(name).collect()
+    };
+    let (library, program) = (tree(&["--no-default-features"]), tree(&[]));
+    println!(
+        "{} crates; with the command line {}",
+        library.len(),
+        program.len()
+    );
+    assert!(library.len() > 50 && program.is_superset(&library));
+    assert!(
+        library.len() <= MOST_CRATES,
+        "the library alone is {} crates: {library:#?}",
+        library.len()
+    );
 }
 
 /// The names of the dependencies in a table of Cargo.toml, as code spells them.

@@ -9,10 +9,8 @@ use common::{
 };
 use fullconv::device_profile::DeviceProfile;
 use fullconv::graph::{Graph, NodeId};
-use fullconv::ops::kernel::{Format, Packing};
-use fullconv::ops::{
-    Add, Argmax, Conv2d, ConvTranspose2d, Crop, Op, Relu, ResizeBilinear, Softmax,
-};
+use fullconv::ops::kernel::Format;
+use fullconv::ops::{Add, Argmax, Conv2d, ConvTranspose2d, Crop, Interpolate, Op, Relu, Softmax};
 use fullconv::plan::Plan;
 use fullconv::{
     ErrorKind, Gpu, GpuOptions, Parameters, Picture, Segmenter, Shape, Tensor, reference,
@@ -68,10 +66,7 @@ fn smallest(
 
 /// The cuts of a plan: layers in several steps, and weights in several parts.
 fn cuts(plan: &Plan) -> (bool, bool) {
-    let weights = plan
-        .parameters
-        .iter()
-        .filter(|p| p.packing != Packing::Vector);
+    let weights = plan.parameters.iter().filter(|p| !p.packing.is_whole());
     (
         plan.steps.len() > plan.layers.len(),
         weights.count() > plan.layers.len(),
@@ -156,17 +151,16 @@ fn fusible(also: bool) -> (Graph, Parameters) {
     let conv = graph.op("conv", Conv2d::padded(1), &inputs).unwrap();
     let relu = graph.op("relu", Relu {}, &[conv]).unwrap();
     let sum = match also {
-        true => graph.op("sum", Add {}, &[conv, relu]).unwrap(),
+        true => graph.op("sum", Add::default(), &[conv, relu]).unwrap(),
         false => relu,
     };
-    let resize = ResizeBilinear {
-        size: [13, 9],
-        align_corners: false,
-    };
+    let resize = Interpolate::bilinear([13, 9], false);
     let resized = graph.op("resized", resize, &[sum]).unwrap();
     if also {
         let soft = graph.op("soft", Softmax {}, &[resized]).unwrap();
-        graph.op("resized_soft", Add {}, &[resized, soft]).unwrap();
+        graph
+            .op("resized_soft", Add::default(), &[resized, soft])
+            .unwrap();
     }
     graph.op("labels", Argmax::default(), &[resized]).unwrap();
     let file = common::tensor_file(&[("weight".into(), weight)]);

@@ -3,8 +3,11 @@
 mod common;
 
 use common::{Random, gpu};
-use fullconv::{Frames, Gpu, GpuOptions, Model, Picture, Segmenter};
+use fullconv::{Colours, Frames, Gpu, GpuOptions, Model, Picture, Segmenter};
 use pollster::block_on;
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 /// Runs before the first look at memory, which allocators need to settle.
 const WARM_UP: usize = 100;
@@ -27,6 +30,8 @@ fn counts(gpu: &Gpu) -> Vec<(&'static str, isize)> {
         ("pipelines", hal.compute_pipelines.read()),
         ("pipeline layouts", hal.pipeline_layouts.read()),
         ("shaders", hal.shader_modules.read()),
+        ("texture views", hal.texture_views.read()),
+        ("bytes of textures", hal.texture_memory.read()),
         ("query sets", hal.query_sets.read()),
         ("fences", hal.fences.read()),
         ("bytes of buffers", hal.buffer_memory.read()),
@@ -119,6 +124,75 @@ fn memory_stays_over_a_thousand_pictures_in_flight() {
         // Now and then nobody waits for what is under way.
         if i % 50 == 49 {
             frames = segmenter.frames();
+        }
+    });
+}
+
+/// Runs that nobody waits for give back their buffers and their frame of the ring, wherever they were.
+#[test]
+fn memory_stays_over_a_thousand_pictures_that_are_given_up() {
+    let Some((gpu, segmenter)) = segmenter() else {
+        return;
+    };
+    let pictures = pictures();
+    let expected = segmenter.segment_blocking(&pictures[0]).unwrap();
+    let mut given_up = 0;
+    check(&gpu, |i| {
+        let picture = &pictures[i % 5];
+        {
+            let mut run = pin!(segmenter.segment(picture));
+            // Never polled, or polled some times.
+            for _ in 0..i % 3 {
+                let context = &mut Context::from_waker(Waker::noop());
+                if let Poll::Ready(mask) = run.as_mut().poll(context) {
+                    assert_eq!(mask.unwrap().width(), SIDE);
+                    return;
+                }
+            }
+        }
+        given_up += 1;
+        if i % 10 == 0 {
+            assert_eq!(segmenter.segment_blocking(&pictures[0]).unwrap(), expected);
+        }
+    });
+    assert!(given_up > RUNS / 2, "{given_up} were given up");
+}
+
+#[test]
+fn memory_stays_over_a_thousand_textures() {
+    let Some((gpu, segmenter)) = segmenter() else {
+        return;
+    };
+    let frame = gpu.device().create_texture(&wgpu::TextureDescriptor {
+        label: Some("frame"),
+        size: wgpu::Extent3d {
+            width: SIDE as u32,
+            height: SIDE as u32,
+            depth_or_array_layers: 1,
+        },
+        mip_level_count: 1,
+        sample_count: 1,
+        dimension: wgpu::TextureDimension::D2,
+        format: wgpu::TextureFormat::Rgba8UnormSrgb,
+        usage: wgpu::TextureUsages::TEXTURE_BINDING,
+        view_formats: &[],
+    });
+    let pass = block_on(segmenter.texture_pass([SIDE; 2])).unwrap();
+    let mask = block_on(pass.mask(Colours::Overlay(0.5))).unwrap();
+    check(&gpu, |i| {
+        if i % 10 == 0 {
+            // A mask of its own, which goes at once, though the device may still write it.
+            let made = segmenter.segment_texture(&frame, Colours::Classes);
+            block_on(made).unwrap();
+        }
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
+        pass.encode(&mut encoder, &frame, &mask).unwrap();
+        // Now and then what was recorded is not submitted.
+        if i % 7 > 0 {
+            gpu.queue().submit([encoder.finish()]);
+        }
+        if i % 10 == 9 {
+            block_on(mask.read()).unwrap();
         }
     });
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Random, gpu, relative_error};
+use common::{Random, gpu, relative_error, wanted_backend};
 use fullconv::gpu::wgpu;
 use fullconv::{
     ErrorKind, Gpu, GpuOptions, Model, Picture, Run, Segmenter, Shape, Tensor, compare,
@@ -182,7 +182,7 @@ fn one_segmenter_serves_many_threads() {
 /// A device that the program opened itself, with `limits`, adopted.
 fn adopted(limits: wgpu::Limits) -> Option<Gpu> {
     any_gpu()?;
-    let adapters = block_on(fullconv::gpu::adapters(None));
+    let adapters = block_on(fullconv::gpu::adapters(wanted_backend()));
     let adapter = adapters.iter().find(|a| a.trouble().is_none()).unwrap();
     let descriptor = wgpu::DeviceDescriptor {
         required_limits: limits,

@@ -3,14 +3,41 @@
 mod common;
 
 use common::{OneOp, Random, all_gpus};
-use fullconv::ops;
+use fullconv::gpu::Backend;
+use fullconv::{ErrorKind, Gpu, GpuOptions, ops};
+
+fn check_every_case(gpu: &Gpu, how: &str) {
+    let mut random = Random::new(1);
+    for case in ops::cases() {
+        OneOp::of_case(case, &mut random).check(gpu, how);
+    }
+}
 
 #[test]
 fn every_case_agrees_with_its_twin_however_the_device_is_opened() {
-    for (name, gpu) in all_gpus() {
-        let mut random = Random::new(1);
-        for case in ops::cases() {
-            OneOp::of_case(case, &mut random).check(&gpu, name);
+    for (how, gpu) in all_gpus() {
+        check_every_case(&gpu, how);
+    }
+}
+
+/// OpenGL, where it has compute shaders, is wgpu's way down to older devices: no subgroups, no f16.
+#[test]
+fn every_case_agrees_with_its_twin_on_opengl() {
+    for plan_as_gpu in [false, true] {
+        let options = GpuOptions {
+            backend: Some(Backend::Gl),
+            poison: true,
+            checked_shaders: true,
+            plan_as_gpu,
+            ..GpuOptions::default()
+        };
+        match pollster::block_on(Gpu::with_options(&options)) {
+            Ok(gpu) => {
+                assert_eq!(gpu.info().backend.to_str(), "gl");
+                check_every_case(&gpu, &format!("on {gpu}, planned as a GPU: {plan_as_gpu}"));
+            }
+            Err(e) if e.kind() == ErrorKind::NoAdapter => eprintln!("SKIP: {e}"),
+            Err(e) => panic!("{e}"),
         }
     }
 }

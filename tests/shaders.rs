@@ -5,9 +5,11 @@
 mod common;
 
 use common::plans::full_width;
-use common::preferences;
+use common::{matrices, preferences, with_matrices};
 use fullconv::Shape;
-use fullconv::device_profile::{DeviceProfile, TEXELS_PER_ROW};
+use fullconv::device_profile::{DX12_BINDING_BYTES, DeviceProfile, TEXELS_PER_ROW};
+use fullconv::gpu::{texture_pipelines, wgpu};
+use fullconv::graph::Graph;
 use fullconv::ops::kernel::{Binding, Format, Grid, Kernel, Packing, Shader, Word};
 use fullconv::ops::narrow::{self, SATURATED_GROUP};
 use fullconv::plan::{Pipeline, Plan};
@@ -17,6 +19,7 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{
     AddressSpace, GlobalVariable, Module, ScalarKind, ShaderStage, StorageAccess, TypeInner,
 };
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
@@ -50,7 +53,58 @@ fn profiles() -> Vec<DeviceProfile> {
     let cpus = [4, 8, 16, 32, 64].map(|size| with(true, Some(size)));
     let others = [with(true, None), with(false, Some(32))];
     let gpus = preferences(&DeviceProfile::WEBGPU_DEFAULTS);
-    gpus.into_iter().chain(others).chain(cpus).collect()
+    let defaults = &DeviceProfile::WEBGPU_DEFAULTS;
+    let matrices = matrices().into_iter();
+    let matrices = matrices.map(|matrix| with_matrices(defaults, vec![matrix]));
+    let gpus = gpus.into_iter().chain(matrices);
+    gpus.chain(others).chain(cpus).collect()
+}
+
+/// Devices that are seldom where tests run, as wgpu 30 describes them: with Metal, and with Direct3D 12 and
+/// each of its compilers. FXC has shader model 5.1, without subgroups and f16; DXC has them.
+fn elsewhere() -> Vec<(&'static str, wgpu::Backend, DeviceProfile)> {
+    let metal = DeviceProfile {
+        max_binding_bytes: 4 << 30,
+        max_buffer_bytes: 4 << 30,
+        max_invocations_per_workgroup: 1024,
+        max_texture_side: 16_384,
+        max_workgroup_bytes: 32 << 10,
+        max_storage_buffers: 29,
+        binding_alignment: 32,
+        // Between 4 and 128, says wgpu.
+        subgroup_size: None,
+        ..DeviceProfile::WEBGPU_DEFAULTS
+    };
+    let fxc = DeviceProfile {
+        max_binding_bytes: DX12_BINDING_BYTES,
+        max_buffer_bytes: i32::MAX as u64,
+        max_storage_buffers: 16,
+        ..metal.clone()
+    };
+    let half = |profile: &DeviceProfile| DeviceProfile {
+        half: true,
+        ..profile.clone()
+    };
+    let dxc = |subgroup_size| DeviceProfile {
+        subgroup_size: Some(subgroup_size),
+        ..fxc.clone()
+    };
+    let warp = |subgroup_size| DeviceProfile {
+        subgroup_size,
+        is_cpu: true,
+        ..fxc.clone()
+    };
+    let (metal_backend, dx12) = (wgpu::Backend::Metal, wgpu::Backend::Dx12);
+    vec![
+        ("Metal", metal_backend, metal.clone()),
+        ("Metal, f16", metal_backend, half(&metal)),
+        ("DX12, FXC", dx12, fxc.clone()),
+        ("DX12, DXC, waves of 32", dx12, dxc(32)),
+        ("DX12, DXC, waves of 64", dx12, dxc(64)),
+        ("DX12, DXC, f16", dx12, half(&dxc(32))),
+        ("WARP, FXC", dx12, warp(None)),
+        ("WARP, DXC", dx12, warp(Some(4))),
+    ]
 }
 
 /// Every kernel of every case on every device.
@@ -71,13 +125,22 @@ fn halves(kernel: &Kernel) -> Vec<Kernel> {
     match kernel.can_be_half() {
         false => Vec::new(),
         true if is_sum_of_parts => vec![half(false, false), half(true, false)],
+        // The second of its stages reads sums.
+        true if kernel.shader.name == "avg_pool2d" => {
+            vec![half(false, false), half(true, false), half(false, true)]
+        }
         true if kernel.terms.is_some() => vec![half(false, false), half(false, true)],
         true => vec![half(false, false)],
     }
 }
 
+/// A variant that [`Kernel::in_half`] makes.
 fn is_half(source: &str) -> bool {
     source.starts_with("enable f16;")
+}
+
+fn uses_half(source: &str) -> bool {
+    source.lines().any(|line| line == "enable f16;")
 }
 
 /// The kernels whose shaders and constants differ, those in f16 among them.
@@ -94,7 +157,7 @@ fn variants() -> Vec<Kernel> {
 /// What the plans of FCN-8s at full width compile, for pictures of several sizes, and every variant.
 fn pipelines() -> Vec<Pipeline> {
     let graph = full_width();
-    let mut pipelines = Vec::new();
+    let mut pipelines = Vec::from(texture_pipelines());
     for kernel in variants() {
         pipelines.push(Pipeline {
             shader: kernel.shader,
@@ -107,18 +170,12 @@ fn pipelines() -> Vec<Pipeline> {
     };
     let halves = preferences(&DeviceProfile::WEBGPU_DEFAULTS);
     let halves = halves.iter().map(half);
-    for (profile, side) in profiles()
+    for profile in profiles()
         .into_iter()
         .chain(halves)
-        .flat_map(|p| [500, 224, 96].map(|side| (p.clone(), side)))
+        .chain(elsewhere().into_iter().map(|(.., profile)| profile))
     {
-        let plan = Plan::new(
-            &graph,
-            Shape::new(1, 3, side, side),
-            &[graph.output()],
-            &profile,
-        );
-        for pipeline in plan.unwrap().pipelines {
+        for pipeline in planned(&graph, &profile) {
             if !pipelines.contains(&pipeline) {
                 pipelines.push(pipeline);
             }
@@ -128,36 +185,70 @@ fn pipelines() -> Vec<Pipeline> {
     pipelines
 }
 
+/// What the plans of `graph` compile on a device, for pictures of several sizes.
+fn planned(graph: &Graph, profile: &DeviceProfile) -> Vec<Pipeline> {
+    let sizes = [500, 224, 96].map(|side| Shape::new(1, 3, side, side));
+    let plans = sizes.map(|input| Plan::new(graph, input, &[graph.output()], profile).unwrap());
+    plans.into_iter().flat_map(|plan| plan.pipelines).collect()
+}
+
 fn uses_subgroups(source: &str) -> bool {
     source.contains("subgroup_") || source.contains("subgroupBroadcast")
 }
 
+/// Such a shader is not for DX12 and OpenGL, whose devices have no such matrices: naga writes none for them.
+/// Nor does Tint know the extension.
+fn uses_matrices(source: &str) -> bool {
+    source.contains("enable wgpu_cooperative_matrix;")
+}
+
+/// Metal's matrices have 8 rows and columns, and are loaded from arrays of single numbers.
+fn is_for_metal(source: &str) -> bool {
+    !uses_matrices(source) || source.contains("coop_mat8x8") && source.contains("alias Cell = f16;")
+}
+
 /// Parses and validates a shader, with no more capabilities than it needs.
 fn validated(name: &str, source: &str) -> (Module, ModuleInfo) {
+    validated_for(name, source, uses_subgroups(source), uses_half(source))
+}
+
+/// The same for a device that has subgroups and f16, or has not.
+fn validated_for(name: &str, source: &str, subgroups: bool, half: bool) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(source)
         .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
     let mut capabilities = Capabilities::empty();
-    capabilities.set(Capabilities::SUBGROUP, uses_subgroups(source));
-    capabilities.set(Capabilities::SHADER_FLOAT16, is_half(source));
+    capabilities.set(Capabilities::SUBGROUP, subgroups);
+    capabilities.set(Capabilities::SHADER_FLOAT16, half);
+    capabilities.set(Capabilities::COOPERATIVE_MATRIX, uses_matrices(source));
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
     (module, info)
 }
 
+/// A module with numbers in the place of its overrides.
+fn resolved(
+    name: &str,
+    (module, info): &(Module, ModuleInfo),
+    constants: &[(&'static str, f64)],
+) -> (Module, ModuleInfo) {
+    let constants = constants.iter();
+    let constants = constants
+        .map(|(key, value)| (key.to_string(), *value))
+        .collect();
+    let entry = Some((ShaderStage::Compute, "main"));
+    let (module, info) = process_overrides(module, info, entry, &constants)
+        .unwrap_or_else(|e| panic!("{name} with {constants:?}: {e}"));
+    (module.into_owned(), info.into_owned())
+}
+
 /// Calls `check` with the module of every pipeline, its overrides numbers.
 fn for_each_resolved(check: impl Fn(&Shader, &Module, &ModuleInfo)) {
-    for kernel in pipelines() {
-        let name = kernel.shader.name;
-        let (module, info) = validated(name, &kernel.shader.source);
-        let constants = kernel.constants.iter();
-        let constants = constants
-            .map(|(key, value)| (key.to_string(), *value))
-            .collect();
-        let entry = Some((ShaderStage::Compute, "main"));
-        let (module, info) = process_overrides(&module, &info, entry, &constants)
-            .unwrap_or_else(|e| panic!("{name} with {constants:?}: {e}"));
-        check(&kernel.shader, &module, &info);
+    for pipeline in pipelines() {
+        let name = pipeline.shader.name;
+        let valid = validated(name, &pipeline.shader.source);
+        let (module, info) = resolved(name, &valid, &pipeline.constants);
+        check(&pipeline.shader, &module, &info);
     }
 }
 
@@ -195,9 +286,11 @@ fn every_file_says_what_it_computes_and_how_its_buffers_lie() {
 }
 
 #[test]
-fn every_file_is_the_shader_of_some_kernel() {
+fn every_file_is_the_shader_of_some_kernel_or_reads_or_writes_textures() {
     let files: BTreeSet<_> = files().into_keys().collect();
-    let used: BTreeSet<_> = kernels().iter().map(|k| k.shader.name.to_owned()).collect();
+    let of_textures = texture_pipelines().map(|pipeline| pipeline.shader.name.to_owned());
+    let mut used = BTreeSet::from(of_textures);
+    used.extend(kernels().iter().map(|k| k.shader.name.to_owned()));
     assert_eq!(files, used);
 }
 
@@ -231,59 +324,198 @@ fn naga_writes_every_variant_as_spirv() {
     });
 }
 
+/// SPIR-V without the strides of its sized arrays. naga gives them to those in workgroup memory too, of any shader,
+/// which no driver minds; newer validators stop there.
+fn without_strides(words: &[u32]) -> Vec<u32> {
+    let (head, mut rest) = words.split_at(5);
+    let mut instructions = Vec::new();
+    while let Some(first) = rest.first() {
+        let (instruction, others) = rest.split_at((first >> 16) as usize);
+        instructions.push(instruction);
+        rest = others;
+    }
+    let [array, decorate, stride] = [28, 71, 6];
+    let arrays = instructions.iter().filter(|i| i[0] & 0xffff == array);
+    let arrays: BTreeSet<_> = arrays.map(|i| i[1]).collect();
+    instructions.retain(|i| i[0] & 0xffff != decorate || i[2] != stride || !arrays.contains(&i[1]));
+    [head, &instructions.concat()].concat()
+}
+
+/// naga writes what the Khronos validator accepts: not checked elsewhere, since few drivers run these shaders.
+#[test]
+fn spirv_val_accepts_cooperative_matrices() {
+    if Command::new("spirv-val").arg("--version").output().is_err() {
+        eprintln!("SKIP: spirv-val (spirv-tools) is not on the PATH");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let checked = Cell::new(0);
+    for_each_resolved(|Shader { name, source }, module, info| {
+        if !uses_matrices(source) {
+            return;
+        }
+        let options = spv::Options {
+            lang_version: (1, 3),
+            ..spv::Options::default()
+        };
+        let pipeline = spv::PipelineOptions {
+            shader_stage: ShaderStage::Compute,
+            entry_point: "main".into(),
+        };
+        let words = spv::write_vec(module, info, &options, Some(&pipeline)).unwrap();
+        let file = folder.path().join("shader.spv");
+        std::fs::write(&file, bytemuck::cast_slice(&without_strides(&words))).unwrap();
+        let mut validator = Command::new("spirv-val");
+        let output = validator
+            .args(["--target-env", "vulkan1.1"])
+            .arg(&file)
+            .output();
+        let output = output.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        if said.contains("Invalid capability operand") {
+            return;
+        }
+        assert!(output.status.success(), "{name}: {said}\n{source}");
+        checked.set(checked.get() + 1);
+    });
+    if checked.get() == 0 {
+        eprintln!("SKIP: this spirv-val does not know cooperative matrices");
+        return;
+    }
+    assert!(checked.get() > 50, "{}", checked.get());
+}
+
+/// Panics unless naga writes the module for Metal.
+fn check_msl(name: &str, module: &Module, info: &ModuleInfo) {
+    for bounds_check_policies in policies() {
+        let options = msl::Options {
+            lang_version: (2, 4),
+            bounds_check_policies,
+            ..msl::Options::default()
+        };
+        let pipeline = msl::PipelineOptions {
+            entry_point: Some((ShaderStage::Compute, "main".into())),
+            ..msl::PipelineOptions::default()
+        };
+        let written = msl::write_string(module, info, &options, &pipeline);
+        let (text, translation) = written.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let entry = translation.entry_point_names[0].as_ref();
+        assert!(text.contains(entry.unwrap().as_str()), "{name}:\n{text}");
+    }
+}
+
 #[test]
 fn naga_writes_every_variant_as_msl() {
-    for_each_resolved(|Shader { name, .. }, module, info| {
-        for bounds_check_policies in policies() {
-            let options = msl::Options {
-                lang_version: (2, 4),
-                bounds_check_policies,
-                ..msl::Options::default()
-            };
-            let pipeline = msl::PipelineOptions {
-                entry_point: Some((ShaderStage::Compute, "main".into())),
-                ..msl::PipelineOptions::default()
-            };
-            let written = msl::write_string(module, info, &options, &pipeline);
-            let (text, translation) = written.unwrap_or_else(|e| panic!("{name}: {e}"));
-            let entry = translation.entry_point_names[0].as_ref();
-            assert!(text.contains(entry.unwrap().as_str()), "{name}:\n{text}");
+    for_each_resolved(|Shader { name, source }, module, info| {
+        if is_for_metal(source) {
+            check_msl(name, module, info);
         }
     });
+}
+
+/// The least shader model that wgpu compiles for: FXC's, and where there are subgroups or f16 DXC's.
+fn shader_model(subgroups: bool, half: bool) -> hlsl::ShaderModel {
+    match (half, subgroups) {
+        (true, _) => hlsl::ShaderModel::V6_2,
+        (false, true) => hlsl::ShaderModel::V6_0,
+        (false, false) => hlsl::ShaderModel::V5_1,
+    }
+}
+
+/// Panics unless naga writes the module for Direct3D 12.
+fn check_hlsl(name: &str, module: &Module, info: &ModuleInfo, shader_model: hlsl::ShaderModel) {
+    for restrict_indexing in [true, false] {
+        let options = hlsl::Options {
+            shader_model,
+            restrict_indexing,
+            ..hlsl::Options::default()
+        };
+        let pipeline = hlsl::PipelineOptions {
+            entry_point: Some((ShaderStage::Compute, "main".into())),
+        };
+        let mut text = String::new();
+        let written = hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None);
+        let reflection = written.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let entry = reflection.entry_point_names[0].as_ref();
+        assert!(text.contains(entry.unwrap()), "{name}:\n{text}");
+    }
 }
 
 #[test]
 fn naga_writes_every_variant_as_hlsl() {
     for_each_resolved(|Shader { name, source }, module, info| {
-        for restrict_indexing in [true, false] {
-            let options = hlsl::Options {
-                // The least that wgpu compiles for: with FXC, and where there are subgroups with DXC.
-                shader_model: match (is_half(source), source.contains("subgroup")) {
-                    (true, _) => hlsl::ShaderModel::V6_2,
-                    (false, true) => hlsl::ShaderModel::V6_0,
-                    (false, false) => hlsl::ShaderModel::V5_1,
-                },
-                restrict_indexing,
-                ..hlsl::Options::default()
-            };
-            let pipeline = hlsl::PipelineOptions {
-                entry_point: Some((ShaderStage::Compute, "main".into())),
-            };
-            let mut text = String::new();
-            let written =
-                hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None);
-            let reflection = written.unwrap_or_else(|e| panic!("{name}: {e}"));
-            let entry = reflection.entry_point_names[0].as_ref();
-            assert!(text.contains(entry.unwrap()), "{name}:\n{text}");
+        if uses_matrices(source) {
+            return;
         }
+        let model = shader_model(uses_subgroups(source), is_half(source));
+        check_hlsl(name, module, info, model);
     });
+}
+
+/// What runs on Metal and on Direct3D 12 is written for them, and takes no feature and no limit that such a
+/// device has not.
+#[test]
+fn plans_for_metal_and_dx12_take_nothing_that_is_not_there() {
+    let graph = full_width();
+    for (device, backend, profile) in elsewhere() {
+        let mut pipelines = planned(&graph, &profile);
+        for case in fullconv::ops::cases() {
+            let kernels = common::kernels(case.op.as_ref(), &case.inputs, &profile);
+            let kernels = kernels.into_iter().flat_map(|kernel| match profile.half {
+                true => [halves(&kernel), vec![kernel]].concat(),
+                false => vec![kernel],
+            });
+            pipelines.extend(kernels.map(|kernel| Pipeline {
+                shader: kernel.shader,
+                constants: kernel.constants,
+            }));
+        }
+        let mut seen = BTreeSet::new();
+        pipelines
+            .retain(|p| seen.insert((p.shader.source.to_string(), format!("{:?}", p.constants))));
+        assert!(pipelines.len() > 50, "{device}: {}", pipelines.len());
+        let subgroups = profile.subgroup_size.is_some();
+        for Pipeline { shader, constants } in pipelines {
+            let name = format!("{} on {device}", shader.name);
+            let valid = validated_for(&name, &shader.source, subgroups, profile.half);
+            let (module, info) = resolved(&name, &valid, &constants);
+            check_room(&name, &module, &profile);
+            match backend {
+                wgpu::Backend::Metal => check_msl(&name, &module, &info),
+                _ => check_hlsl(&name, &module, &info, shader_model(subgroups, profile.half)),
+            }
+        }
+    }
+}
+
+/// Panics unless a workgroup and its memory and bindings fit the device.
+fn check_room(name: &str, module: &Module, profile: &DeviceProfile) {
+    let invocations: u32 = module.entry_points[0].workgroup_size.iter().product();
+    assert!(
+        invocations <= profile.max_invocations_per_workgroup,
+        "{name}"
+    );
+    let globals = || module.global_variables.iter().map(|(_, global)| global);
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).unwrap();
+    let shared = globals().filter(|global| global.space == AddressSpace::WorkGroup);
+    let bytes: u32 = shared.map(|global| layouter[global.ty].size).sum();
+    assert!(
+        bytes <= profile.max_workgroup_bytes,
+        "{name}: {bytes} bytes"
+    );
+    let storage = globals().filter(|g| matches!(g.space, AddressSpace::Storage { .. }));
+    assert!(
+        storage.count() < profile.max_storage_buffers as usize,
+        "{name}"
+    );
 }
 
 #[test]
 fn naga_writes_every_variant_as_glsl() {
     for_each_resolved(|Shader { name, source }, module, info| {
         // There is no f16 in GLSL: wgpu has no such feature through OpenGL.
-        if is_half(source) {
+        if uses_half(source) {
             return;
         }
         for version in [glsl::Version::new_gles(310), glsl::Version::Desktop(430)] {
@@ -326,20 +558,25 @@ fn for_tint(source: &str, constants: &[(&'static str, f64)]) -> String {
     text
 }
 
-/// Panics unless Tint accepts `source` with these values of its overrides.
-fn check_with_tint(name: &str, source: &str, constants: &[(&'static str, f64)]) {
+/// What Tint makes of `source` with these values of its overrides, in one of its formats.
+fn tint(name: &str, source: &str, constants: &[(&'static str, f64)], format: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(format!("{name}.wgsl"));
     std::fs::write(&file, for_tint(source, constants)).unwrap();
     let output = Command::new("tint")
-        .args(["--format", "wgsl"])
+        .args(["--format", format])
         .arg(&file)
         .output();
     let output = output.unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{name} {constants:?}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Panics unless Tint accepts `source` with these values of its overrides.
+fn check_with_tint(name: &str, source: &str, constants: &[(&'static str, f64)]) {
     // Tint writes the shader again from what it understood.
-    let written = String::from_utf8_lossy(&output.stdout).into_owned();
+    let written = tint(name, source, constants, "wgsl");
     assert!(written.contains("@compute"), "{name}: {written}");
     assert_eq!(
         written.contains("override "),
@@ -354,10 +591,34 @@ fn tint_accepts_every_file_and_every_variant() {
         return;
     }
     for (name, source) in files() {
-        check_with_tint(&name, &source, &[]);
+        if !uses_matrices(&source) {
+            check_with_tint(&name, &source, &[]);
+        }
     }
-    for kernel in pipelines() {
+    let is_known = |kernel: &Pipeline| !uses_matrices(&kernel.shader.source);
+    for kernel in pipelines().into_iter().filter(is_known) {
         check_with_tint(kernel.shader.name, &kernel.shader.source, &kernel.constants);
+    }
+}
+
+#[test]
+fn tint_writes_every_variant_as_msl_and_hlsl() {
+    let Ok(help) = Command::new("tint").arg("--help").output() else {
+        eprintln!("SKIP: tint is not on the PATH");
+        return;
+    };
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    for (format, sign) in [("msl", "kernel void"), ("hlsl", "[numthreads(")] {
+        // The line reads <none|spirv|msl|…>.
+        let known = help.lines().find(|line| line.contains("--format "));
+        if !known.is_some_and(|line| line.contains(format)) {
+            eprintln!("SKIP: this tint was built without a writer of {format}");
+            continue;
+        }
+        for Pipeline { shader, constants } in pipelines() {
+            let written = tint(shader.name, &shader.source, &constants, format);
+            assert!(written.contains(sign), "{}: {written}", shader.name);
+        }
     }
 }
 
@@ -454,7 +715,9 @@ fn check_saturated(kernel: &Kernel, module: &Module) -> bool {
 fn every_kernel_that_reads_no_texture_has_a_variant_in_f16() {
     for kernel in kernels() {
         let texels = [
+            "conv2d_depthwise_texels",
             "conv2d_texels",
+            "conv2d_depthwise_texels",
             "winograd_input",
             "winograd_output",
             "winograd_product",
@@ -497,6 +760,11 @@ fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
         Binding::Parameter { packing, .. } if *packing != Packing::Vector => {
             assert_eq!((name, bytes), ("weight", 16), "{shader}");
         }
+        // Some ops have several vectors, or one that is no bias.
+        Binding::Parameter { .. } if ["batch_norm2d", "prelu"].contains(&shader) => {
+            let vectors = ["weight", "bias", "mean", "variance"];
+            assert!(vectors.contains(&name) && bytes == 16, "{shader}: {name}");
+        }
         Binding::ParameterHalf { .. } => {
             assert_eq!((name, bytes), ("weight", 8), "{shader}");
         }
@@ -513,7 +781,12 @@ fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
         }
         Binding::ActivationTexels { .. } | Binding::ParameterTexels { .. } => unreachable!(),
         Binding::Activation { format, .. } => {
-            assert!(["input", "a", "b"].contains(&name), "{shader}: {name}");
+            let several = ["a", "b", "c", "d", "e", "indices"];
+            assert!(
+                name == "input" || several.contains(&name),
+                "{shader}: {name}"
+            );
+            assert_eq!(name == "indices", *format == Format::Nhwc4Exact, "{shader}");
             assert_eq!(bytes, format.element_bytes(), "{shader}");
         }
     }
@@ -590,8 +863,8 @@ fn params_have_every_word_that_a_cut_changes() {
         }
         // Labels need all of the weight at once, and their kernel refuses one that does not fit.
         let packings = kernel.bindings.iter().filter_map(Binding::parameter);
-        let sharded = kernel.output != Format::Labels8
-            && packings.into_iter().any(|(_, p)| p != Packing::Vector);
+        let sharded =
+            kernel.output != Format::Labels8 && packings.into_iter().any(|(_, p)| !p.is_whole());
         assert_eq!(
             has(Word::ChannelBegin) && has(Word::ChannelEnd),
             sharded,
@@ -639,8 +912,23 @@ fn constant(module: &Module, name: &str) -> Option<usize> {
     }
 }
 
-/// How many groups of four channels of one pixel an invocation computes.
+/// Side of the squares of pixels of each of which a kernel writes one value.
+fn pool_side(kernel: &Kernel, module: &Module) -> usize {
+    let overridden = kernel.constants.iter().find(|(name, _)| *name == "POOL");
+    match overridden {
+        Some((_, side)) => *side as usize,
+        None => constant(module, "POOL").unwrap_or(1),
+    }
+}
+
+/// How many groups of four channels of one pixel an invocation writes.
 fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
+    let side = pool_side(kernel, module);
+    computed_per_invocation(kernel, module) / (side * side)
+}
+
+/// How many it computes.
+fn computed_per_invocation(kernel: &Kernel, module: &Module) -> usize {
     match (kernel.shader.name, kernel.grid) {
         // Four pixels.
         ("conv2d" | "argmax" | "argmax_resized", _) => 4,
@@ -649,6 +937,18 @@ fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
             let of = |name| constant(module, name).unwrap();
             let [invocations, ..] = module.entry_points[0].workgroup_size;
             of("PIXELS") * of("LANES") * of("BLOCKS") / invocations as usize
+        }
+        (
+            "conv2d_coop",
+            Grid::Blocks {
+                rows,
+                columns,
+                channels,
+                ..
+            },
+        ) => {
+            let [invocations, ..] = module.entry_points[0].workgroup_size;
+            rows * columns * channels / 4 / invocations as usize
         }
         ("conv2d_tiled", _) => {
             constant(module, "PIXELS").unwrap() * constant(module, "OWN_QUADS").unwrap()
@@ -663,7 +963,10 @@ fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
         }
         // All channels of a pixel, or items that count those of every channel.
         ("softmax", Grid::Tiles { channels, .. })
-        | ("max_pool2d", Grid::Items { channels, .. }) => channels / 4,
+        | (
+            "max_pool2d" | "max_pool2d_indices" | "sum_parts_pooled",
+            Grid::Items { channels, .. },
+        ) => channels / 4,
         _ => 1,
     }
 }
@@ -723,7 +1026,7 @@ fn a_tile_of_texels_is_as_wide_as_its_packed_weights() {
         let (module, _) = validated(kernel.shader.name, &kernel.shader.source);
         let of = |name| constant(&module, name).unwrap();
         let channels = 4 * of("LANES") * of("BLOCKS");
-        let pixels = of("PIXELS");
+        let pixels = of("PIXELS") / (of("POOL") * of("POOL"));
         let tile = channels;
         let packing = match kernel.grid {
             Grid::Tiles {
@@ -759,7 +1062,7 @@ fn a_tile_of_texels_is_as_wide_as_its_packed_weights() {
 /// memory than every device has.
 #[test]
 fn every_tile_of_a_halo_is_tried_and_fits_workgroup_memory() {
-    let (mut blocks, mut stages) = (BTreeSet::new(), BTreeSet::new());
+    let (mut blocks, mut stages, mut sides) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let kernels = kernels();
     for kernel in kernels.iter().filter(|k| k.shader.name == "conv2d_tiled") {
         let (module, _) = validated(kernel.shader.name, &kernel.shader.source);
@@ -770,11 +1073,12 @@ fn every_tile_of_a_halo_is_tried_and_fits_workgroup_memory() {
         let channels = 4 * value("QUADS");
         let (rows, columns) = (value("ROWS"), value("COLUMNS"));
         let parts = kernel.constants.iter().find(|(name, _)| *name == "PARTS");
+        let side = value("POOL");
         assert_eq!(
             kernel.grid,
             Grid::Blocks {
-                rows,
-                columns,
+                rows: rows / side,
+                columns: columns / side,
                 channels,
                 parts: parts.unwrap().1 as usize
             }
@@ -785,7 +1089,61 @@ fn every_tile_of_a_halo_is_tried_and_fits_workgroup_memory() {
         assert!(packed, "{:?}", kernel.bindings);
         blocks.insert((rows, columns, channels));
         stages.insert((value("STAGE_ROWS"), value("STAGE_GROUPS")));
+        sides.insert((side, rows, columns));
     }
     assert_eq!(blocks.len(), 4, "{blocks:?}");
+    // With and without pooling, for each size.
+    assert_eq!(sides.len(), 6, "{sides:?}");
     assert!(stages.len() >= 5, "{stages:?}");
+}
+
+/// Every block of the kernel with cooperative matrices, for each kind of these.
+#[test]
+fn every_tile_of_matrices_is_tried_and_fits_workgroup_memory() {
+    let mut blocks = BTreeSet::new();
+    let mut stages = BTreeSet::new();
+    for kernel in kernels().iter().filter(|k| k.shader.name == "conv2d_coop") {
+        let (module, _) = validated(kernel.shader.name, &kernel.shader.source);
+        let value = |name| constant(&module, name).unwrap();
+        let (size, cells) = (value("SIZE"), value("CELLS"));
+        let halo = value("HALO_ROWS") * value("HALO_COLUMNS") * value("HALO_PITCH");
+        let taps = value("TAPS_ROWS") * value("TAPS_PITCH");
+        let bytes = 8 * (halo + taps) + 4 * value("SUBGROUPS") * size * size;
+        assert!(bytes <= 32 << 10, "{bytes}");
+        let [invocations, ..] = module.entry_points[0].workgroup_size;
+        assert_eq!(invocations as usize, value("SUBGROUPS") * value("SUBGROUP"));
+        let channels = 4 * value("QUADS");
+        let (rows, columns) = (value("ROWS"), value("COLUMNS"));
+        let is_grid = matches!(
+            kernel.grid,
+            Grid::Blocks { rows: r, columns: c, channels: n, .. } if (r, c, n) == (rows, columns, channels)
+        );
+        assert!(is_grid, "{:?}", kernel.grid);
+        let own = value("PIXEL_TILES") * value("CHANNEL_TILES") * size * size;
+        assert_eq!(own * value("SUBGROUPS"), rows * columns * channels);
+        let packed = kernel.bindings.iter().any(|binding| {
+            matches!(binding, Binding::Parameter { packing: Packing::Conv { tile, .. }, .. } if *tile == channels)
+        });
+        assert!(packed, "{:?}", kernel.bindings);
+        blocks.insert((size, cells, rows, columns, channels));
+        stages.insert((value("STAGE_ROWS"), value("STAGE_GROUPS")));
+    }
+    assert_eq!(blocks.len(), 9, "{blocks:?}");
+    assert!(stages.len() >= 5, "{stages:?}");
+}
+
+/// A kernel that few devices have run is no plan's until it was found right and fast on the device at hand.
+#[test]
+fn no_plan_has_cooperative_matrices_of_itself() {
+    let graph = full_width();
+    for side in [500, 224, 96] {
+        let profile = with_matrices(&DeviceProfile::WEBGPU_DEFAULTS, matrices());
+        let shape = Shape::new(1, 3, side, side);
+        let plan = Plan::new(&graph, shape, &[graph.output()], &profile).unwrap();
+        let mut pipelines = plan.pipelines.iter();
+        assert!(
+            pipelines.all(|p| !uses_matrices(&p.shader.source)),
+            "{plan}"
+        );
+    }
 }

@@ -58,10 +58,18 @@ impl Op for Altered {
 }
 
 /// Runs the tuner on one op and gives back what it says of its candidates, and the network.
-fn tuned(gpu: &Gpu, one: &OneOp) -> (Vec<Outcome>, Option<usize>) {
+fn tuned(gpu: &Gpu, profile: &DeviceProfile, one: &OneOp) -> (Vec<Outcome>, Option<usize>) {
     let outputs = [one.graph.output()];
     let (network, shape) = (Network::new(gpu), one.input.shape());
-    let layers = tune(&network, &one.graph, shape, &outputs, &one.parameters, LONG);
+    let layers = tune(
+        &network,
+        profile,
+        &one.graph,
+        shape,
+        &outputs,
+        &one.parameters,
+        LONG,
+    );
     let mut layers = pollster::block_on(layers).unwrap();
     assert_eq!(layers.len(), 1);
     let layer = layers.remove(0);
@@ -114,7 +122,7 @@ fn a_kernel_that_is_not_right_is_neither_timed_nor_chosen() {
         let shapes = [[1, 20, 21, 18], [24, 20, 3, 3], [24, 1, 1, 1]]
             .map(|[n, c, h, w]| Shape::new(n, c, h, w));
         let one = OneOp::random(Arc::new(altered), &shapes, &mut Random::new(3));
-        let (outcomes, chosen) = tuned(&gpu, &one);
+        let (outcomes, chosen) = tuned(&gpu, gpu.profile(), &one);
         let [Outcome::Dropped(said), Outcome::Milliseconds(ms)] = &outcomes[..] else {
             panic!("{to}: {outcomes:?}");
         };
@@ -164,7 +172,7 @@ fn nothing_is_chosen_where_nothing_is_right() {
         &shapes,
         &mut Random::new(4),
     );
-    let (outcomes, chosen) = tuned(&gpu, &one);
+    let (outcomes, chosen) = tuned(&gpu, gpu.profile(), &one);
     assert!(outcomes.len() > 1);
     assert!(
         outcomes.iter().all(|o| matches!(o, Outcome::Dropped(_))),
@@ -213,7 +221,7 @@ fn a_plan_runs_the_candidate_that_is_chosen_and_none_else() {
                 fingerprint: 1,
                 microseconds: 1,
             };
-            unknown.insert(layer.op.as_ref(), &layer.inputs, choice);
+            unknown.insert(layer.op.as_ref(), &layer.inputs, &profile, choice);
             assert_eq!(by(&unknown), plain, "{}", layer.name);
             for candidate in &layer.candidates {
                 let plan = layer.plan(candidate, input, &profile).unwrap().unwrap();
@@ -254,13 +262,13 @@ fn gpus_have_a_choice_of_tiles_and_parts() {
             .map(|c| c.description())
             .collect::<Vec<_>>()
     };
-    let conv1_2 = of("conv1_2");
+    let conv2_1 = of("conv2_1");
     for tile in ["8x16x64", "8x8x64", "8x16x32", "4x8x32"] {
-        assert!(conv1_2.iter().any(|c| c.ends_with(tile)), "{conv1_2:?}");
+        assert!(conv2_1.iter().any(|c| c.ends_with(tile)), "{conv2_1:?}");
     }
-    assert!(conv1_2[0].ends_with("8x16x64"), "{conv1_2:?}");
-    assert_eq!(conv1_2.last().unwrap(), "conv2d");
-    assert_eq!(conv1_2.len(), 5);
+    assert!(conv2_1[0].ends_with("8x16x64"), "{conv2_1:?}");
+    assert_eq!(conv2_1.last().unwrap(), "conv2d");
+    assert_eq!(conv2_1.len(), 5);
     let fc6 = of("fc6");
     let parts: std::collections::BTreeSet<_> = fc6
         .iter()
@@ -363,7 +371,94 @@ fn without_time_nothing_is_measured() {
     );
     let outputs = [graph.output()];
     // Not even the weights are looked at.
-    let layers = tune(&network, graph, shapes[0], &outputs, &none, Duration::ZERO);
+    let profile = gpu.profile();
+    let layers = tune(
+        &network,
+        profile,
+        graph,
+        shapes[0],
+        &outputs,
+        &none,
+        Duration::ZERO,
+    );
     assert!(pollster::block_on(layers).unwrap().is_empty());
     assert!(gpu.choices().is_empty());
+}
+
+/// f16 has kernels of its own, held to what f16 holds of the twin, and choices of its own.
+#[test]
+fn both_precisions_are_tuned_and_their_choices_kept_apart() {
+    let Some(gpu) = as_gpu(GpuOptions::default()) else {
+        return;
+    };
+    let Ok(half) = gpu.half_profile() else {
+        eprintln!("SKIP: {gpu} has no f16");
+        return;
+    };
+    let shapes = [[1, 40, 19, 23], [70, 40, 3, 3], [70, 1, 1, 1]];
+    let shapes = shapes.map(|[n, c, h, w]| Shape::new(n, c, h, w));
+    let one = OneOp::random(Arc::new(Conv2d::padded(1)), &shapes, &mut Random::new(8));
+    for (i, profile) in [gpu.profile(), &half].into_iter().enumerate() {
+        let (outcomes, chosen) = tuned(&gpu, profile, &one);
+        assert!(outcomes.len() > 3 && chosen.is_some());
+        let is_timed = |o: &Outcome| matches!(o, Outcome::Milliseconds(_));
+        assert!(outcomes.iter().all(is_timed), "{outcomes:?}");
+        assert_eq!(gpu.choices().len(), i + 1);
+    }
+    // What is chosen for one is not taken by the other.
+    let (outputs, shape) = ([one.graph.output()], one.input.shape());
+    for (mine, other) in [(gpu.profile(), &half), (&half, gpu.profile())] {
+        let by = |profile, choices: &Choices| {
+            Plan::with_choices(&one.graph, shape, &outputs, profile, choices).unwrap()
+        };
+        let layer = tunable(&one.graph, shape, &outputs, mine)
+            .unwrap()
+            .remove(0);
+        let plain = by(mine, &Choices::default());
+        let slow = layer.candidates.last().unwrap();
+        let choice = Choice {
+            kernel: slow.description(),
+            fingerprint: slow.fingerprint(),
+            microseconds: 1,
+        };
+        let mut choices = Choices::default();
+        choices.insert(layer.op.as_ref(), &layer.inputs, mine, choice);
+        assert_ne!(by(mine, &choices).pipelines, plain.pipelines);
+        assert_eq!(by(other, &choices), by(other, &Choices::default()));
+        let found = one.run_plan(&gpu, by(mine, &choices));
+        let (one, bounds) = match mine.half {
+            true => (one.in_half(), one.in_half().half_bounds()),
+            false => (OneOp::new(one.op.clone(), one.inputs.clone()), one.bounds()),
+        };
+        assert_within(&one.expected(), &found, &bounds, "by the last candidate");
+    }
+}
+
+/// In f16, too, a kernel that is off in one lane is neither timed nor chosen.
+#[test]
+fn a_kernel_that_is_not_right_in_f16_is_not_chosen() {
+    let Some(gpu) = as_gpu(GpuOptions::default()) else {
+        return;
+    };
+    let Ok(half) = gpu.half_profile() else {
+        eprintln!("SKIP: {gpu} has no f16");
+        return;
+    };
+    let altered = Altered {
+        conv: Conv2d::padded(1),
+        from: "var sum0 = bias[channel];",
+        to: "var sum0 = bias[channel] + f32(lane / 3u) * 0.1;",
+    };
+    let shapes = [[1, 20, 21, 18], [24, 20, 3, 3], [24, 1, 1, 1]];
+    let shapes = shapes.map(|[n, c, h, w]| Shape::new(n, c, h, w));
+    let one = OneOp::random(Arc::new(altered), &shapes, &mut Random::new(3));
+    let (outcomes, chosen) = tuned(&gpu, &half, &one);
+    assert!(
+        matches!(
+            &outcomes[..],
+            [Outcome::Dropped(_), Outcome::Milliseconds(_)]
+        ),
+        "{outcomes:?}"
+    );
+    assert_eq!(chosen, Some(1));
 }

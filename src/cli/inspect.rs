@@ -37,7 +37,7 @@ pub struct Args {
 #[derive(Serialize)]
 struct Output<'a> {
     architecture: &'a str,
-    geometry: &'a str,
+    geometry: Option<&'a str>,
     preprocessing: &'a Preprocessing,
     class_count: usize,
     classes: &'a [String],
@@ -151,12 +151,7 @@ fn profile(options: &DeviceOptions) -> Outcome<(String, DeviceProfile, Arc<Choic
 
 /// The model in words.
 fn about(model: &Model) -> String {
-    let mut lines = vec![format!(
-        "{} ({}), {} classes",
-        model.architecture(),
-        model.geometry(),
-        model.class_count()
-    )];
+    let mut lines = vec![format!("{model}, {} classes", model.class_count())];
     let mut say = |head: &str, text: String| {
         if !text.is_empty() {
             lines.push(format!("{head:<14} {text}"));
@@ -168,9 +163,15 @@ fn about(model: &Model) -> String {
     say("preprocessing", preprocessing(model.preprocessing()));
     say("tensors", tensors(model));
     say("not used", model.unused_tensors().join(", "));
-    let bilinear: Vec<_> = model.parameters().bilinear().collect();
-    say("bilinear", bilinear.join(", "));
+    say("bilinear", bilinear(model).join(", "));
     lines.join("\n")
+}
+
+/// The upsampling of the network that the file leaves out.
+fn bilinear(model: &Model) -> Vec<&str> {
+    let made = model.parameters().bilinear();
+    made.filter(|name| model.graph().find(name).is_some())
+        .collect()
 }
 
 fn preprocessing(p: &Preprocessing) -> String {
@@ -224,7 +225,7 @@ fn output<'a>(model: &'a Model, plan: &'a Plan, device: &'a str) -> Output<'a> {
         license: model.license(),
         tensors: file.tensors().map(tensor).collect(),
         unused_tensors: model.unused_tensors(),
-        bilinear: model.parameters().bilinear().collect(),
+        bilinear: bilinear(model),
         plan: plan_output(plan, device),
     }
 }

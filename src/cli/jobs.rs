@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 const PICTURES: [&str; 3] = ["jpg", "jpeg", "png"];
 const MASK: &str = ".mask.png";
 const OVERLAY: &str = ".overlay.png";
+/// What the names of further results end in.
+const INSIGHT: [&str; 2] = [".heatmap.png", ".stages.png"];
+/// What is in the names of results of which there is one a class.
+const PROBABILITY: &str = ".probability.";
 
 /// A picture and where its results go.
 #[derive(Debug)]
@@ -20,6 +24,13 @@ pub struct Job {
     pub mask: PathBuf,
     /// The picture under the colours of its classes.
     pub overlay: PathBuf,
+}
+
+impl Job {
+    /// Where a further result goes, whose name ends in `ending`.
+    pub fn result(&self, ending: &str) -> PathBuf {
+        self.mask.with_file_name(result(&self.input, ending))
+    }
 }
 
 /// The pictures of a folder.
@@ -54,7 +65,8 @@ pub fn pictures_in(folder: &Path) -> Result<Folder> {
         if name.starts_with('.') || !PICTURES.contains(&ending) || path.is_dir() {
             continue;
         }
-        if name.ends_with(MASK) || name.ends_with(OVERLAY) {
+        let mut endings = [MASK, OVERLAY].into_iter().chain(INSIGHT);
+        if endings.any(|ending| name.ends_with(ending)) || name.contains(PROBABILITY) {
             found.results += 1;
         } else {
             found.pictures.push(path);
@@ -115,16 +127,18 @@ pub fn jobs(inputs: &[PathBuf], output: Option<&Path>) -> Result<(Vec<Job>, usiz
 
 fn job(input: PathBuf, output: Option<&Path>) -> Job {
     let folder = output.or_else(|| input.parent()).unwrap_or(Path::new(""));
-    let result = |ending: &str| {
-        let mut name = OsString::from(input.file_stem().unwrap_or(OsStr::new("picture")));
-        name.push(ending);
-        folder.join(name)
-    };
     Job {
-        mask: result(MASK),
-        overlay: result(OVERLAY),
+        mask: folder.join(result(&input, MASK)),
+        overlay: folder.join(result(&input, OVERLAY)),
         input,
     }
+}
+
+/// The name of the result of `input` that ends in `ending`.
+fn result(input: &Path, ending: &str) -> OsString {
+    let mut name = OsString::from(input.file_stem().unwrap_or(OsStr::new("picture")));
+    name.push(ending);
+    name
 }
 
 /// Why the result of `input` cannot go to `result`, which is that of `other`, or `other` itself.

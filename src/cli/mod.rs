@@ -4,9 +4,11 @@
 //! stopped by Ctrl-C. With `--json`, stdout holds one JSON object and nothing else.
 
 mod compare;
+mod convert;
 mod devices;
 mod eval;
 mod inputs;
+mod insight;
 mod inspect;
 mod interrupt;
 mod jobs;
@@ -15,6 +17,7 @@ mod pipeline;
 mod profile;
 mod run;
 mod segment;
+mod tensors;
 mod terminal;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -49,6 +52,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Measure a model on labelled pictures: pixel accuracy, mean IoU
     Eval(eval::Args),
+    /// Make a model file of a checkpoint: names, f16, metadata; or the FCN that training begins with
+    Convert(convert::Args),
     /// List the graphics adapters and what is wrong with them
     Devices(devices::Args),
 }
@@ -81,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Profile(args) => ("profile", profile::run(args)),
         Command::Inspect(args) => ("inspect", inspect::run(args)),
         Command::Eval(args) => ("eval", eval::run(args)),
+        Command::Convert(args) => ("convert", convert::run(args)),
         Command::Devices(args) => ("devices", devices::run(args)),
     };
     match outcome {

@@ -22,7 +22,7 @@ pub struct ModelOptions {
     #[arg(short, long, value_name = "FILE")]
     pub model: Option<PathBuf>,
     /// Read the file as this architecture instead of recognising it
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(models::ARCHITECTURES))]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(models::architectures()))]
     arch: Option<String>,
     /// How borders are treated, whatever the file says of it
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(models::geometries()))]
@@ -298,7 +298,7 @@ impl DeviceOptions {
 #[derive(Debug, Serialize)]
 pub struct ModelSummary {
     architecture: &'static str,
-    geometry: &'static str,
+    geometry: Option<&'static str>,
     classes: usize,
 }
 
@@ -316,9 +316,7 @@ impl From<&Model> for ModelSummary {
 pub fn describe(segmenter: &Segmenter) -> String {
     let model = segmenter.model();
     format!(
-        "{} ({}, {} classes) on {}",
-        model.architecture(),
-        model.geometry(),
+        "{model}, {} classes, on {}",
         model.class_count(),
         segmenter.device()
     )

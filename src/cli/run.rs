@@ -2,12 +2,10 @@
 
 use super::inputs::read_tensor;
 use super::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
+use super::tensors::{Stored, encode};
 use super::{Outcome, interrupt, terminal};
 use fullconv::{Error, ErrorKind, Model, Result, Shape, Tensor, files};
-use safetensors::Dtype;
-use safetensors::tensor::{TensorView, serialize};
 use serde::Serialize;
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -52,16 +50,6 @@ struct Output<'a> {
     output: String,
     milliseconds: f64,
     tensors: Vec<Stored<'a>>,
-}
-
-/// A tensor of the output file.
-#[derive(Serialize)]
-struct Stored<'a> {
-    name: &'a str,
-    dtype: &'static str,
-    shape: Vec<usize>,
-    #[serde(skip)]
-    bytes: Cow<'a, [u8]>,
 }
 
 /// Runs the command.
@@ -154,58 +142,21 @@ fn check_output(args: &Args) -> Result<()> {
 }
 
 fn scores<'a>(name: &'a str, value: &'a Tensor) -> Stored<'a> {
-    Stored {
-        name,
-        dtype: "F32",
-        shape: dimensions(value.shape()).to_vec(),
-        bytes: little_endian(value.data()),
-    }
+    Stored::floats(name, value.data(), dimensions(value.shape()).to_vec())
 }
 
 fn labels(value: &Tensor) -> Stored<'static> {
     let Shape { n, h, w, .. } = value.shape();
-    Stored {
-        name: LABELS,
-        dtype: "U8",
-        shape: vec![n, h, w],
-        bytes: value.data().iter().map(|label| *label as u8).collect(),
-    }
+    let labels = value.data().iter().map(|label| *label as u8);
+    Stored::bytes(LABELS, labels.collect(), vec![n, h, w])
 }
 
 fn dimensions(shape: Shape) -> [usize; 4] {
     [shape.n, shape.c, shape.h, shape.w]
 }
 
-/// The bytes of floats as safetensors has them.
-fn little_endian(values: &[f32]) -> Cow<'_, [u8]> {
-    if cfg!(target_endian = "little") {
-        Cow::Borrowed(bytemuck::cast_slice(values))
-    } else {
-        values
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect()
-    }
-}
-
 fn write(path: &Path, tensors: &[Stored]) -> Result<()> {
-    let views = tensors.iter().map(|tensor| {
-        let dtype = if tensor.dtype == "U8" {
-            Dtype::U8
-        } else {
-            Dtype::F32
-        };
-        TensorView::new(dtype, tensor.shape.clone(), &tensor.bytes).map(|view| (tensor.name, view))
-    });
-    let bytes = views
-        .collect::<Result<Vec<_>, _>>()
-        .and_then(|views| serialize(views, None))
-        .map_err(|reason| {
-            Error::new(
-                ErrorKind::Io,
-                format!("cannot write {}: {reason}", path.display()),
-            )
-        })?;
+    let bytes = encode(tensors).map_err(|error| error.at(path.display()))?;
     let _guard = interrupt::writing();
     files::write_atomically(path, &bytes)
 }

@@ -1,5 +1,6 @@
 //! `fullconv segment`: pictures in, masks and overlays out.
 
+use super::insight::{Insight, InsightOptions, Wanted};
 use super::jobs::{Job, jobs};
 use super::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
 use super::pipeline::{self, Inbox, Outbox};
@@ -29,6 +30,8 @@ pub struct Args {
     /// How much the colours of the overlay cover the picture: 0 not at all, 1 all of it
     #[arg(long, default_value = "0.5", value_parser = opacity)]
     opacity: f32,
+    #[command(flatten)]
+    insight: InsightOptions,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -59,8 +62,11 @@ struct Output {
 #[derive(Serialize)]
 struct Image {
     input: String,
-    mask: String,
-    overlay: String,
+    /// Absent, with the overlay, where the network has more classes than ids.
+    mask: Option<String>,
+    overlay: Option<String>,
+    /// Probabilities, heat map, stages.
+    further: Vec<String>,
     width: usize,
     height: usize,
     milliseconds: f64,
@@ -85,6 +91,14 @@ struct Failed {
 pub fn run(args: &Args) -> Outcome {
     let (jobs, results) = jobs(&args.inputs, args.output.as_deref())?;
     let model = args.model.open()?;
+    let wanted = args.insight.of(&model)?;
+    if !model.has_labels() && !wanted.anything() {
+        let text = format!(
+            "{model} has {} classes, more than a mask has ids: --heatmap CLASS and --probabilities show them",
+            model.class_count()
+        );
+        return Err(Error::new(ErrorKind::Unsupported, text).into());
+    }
     let segmenter = args.device.segmenter(&model, &args.model)?;
     if let Some(folder) = &args.output {
         make_folder(folder)?;
@@ -105,7 +119,7 @@ pub fn run(args: &Args) -> Outcome {
         failed: Vec::new(),
     };
     let bar = terminal::progress(jobs.len());
-    let outcome = segment_all(args, &segmenter, &jobs, &bar, &mut output);
+    let outcome = segment_all(args, (&segmenter, wanted), &jobs, &bar, &mut output);
     bar.finish_and_clear();
     outcome?;
     if args.json {
@@ -127,7 +141,7 @@ pub fn run(args: &Args) -> Outcome {
 /// that fails is noted; a model that does ends it, as it would fail for every picture.
 fn segment_all(
     args: &Args,
-    segmenter: &Segmenter,
+    (segmenter, wanted): (&Segmenter, Wanted),
     jobs: &[Job],
     bar: &ProgressBar,
     output: &mut Output,
@@ -157,8 +171,8 @@ fn segment_all(
     pipeline::run(
         jobs,
         |job| Picture::open(&job.input),
-        |pictures, labelled| label(segmenter, pictures, labelled),
-        |job, labelled| finish(args, job, labelled?, many),
+        |pictures, labelled| label(segmenter, wanted, pictures, labelled),
+        |job, labelled| finish(args, wanted, job, labelled?, many),
         report,
     )
 }
@@ -185,12 +199,16 @@ fn conclude(output: &Output, all: usize) -> ExitCode {
 /// A picture that the device has seen.
 struct Labelled {
     picture: Picture,
-    mask: Result<Mask>,
+    /// Nothing where the network has more classes than ids.
+    mask: Result<Option<Mask>>,
+    insight: Option<Result<Insight>>,
     time: Duration,
 }
 
 /// Pictures that the device works on, the oldest first, and who takes them then.
 struct OnDevice<'a> {
+    segmenter: &'a Segmenter,
+    wanted: Wanted,
     frames: Frames<'a>,
     pictures: VecDeque<Picture>,
     labelled: Outbox<Result<Labelled>>,
@@ -199,29 +217,36 @@ struct OnDevice<'a> {
 impl OnDevice<'_> {
     /// Gives the device a picture. False if nobody takes what is done any more.
     fn push(&mut self, picture: Picture) -> bool {
+        if !self.segmenter.model().has_labels() {
+            self.pictures.push_back(picture);
+            return self.hand_on(Ok(None));
+        }
         let mask = pollster::block_on(self.frames.push(&picture));
         self.pictures.push_back(picture);
-        mask.is_none_or(|mask| self.hand_on(mask))
+        mask.is_none_or(|mask| self.hand_on(mask.map(Some)))
     }
 
     /// Waits for all pictures. False if nobody takes what is done any more.
     fn finish(&mut self) -> bool {
         while let Some(mask) = pollster::block_on(self.frames.next()) {
-            if !self.hand_on(mask) {
+            if !self.hand_on(mask.map(Some)) {
                 return false;
             }
         }
         true
     }
 
-    fn hand_on(&mut self, mask: Result<Mask>) -> bool {
+    fn hand_on(&mut self, mask: Result<Option<Mask>>) -> bool {
         let Some(picture) = self.pictures.pop_front() else {
             return false;
         };
         let time = self.frames.time().unwrap_or_default();
+        let insight = self.wanted.anything() && mask.is_ok();
+        let insight = insight.then(|| self.wanted.find(self.segmenter, &picture));
         self.labelled.send(Ok(Labelled {
             picture,
             mask,
+            insight,
             time,
         }))
     }
@@ -231,10 +256,13 @@ impl OnDevice<'_> {
 /// One that could not be read is handed on when it is its turn.
 fn label(
     segmenter: &Segmenter,
+    wanted: Wanted,
     mut pictures: Inbox<Result<Picture>>,
     labelled: Outbox<Result<Labelled>>,
 ) {
     let mut device = OnDevice {
+        segmenter,
+        wanted,
         frames: segmenter.frames(),
         pictures: VecDeque::new(),
         labelled,
@@ -260,60 +288,86 @@ struct Done {
 }
 
 /// Writes the results of a picture. Errors name the picture or the result.
-fn finish(args: &Args, job: &Job, labelled: Labelled, many: bool) -> Result<Done> {
+fn finish(args: &Args, wanted: Wanted, job: &Job, labelled: Labelled, many: bool) -> Result<Done> {
     let at = |error: Error| match error.kind() {
         ErrorKind::ModelFile => error,
         _ => error.at(job.input.display()),
     };
     let Labelled { picture, time, .. } = labelled;
     let mask = labelled.mask.map_err(at)?;
-    let overlay = mask.overlay(&picture, args.opacity).map_err(at)?;
-    // Both encoded before either is written, so that they come together.
-    let (mask_png, overlay_png) = (mask.to_png().map_err(at)?, overlay.to_png().map_err(at)?);
-    files::write_atomically(&job.mask, &mask_png)?;
-    files::write_atomically(&job.overlay, &overlay_png)?;
-    Ok(Done {
-        image: image(job, &mask, time),
-        text: (!args.json).then(|| shown(job, &mask, time, many)),
-    })
+    // All encoded before one is written, so that they come together.
+    let mut results = Vec::new();
+    if let Some(mask) = &mask {
+        let overlay = mask.overlay(&picture, args.opacity).map_err(at)?;
+        results.push((job.mask.clone(), mask.to_png().map_err(at)?));
+        results.push((job.overlay.clone(), overlay.to_png().map_err(at)?));
+    }
+    if let Some(insight) = labelled.insight {
+        let further = insight.and_then(|found| wanted.files(job, &picture, &found));
+        results.extend(further.map_err(at)?);
+    }
+    for (path, bytes) in &results {
+        files::write_atomically(path, bytes)?;
+    }
+    let written = results.iter().map(|(path, _)| path.display().to_string());
+    let size = [picture.width(), picture.height()];
+    let image = image(job, size, written.collect(), mask.as_ref(), time);
+    let text = (!args.json).then(|| shown(&image, time, many));
+    Ok(Done { image, text })
 }
 
-fn image(job: &Job, mask: &Mask, time: Duration) -> Image {
+/// `written` are mask and overlay, if there are, and what there is beside them.
+fn image(
+    job: &Job,
+    [width, height]: [usize; 2],
+    mut written: Vec<String>,
+    mask: Option<&Mask>,
+    time: Duration,
+) -> Image {
+    let shares = mask.map_or(Vec::new(), Mask::shares).into_iter();
     let class = |(id, share)| Class {
         id,
-        name: mask.class_name(id).into_owned(),
+        name: mask.map_or(String::new(), |mask| mask.class_name(id).into_owned()),
         share,
     };
+    let mut labels = written.drain(..if mask.is_some() { 2 } else { 0 });
+    let (mask_path, overlay) = (labels.next(), labels.next());
+    drop(labels);
     Image {
         input: job.input.display().to_string(),
-        mask: job.mask.display().to_string(),
-        overlay: job.overlay.display().to_string(),
-        width: mask.width(),
-        height: mask.height(),
+        mask: mask_path,
+        overlay,
+        further: written,
+        width,
+        height,
         milliseconds: terminal::milliseconds(time),
-        classes: mask.shares().into_iter().map(class).collect(),
+        classes: shares.map(class).collect(),
     }
 }
 
 /// What is printed of a picture: a line where there are many, a list where it is the only one.
-fn shown(job: &Job, mask: &Mask, time: Duration, many: bool) -> String {
-    let shares = mask.shares().into_iter();
-    let input = job.input.display();
+fn shown(image: &Image, time: Duration, many: bool) -> String {
     let time = terminal::time(time);
+    let input = &image.input;
+    let classes = image.classes.iter();
     if many {
-        let shares =
-            shares.map(|(id, share)| format!("{} {}", mask.class_name(id), percent(share)));
+        let shares = classes.map(|class| format!("{} {}", class.name, percent(class.share)));
         let shares: Vec<_> = shares.collect();
         return format!("{input}: {} ({time})", shares.join(", "));
     }
-    let shares = shares.map(|(id, s)| format!("{:>9}  {}\n", percent(s), mask.class_name(id)));
+    let shares = classes.map(|class| format!("{:>9}  {}\n", percent(class.share), class.name));
+    let files = image
+        .mask
+        .iter()
+        .chain(&image.overlay)
+        .chain(&image.further);
+    let files: Vec<_> = files.map(String::as_str).collect();
     format!(
-        "{input}: {}x{}, {time}\n{}{}\n{}",
-        mask.width(),
-        mask.height(),
+        "{input}: {}x{}, {time}\n{}{}",
+        image.width,
+        image.height,
         shares.collect::<String>(),
-        job.mask.display(),
-        job.overlay.display()
+        files.join("\n")
     )
 }
 

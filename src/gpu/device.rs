@@ -1,70 +1,19 @@
-//! Adapters and devices.
+//! Devices.
 
+use super::adapters::{Backend, adapters, describe, invocations, pick, too_little};
 use super::cache::{ChoicesCache, PipelineCache};
 use super::lost::Lost;
 use super::shared::Shared;
 use super::waiter::Signal;
-use crate::device_profile::{DeviceProfile, INVOCATIONS_AT_ONCE};
+use crate::device_profile::{
+    CooperativeMatrix, DX12_BINDING_BYTES, DeviceProfile, INVOCATIONS_AT_ONCE,
+};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::plan::Choices;
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-
-/// A graphics API to reach a device through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
-    /// Vulkan.
-    Vulkan,
-    /// Metal.
-    Metal,
-    /// Direct3D 12.
-    Dx12,
-    /// OpenGL and OpenGL ES, where they have compute shaders.
-    Gl,
-}
-
-impl Backend {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Vulkan, Self::Metal, Self::Dx12, Self::Gl];
-
-    fn flags(self) -> wgpu::Backends {
-        match self {
-            Self::Vulkan => wgpu::Backends::VULKAN,
-            Self::Metal => wgpu::Backends::METAL,
-            Self::Dx12 => wgpu::Backends::DX12,
-            Self::Gl => wgpu::Backends::GL,
-        }
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Vulkan => "vulkan",
-            Self::Metal => "metal",
-            Self::Dx12 => "dx12",
-            Self::Gl => "gl",
-        })
-    }
-}
-
-impl FromStr for Backend {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match Self::ALL.into_iter().find(|b| b.to_string() == name) {
-            Some(backend) => Ok(backend),
-            None => bail!(
-                Request,
-                "unknown backend {name:?}; known are {}",
-                Self::ALL.map(|b| b.to_string()).join(", ")
-            ),
-        }
-    }
-}
 
 /// Which device to open, and how.
 #[derive(Clone, Debug, Default)]
@@ -92,114 +41,6 @@ pub struct GpuOptions {
     /// driver has them to give, compiled pipelines. The folder is made when there is something to keep.
     /// [`cache_folder`](super::cache_folder) is the usual one; `None`: nothing is kept and nothing is read.
     pub cache: Option<PathBuf>,
-}
-
-/// An adapter that wgpu found.
-#[derive(Clone, Debug)]
-pub struct Adapter {
-    adapter: wgpu::Adapter,
-    info: wgpu::AdapterInfo,
-}
-
-impl Adapter {
-    /// What wgpu says of it.
-    pub fn info(&self) -> &wgpu::AdapterInfo {
-        &self.info
-    }
-
-    /// The adapter.
-    pub fn wgpu(&self) -> &wgpu::Adapter {
-        &self.adapter
-    }
-
-    /// Why this crate cannot use it, if it cannot.
-    pub fn trouble(&self) -> Option<String> {
-        let capabilities = self.adapter.get_downlevel_capabilities();
-        if !capabilities
-            .flags
-            .contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
-        {
-            return Some("no compute shaders".into());
-        }
-        too_little(&self.adapter.limits())
-    }
-
-    /// Real GPUs first, CPUs behind a graphics driver last; OpenGL after all else.
-    fn rank(&self) -> (u8, bool) {
-        let kind = match self.info.device_type {
-            wgpu::DeviceType::DiscreteGpu => 0,
-            wgpu::DeviceType::IntegratedGpu => 1,
-            wgpu::DeviceType::VirtualGpu => 2,
-            wgpu::DeviceType::Other => 3,
-            wgpu::DeviceType::Cpu => 4,
-        };
-        (kind, self.info.backend == wgpu::Backend::Gl)
-    }
-}
-
-impl fmt::Display for Adapter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&describe(&self.info))
-    }
-}
-
-/// Why a device with these limits cannot be used, if it cannot.
-fn too_little(limits: &wgpu::Limits) -> Option<String> {
-    if limits.max_storage_buffers_per_shader_stage < 5 {
-        return Some(format!(
-            "shaders bind at most {} storage buffers; 5 are needed",
-            limits.max_storage_buffers_per_shader_stage
-        ));
-    }
-    let invocations = invocations(limits);
-    (invocations < 64)
-        .then(|| format!("workgroups hold at most {invocations} invocations; 64 are needed"))
-}
-
-/// The longest workgroup: those of this crate have one dimension.
-fn invocations(limits: &wgpu::Limits) -> u32 {
-    let most = limits.max_compute_invocations_per_workgroup;
-    most.min(limits.max_compute_workgroup_size_x)
-}
-
-/// `NAME (backend, kind)`.
-fn describe(info: &wgpu::AdapterInfo) -> String {
-    let kind = match info.device_type {
-        wgpu::DeviceType::DiscreteGpu => "discrete GPU",
-        wgpu::DeviceType::IntegratedGpu => "integrated GPU",
-        wgpu::DeviceType::VirtualGpu => "virtual GPU",
-        wgpu::DeviceType::Cpu => "CPU",
-        wgpu::DeviceType::Other => "other",
-    };
-    // Browsers seldom tell a name.
-    let name = match info.name.trim() {
-        "" => "a device",
-        name => name,
-    };
-    format!("{name} ({}, {kind})", info.backend.to_str())
-}
-
-fn instance(backend: Option<Backend>) -> wgpu::Instance {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = backend.map_or(wgpu::Backends::all(), Backend::flags);
-    descriptor.backend_options = wgpu::BackendOptions::from_env_or_default();
-    wgpu::Instance::new(descriptor)
-}
-
-/// The adapters there are, those that [`Gpu::new`] prefers first.
-pub async fn adapters(backend: Option<Backend>) -> Vec<Adapter> {
-    let flags = backend.map_or(wgpu::Backends::all(), Backend::flags);
-    let mut found: Vec<_> = instance(backend)
-        .enumerate_adapters(flags)
-        .await
-        .into_iter()
-        .map(|adapter| Adapter {
-            info: adapter.get_info(),
-            adapter,
-        })
-        .collect();
-    found.sort_by_key(Adapter::rank);
-    found
 }
 
 /// A device to run networks on. Cheap to clone; clones share the device.
@@ -251,20 +92,22 @@ impl Gpu {
                 & (wgpu::Features::SUBGROUP
                     | wgpu::Features::TIMESTAMP_QUERY
                     | wgpu::Features::PIPELINE_CACHE
-                    | wgpu::Features::SHADER_F16)
+                    | wgpu::Features::SHADER_F16
+                    | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
         };
-        let (device, queue) = adapter
-            .adapter
-            .request_device(&wgpu::DeviceDescriptor {
-                label: Some("fullconv"),
-                required_features: features,
-                required_limits: limits,
-                ..Default::default()
-            })
-            .await
+        let opened = match adapter.open(features, &limits).await {
+            // An experimental feature is no reason to go without the device.
+            Err(error) if features.intersects(wgpu::Features::all_experimental_mask()) => {
+                tracing::warn!("{adapter} is opened without experimental features: {error}");
+                let stable = features - wgpu::Features::all_experimental_mask();
+                adapter.open(stable, &limits).await
+            }
+            opened => opened,
+        };
+        let (device, queue) = opened
             .map_err(|e| Error::new(ErrorKind::Device, format!("cannot open {adapter}: {e}")))?;
         device.on_uncaptured_error(Arc::new(|e| tracing::error!("{e}")));
-        let gpu = Self::build(device, queue, options);
+        let gpu = Self::build(device, queue, options, adapter.cooperative());
         gpu.lost().listen(gpu.device());
         Ok(gpu)
     }
@@ -275,6 +118,8 @@ impl Gpu {
     /// alone that a device is lost, and drops all errors of one that is; so here every call looks, when it begins
     /// and when it ends, whether the device still reports a mistake made on purpose, which costs microseconds and
     /// never reaches the driver. (In a browser, where any number may listen, the device tells.)
+    ///
+    /// Of cooperative matrices only an adapter knows: they are not used.
     ///
     /// Clones of this share weights and pipelines; what is adopted twice does not.
     ///
@@ -297,17 +142,26 @@ impl Gpu {
             let adapter = describe(&device.adapter_info());
             bail!(Limit, "this device of {adapter} cannot be used: {trouble}");
         }
-        let gpu = Self::build(device, queue, options);
+        let gpu = Self::build(device, queue, options, Vec::new());
         if cfg!(target_arch = "wasm32") {
             gpu.lost().listen(gpu.device());
         }
         Ok(gpu)
     }
 
-    fn build(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions) -> Self {
+    /// `cooperative` is what the adapter has, whether the device was opened with it or not.
+    fn build(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        options: &GpuOptions,
+        mut cooperative: Vec<CooperativeMatrix>,
+    ) -> Self {
         let info = device.adapter_info();
+        let feature = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        cooperative.retain(|_| device.features().contains(feature));
         let profile = DeviceProfile {
             memory_bytes: options.memory_bytes.unwrap_or(u64::MAX),
+            cooperative,
             ..profile(&device, &info, options)
         };
         let folder = options.cache.as_deref();
@@ -502,65 +356,16 @@ impl fmt::Display for Gpu {
     }
 }
 
-/// The adapter asked for, or the first that works.
-fn pick<'a>(found: &'a [Adapter], options: &GpuOptions) -> Result<&'a Adapter> {
-    let through = options
-        .backend
-        .map_or(String::new(), |b| format!(" through {b}"));
-    if found.is_empty() {
-        let hint = match options.backend {
-            None | Some(Backend::Vulkan) => {
-                " (on Debian and Ubuntu, mesa-vulkan-drivers has one that runs on any CPU)"
-            }
-            _ => "",
-        };
-        bail!(
-            NoAdapter,
-            "no graphics adapter was found{through}: install a driver{hint}"
-        );
-    }
-    let list = || {
-        found
-            .iter()
-            .map(Adapter::to_string)
-            .collect::<Vec<_>>()
-            .join("; ")
-    };
-    let Some(wanted) = &options.adapter else {
-        return match found.iter().find(|a| a.trouble().is_none()) {
-            Some(adapter) => Ok(adapter),
-            None => {
-                let why = |a: &Adapter| format!("{a}: {}", a.trouble().unwrap_or_default());
-                let why = found.iter().map(why).collect::<Vec<_>>().join("; ");
-                bail!(NoAdapter, "no adapter{through} can be used: {why}")
-            }
-        };
-    };
-    let lower = wanted.to_lowercase();
-    let by_name = |a: &&Adapter| a.info.name.to_lowercase().contains(&lower);
-    let adapter = match wanted.parse::<usize>() {
-        Ok(index) => found.get(index),
-        Err(_) => found.iter().find(by_name),
-    };
-    match adapter {
-        None => bail!(
-            Request,
-            "no adapter{through} is {wanted:?}; there are {}",
-            list()
-        ),
-        Some(adapter) => match adapter.trouble() {
-            None => Ok(adapter),
-            Some(trouble) => bail!(NoAdapter, "{adapter} cannot be used: {trouble}"),
-        },
-    }
-}
-
 fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions) -> DeviceProfile {
     let limits = device.limits();
     let fixed = info.subgroup_min_size == info.subgroup_max_size;
     let is_cpu = info.device_type == wgpu::DeviceType::Cpu && !options.plan_as_gpu;
+    let promised = match info.backend {
+        wgpu::Backend::Dx12 => DX12_BINDING_BYTES,
+        _ => u64::MAX,
+    };
     DeviceProfile {
-        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_binding_bytes: limits.max_storage_buffer_binding_size.min(promised),
         max_buffer_bytes: limits.max_buffer_size,
         memory_bytes: u64::MAX,
         max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
@@ -579,6 +384,7 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
         subgroup_size: (device.features().contains(wgpu::Features::SUBGROUP) && fixed)
             .then_some(info.subgroup_min_size),
         whole_padding: false,
+        cooperative: Vec::new(),
         half: false,
         is_cpu,
     }

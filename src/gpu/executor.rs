@@ -153,7 +153,7 @@ impl Executor {
             pipelines,
             bind_groups,
             saturation,
-            ring: Ring::new(IN_FLIGHT),
+            ring: Ring::new(&network.gpu, IN_FLIGHT),
             poison: network.gpu.poison().then(|| poison(&network.gpu)),
             ends: None,
         })

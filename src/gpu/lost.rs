@@ -47,8 +47,11 @@ impl Gpu {
         })
     }
 
-    /// An error if the device is lost.
-    pub(super) fn check_lost(&self) -> Result<()> {
+    /// An error if the device is lost. In a browser a device tells of that when the page is idle next.
+    ///
+    /// # Errors
+    /// `DeviceLost`.
+    pub fn check_lost(&self) -> Result<()> {
         if let Some(reason) = self.lost().0.reason.get() {
             bail!(DeviceLost, "{self} is lost: {reason}");
         }

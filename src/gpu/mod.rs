@@ -1,6 +1,7 @@
 //! The device: adapters, pipelines, weights in device memory, and the executor of plans. The home of
 //! wgpu.
 
+mod adapters;
 mod cache;
 mod device;
 mod executor;
@@ -18,8 +19,9 @@ mod tune;
 mod waiter;
 mod weights;
 
+pub use adapters::{Adapter, Backend, adapters};
 pub use cache::cache_folder;
-pub use device::{Adapter, Backend, Gpu, GpuOptions, adapters};
+pub use device::{Gpu, GpuOptions};
 pub use executor::{Executor, IN_FLIGHT, Network};
 pub use profile::{LayerTimes, Timer};
 pub use readback::Pending;

@@ -88,7 +88,10 @@ fn copy(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<Vec<u8>> {
 /// The staging buffers of as many runs as may be in flight at a time. Those of a run are made when they
 /// are first needed.
 #[derive(Debug)]
-pub(super) struct Ring(Mutex<Free>);
+pub(super) struct Ring {
+    device: wgpu::Device,
+    free: Mutex<Free>,
+}
 
 #[derive(Debug)]
 struct Free {
@@ -97,11 +100,14 @@ struct Free {
 }
 
 impl Ring {
-    pub(super) fn new(frames: usize) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Free {
-            frames: vec![Vec::new(); frames],
-            waiting: Vec::new(),
-        })))
+    pub(super) fn new(gpu: &Gpu, frames: usize) -> Arc<Self> {
+        Arc::new(Self {
+            device: gpu.device().clone(),
+            free: Mutex::new(Free {
+                frames: vec![Vec::new(); frames],
+                waiting: Vec::new(),
+            }),
+        })
     }
 
     /// A frame that is free, when there is one: that given back last.
@@ -122,8 +128,15 @@ impl Ring {
         .await
     }
 
+    /// Unmaps `buffers`. Those of a device that is lost may be destroyed, which wgpu would tell the program.
+    fn unmap(&self, buffers: &[wgpu::Buffer]) {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        buffers.iter().for_each(wgpu::Buffer::unmap);
+        drop(scope.pop());
+    }
+
     fn lock(&self) -> MutexGuard<'_, Free> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,7 +152,7 @@ impl Frame {
     /// else without.
     pub(super) fn give_back(mut self, are_mapped: bool) {
         if are_mapped {
-            self.buffers.iter().for_each(wgpu::Buffer::unmap);
+            self.ring.unmap(&self.buffers);
         } else {
             self.buffers.clear();
         }

@@ -6,10 +6,11 @@
 
 use super::executor::POISON;
 use super::{Executor, Network, layout};
+use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::ops::kernel::Format;
-use crate::ops::{Element, Op};
+use crate::ops::{Element, Op, narrow};
 use crate::parameters::Parameters;
 use crate::plan::{Candidate, Choice, Choices, Plan, Tunable, tunable};
 use crate::tensor::{Shape, Tensor};
@@ -19,6 +20,9 @@ use std::time::{Duration, Instant};
 const SAMPLES: usize = 1024;
 /// The rounding error of one `f32` operation, relative to its result.
 const UNIT: f64 = 1.0 / (1u32 << 24) as f64;
+/// The same of f16, and its least step above zero.
+const HALF_UNIT: f64 = 1.0 / (1u32 << 11) as f64;
+const HALF_STEP: f64 = 1.0 / (1u32 << 24) as f64;
 /// A candidate is chosen over that of a plan without choices if it takes less than this share of its time.
 const WORTH_IT: f64 = 0.97;
 /// One that took longer than this many times the best so far is not timed again.
@@ -73,8 +77,9 @@ impl Outcome {
     }
 }
 
-/// Measures the candidates of each layer of `graph` for an input of shape `input`, those with the most work
-/// first, until `time` is over; layers for which nothing was chosen before come first. What is found is added
+/// Measures the candidates of each layer of `graph` for an input of shape `input` in plans for `profile`, which is
+/// [`Gpu::profile`](super::Gpu::profile) or [`Gpu::half_profile`](super::Gpu::half_profile): those with the most
+/// work first, until `time` is over; layers for which nothing was chosen before come first. What is found is added
 /// to [`Gpu::choices`](super::Gpu::choices): plans made from then on have it.
 ///
 /// # Errors
@@ -82,6 +87,7 @@ impl Outcome {
 /// is lost.
 pub async fn tune(
     network: &Network,
+    profile: &DeviceProfile,
     graph: &Graph,
     input: Shape,
     outputs: &[NodeId],
@@ -89,14 +95,18 @@ pub async fn tune(
     time: Duration,
 ) -> Result<Vec<TunedLayer>> {
     let gpu = network.gpu();
-    let mut layers = tunable(graph, input, outputs, gpu.profile())?;
+    let mut layers = tunable(graph, input, outputs, profile)?;
     let known = gpu.choices();
-    layers.sort_by_key(|layer| known.get(layer.op.as_ref(), &layer.inputs).is_some());
+    layers.sort_by_key(|layer| {
+        known
+            .get(layer.op.as_ref(), &layer.inputs, profile)
+            .is_some()
+    });
     let end = Instant::now() + time;
     let mut choices = Choices::default();
     let mut tuned = Vec::with_capacity(layers.len());
     for layer in layers.iter().take_while(|_| Instant::now() < end) {
-        let bench = Bench::new(Network::new(gpu), layer, parameters)?;
+        let bench = Bench::new(Network::new(gpu), profile, layer, parameters)?;
         let found = bench.measure(end).await?;
         if let Some(chosen) = found.chosen
             && let Some(milliseconds) = found.candidates[chosen].outcome.milliseconds()
@@ -106,7 +116,7 @@ pub async fn tune(
                 fingerprint: layer.candidates[chosen].fingerprint(),
                 microseconds: (1e3 * milliseconds) as u64,
             };
-            choices.insert(layer.op.as_ref(), &layer.inputs, choice);
+            choices.insert(layer.op.as_ref(), &layer.inputs, profile, choice);
         }
         tuned.push(found);
     }
@@ -118,6 +128,8 @@ pub async fn tune(
 /// A layer on its own, ready to be computed by any of its candidates.
 struct Bench<'a> {
     network: Network,
+    /// What plans are made for.
+    profile: &'a DeviceProfile,
     layer: &'a Tunable,
     parameters: &'a Parameters,
     full: Sample,
@@ -126,24 +138,38 @@ struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    fn new(network: Network, layer: &'a Tunable, parameters: &'a Parameters) -> Result<Self> {
+    fn new(
+        network: Network,
+        profile: &'a DeviceProfile,
+        layer: &'a Tunable,
+        parameters: &'a Parameters,
+    ) -> Result<Self> {
         let mut weights = Vec::new();
         for node in layer.graph.nodes() {
             if let NodeKind::Parameter(shape) = node.kind {
                 weights.push(parameters.get(&node.name, shape)?.tensor()?);
             }
         }
+        // As the device has them: not one candidate reads them as anything else.
+        let in_half = layer
+            .candidates
+            .first()
+            .map_or(Vec::new(), Candidate::weights);
+        for input in in_half
+            .into_iter()
+            .filter(|input| profile.half && *input > 0)
+        {
+            weights[input - 1] = in_f16(&weights[input - 1]);
+        }
         let op = layer.op.as_ref();
-        let small = smaller(op, &layer.inputs);
-        let rehearsal = small
-            .map(|shape| Sample::new(op, shape, &weights))
-            .transpose()?;
+        let sample = |shape| Sample::new(op, shape, &weights, profile.half);
         Ok(Self {
-            full: Sample::new(op, layer.inputs[0], &weights)?,
+            full: sample(layer.inputs[0])?,
+            rehearsal: smaller(op, &layer.inputs).map(sample).transpose()?,
             network,
+            profile,
             layer,
             parameters,
-            rehearsal,
         })
     }
 
@@ -235,8 +261,8 @@ impl<'a> Bench<'a> {
 
     /// The plan for a sample by the candidate; `None` if it is none of those at that size.
     fn plan(&self, candidate: &Candidate, sample: &Sample) -> Result<Option<Plan>> {
-        let profile = self.network.gpu().profile();
-        self.layer.plan(candidate, sample.input.shape(), profile)
+        let shape = sample.input.shape();
+        self.layer.plan(candidate, shape, self.profile)
     }
 
     /// An executor of that plan.
@@ -294,6 +320,11 @@ fn smaller(op: &dyn Op, inputs: &[Shape]) -> Option<Shape> {
     Some(inputs[0])
 }
 
+/// What f16 holds of a tensor.
+fn in_f16(tensor: &Tensor) -> Tensor {
+    tensor.map(narrow::rounded)
+}
+
 /// A layer's input at one size, and what the twin says of a part of its output.
 struct Sample {
     input: Tensor,
@@ -301,26 +332,36 @@ struct Sample {
     flops: f64,
     at: Vec<[usize; 4]>,
     expected: Vec<Element>,
-    /// What an element may be off by, for each unit of its magnitude.
+    /// What a sum may be off by, for each unit of its magnitude.
     bound: f64,
+    /// Values are kept in f16: a sum is rounded once more.
+    half: bool,
 }
 
 impl Sample {
-    fn new(op: &dyn Op, input: Shape, weights: &[Tensor]) -> Result<Self> {
+    fn new(op: &dyn Op, input: Shape, weights: &[Tensor], half: bool) -> Result<Self> {
         let mut shapes = vec![input];
         shapes.extend(weights.iter().map(Tensor::shape));
         let output = op.output_shape(&shapes)?;
         let mut random = Random(input.elements() as u64);
-        let input = Tensor::from_fn(input, |_, _, _, _| random.float())?;
+        let mut input = Tensor::from_fn(input, |_, _, _, _| random.float())?;
+        if half {
+            input = in_f16(&input);
+        }
+        let format = match half {
+            true => Format::Nhwc4Half,
+            false => Format::Nhwc4,
+        };
         let at = positions(output, &mut random);
         let inputs: Vec<_> = std::iter::once(&input).chain(weights).collect();
         Ok(Self {
             expected: op.elements(&inputs, &at)?,
             bound: (op.terms(&shapes) + 16) as f64 * UNIT,
             flops: op.flops(&shapes).max(1) as f64,
-            encoded: (Format::Nhwc4, layout::encode(&input, Format::Nhwc4)?),
+            encoded: (format, layout::encode(&input, format)?),
             input,
             at,
+            half,
         })
     }
 
@@ -346,7 +387,10 @@ impl Sample {
         let found = layout::decode_at(bytes, place.shape, place.format, &self.at)?;
         let found = found.into_iter().zip(&self.expected);
         for ((found, expected), at) in found.zip(&self.at) {
-            let bound = self.bound * expected.magnitude;
+            let mut bound = self.bound * expected.magnitude;
+            if self.half {
+                bound += (f64::from(expected.value).abs() + bound) * HALF_UNIT + HALF_STEP;
+            }
             let off = (f64::from(found) - f64::from(expected.value)).abs();
             // Also where it is NaN.
             if off.is_nan() || off > bound {

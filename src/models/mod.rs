@@ -1,10 +1,17 @@
 //! The networks: each file reads line for line like its original, under the checkpoint's names.
 
-pub mod vgg;
+mod alexnet;
+mod described;
+mod resnet;
+mod resnet18;
+mod vgg;
+mod vgg_classifier;
+
+pub use described::Description;
 
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId};
-use crate::ops::{Conv2d, Relu};
+use crate::ops::{BatchNorm2d, Conv2d, ConvTranspose2d, Crop, Relu};
 use crate::tensor::Shape;
 use std::collections::BTreeMap;
 
@@ -39,6 +46,23 @@ impl Checkpoint {
         }
     }
 
+    /// The shape of a tensor as a network's parameter: as it is where it has four dimensions; of a vector or a
+    /// matrix the others are 1.
+    ///
+    /// # Errors
+    /// `ModelFile` if it is not there, or has another number of dimensions.
+    pub fn parameter_shape(&self, name: &str) -> Result<Shape> {
+        match *self.dimensions(name)? {
+            [n, c, h, w] => Ok(Shape::new(n, c, h, w)),
+            [n, c] => Ok(Shape::new(n, c, 1, 1)),
+            [n] => Ok(Shape::vector(n)),
+            ref other => bail!(
+                ModelFile,
+                "tensor {name} has shape {other:?}; weights have 4 dimensions or 2, biases 1"
+            ),
+        }
+    }
+
     /// The names of all tensors.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.shapes.keys().map(String::as_str)
@@ -48,9 +72,9 @@ impl Checkpoint {
 /// What is asked for instead of being recognised: an architecture, a geometry, or both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
-    /// `fcn8s`, `fcn16s` …, see [`ARCHITECTURES`].
+    /// `fcn8s`, `fcn16s` …, see [`architectures`].
     pub architecture: Option<String>,
-    /// `caffe`, `floor` or `same`.
+    /// `caffe`, `floor` or `same`, for FCN on VGG16.
     pub geometry: Option<String>,
 }
 
@@ -61,14 +85,86 @@ pub struct Network {
     pub graph: Graph,
     /// Its name.
     pub architecture: &'static str,
-    /// How its borders are treated.
-    pub geometry: &'static str,
+    /// How its borders are treated, where there are several ways.
+    pub geometry: Option<&'static str>,
     /// Transposed convolutions that the checkpoint does not hold: they are bilinear.
     pub bilinear: BTreeMap<String, Shape>,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Its predictions at coarser strides, the coarsest first; none where it has but one.
+    pub stages: Vec<Stage>,
 }
 
+/// Class scores inside a network, and how they become scores of the whole picture by bilinear interpolation: as in the
+/// FCN of that stride.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// The node of the scores.
+    pub node: NodeId,
+    /// Pixels of the picture from one of them to the next.
+    pub stride: usize,
+    /// The upsampling.
+    pub upsampling: ConvTranspose2d,
+    /// The name of its weight.
+    pub weight: String,
+    /// Where the picture begins in what it makes.
+    pub offset: usize,
+}
+
+impl Stage {
+    /// Adds its scores of the whole picture to `graph`, in which `scores` is its node and `image` what the network is
+    /// given.
+    ///
+    /// # Errors
+    /// `Request` if the graph has nodes of these names.
+    pub fn add_to(
+        &self,
+        graph: &mut Graph,
+        [scores, image]: [NodeId; 2],
+        classes: usize,
+    ) -> Result<NodeId> {
+        let side = 2 * self.stride;
+        let shape = Shape::new(classes, classes, side, side);
+        let weight = graph.parameter(self.weight.as_str(), shape)?;
+        let name = format!("stage{}", self.stride);
+        let upsampled = graph.op(name.as_str(), self.upsampling.clone(), &[scores, weight])?;
+        let crop = Crop {
+            offset: [self.offset; 2],
+        };
+        graph.op(format!("{name}c"), crop, &[upsampled, image])
+    }
+}
+
+/// Whose pictures a network was trained on, which says what it wants of one unless its file does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Caffe's.
+    Caffe,
+    /// torchvision's.
+    Torchvision,
+}
+
+/// Networks with a file of their own here.
+struct Family {
+    architectures: &'static [&'static str],
+    /// The architecture whose names the checkpoint has.
+    recognise: fn(&Checkpoint) -> Option<&'static str>,
+    build: fn(&Checkpoint, &'static str, Option<&str>) -> Result<Network>,
+}
+
+static FAMILIES: [Family; 5] = [
+    vgg::FAMILY,
+    alexnet::FAMILY,
+    resnet::FAMILY,
+    resnet18::FAMILY,
+    vgg_classifier::FAMILY,
+];
+
 /// The architectures there are, as `--arch` and model files name them.
-pub const ARCHITECTURES: &[&str] = &["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"];
+pub fn architectures() -> impl Iterator<Item = &'static str> {
+    let families = FAMILIES.iter();
+    families.flat_map(|family| family.architectures.iter().copied())
+}
 
 /// The geometries there are, as `--geometry` and model files name them.
 pub fn geometries() -> impl Iterator<Item = &'static str> {
@@ -81,27 +177,56 @@ pub fn geometries() -> impl Iterator<Item = &'static str> {
 /// `Request` for a name that is unknown, `ModelFile` if the tensors are none of the known networks, or
 /// if one is missing or has another shape than the network needs.
 pub fn build(checkpoint: &Checkpoint, choice: &Choice) -> Result<Network> {
-    let architecture = match &choice.architecture {
-        Some(name) => match ARCHITECTURES.iter().find(|a| *a == name) {
+    let list = || architectures().collect::<Vec<_>>().join(", ");
+    let of_name = |name: &str| {
+        let known = |family: &Family| family.architectures.iter().copied().find(|a| *a == name);
+        FAMILIES.iter().find_map(|f| Some((f, known(f)?)))
+    };
+    let (family, architecture) = match &choice.architecture {
+        Some(name) => match of_name(name) {
             Some(known) => known,
             None => bail!(
                 Request,
                 "unknown architecture {name:?}; known are {}",
-                ARCHITECTURES.join(", ")
+                list()
             ),
         },
-        None => match vgg::recognise(checkpoint) {
-            Some(architecture) => architecture,
+        None => match recognise(checkpoint) {
+            Some(recognised) => recognised,
             None if checkpoint.shapes.is_empty() => bail!(ModelFile, "the file holds no tensors"),
             None => bail!(
                 ModelFile,
-                "the tensor names are those of no known network ({}); the first are {}",
-                ARCHITECTURES.join(", "),
+                "the tensor names are those of no known network ({}), and the file holds no graph; the first are {}",
+                list(),
                 checkpoint.names().take(4).collect::<Vec<_>>().join(", ")
             ),
         },
     };
-    vgg::build(checkpoint, architecture, choice.geometry.as_deref())
+    (family.build)(checkpoint, architecture, choice.geometry.as_deref())
+        .map_err(|error| error.at(architecture))
+}
+
+/// The architecture whose names the checkpoint has.
+pub(crate) fn recognised(checkpoint: &Checkpoint) -> Option<&'static str> {
+    recognise(checkpoint).map(|(_, architecture)| architecture)
+}
+
+fn recognise(checkpoint: &Checkpoint) -> Option<(&'static Family, &'static str)> {
+    FAMILIES
+        .iter()
+        .find_map(|family| Some((family, (family.recognise)(checkpoint)?)))
+}
+
+/// Builds the network that a file describes; `nominal` is the shape of an input that any network takes.
+///
+/// # Errors
+/// `ModelFile`, with all that is wrong with it, node by node.
+pub fn build_described(
+    checkpoint: &Checkpoint,
+    description: &Description,
+    nominal: Shape,
+) -> Result<Network> {
+    described::build(checkpoint, description, nominal)
 }
 
 /// Adds layers to a graph, with weights under the checkpoint's names.
@@ -109,6 +234,7 @@ struct Builder<'a> {
     graph: Graph,
     checkpoint: &'a Checkpoint,
     bilinear: BTreeMap<String, Shape>,
+    stages: Vec<Stage>,
 }
 
 impl<'a> Builder<'a> {
@@ -117,35 +243,118 @@ impl<'a> Builder<'a> {
             graph: Graph::new("input"),
             checkpoint,
             bilinear: BTreeMap::new(),
+            stages: Vec::new(),
         }
     }
 
-    /// The parameter called `name`, which has four dimensions, or one (a bias).
+    /// The network, whose last op is its output.
+    fn network(
+        self,
+        architecture: &'static str,
+        geometry: Option<&'static str>,
+        origin: Origin,
+    ) -> Network {
+        Network {
+            graph: self.graph,
+            architecture,
+            geometry,
+            bilinear: self.bilinear,
+            origin,
+            stages: self.stages,
+        }
+    }
+
+    /// The parameter called `name`.
     fn parameter(&mut self, name: &str) -> Result<NodeId> {
-        let shape = match *self.checkpoint.dimensions(name)? {
-            [n, c, h, w] => Shape::new(n, c, h, w),
-            [n] => Shape::vector(n),
-            ref other => bail!(
-                ModelFile,
-                "tensor {name} has shape {other:?}; weights have 4 dimensions, biases 1"
-            ),
-        };
+        let shape = self.checkpoint.parameter_shape(name)?;
         self.graph.parameter(name, shape)
     }
 
     /// A convolution with bias; without one only where `bias_optional` and the file has none.
     fn conv(&mut self, name: &str, op: Conv2d, x: NodeId, bias_optional: bool) -> Result<NodeId> {
-        let mut inputs = vec![x, self.parameter(&format!("{name}.weight"))?];
-        let bias = format!("{name}.bias");
-        if !bias_optional || self.checkpoint.has(&bias) {
-            inputs.push(self.parameter(&bias)?);
-        }
+        let weight = self.parameter(&format!("{name}.weight"))?;
+        let bias = self.bias(name, bias_optional)?;
+        let inputs: Vec<_> = [x, weight].into_iter().chain(bias).collect();
         self.graph.op(name, op, &inputs)
+    }
+
+    fn bias(&mut self, name: &str, optional: bool) -> Result<Option<NodeId>> {
+        let bias = format!("{name}.bias");
+        match optional && !self.checkpoint.has(&bias) {
+            true => Ok(None),
+            false => self.parameter(&bias).map(Some),
+        }
+    }
+
+    /// A layer that was fully connected over `c` × `size` values of the map before it: a convolution. Its weight is
+    /// stored as the matrix `[out, c · h · w]` that it was.
+    fn fully_connected(&mut self, name: &str, size: [usize; 2], x: NodeId) -> Result<NodeId> {
+        let weight = format!("{name}.weight");
+        let stored = self.checkpoint.parameter_shape(&weight)?;
+        let [h, w] = size;
+        let inputs = stored.with_batch(1).elements();
+        if !inputs.is_multiple_of(h * w) {
+            bail!(
+                ModelFile,
+                "tensor {weight} has {inputs} columns, no multiple of {h} × {w}"
+            );
+        }
+        let shape = Shape::new(stored.n, inputs / (h * w), h, w);
+        let weight = self.graph.parameter(weight, shape)?;
+        let bias = self.bias(name, false)?;
+        let inputs: Vec<_> = [x, weight].into_iter().chain(bias).collect();
+        self.graph.op(name, Conv2d::default(), &inputs)
+    }
+
+    /// A batch normalisation with PyTorch's `eps`.
+    fn batch_norm(&mut self, name: &str, x: NodeId) -> Result<NodeId> {
+        let mut inputs = vec![x];
+        for part in ["weight", "bias", "running_mean", "running_var"] {
+            inputs.push(self.parameter(&format!("{name}.{part}"))?);
+        }
+        self.graph.op(name, BatchNorm2d::default(), &inputs)
+    }
+
+    /// A transposed convolution, with bias where the file has one.
+    fn conv_transpose(&mut self, name: &str, op: ConvTranspose2d, x: NodeId) -> Result<NodeId> {
+        let weight = self.parameter(&format!("{name}.weight"))?;
+        let bias = self.bias(name, true)?;
+        let inputs: Vec<_> = [x, weight].into_iter().chain(bias).collect();
+        self.graph.op(name, op, &inputs)
+    }
+
+    /// A transposed convolution to `classes` classes without bias, with kernel `kernel`; bilinear where the file does
+    /// not hold it.
+    fn upscore(
+        &mut self,
+        name: &str,
+        op: ConvTranspose2d,
+        kernel: usize,
+        classes: usize,
+        x: NodeId,
+    ) -> Result<NodeId> {
+        let weight = format!("{name}.weight");
+        if !self.checkpoint.has(&weight) {
+            let shape = Shape::new(classes, classes, kernel, kernel);
+            self.bilinear.insert(weight.clone(), shape);
+            let weight = self.graph.parameter(weight, shape)?;
+            return self.graph.op(name, op, &[x, weight]);
+        }
+        let weight = self.parameter(&weight)?;
+        self.graph.op(name, op, &[x, weight])
     }
 
     /// A ReLU named after the layer before it: `relu1_1` after `conv1_1`, `relu6` after `fc6`.
     fn relu(&mut self, after: &str, x: NodeId) -> Result<NodeId> {
         let number = after.trim_start_matches(|c: char| !c.is_ascii_digit());
         self.graph.op(format!("relu{number}"), Relu {}, &[x])
+    }
+}
+
+/// An error where a geometry is asked for that only FCN on VGG16 has.
+fn no_geometry(geometry: Option<&str>) -> Result<()> {
+    match geometry {
+        Some(name) => bail!(Request, "it has one geometry, none called {name:?}"),
+        None => Ok(()),
     }
 }

@@ -4,11 +4,16 @@
 //! Widths come from the tensors. Names are those of pytorch-fcn and Caffe (`conv1_1`, `fc6`,
 //! `upscore8`) or of the numbered rewrites (`conv1` … `conv15`, `upscore2x2`).
 
-use super::{Builder, Checkpoint, Network};
+use super::{Builder, Checkpoint, Family, Network, Origin, Stage};
 use crate::error::{Result, bail};
 use crate::graph::NodeId;
 use crate::ops::{Add, Conv2d, ConvTranspose2d, Crop, MaxPool2d, Scale};
-use crate::tensor::Shape;
+
+pub(super) const FAMILY: Family = Family {
+    architectures: &["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"],
+    recognise,
+    build,
+};
 
 /// Convolutions in each of the five stages.
 const STAGES: [usize; 5] = [2, 2, 3, 3, 3];
@@ -102,7 +107,7 @@ impl Names {
 }
 
 /// The architecture whose score layers the checkpoint has. FCN-8s at once has FCN-8s's names.
-pub(super) fn recognise(checkpoint: &Checkpoint) -> Option<&'static str> {
+fn recognise(checkpoint: &Checkpoint) -> Option<&'static str> {
     Names::of(checkpoint)?;
     checkpoint.dimensions("score_fr.weight").ok()?;
     Some(if checkpoint.has("score_pool3.weight") {
@@ -115,16 +120,13 @@ pub(super) fn recognise(checkpoint: &Checkpoint) -> Option<&'static str> {
 }
 
 /// Builds `architecture` for the checkpoint, in `geometry` or the one that goes with its names.
-pub(super) fn build(
+fn build(
     checkpoint: &Checkpoint,
     architecture: &'static str,
     geometry: Option<&str>,
 ) -> Result<Network> {
     let Some(names) = Names::of(checkpoint) else {
-        bail!(
-            ModelFile,
-            "{architecture}: tensor conv1_1.weight is missing"
-        );
+        bail!(ModelFile, "tensor conv1_1.weight is missing");
     };
     let geometry = match (geometry, names) {
         (None, Names::Staged) => "caffe",
@@ -143,14 +145,10 @@ pub(super) fn build(
         names,
         geometry,
     };
-    net.build(architecture)
-        .map_err(|error| error.at(architecture))?;
-    Ok(Network {
-        graph: net.b.graph,
-        architecture,
-        geometry: geometry.name,
-        bilinear: net.b.bilinear,
-    })
+    net.build(architecture)?;
+    Ok(net
+        .b
+        .network(architecture, Some(geometry.name), Origin::Caffe))
 }
 
 struct Net<'a> {
@@ -175,6 +173,7 @@ impl Net<'_> {
             let upscore = self.upscore("upscore", 32, score_fr)?;
             return self.crop("score", self.geometry.crop_32s, upscore, image);
         }
+        self.stage_of(32, self.geometry.crop_32s, score_fr);
         let at_once = architecture == "fcn8s-atonce";
         let upscore2 = self.upscore("upscore2", 2, score_fr)?;
         let factor = at_once.then_some(0.01);
@@ -183,6 +182,7 @@ impl Net<'_> {
             let upscore16 = self.upscore("upscore16", 16, fuse_pool4)?;
             return self.crop("score", 27, upscore16, image);
         }
+        self.stage_of(16, 27, fuse_pool4);
         let upscore_pool4 = self.upscore("upscore_pool4", 2, fuse_pool4)?;
         let factor = at_once.then_some(0.0001);
         let fuse_pool3 = self.fuse("pool3", factor, pool3, 9, upscore_pool4, "upscore_pool4c")?;
@@ -216,17 +216,22 @@ impl Net<'_> {
     fn upscore(&mut self, name: &'static str, stride: usize, x: NodeId) -> Result<NodeId> {
         let name = self.names.layer(name);
         let padding = if self.geometry.same { stride / 2 } else { 0 };
-        let weight = format!("{name}.weight");
-        let parameter = if self.b.checkpoint.has(&weight) {
-            self.b.parameter(&weight)?
-        } else {
-            let classes = self.b.checkpoint.dimensions("score_fr.weight")?[0];
-            let shape = Shape::new(classes, classes, 2 * stride, 2 * stride);
-            self.b.bilinear.insert(weight.clone(), shape);
-            self.b.graph.parameter(weight, shape)?
-        };
+        let classes = self.b.checkpoint.dimensions("score_fr.weight")?[0];
         let op = ConvTranspose2d::strided(stride, padding);
-        self.b.graph.op(name, op, &[x, parameter])
+        self.b.upscore(name, op, 2 * stride, classes, x)
+    }
+
+    /// Notes that `scores` are those of the FCN of `stride`, whose last crop is at `offset`.
+    fn stage_of(&mut self, stride: usize, offset: usize, scores: NodeId) {
+        let padding = if self.geometry.same { stride / 2 } else { 0 };
+        let offset = if self.geometry.same { 0 } else { offset };
+        self.b.stages.push(Stage {
+            node: scores,
+            stride,
+            upsampling: ConvTranspose2d::strided(stride, padding),
+            weight: format!("stage{stride}.weight"),
+            offset,
+        });
     }
 
     /// The score layer of a pool, times `factor`, cropped to the upsampled map and added to it. In the
@@ -256,7 +261,9 @@ impl Net<'_> {
                 self.crop(&format!("{score}c"), offset, skip, upsampled)?,
             )
         };
-        self.b.graph.op(format!("fuse_{pool}"), Add {}, &[a, b])
+        self.b
+            .graph
+            .op(format!("fuse_{pool}"), Add::default(), &[a, b])
     }
 
     fn crop(&mut self, name: &str, offset: usize, x: NodeId, like: NodeId) -> Result<NodeId> {
@@ -271,7 +278,8 @@ impl Net<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::{Choice, build};
-    use super::*;
+    use super::{Checkpoint, Network, STAGES};
+    use crate::tensor::Shape;
 
     /// The tensors of a network of full width but for its classes.
     fn checkpoint(score_layers: &[&str]) -> Checkpoint {
@@ -312,7 +320,10 @@ mod tests {
             &Choice::default(),
         )
         .unwrap();
-        assert_eq!((network.architecture, network.geometry), ("fcn8s", "caffe"));
+        assert_eq!(
+            (network.architecture, network.geometry),
+            ("fcn8s", Some("caffe"))
+        );
         let size = |node| shape_of(&network, node, 500).h;
         let sizes = ["conv1_1", "pool3", "pool4", "pool5", "fc6", "score"].map(size);
         assert_eq!(sizes, [698, 88, 44, 22, 16, 500]);

@@ -1,55 +1,68 @@
-//! Sum of two tensors of one shape: `out = a + b`.
+//! Sum of two tensors, element by element: `out = a + b`. Sizes are equal, or 1 in one of the two,
+//! whose values then count for all of the other.
 //!
-//! Source: `torch.add` without broadcasting; in the FCN papers, the fusion of two streams.
+//! Source: `torch.add`; in the FCN papers, the fusion of two streams.
 
-use super::{Case, Op, case, take_inputs};
+use super::broadcast::Operation;
+use super::{Case, Op, Relu, case};
 use crate::device_profile::DeviceProfile;
-use crate::error::{Result, bail};
-use crate::ops::kernel::{Kernel, shader};
+use crate::error::Result;
+use crate::ops::kernel::Kernel;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
+use std::sync::Arc;
 
 /// Addition has no attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Add {}
+#[serde(default, deny_unknown_fields)]
+pub struct Add {
+    /// Apply ReLU to the result: set when planning fuses the two.
+    #[serde(skip)]
+    pub relu: bool,
+}
 
 impl Op for Add {
     fn name(&self) -> &'static str {
-        "add"
+        Operation::Add.name()
     }
 
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
-        let [a, b] = take_inputs(self.name(), inputs)?;
-        if a != b {
-            bail!(Shape, "cannot add tensors of shapes {a} and {b}");
-        }
-        Ok(a)
+        Operation::Add.output_shape(inputs)
     }
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        let shape = self.output_shape(&super::shapes(inputs))?;
-        let [a, b] = take_inputs(self.name(), inputs)?;
-        Tensor::new(
-            shape,
-            a.data().iter().zip(b.data()).map(|(a, b)| a + b).collect(),
-        )
+        let sum = Operation::Add.reference(inputs)?;
+        match self.relu {
+            true => Relu {}.reference(&[&sum]),
+            false => Ok(sum),
+        }
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
-        inputs[0].root_mean_square().hypot(inputs[1].root_mean_square())
+        inputs[0]
+            .root_mean_square()
+            .hypot(inputs[1].root_mean_square())
     }
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
-        let shape = self.output_shape(inputs)?;
-        Ok(vec![Kernel::elementwise(shader!("add"), 2, &[], shape)])
+        Ok(vec![Operation::Add.kernel(inputs, self.relu)?])
+    }
+
+    fn fused_with(&self, next: &dyn Op) -> Option<Arc<dyn Op>> {
+        (next.name() == "relu" && !self.relu).then(|| Arc::new(Self { relu: true }) as Arc<dyn Op>)
     }
 }
 
 /// Shapes to try.
 pub fn cases() -> Vec<Case> {
     vec![
-        case(Add {}, [[1, 5, 3, 7], [1, 5, 3, 7]]),
-        case(Add {}, [[3, 12, 1, 9], [3, 12, 1, 9]]),
+        case(Add { relu: true }, [[2, 6, 3, 5], [2, 6, 3, 5]]),
+        case(Add { relu: true }, [[1, 7, 3, 5], [1, 1, 1, 1]]),
+        case(Add::default(), [[1, 5, 3, 7], [1, 5, 3, 7]]),
+        case(Add::default(), [[3, 12, 1, 9], [3, 12, 1, 9]]),
+        case(Add::default(), [[2, 5, 3, 7], [2, 5, 1, 1]]),
+        case(Add::default(), [[3, 6, 4, 5], [1, 6, 4, 5]]),
+        case(Add::default(), [[2, 1, 4, 3], [2, 7, 4, 3]]),
+        case(Add::default(), [[2, 4, 1, 3], [1, 1, 5, 1]]),
     ]
 }

@@ -5,7 +5,7 @@
 //! Source: `torch.argmax(dim=1)`.
 
 use super::conv_transpose2d::labels;
-use super::{Case, ConvTranspose2d, Crop, Op, ResizeBilinear, case, diagonal_case, take_inputs};
+use super::{Case, ConvTranspose2d, Crop, Interpolate, Op, case, diagonal_case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
@@ -19,13 +19,13 @@ pub const NO_CLASS: u8 = 255;
 
 /// What the scores are: set when planning fuses the op that makes them with this, so that they, by far the
 /// largest tensor of a large picture, are never written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Scores {
     /// The input.
     #[default]
     Given,
-    /// The input resized.
-    Resized(ResizeBilinear),
+    /// The input resized, bilinearly.
+    Resized(Interpolate),
     /// A transposed convolution of the inputs, not grouped.
     Upsampled(ConvTranspose2d),
 }
@@ -42,7 +42,7 @@ impl Scores {
 }
 
 /// Argmax is over dimension 1, the classes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Argmax {
     /// Where the scores come from.
@@ -91,6 +91,10 @@ impl Op for Argmax {
         })
     }
 
+    fn reads(&self, input: usize) -> bool {
+        self.scores.op().is_none_or(|op| op.reads(input))
+    }
+
     fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let output = self.output_shape(inputs)?;
         if let Scores::Upsampled(upsample) = &self.scores {
@@ -103,7 +107,7 @@ impl Op for Argmax {
         .to_vec();
         let (shader, rows) = match &self.scores {
             Scores::Resized(resize) => {
-                let [rows, columns] = resize.positions(input)?;
+                let [rows, columns] = resize.positions(input, output)?;
                 params.extend(rows.words());
                 params.extend(columns.words());
                 (shader!("argmax_resized"), rows.rows())
@@ -149,10 +153,7 @@ impl Op for Argmax {
 /// Shapes to try.
 pub fn cases() -> Vec<Case> {
     let resized = |h, w| Argmax {
-        scores: Scores::Resized(ResizeBilinear {
-            size: [h, w],
-            align_corners: false,
-        }),
+        scores: Scores::Resized(Interpolate::bilinear([h, w], false)),
     };
     let upsampled = |stride, diagonal, offset: Option<[usize; 2]>| Argmax {
         scores: Scores::Upsampled(ConvTranspose2d {

@@ -25,6 +25,9 @@ pub enum Format {
     Nhwc4,
     /// The same in f16: one element is a `vec4<f16>`.
     Nhwc4Half,
+    /// As `Nhwc4`, of numbers that are none when they are rounded: f32 whatever other values are kept in. A kernel
+    /// says so; a plan knows such a tensor as `Nhwc4`.
+    Nhwc4Exact,
     /// A picture: one `u32` a pixel, red in the lowest byte.
     Rgba8,
     /// Class ids: one byte a pixel, four to a `u32`, lowest byte first.
@@ -36,7 +39,7 @@ impl Format {
     pub fn bytes(self, shape: Shape) -> u64 {
         let pixels = shape.pixels() as u64;
         match self {
-            Self::Nhwc4 => pixels.saturating_mul(shape.c4() as u64 * 16),
+            Self::Nhwc4 | Self::Nhwc4Exact => pixels.saturating_mul(shape.c4() as u64 * 16),
             Self::Nhwc4Half => pixels.saturating_mul(shape.c4() as u64 * 8),
             Self::Rgba8 => pixels.saturating_mul(4),
             Self::Labels8 => pixels.div_ceil(4) * 4,
@@ -46,7 +49,7 @@ impl Format {
     /// Bytes of one element, the unit of [`Word::InputStart`] and [`Word::OutputStart`].
     pub const fn element_bytes(self) -> u64 {
         match self {
-            Self::Nhwc4 => 16,
+            Self::Nhwc4 | Self::Nhwc4Exact => 16,
             Self::Nhwc4Half => 8,
             Self::Rgba8 | Self::Labels8 => 4,
         }
@@ -103,24 +106,45 @@ impl Rows {
         }
     }
 
+    /// Every row needs all of the `height` rows of its image.
+    pub const fn all(height: usize) -> Self {
+        Self {
+            mul: 0,
+            div: 1,
+            first: 0,
+            last: height as i64 - 1,
+        }
+    }
+
     /// The input rows `[begin, end)` for the output rows `[begin, end)`, never empty.
     ///
-    /// Rows count through the batch: image 0's rows first, then image 1's. `out_height` and `in_height`
-    /// are the heights of one image.
+    /// Rows count through the batch: image 0's rows first, then image 1's. An input of one image serves every
+    /// image of the output.
     pub fn needed(
         &self,
         rows: std::ops::Range<usize>,
-        out_height: usize,
-        in_height: usize,
+        output: Shape,
+        input: Shape,
     ) -> std::ops::Range<usize> {
         let row = |y: usize, add: i64| {
             (y as i64 * self.mul + add)
                 .div_euclid(self.div)
-                .clamp(0, in_height as i64 - 1) as usize
+                .clamp(0, input.h as i64 - 1) as usize
         };
         let (first, last) = (rows.start, rows.end - 1);
-        let begin = first / out_height * in_height + row(first % out_height, self.first);
-        let end = last / out_height * in_height + row(last % out_height, self.last) + 1;
+        let (mut images, mut at) = (
+            [first / output.h, last / output.h],
+            [first % output.h, last % output.h],
+        );
+        if input.n == 1 {
+            // Of several images, the end of the first and the beginning of the last meet in this one.
+            if images[0] != images[1] {
+                at = [0, output.h - 1];
+            }
+            images = [0, 0];
+        }
+        let begin = images[0] * input.h + row(at[0], self.first);
+        let end = images[1] * input.h + row(at[1], self.last) + 1;
         begin..end.max(begin + 1)
     }
 }
@@ -154,6 +178,8 @@ pub enum Packing {
     Diagonal,
     /// A bias, padded with zeros to a multiple of 4.
     Vector,
+    /// `[n, c, h, w]` as an activation lies in memory, [`Format::Nhwc4`].
+    Pixels,
 }
 
 /// What a kernel reads at one of its bindings.
@@ -377,12 +403,29 @@ impl Kernel {
                 Binding::Activation { input, rows, .. } => {
                     Binding::ActivationTexels { input, rows }
                 }
-                Binding::Parameter { input, packing } if packing != Packing::Vector => {
+                Binding::Parameter { input, packing } if !packing.is_whole() => {
                     Binding::ParameterTexels { input, packing }
                 }
                 other => other,
             };
         }
+        self
+    }
+
+    /// The same kernel for sums that have to be made whole, in one dispatch.
+    pub fn of_all_terms(mut self) -> Self {
+        let Some(terms) = self.terms.take() else {
+            return self;
+        };
+        let [none, all] = Word::sizes([0, terms]);
+        for word in &mut self.params {
+            *word = match *word {
+                Word::TermBegin => none,
+                Word::TermEnd => all,
+                other => other,
+            };
+        }
+        self.steps_per_term = self.steps_per_term.saturating_mul(terms as u64);
         self
     }
 
@@ -430,11 +473,27 @@ mod tests {
             first: -1,
             last: 1,
         };
-        assert_eq!(rows.needed(0..1, 4, 7), 0..2);
-        assert_eq!(rows.needed(3..4, 4, 7), 5..7);
-        assert_eq!(rows.needed(1..3, 4, 7), 1..6);
+        let of_height = |h| Shape::new(2, 1, h, 1);
+        let needed = |range| rows.needed(range, of_height(4), of_height(7));
+        assert_eq!(needed(0..1), 0..2);
+        assert_eq!(needed(3..4), 5..7);
+        assert_eq!(needed(1..3), 1..6);
         // Across the end of the first image: its last row to the second image's first.
-        assert_eq!(rows.needed(3..5, 4, 7), 5..9);
+        assert_eq!(needed(3..5), 5..9);
+    }
+
+    #[test]
+    fn one_image_serves_every_image_of_the_output() {
+        let (output, input) = (Shape::new(3, 1, 4, 1), Shape::new(1, 1, 4, 1));
+        let needed = |range| Rows::shifted(0).needed(range, output, input);
+        assert_eq!(needed(5..7), 1..3);
+        assert_eq!(needed(3..4), 3..4);
+        assert_eq!(needed(3..5), 0..4);
+        assert_eq!(needed(0..12), 0..4);
+        assert_eq!(
+            Rows::all(1).needed(6..11, output, input.with_size(1, 1)),
+            0..1
+        );
     }
 
     #[test]
@@ -445,7 +504,8 @@ mod tests {
             first: -100,
             last: -98,
         };
-        assert_eq!(rows.needed(0..1, 199, 1), 0..1);
+        let of_height = |h| Shape::new(1, 1, h, 1);
+        assert_eq!(rows.needed(0..1, of_height(199), of_height(1)), 0..1);
     }
 
     #[test]

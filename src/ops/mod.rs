@@ -1,12 +1,18 @@
 //! The operations: one file each, always in one order (formula and source, attributes, shape rule,
 //! CPU twin, kernels, cases), and the list of them all.
 
+mod attributes;
+mod broadcast;
+mod constant;
 pub mod kernel;
+mod means;
 pub mod narrow;
 pub mod packing;
 mod paste;
+pub mod unary;
 mod zeros;
 
+pub use constant::Constant;
 pub use paste::{Paste, PasteAxis};
 pub use zeros::Zeros;
 
@@ -40,7 +46,7 @@ pub trait Op: Any + Debug + Send + Sync {
 
     /// The kernels that can compute this for inputs of these shapes on that device, best first. A plan takes
     /// the first that fits, unless another was measured to be faster on the user's device; a kernel that was
-    /// tried on too few devices is not the first.
+    /// tried on too few devices is not the first. None where [`Op::stages`] alone compute it.
     ///
     /// # Errors
     /// As [`Op::output_shape`], and `Unsupported` if no kernel can.
@@ -75,10 +81,16 @@ pub trait Op: Any + Debug + Send + Sync {
         Vec::new()
     }
 
-    /// The windows of the first input that outputs are made of, the same everywhere, if so they are. What lies
+    /// The window of the first input that an output is made of, the same everywhere, if so it is. What lies
     /// outside the input counts as zeros, or not at all.
     fn window(&self, _inputs: &[Shape]) -> Option<Window> {
         None
+    }
+
+    /// The same of an op that is several, one after the other: the window of each over what the one before it
+    /// makes. None where outputs are not made of windows.
+    fn windows(&self, inputs: &[Shape]) -> Vec<Window> {
+        self.window(inputs).into_iter().collect()
     }
 
     /// The same op with this padding of zeros, `[vertical, horizontal]`, in place of its own, if it has one.
@@ -92,6 +104,15 @@ pub trait Op: Any + Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Other kernels that compute this op and are worth a try: a plan takes them only where they were measured
+    /// to be the fastest on the user's device, and right.
+    ///
+    /// # Errors
+    /// As [`Op::output_shape`].
+    fn other_kernels(&self, _inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        Ok(Vec::new())
+    }
+
     /// What the twin says of the elements at `[n, c, y, x]` of the output alone.
     ///
     /// # Errors
@@ -102,7 +123,7 @@ pub trait Op: Any + Debug + Send + Sync {
         let (values, magnitudes) = (self.reference(inputs)?, self.reference(&magnitudes)?);
         let element = |[n, c, y, x]: [usize; 4]| Element {
             value: values.at(n, c, y, x),
-            magnitude: f64::from(magnitudes.at(n, c, y, x)),
+            magnitude: f64::from(magnitudes.at(n, c, y, x)).abs(),
         };
         Ok(at.iter().copied().map(element).collect())
     }
@@ -229,6 +250,7 @@ macro_rules! ops {
         pub fn cases() -> Vec<Case> {
             let mut all = Vec::new();
             $(all.extend($module::cases());)+
+            all.extend(constant::cases());
             all.extend(paste::cases());
             all.extend(zeros::cases());
             all
@@ -240,11 +262,33 @@ ops! {
     conv2d::Conv2d,
     conv_transpose2d::ConvTranspose2d,
     max_pool2d::MaxPool2d,
+    linear::Linear,
+    batch_norm2d::BatchNorm2d,
+    max_pool2d_indices::MaxPool2dIndices,
+    max_unpool2d::MaxUnpool2d,
+    avg_pool2d::AvgPool2d,
+    adaptive_avg_pool2d::AdaptiveAvgPool2d,
+    local_response_norm::LocalResponseNorm,
     relu::Relu,
+    leaky_relu::LeakyRelu,
+    prelu::Prelu,
+    elu::Elu,
+    sigmoid::Sigmoid,
+    tanh::Tanh,
+    silu::Silu,
+    hardsigmoid::Hardsigmoid,
+    hardswish::Hardswish,
+    clamp::Clamp,
     add::Add,
+    sub::Sub,
+    mul::Mul,
     scale::Scale,
+    mean::Mean,
+    cat::Cat,
+    pad::Pad,
+    pixel_shuffle::PixelShuffle,
     crop::Crop,
-    resize_bilinear::ResizeBilinear,
+    interpolate::Interpolate,
     softmax::Softmax,
     argmax::Argmax,
     preprocess::Preprocess,

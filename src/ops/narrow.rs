@@ -4,7 +4,7 @@
 //! loads with `vec4<f32>(…)` and stores with `Written(…)`. Its f16 variant has those aliases in f16, and
 //! stores through a function that tells of values which f16 does not hold.
 
-use super::kernel::{Binding, Format, Kernel, Packing};
+use super::kernel::{Binding, Format, Kernel};
 
 /// The largest finite value of f16.
 pub const MAX: f32 = 65504.0;
@@ -18,6 +18,11 @@ pub fn holds(x: f32) -> bool {
 pub(crate) fn from_f32(numbers: &[f32]) -> Vec<u16> {
     let convert = |x: &f32| half::f16::from_f32(*x).to_bits();
     numbers.iter().map(convert).collect()
+}
+
+/// The f16 nearest to `x`.
+pub(crate) fn rounded(x: f32) -> f32 {
+    half::f16::from_f32(x).to_f32()
 }
 
 /// A number from the bytes of an f16 in memory.
@@ -50,9 +55,7 @@ impl Kernel {
     pub fn can_be_half(&self) -> bool {
         let names = |alias: &str| self.shader.source.contains(alias);
         let reads = self.bindings.iter().any(|binding| {
-            let of_parameter = binding
-                .parameter()
-                .is_some_and(|(_, p)| p != Packing::Vector);
+            let of_parameter = binding.parameter().is_some_and(|(_, p)| !p.is_whole());
             let of_activation = binding
                 .activation()
                 .is_some_and(|(_, f, _)| f == Format::Nhwc4);
@@ -64,7 +67,7 @@ impl Kernel {
     }
 
     /// The same kernel with f16 in place of f32 in what it reads, unless `reads_sums`, and in what it writes,
-    /// unless `writes_sums`; biases stay f32.
+    /// unless `writes_sums`; biases stay f32, and so does what is [`Format::Nhwc4Exact`].
     #[must_use]
     pub fn in_half(mut self, reads_sums: bool, writes_sums: bool) -> Self {
         let writes = self.output == Format::Nhwc4 && !writes_sums;
@@ -79,7 +82,7 @@ impl Kernel {
                     format: Format::Nhwc4Half,
                     rows,
                 },
-                Binding::Parameter { input, packing } if packing != Packing::Vector => {
+                Binding::Parameter { input, packing } if !packing.is_whole() => {
                     Binding::ParameterHalf { input, packing }
                 }
                 other => other,
@@ -91,14 +94,51 @@ impl Kernel {
         self.shader.source = source(&self.shader.source, !reads_sums, writes).into();
         self
     }
+
+    /// The same kernel, [`Format::Nhwc4`] in place of [`Format::Nhwc4Exact`]: what is left to say once it is decided
+    /// what is kept in f16.
+    #[must_use]
+    pub fn decided(mut self) -> Self {
+        let decide = |format: &mut Format| {
+            if *format == Format::Nhwc4Exact {
+                *format = Format::Nhwc4;
+            }
+        };
+        decide(&mut self.output);
+        for binding in &mut self.bindings {
+            if let Binding::Activation { format, .. } = binding {
+                decide(format);
+            }
+        }
+        self
+    }
+}
+
+/// The line that a shader with cooperative matrices has.
+const MATRICES: &str = "enable wgpu_cooperative_matrix;";
+
+/// [`STORE`] for a shader. Beside cooperative matrices naga writes atomics without a capability that they need
+/// there; a plain store does as well, since all invocations store the same.
+fn store(source: &str) -> String {
+    match source.contains(MATRICES) {
+        false => STORE.to_owned(),
+        true => STORE
+            .replace("atomic<u32>", "u32")
+            .replace("atomicStore(&saturated, 1u)", "saturated = 1u"),
+    }
 }
 
 fn source(source: &str, reads: bool, writes: bool) -> String {
+    let enables = |line: &&str| line.starts_with("enable ") && *line != "enable f16;";
     let mut text = "enable f16;\n".to_owned();
-    if writes {
-        text.push_str(STORE);
+    for line in source.lines().filter(enables) {
+        text.push_str(line);
+        text.push('\n');
     }
-    for line in source.lines() {
+    if writes {
+        text.push_str(&store(source));
+    }
+    for line in source.lines().filter(|line| !line.starts_with("enable ")) {
         let line = match line {
             "alias Stored = vec4<f32>;" if reads => "alias Stored = vec4<f16>;".to_owned(),
             "alias StoredScalar = f32;" if reads => "alias StoredScalar = f16;".to_owned(),

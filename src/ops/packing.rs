@@ -20,21 +20,27 @@ pub trait Rows: Sync {
 }
 
 impl Packing {
+    /// Whether it is bound as a whole, in `f32` whatever activations are kept in: no tiles of it make a part of
+    /// the output channels.
+    pub const fn is_whole(self) -> bool {
+        matches!(self, Self::Vector | Self::Pixels)
+    }
+
     /// Output channels in a tile.
     pub fn tile_channels(self) -> usize {
         match self {
             Self::Conv { tile, .. } | Self::Winograd { tile } => tile,
-            Self::ConvTranspose { .. } | Self::Diagonal | Self::Vector => 4,
+            Self::ConvTranspose { .. } | Self::Diagonal | Self::Vector | Self::Pixels => 4,
         }
     }
 
-    /// Tiles in a parameter of `shape`; a vector is one.
+    /// Tiles in a parameter of `shape`; one that is whole is one.
     pub fn tiles(self, shape: Shape) -> usize {
         match self {
             Self::Conv { tile, .. } | Self::Winograd { tile } => shape.n.div_ceil(tile),
             Self::ConvTranspose { groups } => (shape.c * groups).div_ceil(4),
             Self::Diagonal => shape.c.div_ceil(4),
-            Self::Vector => 1,
+            Self::Vector | Self::Pixels => 1,
         }
     }
 
@@ -51,6 +57,7 @@ impl Packing {
                 self.inputs(shape) * shape.h * shape.w * 4
             }
             Self::Vector => 4 * shape.n.div_ceil(4),
+            Self::Pixels => 4 * shape.pixels() * shape.c4(),
         }
     }
 
@@ -64,7 +71,7 @@ impl Packing {
             Self::Conv { .. } => shape.c,
             Self::ConvTranspose { groups: 1 } => 4 * shape.n.div_ceil(4),
             Self::ConvTranspose { groups } => shape.n / groups,
-            Self::Diagonal | Self::Vector => 1,
+            Self::Diagonal | Self::Vector | Self::Pixels => 1,
         }
     }
 
@@ -74,7 +81,7 @@ impl Packing {
             Self::Conv { tile, .. } | Self::Winograd { tile } => {
                 (tiles.start * tile).min(shape.n)..(tiles.end * tile).min(shape.n)
             }
-            Self::ConvTranspose { .. } | Self::Diagonal | Self::Vector => 0..shape.n,
+            Self::ConvTranspose { .. } | Self::Diagonal | Self::Vector | Self::Pixels => 0..shape.n,
         }
     }
 
@@ -96,6 +103,10 @@ impl Packing {
                     *to = rows.row(i)?[0];
                 }
                 Ok(())
+            }
+            Self::Pixels => {
+                packed.fill(0.0);
+                pack_pixels(shape, rows, packed)
             }
             Self::Conv { tile, .. } => {
                 crate::parallel::try_chunks(packed, self.tile_elements(shape), |i, packed| {
@@ -226,6 +237,17 @@ impl Packing {
     }
 }
 
+/// Packs all of a parameter as an activation lies in memory.
+fn pack_pixels(shape: Shape, rows: &dyn Rows, packed: &mut [f32]) -> Result<()> {
+    let (pixels, channels) = (shape.h * shape.w, 4 * shape.c4());
+    for (n, image) in (0..shape.n).zip(packed.chunks_exact_mut((pixels * channels).max(1))) {
+        for (i, value) in rows.row(n)?.iter().enumerate() {
+            image[i % pixels * channels + i / pixels] = *value;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,6 +293,23 @@ mod tests {
         assert_eq!(all.iter().filter(|v| **v != 0.0).count(), seen);
         let second = packed(packing, &rows, 1..2);
         assert_eq!(second, all[all.len() / 2..]);
+    }
+
+    #[test]
+    fn pixels_lie_as_an_activation_does() {
+        let shape = Shape::new(2, 5, 2, 3);
+        let all = packed(Packing::Pixels, &Counting(shape), 0..1);
+        assert_eq!(
+            all.len() as u64 * 4,
+            crate::ops::kernel::Format::Nhwc4.bytes(shape)
+        );
+        for (n, c, y, x) in (0..2).flat_map(|n| {
+            (0..5).flat_map(move |c| (0..2).flat_map(move |y| (0..3).map(move |x| (n, c, y, x))))
+        }) {
+            let at = ((n * 2 + y) * 3 + x) * 8 + c;
+            assert_eq!(all[at], (((n * 5 + c) * 2 + y) * 3 + x + 1) as f32);
+        }
+        assert_eq!(all.iter().filter(|v| **v != 0.0).count(), shape.elements());
     }
 
     #[test]

@@ -9,7 +9,7 @@
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::resize_bilinear::lowest_terms;
+use crate::ops::interpolate::lowest_terms;
 use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
 use crate::tensor::{Shape, Tensor};
 use serde::{Deserialize, Serialize};

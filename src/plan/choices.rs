@@ -7,14 +7,14 @@ use super::{Plan, fused, padding, shapes_of};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
 use crate::graph::{Graph, NodeId, NodeKind};
-use crate::ops::kernel::{Format, Grid, Kernel};
+use crate::ops::kernel::{Format, Grid, Kernel, Packing};
 use crate::ops::{Op, Stage, StageInput};
 use crate::tensor::Shape;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-/// What was measured to be the fastest, by op and the shapes of its inputs.
+/// What was measured to be the fastest, by op, the shapes of its inputs, and whether values are kept in f16.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Choices(BTreeMap<String, Choice>);
@@ -33,16 +33,22 @@ pub struct Choice {
 }
 
 impl Choices {
-    /// Takes `choice` for `op` on inputs of these shapes.
-    pub fn insert(&mut self, op: &dyn Op, inputs: &[Shape], choice: Choice) {
-        self.0.insert(key(op, inputs), choice);
+    /// Takes `choice` for `op` on inputs of these shapes in plans for `device`.
+    pub fn insert(
+        &mut self,
+        op: &dyn Op,
+        inputs: &[Shape],
+        device: &DeviceProfile,
+        choice: Choice,
+    ) {
+        self.0.insert(key(op, inputs, device), choice);
     }
 
-    /// The choice for `op` on inputs of these shapes.
-    pub fn get(&self, op: &dyn Op, inputs: &[Shape]) -> Option<&Choice> {
+    /// The choice for `op` on inputs of these shapes in plans for `device`.
+    pub fn get(&self, op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Option<&Choice> {
         match self.0.is_empty() {
             true => None,
-            false => self.0.get(&key(op, inputs)),
+            false => self.0.get(&key(op, inputs, device)),
         }
     }
 
@@ -68,7 +74,7 @@ impl Choices {
         inputs: &[Shape],
         device: &DeviceProfile,
     ) -> Option<Candidate> {
-        let choice = self.get(op.as_ref(), inputs)?;
+        let choice = self.get(op.as_ref(), inputs, device)?;
         let candidates = candidates(op, inputs, device).ok()?;
         candidates
             .into_iter()
@@ -76,8 +82,10 @@ impl Choices {
     }
 }
 
-fn key(op: &dyn Op, inputs: &[Shape]) -> String {
-    format!("{op:?} {inputs:?}")
+/// Devices are told apart elsewhere; one has both precisions.
+fn key(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> String {
+    let precision = if device.half { "f16 " } else { "" };
+    format!("{precision}{op:?} {inputs:?}")
 }
 
 /// FNV-1a: the same on every machine and in every version of Rust.
@@ -110,6 +118,21 @@ impl Candidate {
             )
         };
         hash(self.kernels.iter().map(of).collect::<String>().as_bytes())
+    }
+
+    /// Which of the op's inputs are weights that its kernels multiply by: where values are kept in f16, so are
+    /// these.
+    pub fn weights(&self) -> Vec<usize> {
+        let mut weights = Vec::new();
+        for (stage, kernel) in self.stages.iter().zip(&self.kernels) {
+            let packed = kernel.bindings.iter().filter_map(|b| b.parameter());
+            let factors = packed.filter(|(_, packing)| *packing != Packing::Vector);
+            weights.extend(factors.filter_map(|(input, _)| match stage.inputs[input] {
+                StageInput::Op(input) => Some(input),
+                StageInput::Stage(_) => None,
+            }));
+        }
+        weights
     }
 
     /// The names of its kernels, with their tiles.
@@ -175,7 +198,7 @@ impl Tunable {
             microseconds: 0,
         };
         let mut only = Choices::default();
-        only.insert(self.op.as_ref(), &inputs, choice);
+        only.insert(self.op.as_ref(), &inputs, &device, choice);
         if only.candidate(&self.op, &inputs, &device).is_none() {
             return Ok(None);
         }
@@ -203,7 +226,7 @@ pub fn tunable(
     for operation in operations {
         let inputs = shapes_of(&operation.inputs, &shapes);
         let op = &operation.op;
-        if op.terms(&inputs) == 1 || !seen.insert(key(op.as_ref(), &inputs)) {
+        if op.terms(&inputs) == 1 || !seen.insert(key(op.as_ref(), &inputs, device)) {
             continue;
         }
         let Some(alone) = alone(graph, &operation)? else {
@@ -290,8 +313,9 @@ fn combinations(
             StageInput::Stage(i) => between[i],
         };
         let shapes: Vec<_> = stage.inputs.iter().map(of).collect();
-        let kernels = stage.op.kernels(&shapes, device)?;
-        let kernels: Vec<_> = kernels.into_iter().filter(|k| k.fits(device)).collect();
+        let mut kernels = stage.op.kernels(&shapes, device)?;
+        kernels.extend(stage.op.other_kernels(&shapes, device)?);
+        kernels.retain(|kernel| kernel.fits(device));
         let with = |before: Vec<Kernel>| {
             let append =
                 move |kernel: &Kernel| [before.as_slice(), std::slice::from_ref(kernel)].concat();

@@ -1,6 +1,6 @@
 //! Which nodes run, and which run as one.
 
-use crate::graph::{Graph, Node, NodeId};
+use crate::graph::{Fold, Graph, Node, NodeId};
 use crate::ops::Op;
 use crate::ops::kernel::Kernel;
 use std::sync::Arc;
@@ -23,12 +23,12 @@ pub(super) struct Operation {
 }
 
 /// The operations that `outputs` need, in order. A node is fused with the one that makes its first input where
-/// their ops can be and `runs` says yes to the result, if nothing else reads what is between them and it is
+/// their ops can be and `runs` says yes to the first of them and the result, if nothing else reads what is between them and it is
 /// not an output itself.
 pub(super) fn operations(
     graph: &Graph,
     outputs: &[NodeId],
-    runs: impl Fn(&dyn Op, &[NodeId]) -> bool,
+    runs: impl Fn(&dyn Op, &dyn Op, &[NodeId]) -> bool,
 ) -> Vec<Operation> {
     let reads = |node: &Node| -> Vec<NodeId> {
         let reads = |i| node.op().is_some_and(|op| op.reads(i));
@@ -61,9 +61,8 @@ pub(super) fn operations(
         if let [first, others @ ..] = &node.inputs[..]
             && readers[first.index()] == 1
             && let Some(at) = operations.iter().position(|o| o.id == *first)
-            && let Some(fused) = operations[at].op.fused_with(op.as_ref())
-            && let inputs = [&operations[at].inputs, others].concat()
-            && runs(fused.as_ref(), &inputs)
+            && let Some((fused, inputs)) = fused(graph, &operations[at], id, op.as_ref(), others)
+            && runs(operations[at].op.as_ref(), fused.as_ref(), &inputs)
         {
             // It runs where the last of its nodes stands, when all that it reads is there.
             let before = operations.remove(at);
@@ -75,4 +74,21 @@ pub(super) fn operations(
         operations.push(operation);
     }
     operations
+}
+
+/// The op that does what `before` does and then `op`, which is node `id`, and its inputs; `others` are those of
+/// `op` after the first.
+fn fused(
+    graph: &Graph,
+    before: &Operation,
+    id: NodeId,
+    op: &dyn Op,
+    others: &[NodeId],
+) -> Option<(Arc<dyn Op>, Vec<NodeId>)> {
+    match graph.fold(id) {
+        // The parameters are those of a convolution that nothing was fused with.
+        Some(Fold { weight, bias }) => (before.nodes.len() == 1)
+            .then(|| (before.op.clone(), vec![before.inputs[0], weight, bias])),
+        None => Some((before.op.fused_with(op)?, [&before.inputs, others].concat())),
+    }
 }

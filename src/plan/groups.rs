@@ -142,8 +142,7 @@ impl Group {
             let rows = hull(&share, needed.get(&id).unwrap_or(&(0..0)));
             if !rows.is_empty() {
                 for (input, at) in program.reads(i) {
-                    let heights = (program.shape(id).h, program.shape(input).h);
-                    let more = at.needed(rows.clone(), heights.0, heights.1);
+                    let more = at.needed(rows.clone(), program.shape(id), program.shape(input));
                     let known = needed.entry(input).or_insert(0..0);
                     *known = hull(known, &more);
                 }

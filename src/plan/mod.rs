@@ -4,6 +4,7 @@
 //! tested without a device, and the executor decides nothing beyond it.
 
 mod choices;
+mod constants;
 mod display;
 mod fuse;
 mod groups;
@@ -16,7 +17,7 @@ mod stages;
 
 use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::graph::{Graph, NodeId, NodeKind};
+use crate::graph::{Graph, NodeId};
 use crate::ops::Op;
 use crate::ops::kernel::{Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader};
 use crate::tensor::Shape;
@@ -256,21 +257,21 @@ impl Plan {
         let operations = fused(graph, outputs, &shapes, device);
         let operations = padding::cut(operations, graph, &mut shapes, outputs, device)?;
         let between = shapes.len();
-        // What was measured was measured in f32.
-        let none = Choices::default();
-        let choices = if device.half { &none } else { choices };
         let operations = stages::expand(operations, &mut shapes, device, choices)?;
         let operations = precision::keep_sums(operations, between, &mut shapes, device)?;
-        let mut kernels = Vec::with_capacity(operations.len());
-        for operation in &operations {
+        let mut with_kernels = Vec::with_capacity(operations.len());
+        for operation in operations {
             let inputs = shapes_of(&operation.inputs, &shapes);
             let best = || best_kernel(operation.op.as_ref(), &inputs, device);
             let kernel = operation.chosen.clone().map_or_else(best, Ok);
             let kernel = kernel.map_err(|error| {
                 error.at(format!("{} ({})", operation.name, operation.op.name()))
             })?;
-            kernels.push(precision::adapt(kernel, operation, between, device));
+            let kernel = precision::adapt(kernel, &operation, between, device);
+            with_kernels.push((operation, kernel));
         }
+        let with_kernels = constants::load(with_kernels, graph, &shapes, device)?;
+        let (operations, kernels): (Vec<_>, Vec<_>) = with_kernels.into_iter().unzip();
         let mut program = Program {
             formats: formats(graph, &operations, &kernels, device.half)?,
             graph,
@@ -283,10 +284,10 @@ impl Plan {
             most_bytes: device.max_buffer_bytes,
         };
         let mut plan = Self::of(&program)?;
-        // Smaller buffers, and so more bands, until all of it fits.
+        // Smaller buffers, and so more bands, until all of it fits: in small steps, since bands cost work.
         while plan.peak_device_bytes() > device.memory_bytes {
             let largest = plan.slots.iter().copied().max().unwrap_or(0);
-            program.most_bytes = program.most_bytes.min(largest) / 4 * 3;
+            program.most_bytes = program.most_bytes.min(largest) / 8 * 7;
             plan = match Self::of(&program) {
                 Err(e) if e.kind() == ErrorKind::Limit => bail!(
                     Limit,
@@ -403,7 +404,7 @@ impl Plan {
     /// the device has a kernel that can, and which one that is.
     pub fn fused(graph: &Graph, outputs: &[NodeId]) -> HashMap<NodeId, NodeId> {
         let mut into = HashMap::new();
-        for operation in fuse::operations(graph, outputs, |_, _| true) {
+        for operation in fuse::operations(graph, outputs, |_, _, _| true) {
             let others = operation.nodes.iter().filter(|id| **id != operation.id);
             into.extend(others.map(|id| (*id, operation.id)));
         }
@@ -444,11 +445,19 @@ fn fused(
     shapes: &[Shape],
     device: &DeviceProfile,
 ) -> Vec<Operation> {
-    fuse::operations(graph, outputs, |op, inputs| {
-        best_kernel(op, &shapes_of(inputs, shapes), device).is_ok_and(|kernel| {
-            let steps = kernel.steps_per_term.saturating_add(kernel.fixed_steps);
-            steps <= MAX_LOOP_STEPS
-        })
+    fuse::operations(graph, outputs, |before, op, inputs| {
+        let inputs = shapes_of(inputs, shapes);
+        let tried = |op: &dyn Op| {
+            op.other_kernels(&inputs, device)
+                .is_ok_and(|k| !k.is_empty())
+        };
+        // The first alone may have a kernel that is worth a try, and both together none.
+        let loses_one = tried(before) && !tried(op);
+        !loses_one
+            && best_kernel(op, &inputs, device).is_ok_and(|kernel| {
+                let steps = kernel.steps_per_term.saturating_add(kernel.fixed_steps);
+                steps <= MAX_LOOP_STEPS && split::is_short(op, &kernel, &inputs)
+            })
     })
 }
 
@@ -490,13 +499,6 @@ fn formats(
             let id = operation.inputs[input];
             let node = graph.nodes().get(id.index());
             let name = node.map_or(stages::BETWEEN, |node| &node.name);
-            if node.is_some_and(|node| matches!(node.kind, NodeKind::Parameter(_))) {
-                bail!(
-                    Unsupported,
-                    "{}: {name} is a parameter where an activation is needed",
-                    operation.name
-                );
-            }
             let written = *formats.entry(id).or_insert(format);
             if written != format {
                 bail!(

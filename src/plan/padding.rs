@@ -74,7 +74,8 @@ fn follow(steps: &[Step]) -> Axis {
 struct Chain {
     /// Their positions among the operations.
     at: Vec<usize>,
-    windows: Vec<Window>,
+    /// Of each: several where it is several operations in one.
+    windows: Vec<Vec<Window>>,
 }
 
 impl Chain {
@@ -82,7 +83,7 @@ impl Chain {
     fn steps(&self, axis: usize, size: usize, padding: usize) -> Option<Vec<Step>> {
         let mut inputs = size;
         let mut steps = Vec::with_capacity(self.windows.len());
-        for (i, window) in self.windows.iter().enumerate() {
+        for (i, window) in self.windows.iter().flatten().enumerate() {
             let padding = if i == 0 {
                 padding
             } else {
@@ -104,7 +105,7 @@ impl Chain {
     /// The least padding along `axis` that gives the same inside, the size of the zeros that give the same
     /// frame, and how the two are put together.
     fn cut(&self, axis: usize, size: usize) -> Option<(usize, usize, PasteAxis)> {
-        let padding = self.windows.first()?.padding[axis];
+        let padding = self.windows.first()?.first()?.padding[axis];
         let whole = follow(&self.steps(axis, size, padding)?);
         let [near, far] = whole.frame;
         let candidates = (0..padding).filter(|less| (padding - less).is_multiple_of(whole.stride));
@@ -192,22 +193,22 @@ fn chain(
     shapes: &[Shape],
     outputs: &[NodeId],
 ) -> Option<Chain> {
-    let window = |o: &Operation| {
+    let windows = |o: &Operation| {
         let is_parameter = |id: &NodeId| {
             let node = graph.nodes().get(id.index());
             node.is_some_and(|node| matches!(node.kind, NodeKind::Parameter(_)))
         };
         let one_activation = o.inputs.iter().skip(1).all(is_parameter);
-        o.op.window(&shapes_of(&o.inputs, shapes))
-            .filter(|_| one_activation)
+        let windows = o.op.windows(&shapes_of(&o.inputs, shapes));
+        (one_activation && !windows.is_empty()).then_some(windows)
     };
-    let first = operations.iter().position(|o| {
-        window(o).is_some_and(|w| w.padding.iter().any(|p| *p >= LEAST_PADDING))
-            && o.op.with_padding([0, 0]).is_some()
-    })?;
+    let is_padded = |windows: Vec<Window>| windows[0].padding.iter().any(|p| *p >= LEAST_PADDING);
+    let first = operations
+        .iter()
+        .position(|o| windows(o).is_some_and(is_padded) && o.op.with_padding([0, 0]).is_some())?;
     let mut chain = Chain {
         at: vec![first],
-        windows: vec![window(&operations[first])?],
+        windows: vec![windows(&operations[first])?],
     };
     let mut last = operations[first].id;
     while !outputs.contains(&last) {
@@ -215,11 +216,11 @@ fn chain(
         let (Some(next), None) = (readers.next(), readers.next()) else {
             break;
         };
-        let Some(window) = window(&operations[next]) else {
+        let Some(windows) = windows(&operations[next]) else {
             break;
         };
         chain.at.push(next);
-        chain.windows.push(window);
+        chain.windows.push(windows);
         last = operations[next].id;
     }
     Some(chain)

@@ -19,13 +19,13 @@ pub(super) fn adapt(
     device: &DeviceProfile,
 ) -> Kernel {
     if !device.half {
-        return kernel;
+        return kernel.decided();
     }
     let is_sum = |id: NodeId| id.index() >= between;
     let activations = kernel.bindings.iter().filter_map(Binding::activation);
     let mut read = activations.map(|(input, ..)| operation.inputs[input]);
     let reads_sums = read.any(is_sum);
-    kernel.in_half(reads_sums, is_sum(operation.id))
+    kernel.in_half(reads_sums, is_sum(operation.id)).decided()
 }
 
 /// `operations`, where values are kept in f16 each that adds up its sums in several dispatches in two stages:
@@ -45,7 +45,8 @@ pub(super) fn keep_sums(
         let output = shapes[operation.id.index()];
         let is_node = operation.id.index() < between;
         // Where there is no kernel, that is an error in its own place.
-        let runs = match best_kernel(operation.op.as_ref(), &inputs, device) {
+        let best = || best_kernel(operation.op.as_ref(), &inputs, device);
+        let runs = match operation.chosen.clone().map_or_else(best, Ok) {
             Ok(kernel) if is_node => {
                 let kernel = adapt(kernel, &operation, between, device);
                 split::runs(operation.op.as_ref(), &kernel, &inputs, output, device).unwrap_or(1)
@@ -63,8 +64,10 @@ pub(super) fn keep_sums(
                 parts: 1,
                 channels: output.c,
                 relu: false,
+                pool: None,
             }),
             inputs: vec![sums],
+            chosen: None,
             ..operation.clone()
         };
         all.push(Operation {

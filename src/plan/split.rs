@@ -38,13 +38,13 @@ struct Window {
 impl View<'_> {
     /// What `rows` of the output need of this: all that the buffer holds where a binding may show it, else the
     /// rows needed, from an aligned beginning.
-    fn window(&self, rows: &Range<usize>, out_height: usize, device: &DeviceProfile) -> Window {
+    fn window(&self, rows: &Range<usize>, output: Shape, device: &DeviceProfile) -> Window {
         let Place { shape, format, .. } = self.place;
         let at = |row: usize| format.bytes(Shape::new(1, shape.c, row, shape.w));
         let (first, all) = (at(self.held.start), at(self.held.end));
         let (mut begin, mut end) = (first, all);
         if self.texels || all - first > device.max_binding_bytes {
-            let needed = self.rows.needed(rows.clone(), out_height, shape.h);
+            let needed = self.rows.needed(rows.clone(), output, *shape);
             let align = match self.texels {
                 true => 1,
                 false => device.binding_alignment,
@@ -227,10 +227,24 @@ fn shards(
     output: Shape,
     device: &DeviceProfile,
 ) -> Result<Vec<Shard>> {
-    let weight = kernel.bindings.iter().find_map(|binding| {
+    let most_of_buffer = device.max_binding_bytes.min(device.max_buffer_bytes);
+    let parameters = kernel.bindings.iter().filter_map(|binding| {
         let (input, packing) = binding.parameter()?;
-        (packing != Packing::Vector).then_some((packing, inputs[input], binding))
+        Some((packing, inputs[input], binding))
     });
+    let (whole, cut): (Vec<_>, Vec<_>) = parameters.partition(|(packing, ..)| packing.is_whole());
+    for (packing, parameter, _) in whole {
+        let bytes = packing.tile_bytes(parameter);
+        if bytes > most_of_buffer {
+            bail!(
+                Limit,
+                "a parameter of shape {parameter} takes {} MiB; the device binds at most {} MiB",
+                bytes >> 20,
+                most_of_buffer >> 20
+            );
+        }
+    }
+    let weight = cut.into_iter().next();
     let Some((packing, weight, binding)) = weight else {
         return Ok(vec![Shard {
             tiles: 0..1,
@@ -240,7 +254,7 @@ fn shards(
     let tile_bytes = packing.tile_bytes(weight) / 4 * binding.parameter_element_bytes();
     let most = match binding.is_texels() {
         true => device.max_texel_bytes(),
-        false => device.max_binding_bytes.min(device.max_buffer_bytes),
+        false => most_of_buffer,
     };
     if tile_bytes > most {
         bail!(
@@ -281,6 +295,13 @@ fn least_flops(kernel: &Kernel, flops: u64, output: Shape, shards: usize) -> u64
     flops / rows.max(1) as u64 * rows_at_once(kernel, output) as u64
 }
 
+/// Whether no dispatch of a kernel of `op` has to be longer than one may be, on account of sums that it has to
+/// make whole.
+pub(super) fn is_short(op: &dyn Op, kernel: &Kernel, inputs: &[Shape]) -> bool {
+    let of = |output| least_flops(kernel, op.flops(inputs), output, 1);
+    kernel.terms.is_some() || op.output_shape(inputs).map_or(0, of) <= DISPATCH_FLOPS
+}
+
 /// How many runs of terms a kernel of `op` takes on `device`.
 pub(super) fn runs(
     op: &dyn Op,
@@ -304,13 +325,15 @@ fn whole_blocks(y: usize, count: usize, rows: usize, height: usize) -> usize {
         return count / height * height;
     }
     let rest = height - y;
+    // Where not even a block fits, a band ends where a block does: none lies in two.
+    if y % rows != 0 {
+        return count.min(rows - y % rows).min(rest);
+    }
     if count >= rest {
         return rest;
     }
-    // Where not even a block fits, a band ends where a block does.
-    let to_end = rows - y % rows;
-    if count < to_end || to_end < rows {
-        return count.min(to_end);
+    if count < rows {
+        return count;
     }
     let bands = rest.div_ceil(count / rows.min(count) * rows.min(count));
     let even = rest.div_ceil(bands).next_multiple_of(rows);
@@ -355,9 +378,9 @@ fn parameters(
             Binding::Parameter { input, packing }
             | Binding::ParameterHalf { input, packing }
             | Binding::ParameterTexels { input, packing } => {
-                let tiles = match packing {
-                    Packing::Vector => 0..1,
-                    _ => shard.tiles.clone(),
+                let tiles = match packing.is_whole() {
+                    true => 0..1,
+                    false => shard.tiles.clone(),
                 };
                 let element_bytes = binding.parameter_element_bytes();
                 PackedParameter {
@@ -443,7 +466,7 @@ impl Cut<'_> {
     }
 
     fn window(&self, view: &View, band: &Range<usize>) -> Window {
-        view.window(band, self.output.shape.h, self.device)
+        view.window(band, self.output.shape, self.device)
     }
 
     fn fits(&self, band: &Range<usize>) -> bool {
@@ -596,6 +619,7 @@ mod tests {
         assert_eq!(whole_blocks(0, 5, 8, 20), 5);
         assert_eq!(whole_blocks(3, 5, 8, 20), 5);
         assert_eq!(whole_blocks(18, 5, 8, 20), 2);
+        assert_eq!(whole_blocks(13, 13, 16, 17), 3);
     }
 
     #[test]

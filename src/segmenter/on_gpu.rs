@@ -41,7 +41,7 @@ impl Task {
         let key = Key {
             name: graph.node(graph.input()).name.clone(),
             input,
-            last: graph.shapes(input)?.last().copied().unwrap_or(input),
+            last: graph.shapes(input)?[graph.output().index()],
             outputs: outputs.to_vec(),
         };
         Ok(Self { graph, key })

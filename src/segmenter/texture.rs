@@ -114,10 +114,10 @@ impl TexturePass {
         mask(&self.executor, &self.model, colours).await
     }
 
-    /// Records a whole run into `encoder`, from the first level and layer of `texture` to `mask`; nothing is submitted.
-    /// `texture` is of the pass's device and size, of the format `Rgba8Unorm`, `Rgba8UnormSrgb`, `Bgra8Unorm` or
-    /// `Bgra8UnormSrgb`, all of which give what a picture of the bytes that they store gives, and has the usage
-    /// `TEXTURE_BINDING`.
+    /// Records a whole run into `encoder`, from the first level and layer of `texture` to `mask`; nothing is
+    /// submitted. `texture` is of the pass's device and size, of the format `Rgba8Unorm`, `Rgba8UnormSrgb`,
+    /// `Bgra8Unorm` or `Bgra8UnormSrgb`, all of which give what a picture of the bytes that they store gives, and has
+    /// the usage `TEXTURE_BINDING`.
     ///
     /// All of the run is in that one encoder: [`TexturePass::plan`] knows its work ([`Plan::flops`]), for a
     /// program that has to fear a driver's watchdog.

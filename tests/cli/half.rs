@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 /// Whether the device that is opened by default has f16.
-fn has_half() -> bool {
+pub fn has_half() -> bool {
     if !has_adapter() {
         return false;
     }

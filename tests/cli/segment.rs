@@ -26,7 +26,7 @@ fn segment_writes_mask_and_overlay_beside_the_picture() {
         ["a.b.jpg", "a.b.mask.png", "a.b.overlay.png"]
     );
     assert!(
-        done.stdout.contains("fcn8s (same, 5 classes) on "),
+        done.stdout.contains("fcn8s (same), 5 classes, on "),
         "{}",
         done.stdout
     );

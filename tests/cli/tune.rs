@@ -1,5 +1,6 @@
 //! `--tune`, and what is kept on disk.
 
+use super::half::has_half;
 use super::program::*;
 use fullconv::plan::{Choice, Choices, tunable};
 use fullconv::{Gpu, Model, Shape};
@@ -106,11 +107,46 @@ fn last_candidates(mut file: Value) -> Value {
             fingerprint: last.fingerprint(),
             microseconds: 1,
         };
-        choices.insert(layer.op.as_ref(), &layer.inputs, choice);
+        choices.insert(layer.op.as_ref(), &layer.inputs, gpu.profile(), choice);
     }
     assert_eq!(file["choices"].as_object().unwrap().len(), choices.len());
     file["choices"] = serde_json::to_value(choices).unwrap();
     file
+}
+
+/// f16 is tuned too, beside f32: each has its own choices in the one file of the device.
+#[test]
+fn both_precisions_keep_their_choices() {
+    if !has_adapter() || !has_half() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path();
+    // On a CPU device, no layer may have more than one kernel in f16: then nothing is kept.
+    let count = || {
+        if names(cache)
+            .iter()
+            .all(|name| !name.starts_with("choices-"))
+        {
+            return [0, 0];
+        }
+        let file: Value = serde_json::from_slice(&fs::read(choices(cache)).unwrap()).unwrap();
+        let choices = file["choices"].as_object().unwrap();
+        let half = choices.keys().filter(|key| key.starts_with("f16 "));
+        [half.count(), choices.len()]
+    };
+    let half = profile(cache, &["--tune", "--precision", "f16"]);
+    let layers = half["tuned"].as_array().unwrap();
+    for layer in layers {
+        let candidates = layer["candidates"].as_array().unwrap();
+        assert!(candidates.iter().all(|c| c["trouble"].is_null()), "{layer}");
+    }
+    assert_eq!(count(), [layers.len(); 2]);
+    let again = profile(cache, &["--precision", "f16"]);
+    assert_eq!(kernels(&again), kernels(&half));
+    let wide = profile(cache, &["--tune"]);
+    let more = wide["tuned"].as_array().unwrap().len();
+    assert_eq!(count(), [layers.len(), layers.len() + more]);
 }
 
 #[test]

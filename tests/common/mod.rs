@@ -1,16 +1,24 @@
 //! What the tests share: devices, random tensors, graphs of one op, and the bounds they answer to.
 #![allow(dead_code)] // Each test program uses a part of it.
 
+pub mod bounds;
+mod parts;
 pub mod plans;
 
-use fullconv::device_profile::DeviceProfile;
-use fullconv::gpu::{Executor, Network};
+use fullconv::device_profile::{CooperativeMatrix, DeviceProfile};
+use fullconv::gpu::{Backend, Executor, Network, wgpu};
 use fullconv::graph::{Graph, NodeId};
-use fullconv::ops::kernel::{Binding, Kernel};
-use fullconv::ops::{Argmax, Case, Op, Stage, StageInput};
+use fullconv::ops::interpolate::Mode;
+use fullconv::ops::kernel::{Binding, Format, Kernel};
+use fullconv::ops::{
+    Argmax, Case, Interpolate, LocalResponseNorm, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Op,
+    Stage, StageInput,
+};
 use fullconv::plan::Plan;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Parameters, Shape, Tensor, TensorFile};
+use parts::{Builder, Role, roles, side_by_side};
 use proptest::test_runner::{RngAlgorithm, TestRng};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,18 +29,31 @@ pub const UNIT: f64 = 1.0 / (1u32 << 24) as f64;
 pub const HALF_UNIT: f32 = 1.0 / (1u32 << 11) as f32;
 pub const HALF_STEP: f32 = 1.0 / (1u32 << 24) as f32;
 
+/// The backend that `FULLCONV_TEST_BACKEND` names: tests run there, or fail. Without it, on any.
+pub fn wanted_backend() -> Option<Backend> {
+    let name = std::env::var("FULLCONV_TEST_BACKEND").ok()?;
+    Some(name.parse().unwrap_or_else(|e| panic!("{e}")))
+}
+
 /// A device with `options`, its buffers poisoned. Without any adapter the test is skipped, loudly, or
-/// fails where `FULLCONV_REQUIRE_GPU` is 1.
+/// fails where `FULLCONV_REQUIRE_GPU` is 1 or `FULLCONV_TEST_BACKEND` names a backend.
 pub fn gpu(options: GpuOptions) -> Option<Gpu> {
+    let wanted = wanted_backend();
     let options = GpuOptions {
         poison: true,
+        backend: options.backend.or(wanted),
         ..options
     };
     match pollster::block_on(Gpu::with_options(&options)) {
-        Ok(gpu) => Some(gpu),
+        Ok(gpu) => {
+            let found = gpu.info().backend.to_str();
+            let asked = options.backend.map(|backend| backend.to_string());
+            assert_eq!(found, asked.as_deref().unwrap_or(found), "{gpu}");
+            Some(gpu)
+        }
         Err(e) if e.kind() == ErrorKind::NoAdapter => {
             let required = std::env::var("FULLCONV_REQUIRE_GPU").is_ok_and(|v| v == "1");
-            assert!(!required, "a GPU is required: {e}");
+            assert!(!required && wanted.is_none(), "a GPU is required: {e}");
             eprintln!("SKIP: {e}");
             None
         }
@@ -78,8 +99,23 @@ pub fn all_gpus() -> Vec<(&'static str, Gpu)> {
         ),
     ]
     .into_iter()
-    .filter_map(|(name, options)| Some((name, gpu(options)?)))
+    .filter(|(_, options)| !(options.checked_shaders && compiles_slowly()))
+    .filter_map(|(name, options)| Some((name, another_gpu(options)?)))
     .collect()
+}
+
+/// Whether shaders with checks, which the other backends run too, would take most of the time: Microsoft's FXC
+/// unrolls and simulates what it can.
+fn compiles_slowly() -> bool {
+    wanted_backend() == Some(Backend::Dx12)
+}
+
+/// The same as [`gpu`], but for a device that would be planned for as a GPU in any case and is asked to be:
+/// that one was opened already.
+pub fn another_gpu(options: GpuOptions) -> Option<Gpu> {
+    let asked = options.plan_as_gpu;
+    let is_cpu = |gpu: &Gpu| gpu.info().device_type == wgpu::DeviceType::Cpu;
+    gpu(options).filter(|gpu| !asked || is_cpu(gpu))
 }
 
 /// Random numbers, the same in every run.
@@ -106,10 +142,10 @@ impl Random {
     }
 }
 
-/// The kernels of an op on a device: its own, and those of its stages.
+/// The kernels of an op on a device: its own, those that are worth a try, and those of its stages.
 pub fn kernels(op: &dyn Op, inputs: &[Shape], profile: &DeviceProfile) -> Vec<Kernel> {
     let mut kernels = op.kernels(inputs, profile).unwrap();
-    assert!(!kernels.is_empty(), "{op:?} has no kernel");
+    kernels.extend(op.other_kernels(inputs, profile).unwrap());
     let mut between: Vec<Shape> = Vec::new();
     for stage in op.stages(inputs, profile) {
         let shapes = stage.inputs.iter().map(|input| match *input {
@@ -118,8 +154,10 @@ pub fn kernels(op: &dyn Op, inputs: &[Shape], profile: &DeviceProfile) -> Vec<Ke
         });
         let shapes: Vec<_> = shapes.collect();
         kernels.extend(stage.op.kernels(&shapes, profile).unwrap());
+        kernels.extend(stage.op.other_kernels(&shapes, profile).unwrap());
         between.push(stage.op.output_shape(&shapes).unwrap());
     }
+    assert!(!kernels.is_empty(), "{op:?} has no kernel");
     kernels
 }
 
@@ -144,8 +182,7 @@ pub fn serialize(tensors: &[(String, Tensor)], metadata: Option<&str>) -> Vec<u8
     safetensors::serialize(views, metadata).unwrap()
 }
 
-/// An op with its inputs, as a graph: the first input is the graph's, weights and biases are parameters,
-/// and another activation is the first input resized.
+/// An op with its inputs, as a graph.
 pub struct OneOp {
     pub graph: Graph,
     pub parameters: Parameters,
@@ -171,6 +208,13 @@ impl Op for Shared {
     }
     fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> fullconv::Result<Vec<Kernel>> {
         self.0.kernels(inputs, device)
+    }
+    fn other_kernels(
+        &self,
+        inputs: &[Shape],
+        device: &DeviceProfile,
+    ) -> fullconv::Result<Vec<Kernel>> {
+        self.0.other_kernels(inputs, device)
     }
     fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
         self.0.stages(inputs, device)
@@ -203,51 +247,126 @@ impl OneOp {
         Self::new(case.op, inputs)
     }
 
-    /// `op` on `inputs`; of an op on two activations, the second is made from the first.
-    pub fn new(op: Arc<dyn Op>, mut inputs: Vec<Tensor>) -> Self {
-        let has_parameters = !["add", "crop", "paste"].contains(&op.name());
-        let mut graph = Graph::new("input");
-        let mut ids = vec![graph.input()];
-        let mut tensors = Vec::new();
-        for (i, value) in inputs.iter_mut().enumerate().skip(1) {
-            let (name, shape) = (format!("input{i}"), value.shape());
-            if has_parameters {
-                ids.push(graph.parameter(&name, shape).unwrap());
-                tensors.push((name, value.clone()));
-            } else {
-                let resize = fullconv::ops::ResizeBilinear {
-                    size: [shape.h, shape.w],
-                    align_corners: false,
-                };
-                ids.push(graph.op(&name, resize, &[graph.input()]).unwrap());
-            }
+    /// `op` on `inputs`. Of several activations, the graph's input holds all, side by side in its channels, and they
+    /// are taken apart by operations that change no number. Where it cannot, since it has one batch and finite
+    /// numbers, those but the first are tensors of the file.
+    pub fn new(op: Arc<dyn Op>, inputs: Vec<Tensor>) -> Self {
+        if let Some(unpool) = (op.as_ref() as &dyn Any).downcast_ref() {
+            return Self::of_unpool(unpool, op.clone(), &inputs);
         }
-        if !has_parameters && inputs.len() > 1 {
-            let second = graph
-                .node(ids[1])
-                .op()
-                .unwrap()
-                .reference(&[&inputs[0]])
-                .unwrap();
-            inputs[1] = second;
+        let roles = roles(op.as_ref(), &inputs);
+        let is_activation = |i: &usize| roles[*i] == Role::Activation;
+        let activations: Vec<_> = (0..inputs.len()).filter(is_activation).collect();
+        let of = |i: &usize| &inputs[*i];
+        let first = activations.first().map(of);
+        let together = activations.len() > 1
+            && activations.iter().map(of).all(|t| {
+                let finite = t.data().iter().all(|x| x.is_finite());
+                finite && Some(t.shape().n) == first.map(|first| first.shape().n)
+            });
+        let mut builder = Builder::new();
+        let input = match (together, first) {
+            (true, _) => side_by_side(&activations.iter().map(of).collect::<Vec<_>>()),
+            (_, Some(first)) => first.clone(),
+            (_, None) => Tensor::zeros(Shape::new(1, 1, 1, 1)).unwrap(),
+        };
+        let (mut ids, mut begin) = (Vec::new(), 0);
+        for (i, value) in inputs.iter().enumerate() {
+            ids.push(match roles[i] {
+                Role::Activation if together => {
+                    let part = builder.part(i, &input, begin, value.shape());
+                    begin += value.shape().c;
+                    part
+                }
+                Role::Activation if Some(&i) == activations.first() => builder.graph.input(),
+                _ => builder.parameter(format!("input{i}"), value.clone()),
+            });
         }
+        let Builder { mut graph, tensors } = builder;
         graph.op("op", Shared(op.clone()), &ids).unwrap();
         Self {
             graph,
             parameters: Parameters::new(tensor_file(&tensors), BTreeMap::new()),
-            input: inputs[0].clone(),
+            input,
             inputs,
             op,
         }
     }
 
+    /// An unpooling of values and indices that are made, exactly, of one plane: the graph's input, as large as the
+    /// output, of the numbers of `inputs`.
+    fn of_unpool(unpool: &MaxUnpool2d, op: Arc<dyn Op>, inputs: &[Tensor]) -> Self {
+        let shapes: Vec<_> = inputs.iter().map(Tensor::shape).collect();
+        let (values, output) = (&inputs[0], op.output_shape(&shapes).unwrap());
+        let plane = Tensor::from_fn(output, |n, c, y, x| {
+            let plane = values.plane(n, c);
+            plane[(7 * y + 3 * x + y * x) % plane.len()]
+        });
+        let plane = plane.unwrap();
+        let resize = Interpolate {
+            mode: Mode::Nearest,
+            ..Interpolate::bilinear([shapes[0].h, shapes[0].w], false)
+        };
+        let pool = pool_of(unpool, shapes[0], output);
+        let mut made = vec![
+            resize.reference(&[&plane]).unwrap(),
+            pool.reference(&[&plane]).unwrap(),
+        ];
+        let mut graph = Graph::new("input");
+        let input = graph.input();
+        let mut ids = vec![
+            graph.op("input0", resize, &[input]).unwrap(),
+            graph.op("input1", pool, &[input]).unwrap(),
+        ];
+        if inputs.len() > 2 {
+            made.push(plane.clone());
+            ids.push(input);
+        }
+        graph.op("op", Shared(op.clone()), &ids).unwrap();
+        Self {
+            graph,
+            parameters: Parameters::new(tensor_file(&[]), BTreeMap::new()),
+            input: plane,
+            inputs: made,
+            op,
+        }
+    }
+
+    /// `tensor`, the op's input number `input`, with NaN in all rows but `rows`, which count through the batch; of
+    /// indices, with others of the same windows.
+    fn spoiled_outside(
+        &self,
+        input: usize,
+        format: Format,
+        rows: &std::ops::Range<usize>,
+    ) -> Tensor {
+        let tensor = &self.inputs[input];
+        let shape = tensor.shape();
+        let unpool = (self.op.as_ref() as &dyn Any).downcast_ref();
+        let others = unpool
+            .filter(|_| format == Format::Nhwc4Exact)
+            .map(|unpool| {
+                let pool = pool_of(unpool, shape, self.input.shape());
+                pool.reference(&[&self.input.map(|x| -x)]).unwrap()
+            });
+        Tensor::from_fn(shape, |n, c, y, x| {
+            match (rows.contains(&(n * shape.h + y)), &others) {
+                (true, _) => tensor.at(n, c, y, x),
+                (false, Some(others)) => others.at(n, c, y, x),
+                (false, None) => f32::NAN,
+            }
+        })
+        .unwrap()
+    }
+
     /// The same op on inputs that f16 holds: as a device has them that keeps activations and weights so.
     pub fn in_half(&self) -> Self {
         let mut inputs = self.inputs.clone();
-        let has_weight = matches!(self.op.name(), "conv2d" | "conv_transpose2d" | "argmax");
-        let weights = usize::from(has_weight && inputs.len() > 1);
-        for input in &mut inputs[..=weights] {
-            *input = input.map(|x| half::f16::from_f32(x).to_f32());
+        let roles = roles(self.op.as_ref(), &inputs);
+        for (input, role) in inputs.iter_mut().zip(roles) {
+            if role != Role::Whole {
+                *input = input.map(|x| half::f16::from_f32(x).to_f32());
+            }
         }
         Self::new(self.op.clone(), inputs)
     }
@@ -255,6 +374,9 @@ impl OneOp {
     /// How far an element may be off that is kept in f16: as [`OneOp::bounds`], and one rounding more.
     pub fn half_bounds(&self) -> Tensor {
         let mut bounds = self.bounds();
+        if self.op.name() == "max_pool2d_indices" {
+            return bounds;
+        }
         for (bound, expected) in bounds.data_mut().iter_mut().zip(self.expected().data()) {
             *bound += (expected.abs() + *bound) * HALF_UNIT + HALF_STEP;
         }
@@ -322,18 +444,57 @@ impl OneOp {
         let factor = ((self.op.terms(&shapes) + 16) as f64 * UNIT) as f32;
         match self.op.name() {
             // Sums of terms: the sum of their magnitudes is the op of magnitudes.
-            "conv2d" | "conv_transpose2d" | "add" | "sum_parts" => {
+            "conv2d"
+            | "conv_transpose2d"
+            | "linear"
+            | "mean"
+            | "sum_parts"
+            | "avg_pool2d"
+            | "adaptive_avg_pool2d" => {
                 let refs: Vec<_> = magnitudes.iter().collect();
-                self.op.reference(&refs).unwrap().map(|x| x * factor)
+                self.op.reference(&refs).unwrap().map(|x| x.abs() * factor)
             }
-            "resize_bilinear" => {
+            "max_pool2d_indices" => self.expected().map(|_| 0.0),
+            "local_response_norm" => self.norm_bounds(),
+            "interpolate" if self.op.terms(&shapes) > 1 => {
                 let expected = self.expected();
                 expected.map(|_| resize_bound(&self.input))
             }
             "preprocess" => self.preprocess_bounds(factor),
             "softmax" => softmax_bounds(&self.input, &self.expected()),
-            _ => self.expected().map(|x| x.abs() * UNIT as f32),
+            "batch_norm2d" => bounds::of_batch_norm2d(&self.inputs[2], &self.expected()),
+            name => {
+                let expected = self.expected();
+                // What is left has one rounding, or none.
+                bounds::of_function(name, &self.inputs[0], &expected)
+                    .unwrap_or_else(|| expected.map(|x| x.abs() * UNIT as f32))
+            }
         }
+    }
+
+    /// The base of the power, a sum of magnitudes, has a rounding for each square and each term, for alpha, its
+    /// product, and k: K + 8 times beta. WGSL allows a power what `exp2(beta · log2(base))` may be off: the
+    /// logarithm by 2⁻²¹ or 3 ULP, the exponential by 3 + 2·|x| ULP, of which each is two roundings; the exponent x
+    /// is a product of two numbers that are rounded. A division comes last: 5.
+    fn norm_bounds(&self) -> Tensor {
+        let norm: &LocalResponseNorm = (self.op.as_ref() as &dyn Any).downcast_ref().unwrap();
+        let shapes = [self.input.shape()];
+        let ln2 = std::f64::consts::LN_2;
+        let mut bounds = self.expected();
+        for (bound, input) in bounds.data_mut().iter_mut().zip(self.input.data()) {
+            let exponent = match *bound {
+                0.0 => 0.0,
+                output => (f64::from(*input) / f64::from(output)).log2(),
+            };
+            let of_base = norm.beta.abs() * (self.op.terms(&shapes) + 8) as f64;
+            let of_logarithm = (8.0 * norm.beta.abs()).max(6.0 * exponent.abs());
+            let units = of_base
+                + ln2 * (of_logarithm + 2.0 * exponent.abs())
+                + 2.0 * (3.0 + 2.0 * exponent.abs())
+                + 6.0;
+            *bound = (f64::from(bound.abs()) * units * UNIT) as f32;
+        }
+        bounds
     }
 
     /// What is left and the mean that was taken away are both made of the terms' sum, whose shares come
@@ -372,14 +533,21 @@ impl OneOp {
         let shapes: Vec<_> = self.inputs.iter().map(Tensor::shape).collect();
         let kernels = self.op.kernels(&shapes, &DeviceProfile::WEBGPU_DEFAULTS);
         let expected = self.expected();
-        for binding in &kernels.unwrap()[0].bindings {
-            let Binding::Activation { input, rows, .. } = *binding else {
+        // An op may have stages alone, each of which is another op.
+        let kernels = kernels.unwrap();
+        for binding in kernels.first().iter().flat_map(|kernel| &kernel.bindings) {
+            let Binding::Activation {
+                input,
+                rows,
+                format,
+            } = *binding
+            else {
                 continue;
             };
             for row in 0..expected.shape().n * expected.shape().h {
-                let needed = rows.needed(row..row + 1, expected.shape().h, shapes[input].h);
+                let needed = rows.needed(row..row + 1, expected.shape(), shapes[input]);
                 let mut inputs = self.inputs.clone();
-                inputs[input] = with_nan_outside(&inputs[input], &needed);
+                inputs[input] = self.spoiled_outside(input, format, &needed);
                 let found = self
                     .op
                     .reference(&inputs.iter().collect::<Vec<_>>())
@@ -403,16 +571,19 @@ pub fn diagonal(weight: &Tensor) -> Tensor {
     .unwrap()
 }
 
-/// `tensor` with NaN in all rows but `rows`, which count through the batch.
-fn with_nan_outside(tensor: &Tensor, rows: &std::ops::Range<usize>) -> Tensor {
-    let shape = tensor.shape();
-    Tensor::from_fn(shape, |n, c, y, x| {
-        match rows.contains(&(n * shape.h + y)) {
-            true => tensor.at(n, c, y, x),
-            false => f32::NAN,
-        }
-    })
-    .unwrap()
+/// The pooling of planes as large as `output` whose indices `unpool` takes with values of shape `input`.
+fn pool_of(unpool: &MaxUnpool2d, input: Shape, output: Shape) -> MaxPool2dIndices {
+    let pool = |ceil_mode| MaxPool2dIndices {
+        pool: MaxPool2d {
+            kernel_size: unpool.kernel_size,
+            stride: unpool.stride,
+            padding: unpool.padding,
+            ceil_mode,
+            ..MaxPool2d::square(1, 1, false)
+        },
+    };
+    let fits = |pool: &MaxPool2dIndices| pool.output_shape(&[output]).is_ok_and(|s| s == input);
+    [false, true].map(pool).into_iter().find(fits).unwrap()
 }
 
 /// The elements of a row, which counts through the batch.
@@ -503,6 +674,31 @@ pub fn run_on(
         executor.run(input).await
     })
     .unwrap()
+}
+
+/// The cooperative matrices that a kernel is written for.
+pub fn matrices() -> Vec<CooperativeMatrix> {
+    let matrix = |size, subgroup, vectors| CooperativeMatrix {
+        size: [size; 3],
+        subgroup,
+        vectors,
+    };
+    let large = [8, 16, 32].map(|subgroup| matrix(16, subgroup, true));
+    let small = [8, 16, 32].map(|subgroup| matrix(8, subgroup, true));
+    [&large[..], &small, &[matrix(8, 32, false)]].concat()
+}
+
+/// `profile` with f16, these cooperative matrices and the workgroup memory that devices with such have.
+pub fn with_matrices(
+    profile: &DeviceProfile,
+    cooperative: Vec<CooperativeMatrix>,
+) -> DeviceProfile {
+    DeviceProfile {
+        half: true,
+        cooperative,
+        max_workgroup_bytes: profile.max_workgroup_bytes.max(32 << 10),
+        ..profile.clone()
+    }
 }
 
 /// What keeps a small GPU busy.

@@ -212,9 +212,7 @@ fn check_step(plan: &Plan, (step, mirror): (&Step, Option<&Mirror>), memory: &mu
             }
         };
         let read = reads.next().unwrap();
-        let needed = read
-            .rows
-            .needed(step.rows.clone(), layer.shape.h, read.shape.h);
+        let needed = read.rows.needed(step.rows.clone(), layer.shape, read.shape);
         let tensor = (read.tensor, read.shape, read.format);
         memory.read(
             slot,

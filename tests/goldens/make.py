@@ -15,10 +15,12 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
+import family
 import fcn
 
 
@@ -29,6 +31,11 @@ def generator(name):
 # --- ops: each computes f64 from f64, by PyTorch's rules ------------------------------------------
 
 
+def single(number):
+    """An attribute as a network in f32 has it."""
+    return float(numpy.float32(number))
+
+
 def conv2d(input, weight, bias=None, *, stride, padding, dilation, groups):
     return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
@@ -37,16 +44,106 @@ def conv_transpose2d(input, weight, bias=None, *, stride, padding, output_paddin
     return F.conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups)
 
 
-def max_pool2d(input, *, kernel_size, stride, padding, ceil_mode):
-    return F.max_pool2d(input, kernel_size, stride, padding, ceil_mode=ceil_mode)
+def max_pool2d(input, *, kernel_size, **attributes):
+    return F.max_pool2d(input, kernel_size, **attributes)
+
+
+def max_pool2d_indices(input, *, kernel_size, **attributes):
+    return F.max_pool2d(input, kernel_size, **attributes, return_indices=True)[1].double()
+
+
+def max_unpool2d(input, indices, *, kernel_size, **attributes):
+    return F.max_unpool2d(input, indices.long(), kernel_size, **attributes)
+
+
+def avg_pool2d(input, *, kernel_size, **attributes):
+    return F.avg_pool2d(input, kernel_size, **attributes)
+
+
+def adaptive_avg_pool2d(input, *, output_size):
+    return F.adaptive_avg_pool2d(input, output_size)
+
+
+def local_response_norm(input, **attributes):
+    return F.local_response_norm(input, **attributes)
+
+
+def linear(input, weight, bias=None):
+    return F.linear(input.movedim(1, -1), weight, bias).movedim(-1, 1)
+
+
+def batch_norm2d(input, weight, bias, running_mean, running_var, *, eps=1e-5):
+    return F.batch_norm(input, running_mean, running_var, weight, bias, eps=single(eps))
 
 
 def relu(input):
     return F.relu(input)
 
 
+def leaky_relu(input, *, negative_slope=0.01):
+    return F.leaky_relu(input, single(negative_slope))
+
+
+def prelu(input, weight):
+    return F.prelu(input, weight)
+
+
+def elu(input, *, alpha=1.0):
+    return F.elu(input, single(alpha))
+
+
+def sigmoid(input):
+    return F.sigmoid(input)
+
+
+def tanh(input):
+    return F.tanh(input)
+
+
+def silu(input):
+    return F.silu(input)
+
+
+def hardsigmoid(input):
+    return F.hardsigmoid(input)
+
+
+def hardswish(input):
+    return F.hardswish(input)
+
+
+def clamp(input, *, min=None, max=None):
+    return torch.clamp(input, *(None if bound is None else single(bound) for bound in (min, max)))
+
+
 def add(input, other):
     return input + other
+
+
+def sub(input, other):
+    return input - other
+
+
+def mul(input, other):
+    return input * other
+
+
+def mean(input):
+    return input.mean((2, 3), keepdim=True)
+
+
+def cat(**inputs):
+    return torch.cat(list(inputs.values()), 1)
+
+
+def pad(input, *, padding, mode="constant", value=0.0):
+    # PyTorch takes a value in no other mode.
+    value = single(value) if mode == "constant" else None
+    return F.pad(input, padding, mode, value)
+
+
+def pixel_shuffle(input, *, upscale_factor):
+    return F.pixel_shuffle(input, upscale_factor)
 
 
 def scale(input, *, factor):
@@ -58,8 +155,12 @@ def crop(input, other, *, offset):
     return input[:, :, y : y + h, x : x + w]
 
 
-def resize_bilinear(input, *, size, align_corners):
-    return F.interpolate(input, size, mode="bilinear", align_corners=align_corners)
+def interpolate(input, other=None, **attributes):
+    if other is not None:
+        attributes["size"] = other.shape[2:]
+    # PyTorch rounds the positions of nearest pixels as it does the values; networks have f32.
+    kind = torch.float64 if attributes.get("mode") == "bilinear" else torch.float32
+    return F.interpolate(input.to(kind), **attributes)
 
 
 def softmax(input):
@@ -87,11 +188,33 @@ OPS = {
         conv2d,
         conv_transpose2d,
         max_pool2d,
+        linear,
+        batch_norm2d,
+        max_pool2d_indices,
+        max_unpool2d,
+        avg_pool2d,
+        adaptive_avg_pool2d,
+        local_response_norm,
         relu,
+        leaky_relu,
+        prelu,
+        elu,
+        sigmoid,
+        tanh,
+        silu,
+        hardsigmoid,
+        hardswish,
+        clamp,
         add,
+        sub,
+        mul,
         scale,
+        mean,
+        cat,
+        pad,
+        pixel_shuffle,
         crop,
-        resize_bilinear,
+        interpolate,
         softmax,
         argmax,
         preprocess,
@@ -330,6 +453,118 @@ def max_pool2d_cases(cases):
     case("k3x2_s2x3", [1, 5, 8, 9], (3, 2), (2, 3), (1, 0))
 
 
+def dilated_max_pool2d_cases(cases):
+    def case(name, input, kernel, dilation, **attributes):
+        attributes = {"kernel_size": kernel, "dilation": dilation, **attributes}
+        input = torch.randn(input, generator=generator(f"max_pool2d {name}"))
+        cases.add("max_pool2d", name, attributes, input=input)
+
+    # Also with attributes left out, and one number in place of two.
+    case("dilation2", [1, 5, 7, 9], 2, 2)
+    case("dilation2_s1p1_ceil", [3, 6, 8, 7], 3, 2, stride=1, padding=1, ceil_mode=True)
+    case("dilation_1_3", [1, 3, 6, 11], [2, 3], [1, 3], stride=[2, 1], padding=[1, 0])
+    case("dilation3_as_large_as_the_input", [1, 3, 3, 5], 2, 3, stride=2, padding=1)
+
+
+def indices_cases(cases):
+    """max_pool2d_indices, and max_unpool2d of other values at the same indices."""
+
+    def case(name, input, **attributes):
+        if not torch.is_tensor(input):
+            input = torch.randn(input, generator=generator(f"max_pool2d_indices {name}"))
+        cases.add("max_pool2d_indices", name, attributes, input=input)
+
+    case("k2s2", [1, 5, 6, 8], kernel_size=2)
+    case("k2s2_odd_ceil", [3, 3, 7, 9], kernel_size=2, stride=2, ceil_mode=True)
+    case("k3s2p1", [1, 6, 7, 8], kernel_size=3, stride=2, padding=1)
+    case("k3s1p1", [1, 3, 5, 4], kernel_size=3, stride=1, padding=1)
+    case("k2x3_s1x2", [1, 6, 6, 8], kernel_size=[2, 3], stride=[1, 2], padding=[0, 1])
+    case("dilation2", [1, 5, 7, 9], kernel_size=3, stride=2, padding=1, dilation=2)
+    case("of_1x1", [1, 7, 1, 1], kernel_size=2, ceil_mode=True)
+    # Equal values, and none larger than what nothing is compared with.
+    levels = torch.randint(0, 2, [1, 5, 8, 9], generator=generator("max_pool2d_indices ties"))
+    case("ties", levels.float(), kernel_size=3, stride=2, padding=1)
+    case("infinite", torch.full([1, 2, 4, 5], -torch.inf), kernel_size=2, padding=1)
+    nan = torch.randn([2, 3, 6, 7], generator=generator("max_pool2d_indices nan"))
+    nan[torch.rand(nan.shape, generator=generator("max_pool2d_indices nans")) < 0.3] = torch.nan
+    case("nan", nan, kernel_size=3, stride=1, padding=1)
+
+    def unpool(name, plane, output_size=None, **pooling):
+        g = generator(f"max_unpool2d {name}")
+        pooled, indices = F.max_pool2d(
+            torch.randn(plane, generator=g), **pooling, return_indices=True
+        )
+        pooling.pop("ceil_mode", None)
+        attributes = pooling | ({"output_size": output_size} if output_size else {})
+        cases.add(
+            "max_unpool2d",
+            name,
+            attributes,
+            input=torch.randn(pooled.shape, generator=g),
+            indices=indices.float(),
+        )
+
+    unpool("k2s2", [1, 5, 6, 8], kernel_size=2)
+    unpool("k2s2_odd", [3, 3, 7, 9], [7, 9], kernel_size=2, stride=2)
+    unpool("k2s2_odd_ceil", [1, 6, 7, 9], [7, 9], kernel_size=2, stride=2, ceil_mode=True)
+    # Windows overlap: several values for one place, of which the last stays.
+    unpool("k3s2p1", [1, 6, 7, 9], [7, 9], kernel_size=3, stride=2, padding=1)
+    unpool("k3s1p1", [2, 3, 5, 4], kernel_size=3, stride=1, padding=1)
+    unpool("k4s1p2", [1, 5, 6, 5], kernel_size=4, stride=1, padding=2)
+    # Pixels in no window.
+    unpool("k1x2_s2x3", [1, 3, 8, 9], [8, 9], kernel_size=[1, 2], stride=[2, 3])
+    unpool("of_1x1", [1, 7, 2, 2], kernel_size=2)
+
+
+def avg_pool2d_cases(cases):
+    def case(name, input, **attributes):
+        input = torch.randn(input, generator=generator(f"avg_pool2d {name}"))
+        cases.add("avg_pool2d", name, attributes, input=input)
+
+    case("k2s2", [1, 5, 7, 9], kernel_size=2)
+    for ceil in (False, True):
+        for include in (False, True):
+            name = f"k3s2p1_{'ceil' if ceil else 'floor'}_{'with' if include else 'without'}"
+            case(name, [3, 6, 7, 8], kernel_size=3, stride=2, padding=1, ceil_mode=ceil,
+                 count_include_pad=include)  # fmt: skip
+    case("k2x3_s1x2", [1, 6, 6, 8], kernel_size=[2, 3], stride=[1, 2], padding=[0, 1])
+    case("k5s3p2_ceil", [1, 3, 9, 11], kernel_size=5, stride=3, padding=2, ceil_mode=True)
+    case("divisor3", [1, 5, 6, 7], kernel_size=3, stride=2, padding=1, divisor_override=3)
+    case("divisor_negative", [1, 3, 5, 5], kernel_size=2, ceil_mode=True, divisor_override=-2)
+    case("of_1x1", [1, 7, 1, 1], kernel_size=3, stride=1, padding=1)
+    case("large_window", [1, 3, 12, 15], kernel_size=[9, 11], stride=2, padding=[4, 5])
+    case("last_window", [1, 3, 3, 5], kernel_size=2, stride=2, padding=1, ceil_mode=True)
+
+
+def adaptive_avg_pool2d_cases(cases):
+    def case(name, input, output_size):
+        input = torch.randn(input, generator=generator(f"adaptive_avg_pool2d {name}"))
+        cases.add("adaptive_avg_pool2d", name, {"output_size": output_size}, input=input)
+
+    case("global", [3, 6, 7, 9], 1)
+    case("global_large", [1, 5, 31, 43], [1, 1])
+    case("to_2x3", [1, 5, 7, 8], [2, 3])
+    case("to_6", [1, 3, 17, 20], 6)
+    case("up", [1, 7, 4, 3], [9, 7])
+    case("rows_only", [1, 3, 9, 5], [4, None])
+    case("columns_only", [1, 3, 5, 11], [None, 3])
+    case("identity", [1, 5, 4, 6], [4, 6])
+    case("of_1x1", [1, 3, 1, 1], [2, 3])
+
+
+def local_response_norm_cases(cases):
+    def case(name, input, **attributes):
+        input = 3 * torch.randn(input, generator=generator(f"local_response_norm {name}"))
+        cases.add("local_response_norm", name, attributes, input=input)
+
+    case("defaults", [1, 13, 3, 5], size=5)
+    case("alexnet", [1, 21, 4, 3], size=5, alpha=1e-4, beta=0.75, k=2.0)
+    case("strong", [3, 7, 4, 5], size=5, alpha=2.0)
+    case("even", [1, 9, 3, 4], size=4, alpha=1.5, beta=0.5)
+    case("one_channel", [1, 5, 3, 4], size=1, alpha=1.0, beta=1.0)
+    case("more_than_there_are", [1, 3, 3, 4], size=9, alpha=1.0, k=0.5)
+
+
 def elementwise_cases(cases):
     def normal(name, shape):
         return torch.randn(shape, generator=generator(name))
@@ -359,6 +594,159 @@ def elementwise_cases(cases):
     cases.add("scale", "batch3", {"factor": 3.7}, input=normal("scale batch3", [3, 7, 3, 5]))
 
 
+def function_cases(cases):
+    """Functions of one number: across their range, and at its ends."""
+
+    def normal(name, shape, deviation=2.5):
+        return torch.randn(shape, generator=generator(name)) * deviation
+
+    edges = [0.0, -0.0, 1e-37, -1e-37, 1e-6, -1e-6, 0.3, -0.3, 0.5, -0.5, 3.0, -3.0]
+    edges += [20.0, -20.0, 80.0, -80.0, 100.0, -100.0, 3e38, -3e38]
+    edges = torch.tensor([*edges, float("inf"), float("-inf"), float("nan"), 1.0])
+
+    functions = [
+        ("sigmoid", "", {}),
+        ("tanh", "", {}),
+        ("silu", "", {}),
+        ("hardsigmoid", "", {}),
+        ("hardswish", "", {}),
+        ("leaky_relu", "", {}),
+        ("leaky_relu", "_0.2", {"negative_slope": 0.2}),
+        ("elu", "", {}),
+        ("elu", "_0.3", {"alpha": 0.3}),
+        ("clamp", "_relu6", {"min": 0.0, "max": 6.0}),
+        ("clamp", "_min", {"min": -0.3}),
+        ("clamp", "_max", {"max": 1.7}),
+        ("clamp", "_crossed", {"min": 1.5, "max": -0.7}),
+    ]
+    shapes = {"one": [1, 1, 1, 1], "odd": [1, 3, 5, 7], "aligned": [2, 8, 3, 4], "batch3": [3, 5, 3, 7]}
+    for op, suffix, attributes in functions:
+        for name, shape in shapes.items():
+            input = normal(f"{op} {name}", shape)
+            cases.add(op, f"{name}{suffix}", attributes, input=input)
+        cases.add(op, f"edges{suffix}", attributes, input=edges.view(1, 2, 3, 4).clone())
+
+    for name, shape in shapes.items():
+        for kind, count in [("shared", 1), ("channels", shape[1])]:
+            weight = normal(f"prelu {name} {kind}", [count], 0.5)
+            input = normal(f"prelu {name}", shape)
+            cases.add("prelu", f"{name}_{kind}", {}, input=input, weight=weight)
+
+
+def layer_cases(cases):
+    """batch_norm2d and linear."""
+
+    def batch_norm(name, shape, attributes={}, mean=1.0, variance=1.0):
+        g = generator(f"batch_norm2d {name}")
+        vector = lambda: torch.randn(shape[1], generator=g)
+        running_mean = mean * vector()
+        running_var = variance * (0.1 + torch.rand(shape[1], generator=g))
+        input = running_mean.view(1, -1, 1, 1) + torch.randn(shape, generator=g)
+        cases.add(
+            "batch_norm2d",
+            name,
+            attributes,
+            input=input,
+            weight=1 + 0.3 * vector(),
+            bias=vector(),
+            running_mean=running_mean,
+            running_var=running_var,
+        )
+
+    batch_norm("one", [1, 1, 1, 1])
+    batch_norm("odd", [1, 3, 5, 7])
+    batch_norm("aligned", [2, 8, 3, 4])
+    batch_norm("batch3", [3, 5, 3, 7], {"eps": 0.001})
+    batch_norm("far_mean", [1, 6, 4, 5], mean=100.0)
+    batch_norm("small_variance", [1, 7, 4, 3], variance=0.01)
+
+    def linear(name, input, out, bias=True):
+        g = generator(f"linear {name}")
+        input = torch.randn(input, generator=g)
+        weight = torch.randn([out, input.shape[1]], generator=g) / input.shape[1] ** 0.5
+        bias = torch.randn([out], generator=g) if bias else None
+        cases.add("linear", name, {}, input=input, weight=weight, bias=bias)
+
+    linear("one", [1, 1, 1, 1], 1)
+    linear("vectors", [3, 13, 1, 1], 10)
+    linear("pixels", [2, 6, 3, 5], 9)
+    linear("no_bias", [1, 33, 4, 3], 5, bias=False)
+    linear("wide", [1, 300, 1, 1], 21)
+
+
+def arithmetic_cases(cases):
+    """sub and mul, and all three with sizes of 1."""
+
+    def case(op, name, a, b):
+        g = generator(f"{op} {name}")
+        cases.add(
+            op, name, {}, input=torch.randn(a, generator=g), other=torch.randn(b, generator=g)
+        )
+
+    for op in ("sub", "mul"):
+        case(op, "one", [1, 1, 1, 1], [1, 1, 1, 1])
+        case(op, "odd", [1, 3, 5, 7], [1, 3, 5, 7])
+        case(op, "batch3", [3, 8, 3, 4], [3, 8, 3, 4])
+    for op in ("add", "sub", "mul"):
+        case(op, "a_value_a_channel", [2, 6, 5, 4], [2, 6, 1, 1])
+        case(op, "a_value_a_channel_of_all", [1, 5, 1, 1], [3, 5, 4, 3])
+        case(op, "a_value_a_pixel", [2, 1, 4, 5], [2, 7, 4, 5])
+        case(op, "one_image_of_all", [3, 6, 4, 3], [1, 6, 4, 3])
+        case(op, "one_value", [2, 5, 3, 3], [1, 1, 1, 1])
+        case(op, "rows_and_columns", [1, 5, 4, 1], [2, 1, 1, 6])
+
+
+def layout_cases(cases):
+    """mean, cat, pad and pixel_shuffle."""
+
+    def normal(name, shape):
+        return torch.randn(shape, generator=generator(name))
+
+    for name, shape in {
+        "one": [1, 1, 1, 1],
+        "7x7": [1, 13, 7, 7],
+        "batch3": [3, 8, 5, 3],
+        "one_row": [1, 5, 1, 300],
+        "one_column": [2, 6, 300, 1],
+        "long": [1, 3, 61, 67],
+    }.items():
+        cases.add("mean", name, {}, input=normal(f"mean {name}", shape))
+
+    for name, channels, (n, h, w) in [
+        ("one", [3], (1, 2, 3)),
+        ("two", [5, 3], (1, 4, 5)),
+        ("aligned", [8, 4, 6], (2, 3, 4)),
+        ("five", [1, 2, 1, 3, 5], (3, 3, 2)),
+        ("eight", [3, 1, 4, 1, 5, 9, 2, 6], (2, 3, 3)),
+        ("thirty", [1 + i % 3 for i in range(30)], (1, 2, 3)),
+    ]:
+        inputs = {
+            f"input{i}": normal(f"cat {name} {i}", [n, c, h, w]) for i, c in enumerate(channels)
+        }
+        cases.add("cat", name, {}, **inputs)
+
+    for name, shape, padding, more in [
+        ("nothing", [1, 3, 2, 3], [0, 0, 0, 0], {}),
+        ("zeros", [1, 5, 3, 4], [1, 2, 3, 0], {}),
+        ("value", [3, 6, 4, 3], [0, 3, 1, 2], {"value": -0.3}),
+        ("reflect", [2, 5, 5, 4], [3, 1, 2, 4], {"mode": "reflect"}),
+        ("reflect_left", [1, 4, 3, 6], [5, 0, 0, 0], {"mode": "reflect"}),
+        ("replicate", [3, 7, 2, 3], [4, 1, 0, 5], {"mode": "replicate"}),
+    ]:
+        attributes = {"padding": padding, **more}
+        cases.add("pad", name, attributes, input=normal(f"pad {name}", shape))
+
+    for name, shape, factor in [
+        ("1", [1, 3, 4, 5], 1),
+        ("2", [1, 20, 3, 5], 2),
+        ("2_aligned", [2, 32, 4, 3], 2),
+        ("3_batch3", [3, 9, 3, 2], 3),
+        ("4", [1, 80, 2, 3], 4),
+    ]:
+        attributes = {"upscale_factor": factor}
+        cases.add("pixel_shuffle", name, attributes, input=normal(f"pixel_shuffle {name}", shape))
+
+
 def crop_cases(cases):
     def case(name, input, offset, like):
         g = generator(f"crop {name}")
@@ -377,15 +765,20 @@ def crop_cases(cases):
     case("batch3", [3, 5, 8, 7], [2, 1], [3, 1, 5, 4])
 
 
-def resize_bilinear_cases(cases):
+def interpolate_cases(cases):
+    def add(name, input, other=None, **attributes):
+        # Bilinear inputs by one seed, whichever way the corners go.
+        seed = name.removesuffix("_aligned").removesuffix("_half_pixel").removesuffix("_nearest")
+        input = torch.randn(input, generator=generator(f"interpolate {seed}"))
+        if other is not None:
+            other = torch.zeros(other)
+        cases.add("interpolate", name, attributes, input=input, other=other)
+
     def case(name, input, size):
-        for align_corners in (False, True):
-            cases.add(
-                "resize_bilinear",
-                f"{name}_{'aligned' if align_corners else 'half_pixel'}",
-                {"size": list(size), "align_corners": align_corners},
-                input=torch.randn(input, generator=generator(f"resize_bilinear {name}")),
-            )
+        bilinear = {"size": list(size), "mode": "bilinear"}
+        add(f"{name}_half_pixel", input, **bilinear, align_corners=False)
+        add(f"{name}_aligned", input, **bilinear, align_corners=True)
+        add(f"{name}_nearest", input, size=list(size))
 
     case("up2", [1, 3, 5, 7], (10, 14))
     case("up8", [1, 5, 3, 2], (24, 16))
@@ -403,6 +796,21 @@ def resize_bilinear_cases(cases):
     case("one_more", [1, 3, 6, 7], (7, 8))
     case("batch3", [3, 7, 4, 5], (7, 9))
     case("21_classes", [1, 21, 2, 3], (7, 8))
+
+    # Where the rounding of s and of y · s decides what is nearest.
+    add("rounded_nearest", [1, 3, 2, 1], size=[82, 41])
+    add("rounded_down_nearest", [1, 1, 61, 47], size=[31, 29])
+
+    # Factors: positions go by them, unless the size stays.
+    for mode in ("nearest", "bilinear"):
+        for factor in (2, 0.5, 1.7, 1.05, [0.37, 2.3], [3.14159, 1.25]):
+            name = f"by_{factor}_{mode}".replace(", ", "_").strip("[]")
+            add(name, [1, 5, 8, 11], scale_factor=factor, mode=mode)
+        add(f"recomputed_{mode}", [1, 3, 7, 5], scale_factor=1.7, mode=mode,
+            recompute_scale_factor=True)  # fmt: skip
+        add(f"like_{mode}", [3, 5, 4, 7], [1, 2, 9, 6], mode=mode)
+    add("by_2.3_bilinear_aligned", [1, 3, 5, 7], scale_factor=2.3, mode="bilinear",
+        align_corners=True)  # fmt: skip
 
 
 def class_cases(cases):
@@ -495,9 +903,18 @@ def make_ops(output):
     conv2d_cases(cases)
     conv_transpose2d_cases(cases)
     max_pool2d_cases(cases)
+    dilated_max_pool2d_cases(cases)
+    indices_cases(cases)
+    avg_pool2d_cases(cases)
+    adaptive_avg_pool2d_cases(cases)
+    local_response_norm_cases(cases)
     elementwise_cases(cases)
+    function_cases(cases)
+    layer_cases(cases)
+    arithmetic_cases(cases)
+    layout_cases(cases)
     crop_cases(cases)
-    resize_bilinear_cases(cases)
+    interpolate_cases(cases)
     class_cases(cases)
     preprocess_cases(cases)
     cases.save(output / "ops.safetensors")
@@ -592,8 +1009,56 @@ def make_model(case, output):
     return tensors, entry
 
 
+@dataclass(frozen=True)
+class FamilyCase:
+    """A network of family.py, recognised by its names alone."""
+
+    architecture: str
+    width: int
+    classes: int
+    inputs: list[tuple[int, int, int]]
+
+
+FAMILY = [
+    FamilyCase("fcn_resnet50", 3, 5, [(1, 1, 1), (2, 33, 47), (1, 64, 59)]),
+    FamilyCase("fcn_resnet101", 2, 3, [(1, 33, 47)]),
+    FamilyCase("fcn_resnet18", 3, 4, [(1, 32, 64), (2, 64, 32)]),
+    FamilyCase("fcn-alexnet", 4, 5, [(1, 1, 1), (3, 9, 14), (1, 97, 61)]),
+    FamilyCase("vgg", 2, 6, [(1, 256, 224)]),
+]
+
+
+def make_family(case, output):
+    model = family.build(case.architecture, case.width, case.classes, FC).double()
+    family.initialize(model, zlib.crc32(case.architecture.encode()))
+    model.float()
+    file = f"{case.architecture}.safetensors"
+    save_file(model.state_dict(), output / file)
+    model.double()
+    tensors = {}
+    for n, h, w in case.inputs:
+        key = f"{case.architecture}/{h}x{w}"
+        name = f"{case.architecture} {n}x{h}x{w}"
+        image = torch.randn(n, 3, h, w, generator=generator(name))
+        tensors[f"{key}/input"] = image
+        tensors[f"{key}/output"] = model(image.double()).float().contiguous()
+    entry = {
+        "name": case.architecture,
+        "file": file,
+        "architecture": case.architecture,
+        "geometry": None,
+        "inputs": [f"{h}x{w}" for _, h, w in case.inputs],
+        "nodes": {},
+    }
+    return tensors, entry
+
+
 def make_models(output):
     tensors, entries = {}, []
+    for case in FAMILY:
+        more, entry = make_family(case, output)
+        tensors.update(more)
+        entries.append(entry)
     for case in MODELS:
         more, entry = make_model(case, output)
         tensors.update(more)

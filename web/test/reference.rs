@@ -8,7 +8,7 @@
 //!   buffer of WebGPU's defaults holds, the scores at the network's size, and the bound on their relative error.
 
 use fullconv::compare::compare_picture;
-use fullconv::ops::{Op, ResizeBilinear};
+use fullconv::ops::{Interpolate, Op};
 use fullconv::{Error, ErrorKind, Gpu, Model, Picture, Result, Segmenter, Tensor};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -45,10 +45,7 @@ async fn street(folder: &Path) -> Result<()> {
         ));
     };
     let scores = Segmenter::on_cpu(&model).scores(&picture).await?;
-    let resize = ResizeBilinear {
-        size: [picture.height(), picture.width()],
-        align_corners: false,
-    };
+    let resize = Interpolate::bilinear([picture.height(), picture.width()], false);
     write_scores(
         folder,
         "street",

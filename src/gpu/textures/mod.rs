@@ -146,7 +146,7 @@ struct View {
     is_srgb: bool,
 }
 
-/// `0..total` in runs of `most`, a multiple of what a binding is aligned to.
+/// `0..total` in runs of `most`.
 fn runs(total: u64, most: u64) -> impl Iterator<Item = Range<u64>> {
     let most = most.max(1);
     (0..total.div_ceil(most)).map(move |i| i * most..((i + 1) * most).min(total))

@@ -1,6 +1,7 @@
 //! The portable kernel: an invocation computes four pixels of four channels straight from memory.
 
 use super::{Conv2d, Parts};
+use crate::error::Result;
 use crate::ops::kernel::{Grid, Kernel, Packing, Word, shader};
 use crate::tensor::Shape;
 
@@ -10,11 +11,15 @@ const WORKGROUP: usize = 64;
 const PIXELS: usize = 4;
 
 /// Neighbouring invocations take neighbouring channels, up to 64 of them, and share their pixels.
-pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape) -> Kernel {
-    let lanes = output.c4().next_power_of_two().min(16);
-    op.kernel(
+/// Where the map is pooled, the four pixels are a square of it.
+pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], map: Shape) -> Result<Kernel> {
+    let lanes = map.c4().next_power_of_two().min(16);
+    let side = op.pool_side();
+    let mut extra = Word::sizes([lanes]).to_vec();
+    extra.extend(op.sizes_of_groups(map, inputs[1]));
+    let mut kernel = op.kernel(
         inputs,
-        output,
+        map,
         Parts {
             shader: shader!("conv2d"),
             packing: Packing::Conv {
@@ -22,11 +27,13 @@ pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape) -> Kernel {
                 pad_input: true,
             },
             grid: Grid::Tiles {
-                pixels: WORKGROUP / lanes * PIXELS,
+                pixels: WORKGROUP / lanes * PIXELS / (side * side),
                 channels: 4 * lanes,
             },
-            terms: Some(inputs[0].c4()),
-            extra: Word::sizes([lanes]).to_vec(),
+            terms: Some(inputs[1].c4()),
+            extra,
         },
-    )
+    )?;
+    kernel.constants.push(("POOL", side as f64));
+    Ok(kernel)
 }

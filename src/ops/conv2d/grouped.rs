@@ -1,11 +1,13 @@
-//! Groups, depthwise included: an invocation computes one pixel of four channels, each of which finds
-//! its own group.
+//! Groups of any size: an invocation computes one pixel of four channels, each of which finds its own group.
+//! For those of which no four channels that lie together are of two, and for depthwise convolutions of small windows,
+//! there are faster kernels.
 
 use super::{Conv2d, Parts};
+use crate::error::Result;
 use crate::ops::kernel::{Grid, Kernel, Packing, Word, shader};
 use crate::tensor::Shape;
 
-pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape) -> Kernel {
+pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape) -> Result<Kernel> {
     let weight = inputs[1];
     op.kernel(
         inputs,

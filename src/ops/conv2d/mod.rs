@@ -4,22 +4,29 @@
 //! Inputs: `[n, c, h, w]`, weight `[out, c / groups, kh, kw]`, and optionally bias `[out, 1, 1, 1]`.
 //! Source: `torch.nn.functional.conv2d`.
 
+mod cases;
+mod coop;
+mod depthwise;
 mod direct;
 mod grouped;
+mod pool;
 mod sum_parts;
 mod template;
-
-pub(crate) use sum_parts::SumParts;
 mod texels;
 mod tiled;
 pub(super) mod winograd;
 
-use super::{Case, Element, Op, Stage, Window, case, shapes};
+pub use cases::cases;
+pub(crate) use sum_parts::SumParts;
+
+use super::attributes::pair;
+use super::{Element, MaxPool2d, Op, Relu, Stage, Window, shapes};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::kernel::{Binding, Format, Kernel, Packing, Rows, Word};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
+use std::any::Any;
 use std::sync::Arc;
 
 /// The attributes of a convolution, each `[vertical, horizontal]`.
@@ -27,10 +34,13 @@ use std::sync::Arc;
 #[serde(default, deny_unknown_fields)]
 pub struct Conv2d {
     /// Step between neighbouring windows.
+    #[serde(deserialize_with = "pair")]
     pub stride: [usize; 2],
     /// Zeros around the input, on each side.
+    #[serde(deserialize_with = "pair")]
     pub padding: [usize; 2],
     /// Step between the taps of a window.
+    #[serde(deserialize_with = "pair")]
     pub dilation: [usize; 2],
     /// Groups of channels that do not see each other.
     pub groups: usize,
@@ -41,6 +51,9 @@ pub struct Conv2d {
     /// each in output channels of its own, padded to a multiple of 4; the bias is in the first.
     #[serde(skip)]
     pub parts: usize,
+    /// Pool the result: set when planning fuses the two. Windows of 2×2 pixels alone, side by side.
+    #[serde(skip)]
+    pub pool: Option<MaxPool2d>,
 }
 
 impl Default for Conv2d {
@@ -52,6 +65,7 @@ impl Default for Conv2d {
             groups: 1,
             relu: false,
             parts: 1,
+            pool: None,
         }
     }
 }
@@ -87,9 +101,44 @@ impl Conv2d {
         }
     }
 
-    /// Bindings, rows and the parameters that all kernels of this op share.
-    fn kernel(&self, inputs: &[Shape], output: Shape, parts: Parts) -> Kernel {
+    /// The shape of the convolution, before it is pooled.
+    fn map_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let (&[input, weight], bias) = inputs.split_at(2.min(inputs.len())) else {
+            bail!(Shape, "conv2d takes an input, a weight and perhaps a bias");
+        };
+        super::check_attributes(&[self.stride, self.padding, self.dilation, [self.groups; 2]])?;
+        if self.stride.contains(&0) || self.dilation.contains(&0) || self.groups == 0 {
+            bail!(Shape, "stride, dilation and groups are at least 1");
+        }
+        if weight.elements() == 0 {
+            bail!(Shape, "the weight {weight} has no elements");
+        }
+        if input.c != weight.c * self.groups || weight.n % self.groups != 0 {
+            bail!(
+                Shape,
+                "a weight of shape {weight} with groups {} does not fit an input of shape {input}",
+                self.groups
+            );
+        }
+        if bias.len() > 1 || bias.iter().any(|b| *b != Shape::vector(weight.n)) {
+            bail!(Shape, "the bias {bias:?} does not fit a weight of shape {weight}");
+        }
+        let h = self.output_size(0, input.h, weight.h)?;
+        let w = self.output_size(1, input.w, weight.w)?;
+        let is_plain = self.groups == 1 && !self.relu && self.pool.is_none();
+        let channels = match self.parts {
+            1 => weight.n,
+            parts if parts > 1 && is_plain => parts * 4 * weight.n.div_ceil(4),
+            parts => bail!(Shape, "a convolution with groups, ReLU or pooling cannot be left in {parts} parts"),
+        };
+        Ok(Shape::new(input.n, channels, h, w))
+    }
+
+    /// Bindings, rows and the parameters that all kernels of this op share; `map` is what the convolution makes
+    /// before it is pooled.
+    fn kernel(&self, inputs: &[Shape], map: Shape, parts: Parts) -> Result<Kernel> {
         let (input, weight) = (inputs[0], inputs[1]);
+        let output = pool::pooled(self.pool.as_ref(), map)?;
         let mut params = Word::sizes([
             input.h,
             input.w,
@@ -113,8 +162,10 @@ impl Conv2d {
         params.extend([Word::InputStart(0), Word::OutputStart]);
         params.extend(parts.extra);
         let taps = (weight.h * weight.w) as u64;
+        let quads = inputs[0].c4().min(weight.c4());
         let reach = self.dilation[0] * (weight.h - 1);
-        Kernel {
+        let side = self.pool_side();
+        let kernel = Kernel {
             shader: parts.shader,
             constants: vec![
                 ("KERNEL_H", weight.h as f64),
@@ -130,10 +181,10 @@ impl Conv2d {
                     input: 0,
                     format: Format::Nhwc4,
                     rows: Rows {
-                        mul: self.stride[0] as i64,
+                        mul: (side * self.stride[0]) as i64,
                         div: 1,
                         first: -(self.padding[0] as i64),
-                        last: reach as i64 - self.padding[0] as i64,
+                        last: ((side - 1) * self.stride[0] + reach) as i64 - self.padding[0] as i64,
                     },
                 },
                 Binding::Parameter {
@@ -148,10 +199,12 @@ impl Conv2d {
             terms: parts.terms,
             steps_per_term: match parts.terms {
                 Some(_) => taps,
-                None => taps * input.c4() as u64,
+                None => taps * quads as u64,
             },
             fixed_steps: (weight.h * (weight.w + 1)) as u64,
-        }
+        };
+        // Only whole sums can be pooled.
+        Ok(if side > 1 { kernel.of_all_terms() } else { kernel })
     }
 }
 
@@ -183,38 +236,11 @@ impl Op for Conv2d {
     }
 
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
-        let (&[input, weight], bias) = inputs.split_at(2.min(inputs.len())) else {
-            bail!(Shape, "conv2d takes an input, a weight and perhaps a bias");
-        };
-        super::check_attributes(&[self.stride, self.padding, self.dilation, [self.groups; 2]])?;
-        if self.stride.contains(&0) || self.dilation.contains(&0) || self.groups == 0 {
-            bail!(Shape, "stride, dilation and groups are at least 1");
-        }
-        if weight.elements() == 0 {
-            bail!(Shape, "the weight {weight} has no elements");
-        }
-        if input.c != weight.c * self.groups || weight.n % self.groups != 0 {
-            bail!(
-                Shape,
-                "a weight of shape {weight} with groups {} does not fit an input of shape {input}",
-                self.groups
-            );
-        }
-        if bias.len() > 1 || bias.iter().any(|b| *b != Shape::vector(weight.n)) {
-            bail!(Shape, "the bias {bias:?} does not fit a weight of shape {weight}");
-        }
-        let h = self.output_size(0, input.h, weight.h)?;
-        let w = self.output_size(1, input.w, weight.w)?;
-        let channels = match self.parts {
-            1 => weight.n,
-            parts if parts > 1 && self.groups == 1 && !self.relu => parts * 4 * weight.n.div_ceil(4),
-            parts => bail!(Shape, "a convolution with groups or ReLU cannot be left in {parts} parts"),
-        };
-        Ok(Shape::new(input.n, channels, h, w))
+        pool::pooled(self.pool.as_ref(), self.map_shape(inputs)?)
     }
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        let output = self.output_shape(&shapes(inputs))?;
+        let output = self.map_shape(&shapes(inputs))?;
         let (input, weight, bias) = (inputs[0], inputs[1], inputs.get(2));
         let (size, kernel) = (input.shape(), weight.shape());
         let per_part = self.channels_per_part(kernel);
@@ -222,7 +248,7 @@ impl Op for Conv2d {
             .map(|kx| self.taps_inside(1, kx, size.w, output.w))
             .collect();
         let padded = output.c.div_ceil(self.parts);
-        Tensor::from_planes(output, |n, o, plane| {
+        let map = Tensor::from_planes(output, |n, o, plane| {
             let (part, o) = (o / padded, o % padded);
             if o >= kernel.n {
                 return;
@@ -255,27 +281,31 @@ impl Op for Conv2d {
                     *out = if self.relu && sum < 0.0 { 0.0 } else { sum };
                 }
             }
-        })
+        })?;
+        pool::pool_map(self.pool.as_ref(), map)
     }
 
     fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
-        let output = self.output_shape(inputs)?;
-        if self.groups > 1 {
-            return Ok(vec![grouped::kernel(self, inputs, output)]);
+        let map = self.map_shape(inputs)?;
+        let mut kernels = depthwise::kernels(self, inputs, map, device);
+        if self.has_whole_quads(inputs[1]) {
+            kernels.extend(tiled::kernels(self, inputs, map, device));
+            if self.parts > 1 {
+                return Ok(kernels);
+            }
+            kernels.extend(texels::kernel(self, inputs, map, device));
+            kernels.push(direct::kernel(self, inputs, map)?);
         }
-        let mut kernels = Vec::new();
-        kernels.extend(tiled::kernels(self, inputs, output, device));
-        if self.parts > 1 {
-            return Ok(kernels);
+        if self.groups > 1 && self.pool.is_none() {
+            kernels.push(grouped::kernel(self, inputs, map)?);
         }
-        kernels.extend(texels::kernel(self, inputs, output, device));
-        kernels.push(direct::kernel(self, inputs, output));
         Ok(kernels)
     }
 
-    fn window(&self, inputs: &[Shape]) -> Option<Window> {
-        let weight = inputs.get(1)?;
-        Some(self.window_over([weight.h, weight.w]))
+    fn windows(&self, inputs: &[Shape]) -> Vec<Window> {
+        let of_map = inputs.get(1).map(|weight| self.window_over([weight.h, weight.w]));
+        let of_pool = self.pool.as_ref().map(MaxPool2d::over_input);
+        of_map.into_iter().chain(of_pool).collect()
     }
 
     fn with_padding(&self, padding: [usize; 2]) -> Option<Arc<dyn Op>> {
@@ -295,9 +325,19 @@ impl Op for Conv2d {
         tiled::other_stages(self, inputs, device)
     }
 
+    fn other_kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let output = self.output_shape(inputs)?;
+        Ok(coop::kernels(self, inputs, output, device))
+    }
+
     fn elements(&self, inputs: &[&Tensor], at: &[[usize; 4]]) -> Result<Vec<Element>> {
-        self.output_shape(&shapes(inputs))?;
-        crate::parallel::try_map(at, |at| Ok(self.element(inputs, *at)))
+        let map = self.map_shape(&shapes(inputs))?;
+        crate::parallel::try_map(at, |&[n, c, y, x]| {
+            Ok(match self.pool {
+                None => self.element(inputs, [n, c, y, x]),
+                Some(_) => pool::largest(map, [y, x], |y, x| self.element(inputs, [n, c, y, x])),
+            })
+        })
     }
 
     fn terms(&self, inputs: &[Shape]) -> usize {
@@ -316,17 +356,42 @@ impl Op for Conv2d {
         inputs[0].root_mean_square() * inputs[1].root_mean_square() * terms.sqrt()
     }
 
+    fn flops(&self, inputs: &[Shape]) -> u64 {
+        let of_map = self.map_shape(inputs).map_or(0, |map| map.elements() as u64);
+        of_map.saturating_mul(2 * self.terms(inputs) as u64)
+    }
+
     fn fused_with(&self, next: &dyn Op) -> Option<Arc<dyn Op>> {
-        (next.name() == "relu" && !self.relu && self.parts == 1).then(|| {
-            Arc::new(Self {
+        let next: &dyn Any = next;
+        let fused = match next.downcast_ref::<MaxPool2d>() {
+            Some(pool) => self.pooled_by(pool),
+            None => (next.is::<Relu>() && !self.relu && self.parts == 1).then(|| Self {
                 relu: true,
                 ..self.clone()
-            }) as Arc<dyn Op>
-        })
+            }),
+        };
+        fused.map(|fused| Arc::new(fused) as Arc<dyn Op>)
     }
 }
 
 impl Conv2d {
+    /// Whether no four channels that lie together are of two groups: then a kernel finds those of a group by where
+    /// they begin.
+    fn has_whole_quads(&self, weight: Shape) -> bool {
+        self.groups == 1 || weight.c.is_multiple_of(4) && (weight.n / self.groups).is_multiple_of(4)
+    }
+
+    /// Groups of four output channels that are made of the same input channels.
+    fn group_quads(&self, weight: Shape) -> usize {
+        (weight.n / self.groups).div_ceil(4)
+    }
+
+    /// What the kernels for whole groups of four channels have in their parameters beside those of all: the size of
+    /// the map, and how many such groups a group of the convolution reads and makes.
+    fn sizes_of_groups(&self, map: Shape, weight: Shape) -> [Word; 4] {
+        Word::sizes([map.h, map.w, weight.c4(), self.group_quads(weight)])
+    }
+
     /// Input channels in one part of the sum.
     fn channels_per_part(&self, weight: Shape) -> usize {
         4 * weight.c4().div_ceil(self.parts.max(1))
@@ -393,55 +458,4 @@ fn add_scaled(sums: &mut [f64], factor: f64, values: &[f32], stride: usize) {
             *sum += factor * f64::from(*value);
         }
     }
-}
-
-/// Shapes to try.
-pub fn cases() -> Vec<Case> {
-    let with = |stride, padding, dilation, groups| Conv2d {
-        stride: [stride; 2],
-        padding: [padding; 2],
-        dilation: [dilation; 2],
-        groups,
-        ..Conv2d::default()
-    };
-    let relu = Conv2d {
-        relu: true,
-        ..Conv2d::padded(1)
-    };
-    let parts = Conv2d {
-        parts: 3,
-        ..Conv2d::padded(1)
-    };
-    let sum = |channels, relu| SumParts {
-        parts: 3,
-        channels,
-        relu,
-    };
-    vec![
-        case(parts.clone(), [[2, 18, 9, 7], [66, 18, 3, 3], [66, 1, 1, 1]]),
-        case(parts, [[1, 13, 5, 20], [6, 13, 2, 3]]),
-        case(sum(5, false), [[2, 24, 7, 3]]),
-        case(sum(12, true), [[1, 36, 4, 5]]),
-        case(Conv2d::padded(0), [[2, 1100, 4, 5], [24, 1100, 1, 1], [24, 1, 1, 1]]),
-        case(Conv2d::padded(1), [[1, 3, 9, 7], [5, 3, 3, 3], [5, 1, 1, 1]]),
-        case(relu.clone(), [[3, 6, 8, 11], [70, 6, 3, 3], [70, 1, 1, 1]]),
-        case(relu.clone(), [[1, 230, 6, 9], [68, 230, 3, 3], [68, 1, 1, 1]]),
-        case(relu, [[2, 16, 17, 5], [64, 16, 3, 3], [64, 1, 1, 1]]),
-        case(Conv2d::padded(1), [[2, 128, 9, 10], [132, 128, 3, 3], [132, 1, 1, 1]]),
-        case(Conv2d::padded(0), [[1, 130, 23, 7], [129, 130, 3, 3]]),
-        case(Conv2d::padded(0), [[1, 13, 5, 5], [21, 13, 1, 1]]),
-        case(Conv2d::padded(3), [[1, 8, 4, 6], [32, 8, 7, 7], [32, 1, 1, 1]]),
-        case(Conv2d::padded(100), [[1, 3, 1, 1], [4, 3, 3, 3], [4, 1, 1, 1]]),
-        case(with(2, 1, 1, 1), [[1, 5, 10, 9], [33, 5, 3, 3], [33, 1, 1, 1]]),
-        case(with(1, 2, 2, 1), [[1, 4, 9, 9], [8, 4, 3, 3]]),
-        case(with(2, 3, 1, 1), [[1, 3, 30, 37], [64, 3, 7, 7], [64, 1, 1, 1]]),
-        case(with(2, 0, 1, 1), [[2, 20, 9, 21], [40, 20, 1, 1]]),
-        case(with(1, 2, 2, 1), [[1, 9, 40, 25], [130, 9, 3, 3], [130, 1, 1, 1]]),
-        case(Conv2d::padded(2), [[1, 20, 12, 19], [36, 20, 5, 5]]),
-        case(Conv2d::padded(0), [[3, 129, 11, 13], [16, 129, 1, 1], [16, 1, 1, 1]]),
-        case(Conv2d::padded(0), [[1, 70, 13, 12], [48, 70, 7, 7], [48, 1, 1, 1]]),
-        case(Conv2d::padded(0), [[1, 2, 3, 130], [4, 2, 1, 130]]),
-        case(with(3, 0, 1, 3), [[2, 6, 12, 10], [9, 2, 3, 3], [9, 1, 1, 1]]),
-        case(with(1, 1, 1, 7), [[1, 7, 6, 6], [7, 1, 3, 3], [7, 1, 1, 1]]),
-    ]
 }

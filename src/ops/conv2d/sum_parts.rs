@@ -1,10 +1,11 @@
 //! What makes one sum of the parts that a convolution leaves: `out[n, o, y, x] = Σ input[n, p·C + o, y, x]`
-//! over the parts p, C the channels padded to a multiple of 4; then perhaps ReLU.
+//! over the parts p, C the channels padded to a multiple of 4; then perhaps ReLU, and pooling.
 
+use super::pool;
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{Kernel, Word, shader};
-use crate::ops::{Op, take_inputs};
+use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
+use crate::ops::{MaxPool2d, Op, take_inputs};
 use crate::tensor::{Shape, Tensor};
 
 /// Planned behind a convolution in [`parts`](super::Conv2d::parts).
@@ -16,6 +17,57 @@ pub(crate) struct SumParts {
     pub channels: usize,
     /// Apply ReLU to the sum.
     pub relu: bool,
+    /// Pool the result, as [`Conv2d::pool`](super::Conv2d::pool).
+    pub pool: Option<MaxPool2d>,
+}
+
+impl SumParts {
+    /// The shape of the sums, before they are pooled.
+    fn map_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [input] = take_inputs(self.name(), inputs)?;
+        let map = input.with_channels(self.channels);
+        if self.parts == 0 || input.c != self.parts * 4 * map.c4() {
+            bail!(Shape, "{input} is not {} parts of {} channels", self.parts, self.channels);
+        }
+        Ok(map)
+    }
+
+    /// The kernel that pools the sums.
+    fn pooled_kernel(&self, input: Shape, output: Shape) -> Kernel {
+        let per_row = output.w * output.c4();
+        let mut params = Word::sizes([input.h, input.w, output.h, output.w, output.c4()]).to_vec();
+        params.extend([
+            Word::RowBegin,
+            Word::RowEnd,
+            Word::InputStart(0),
+            Word::OutputStart,
+        ]);
+        let side = pool::side(self.pool.as_ref()) as i64;
+        Kernel {
+            shader: shader!("sum_parts_pooled"),
+            constants: Vec::new(),
+            bindings: vec![Binding::Activation {
+                input: 0,
+                format: Format::Nhwc4,
+                rows: Rows {
+                    mul: side,
+                    div: 1,
+                    first: 0,
+                    last: side - 1,
+                },
+            }],
+            output: Format::Nhwc4,
+            params,
+            grid: Grid::Items {
+                items: 64,
+                per_row,
+                channels: 4 * output.c4(),
+            },
+            terms: None,
+            steps_per_term: 4 * self.parts as u64,
+            fixed_steps: 0,
+        }
+    }
 }
 
 impl Op for SumParts {
@@ -24,34 +76,34 @@ impl Op for SumParts {
     }
 
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
-        let [input] = take_inputs(self.name(), inputs)?;
-        let output = input.with_channels(self.channels);
-        if self.parts == 0 || input.c != self.parts * 4 * output.c4() {
-            bail!(Shape, "{input} is not {} parts of {} channels", self.parts, self.channels);
-        }
-        Ok(output)
+        pool::pooled(self.pool.as_ref(), self.map_shape(inputs)?)
     }
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let [input] = take_inputs(self.name(), inputs)?;
-        let output = self.output_shape(&[input.shape()])?;
-        Tensor::from_fn(output, |n, c, y, x| {
-            let part = |p: usize| f64::from(input.at(n, p * 4 * output.c4() + c, y, x));
+        let map = self.map_shape(&[input.shape()])?;
+        let sums = Tensor::from_fn(map, |n, c, y, x| {
+            let part = |p: usize| f64::from(input.at(n, p * 4 * map.c4() + c, y, x));
             let sum = (0..self.parts).map(part).sum::<f64>() as f32;
             if self.relu && sum < 0.0 { 0.0 } else { sum }
-        })
+        })?;
+        pool::pool_map(self.pool.as_ref(), sums)
     }
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let shape = self.output_shape(inputs)?;
-        let extra = Word::sizes([shape.c4()]);
-        let kernel = Kernel::elementwise(shader!("sum_parts"), 1, &extra, shape);
+        let kernel = match self.pool {
+            Some(_) => self.pooled_kernel(inputs[0], shape),
+            None => Kernel {
+                steps_per_term: self.parts as u64,
+                ..Kernel::elementwise(shader!("sum_parts"), 1, &Word::sizes([shape.c4()]), shape)
+            },
+        };
         Ok(vec![Kernel {
             constants: vec![
                 ("PARTS", self.parts as f64),
                 ("RELU", f64::from(u8::from(self.relu))),
             ],
-            steps_per_term: self.parts as u64,
             ..kernel
         }])
     }

@@ -33,6 +33,9 @@ pub(super) struct Tile {
     pixels: usize,
     /// The lanes are one subgroup and share the pixels that they load.
     broadcast: bool,
+    /// Side of the squares of pixels of each of which the largest is written; pixels are then counted square by
+    /// square.
+    pool: usize,
 }
 
 impl Tile {
@@ -48,6 +51,7 @@ impl Tile {
                 blocks,
                 pixels: 32,
                 broadcast: true,
+                pool: 1,
             };
         }
         let (lanes, blocks) = match channels4 {
@@ -66,6 +70,29 @@ impl Tile {
             blocks,
             pixels: 8,
             broadcast: false,
+            pool: 1,
+        }
+    }
+
+    /// The tile for a convolution with this weight: all its channels are of one group.
+    fn of_groups(op: &Conv2d, weight: Shape, device: &DeviceProfile) -> Self {
+        let quads = op.group_quads(weight);
+        let tile = Self::choose(quads, device);
+        if op.groups == 1 || quads.is_multiple_of(tile.lanes * tile.blocks) {
+            return tile;
+        }
+        if tile.broadcast && quads.is_multiple_of(tile.lanes) {
+            return Self { blocks: 1, ..tile };
+        }
+        let most = |of: usize| (1..=4).rev().find(|i| of.is_multiple_of(*i)).unwrap_or(1);
+        let lanes = if quads.is_multiple_of(4) { 4 } else { 2 - quads % 2 };
+        Self {
+            invocations: 32,
+            lanes,
+            blocks: most(quads / lanes),
+            pixels: 8,
+            broadcast: false,
+            pool: 1,
         }
     }
 
@@ -83,10 +110,13 @@ impl Tile {
 pub(super) fn kernel(
     op: &Conv2d,
     inputs: &[Shape],
-    output: Shape,
+    map: Shape,
     device: &DeviceProfile,
 ) -> Option<Kernel> {
-    let tile = Tile::choose(output.c4(), device);
+    let tile = Tile {
+        pool: op.pool_side(),
+        ..Tile::of_groups(op, inputs[1], device)
+    };
     let packing = Packing::Conv {
         tile: tile.channels(),
         pad_input: true,
@@ -94,7 +124,7 @@ pub(super) fn kernel(
     // What lies outside the input is read from one row of zeros.
     let outside_fits = inputs[0].c4() <= TEXELS_PER_ROW as usize;
     let weight_fits = packing.tile_bytes(inputs[1]) <= device.max_texel_bytes();
-    let steps = inputs[1].h.saturating_mul(inputs[1].w).saturating_mul(inputs[0].c4() + 2);
+    let steps = inputs[1].h.saturating_mul(inputs[1].w).saturating_mul(inputs[1].c4() + 2);
     let runs = (steps as u64) < MAX_LOOP_STEPS;
     if !device.is_cpu || !outside_fits || !weight_fits || !runs {
         return None;
@@ -106,13 +136,14 @@ pub(super) fn kernel(
         },
         packing,
         grid: Grid::Tiles {
-            pixels: tile.all_pixels(),
+            pixels: tile.all_pixels() / (tile.pool * tile.pool),
             channels: tile.channels(),
         },
         terms: None,
-        extra: Vec::new(),
+        extra: op.sizes_of_groups(map, inputs[1]).to_vec(),
     };
-    Some(op.kernel(inputs, output, parts).reading_texels())
+    let kernel = op.kernel(inputs, map, parts).ok()?;
+    Some(kernel.reading_texels())
 }
 
 /// The files that are written for a tile.
@@ -155,6 +186,7 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
         blocks,
         pixels,
         broadcast,
+        pool,
     } = tile;
     // The pixels that an invocation loads.
     let loaded: Vec<String> = match broadcast {
@@ -168,6 +200,7 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
             format!("const BLOCKS = {blocks}u;"),
             format!("const OWN = {pixels}u;"),
             format!("const PIXELS = {}u;", tile.all_pixels()),
+            format!("const POOL = {pool}u;"),
         ],
         "workgroup" => vec![format!("@compute @workgroup_size({invocations})")],
         "lane" => vec![match broadcast {
@@ -175,7 +208,7 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
             false => "    @builtin(local_invocation_index) index: u32,".into(),
         }],
         "windows" => (0..loaded.len())
-            .map(|i| format!("let w{i} = window(min({}, end - 1u));", loaded[i]))
+            .map(|i| format!("let w{i} = window(existing({}, end));", loaded[i]))
             .collect(),
         "begin" => (0..blocks)
             .map(|q| format!("let bias{q} = bias_of(channel + {q}u * LANES);"))
@@ -186,8 +219,12 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
             .collect(),
         "loads" => loads(blocks, loaded.len()),
         "sums" => (0..pixels).flat_map(|p| add(p, tile)).collect(),
-        "stores" => stores(blocks, pixels, |p, q| {
-            format!("output[place(own + {p}u, end, channel + {q}u * LANES)] = finish(s{p}_{q});")
+        "stores" => stores(blocks, (0..pixels).step_by(pool * pool), |p, q| {
+            let value = match pool {
+                1 => format!("s{p}_{q}"),
+                _ => largest(p, q),
+            };
+            format!("output[place(own + {p}u, end, channel + {q}u * LANES)] = finish({value});")
         }),
         "texels" => (0..loaded.len())
             .map(|i| format!("let t{i} = texel(element(min({}, end - 1u), point));", loaded[i]))
@@ -196,7 +233,7 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
             .map(|(p, q)| format!("var s{p}_{q} = vec4<f32>();"))
             .collect(),
         "elements" => (1..pixels).flat_map(next_element).collect(),
-        "store_points" => stores(blocks, pixels, |p, q| {
+        "store_points" => stores(blocks, 0..pixels, |p, q| {
             format!("output[e{p} * params.out_c4 + offset + {q}u * LANES] = s{p}_{q};")
         }),
         _ => vec![format!("unknown part {name}")],
@@ -204,19 +241,30 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
 }
 
 /// Stores the sums of the groups of channels that exist.
-fn stores(blocks: usize, pixels: usize, store: impl Fn(usize, usize) -> String) -> Vec<String> {
-    let block = |q: usize| {
-        let head = format!("if channel + {q}u * LANES < params.channel_end {{");
-        let stores = (0..pixels).map(move |p| (p, q));
-        (head, stores)
-    };
-    let mut lines = Vec::with_capacity(blocks * (pixels + 2));
-    for (head, sums) in (0..blocks).map(block) {
-        lines.push(head);
-        lines.extend(sums.map(|(p, q)| format!("    {}", store(p, q))));
+fn stores(
+    blocks: usize,
+    pixels: impl Iterator<Item = usize> + Clone,
+    store: impl Fn(usize, usize) -> String,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    for q in 0..blocks {
+        lines.push(format!("if channel + {q}u * LANES < params.channel_end {{"));
+        lines.extend(pixels.clone().map(|p| format!("    {}", store(p, q))));
         lines.push("}".into());
     }
     lines
+}
+
+/// The largest of the sums of the four pixels from `p` on.
+fn largest(p: usize, q: usize) -> String {
+    let sum = |i: usize| format!("s{}_{q}", p + i);
+    format!(
+        "larger(larger({}, {}), larger({}, {}))",
+        sum(0),
+        sum(1),
+        sum(2),
+        sum(3)
+    )
 }
 
 /// Where tile `p` of an invocation lies, from the one before it.
@@ -276,6 +324,7 @@ mod tests {
             blocks: 1,
             pixels: 8,
             broadcast: false,
+            pool: 1,
         };
         for template in [Template::Conv, Template::WinogradProduct] {
             assert_eq!(template.source(tile), template.file());

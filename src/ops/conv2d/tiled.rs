@@ -49,6 +49,9 @@ struct Tile {
     pixels: usize,
     /// Groups of four output channels an invocation.
     own_quads: usize,
+    /// Side of the squares of pixels of each of which the largest is written. An invocation's pixels are such
+    /// squares, and single pixels where it is 1.
+    pool: usize,
 }
 
 /// The tiles there are: for large layers, for maps that the first covers badly, for few output channels,
@@ -68,7 +71,26 @@ impl Tile {
             quads,
             pixels,
             own_quads,
+            pool: 1,
         }
+    }
+
+    /// From one square of an invocation to the next, counted in squares: as many as there are invocations beside
+    /// each other.
+    const fn step(self) -> usize {
+        self.columns * self.pool / self.pixels
+    }
+
+    /// The squares of an invocation.
+    const fn squares(self) -> usize {
+        self.pixels / (self.pool * self.pool)
+    }
+
+    /// Rows and columns from an invocation's first pixel to its pixel `p`.
+    const fn offset(self, p: usize) -> [usize; 2] {
+        let (square, in_square) = (p / (self.pool * self.pool), p % (self.pool * self.pool));
+        let column = square * self.step() * self.pool + in_square % self.pool;
+        [in_square / self.pool, column]
     }
 
     const fn invocations(self) -> usize {
@@ -178,7 +200,7 @@ impl Staging {
         let [(source_h, halo_h), (source_w, halo_w)] = [0, 1].map(|i| step(i).into());
         let halo_step = [halo_h, halo_w];
         let halo = [0, 1].map(|i| (outputs[i] - 1) * halo_step[i] + (taps[i] - 1) * op.dilation[i] + 1);
-        let pitch = pitch(halo[1], halo_step, tile.columns / tile.pixels);
+        let pitch = pitch(halo[1], halo_step.map(|step| step * tile.pool), tile.step());
         Self {
             rows,
             groups,
@@ -193,8 +215,8 @@ impl Staging {
 
     /// The stage with the most work between two barriers that fits into `bytes`.
     fn best(op: &Conv2d, inputs: &[Shape], tile: Tile, bytes: usize) -> Option<Self> {
-        let (input, weight) = (inputs[0], inputs[1]);
-        let groups = (0..).map(|i| 1 << i).take_while(|g| *g <= MOST_GROUPS.min(input.c4()));
+        let weight = inputs[1];
+        let groups = (0..).map(|i| 1 << i).take_while(|g| *g <= MOST_GROUPS.min(weight.c4()));
         groups
             .flat_map(|groups| [(1, groups), (weight.h, groups)])
             .map(|(rows, groups)| Self::new(op, [weight.h, weight.w], tile, rows, groups))
@@ -221,7 +243,7 @@ impl Staging {
 }
 
 /// The least pitch of at least `columns` at which the four pixels that 32 neighbouring invocations read
-/// lie in different banks; `across` of them are in one row.
+/// lie in different banks; `across` of them are in one row, and `halo_step` rows and columns between them.
 fn pitch(columns: usize, halo_step: [usize; 2], across: usize) -> usize {
     let apart = |pitch: &usize| {
         let bank = |i: usize| (i / across * halo_step[0] * pitch + i % across * halo_step[1]) % 8;
@@ -235,14 +257,17 @@ fn pitch(columns: usize, halo_step: [usize; 2], across: usize) -> usize {
 fn choices(
     op: &Conv2d,
     inputs: &[Shape],
-    output: Shape,
+    map: Shape,
     device: &DeviceProfile,
     parts: Option<usize>,
 ) -> Vec<(Tile, Staging, usize)> {
     let bytes = MOST_BYTES.min(device.max_workgroup_bytes as usize);
-    let work = Work::new(op, inputs, output, device);
+    let work = Work::new(op, inputs, map, device);
+    let pool = op.pool_side();
     let mut choices: Vec<_> = TILES
         .into_iter()
+        .map(|tile| Tile { pool, ..tile })
+        .filter(|tile| op.groups == 1 || op.group_quads(inputs[1]).is_multiple_of(tile.quads))
         .filter(|tile| tile.invocations() <= device.max_invocations_per_workgroup as usize)
         .filter_map(|tile| Some((tile, Staging::best(op, inputs, tile, bytes)?)))
         .map(|(tile, stage)| (tile, stage, parts.unwrap_or_else(|| work.parts(tile, device))))
@@ -255,31 +280,31 @@ fn choices(
 fn parts(
     op: &Conv2d,
     inputs: &[Shape],
-    output: Shape,
+    map: Shape,
     device: &DeviceProfile,
 ) -> Option<usize> {
     if device.is_cpu || op.groups > 1 || op.parts > 1 {
         return None;
     }
-    let (_, _, parts) = *choices(op, inputs, output, device, None).first()?;
+    let (_, _, parts) = *choices(op, inputs, map, device, None).first()?;
     (parts > 1).then_some(parts)
 }
 
 /// The convolution with its sums left in parts, and their sum, where that keeps more of the device busy.
 pub(super) fn stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> Option<Vec<Stage>> {
-    let parts = parts(op, inputs, op.output_shape(inputs).ok()?, device)?;
+    let parts = parts(op, inputs, op.map_shape(inputs).ok()?, device)?;
     in_parts(op, inputs, device, parts)
 }
 
 /// The same in other numbers of parts, where one part leaves some of the device idle.
 pub(super) fn other_stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> Vec<Vec<Stage>> {
-    let Ok(output) = op.output_shape(inputs) else {
+    let Ok(map) = op.map_shape(inputs) else {
         return Vec::new();
     };
     if device.is_cpu || op.groups > 1 || op.parts > 1 {
         return Vec::new();
     }
-    let work = Work::new(op, inputs, output, device);
+    let work = Work::new(op, inputs, map, device);
     let is_idle = |tile: Tile| {
         ((tile.workgroups(work.output) * tile.invocations()) as f64) < work.busy
     };
@@ -301,13 +326,14 @@ fn in_parts(
     let leaving = Conv2d {
         relu: false,
         parts,
-        ..op.clone()
+        ..op.unpooled()
     };
-    kernels(&leaving, inputs, leaving.output_shape(inputs).ok()?, device).first()?;
+    kernels(&leaving, inputs, leaving.map_shape(inputs).ok()?, device).first()?;
     let adding = SumParts {
         parts,
         channels: inputs[1].n,
         relu: op.relu,
+        pool: op.pool.clone(),
     };
     Some(vec![
         Stage {
@@ -329,31 +355,31 @@ fn in_parts(
 pub(super) fn kernels(
     op: &Conv2d,
     inputs: &[Shape],
-    output: Shape,
+    map: Shape,
     device: &DeviceProfile,
 ) -> Vec<Kernel> {
     if device.is_cpu && op.parts == 1 {
         return Vec::new();
     }
-    let mut choices = choices(op, inputs, output, device, Some(op.parts));
+    let mut choices = choices(op, inputs, map, device, Some(op.parts));
     if op.parts > 1 {
         choices.truncate(TILES_IN_PARTS);
     }
-    let kernel = |(tile, stage, _)| kernel(op, inputs, output, tile, stage);
+    let kernel = |(tile, stage, _)| kernel(op, inputs, map, tile, stage);
     choices.into_iter().filter_map(kernel).collect()
 }
 
 fn kernel(
     op: &Conv2d,
     inputs: &[Shape],
-    output: Shape,
+    map: Shape,
     tile: Tile,
     stage: Staging,
 ) -> Option<Kernel> {
     let parts = op.parts;
     let mut kernel = op.kernel(
         inputs,
-        output,
+        map,
         Parts {
             shader: Shader {
                 name: "conv2d_tiled",
@@ -364,18 +390,22 @@ fn kernel(
                 pad_input: true,
             },
             grid: Grid::Blocks {
-                rows: tile.rows,
-                columns: tile.columns,
+                rows: tile.rows / tile.pool,
+                columns: tile.columns / tile.pool,
                 channels: 4 * tile.quads,
                 parts,
             },
-            terms: Some(inputs[0].c4().div_ceil(parts)),
-            extra: Vec::new(),
+            terms: Some(inputs[1].c4().div_ceil(parts)),
+            extra: op.sizes_of_groups(map, inputs[1]).to_vec(),
         },
-    );
+    )
+    .ok()?;
     kernel.constants.push(("PARTS", parts as f64));
     let steps = stage.steps([inputs[1].h, inputs[1].w], tile);
     kernel.steps_per_term = steps.div_ceil(stage.groups as u64);
+    if kernel.terms.is_none() {
+        kernel.steps_per_term *= inputs[1].c4() as u64;
+    }
     // A run of terms may end within a stage.
     kernel.fixed_steps = steps;
     (kernel.steps_per_term + kernel.fixed_steps <= MAX_LOOP_STEPS).then_some(kernel)
@@ -402,25 +432,28 @@ fn part(name: &str, tile: Tile, stage: Staging) -> Vec<String> {
             .to_vec(),
         "workgroup" => vec![format!("@compute @workgroup_size({})", tile.invocations())],
         "begin" => sums()
-            .map(|(p, q)| format!("var sum{p}_{q} = begin_sum(own, {p}u, {q}u);"))
+            .map(|(p, q)| (p, q, p / (tile.pool * tile.pool)))
+            .map(|(p, q, square)| format!("var sum{p}_{q} = begin_sum(own, {square}u, {q}u);"))
             .collect(),
         "sums" => products(tile, stage),
-        "stores" => sums()
-            .map(|(p, q)| format!("store(own, {p}u, {q}u, sum{p}_{q});"))
+        "stores" => (0..tile.squares())
+            .flat_map(|s| (0..tile.own_quads).map(move |q| (s, q)))
+            .map(|(s, q)| format!("store(own, {s}u, {q}u, {});", value(tile, s, q)))
             .collect(),
         _ => vec![format!("unknown tile part {name}")],
     }
 }
 
 /// The constants of the shader.
-fn sizes(tile: Tile, stage: Staging) -> [(&'static str, usize); 18] {
+fn sizes(tile: Tile, stage: Staging) -> [(&'static str, usize); 19] {
     [
         ("ROWS", tile.rows),
         ("COLUMNS", tile.columns),
         ("QUADS", tile.quads),
         ("PIXELS", tile.pixels),
         ("OWN_QUADS", tile.own_quads),
-        ("PIXEL_STEP", tile.columns / tile.pixels),
+        ("POOL", tile.pool),
+        ("STEP", tile.step()),
         ("QUAD_STEP", tile.quads / tile.own_quads),
         ("INVOCATIONS", tile.invocations()),
         ("STAGE_ROWS", stage.rows),
@@ -436,12 +469,22 @@ fn sizes(tile: Tile, stage: Staging) -> [(&'static str, usize); 18] {
     ]
 }
 
+/// What is written of an invocation's square `s`.
+fn value(tile: Tile, s: usize, q: usize) -> String {
+    if tile.pool == 1 {
+        return format!("sum{s}_{q}");
+    }
+    let sums: Vec<_> = (4 * s..4 * s + 4).map(|p| format!("sum{p}_{q}")).collect();
+    format!("largest(own, {s}u, {})", sums.join(", "))
+}
+
 /// The multiply-adds of one tap and four input channels.
 fn products(tile: Tile, stage: Staging) -> Vec<String> {
-    let pixel_step = tile.columns / tile.pixels * stage.halo_step[1];
     let quad_step = tile.quads / tile.own_quads;
     let mut lines: Vec<_> = (0..tile.pixels)
-        .map(|p| format!("let v{p} = halo[p + {}u];", p * pixel_step))
+        .map(|p| (p, tile.offset(p)))
+        .map(|(p, [y, x])| (p, y * stage.halo_step[0] * stage.pitch + x * stage.halo_step[1]))
+        .map(|(p, offset)| format!("let v{p} = halo[p + {offset}u];"))
         .collect();
     for (i, channel) in "xyzw".chars().enumerate() {
         for q in 0..tile.own_quads {

@@ -9,15 +9,18 @@
 //!
 //! The products between the stages are tensors `[n, c, tile rows, 36 · tile columns]`: point p of a tile lies
 //! in column p · tile columns + tile column.
+//!
+//! A dilated convolution is several undilated ones, each of every D-th row and column, in each direction. Their tiles
+//! stand side by side: tile T is made of outputs from ⌊T / D⌋ · 4·D + T mod D on, of which every D-th is its own.
 
 use super::texels::{Template, Tile};
-use super::{Conv2d, bias_binding};
+use super::{Conv2d, bias_binding, pool};
 use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
 use crate::error::{Result, bail};
 use crate::ops::kernel::{
     Binding, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader, Word, shader,
 };
-use crate::ops::{Op, Stage, StageInput, shapes, take_inputs};
+use crate::ops::{MaxPool2d, Op, Stage, StageInput, shapes, take_inputs};
 use crate::tensor::{Shape, Tensor};
 use std::f64::consts::{FRAC_1_SQRT_2 as HALF, SQRT_2 as TWO};
 use std::sync::Arc;
@@ -28,6 +31,8 @@ const OUTPUTS: usize = 4;
 const SIDE: usize = 6;
 /// Points of a tile.
 const POINTS: usize = SIDE * SIDE;
+/// Dilations that are computed so: those of which D² tiles, which lie in one block, fill workgroups of the last stage.
+const DILATIONS: [usize; 3] = [1, 2, 4];
 /// With fewer input or output channels, the stages around the products cost more than is saved.
 const LEAST_CHANNELS: [usize; 2] = [64, 128];
 
@@ -76,22 +81,39 @@ pub(crate) fn transform_weight(window: &[f32]) -> impl Iterator<Item = f32> {
     transformed.into_iter().flatten().map(|value| value as f32)
 }
 
+/// The tiles of so many outputs.
+fn tiles(outputs: usize, dilation: usize) -> usize {
+    let block = OUTPUTS * dilation;
+    outputs / block * dilation + (outputs % block).min(dilation)
+}
+
+/// The first output of a tile, and where it begins to read but for the padding.
+fn first_of(tile: usize, dilation: usize) -> usize {
+    tile / dilation * OUTPUTS * dilation + tile % dilation
+}
+
 /// The stages of `op`, if it is such a convolution and the device gains by them.
 pub(super) fn stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> Option<Vec<Stage>> {
     let (input, weight) = (inputs[0], inputs[1]);
-    let plain = op.groups == 1 && op.stride == [1, 1] && op.dilation == [1, 1];
+    let dilation = op.dilation[0];
+    let plain = op.groups == 1 && op.stride == [1, 1] && op.dilation == [dilation; 2];
+    // A square of pixels to pool lies in one tile only where neighbours do.
+    let plain = plain && DILATIONS.contains(&dilation) && (dilation == 1 || op.pool.is_none());
     let large = input.c >= LEAST_CHANNELS[0] && weight.n >= LEAST_CHANNELS[1];
     if !device.is_cpu || !plain || !large || [weight.h, weight.w] != [3, 3] {
         return None;
     }
-    let output = op.output_shape(inputs).ok()?;
+    let map = op.map_shape(inputs).ok()?;
     let product = Product {};
     product.kernel(input.c4(), weight, device)?;
     let mut last = vec![StageInput::Stage(1)];
     last.extend((inputs.len() > 2).then_some(StageInput::Op(2)));
     Some(vec![
         Stage {
-            op: Arc::new(Input { padding: op.padding }),
+            op: Arc::new(Input {
+                padding: op.padding,
+                dilation,
+            }),
             inputs: vec![StageInput::Op(0)],
         },
         Stage {
@@ -100,8 +122,10 @@ pub(super) fn stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> O
         },
         Stage {
             op: Arc::new(Output {
-                size: [output.h, output.w],
+                size: [map.h, map.w],
                 relu: op.relu,
+                pool: op.pool.clone(),
+                dilation,
             }),
             inputs: last,
         },
@@ -112,6 +136,7 @@ pub(super) fn stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> O
 #[derive(Clone, Debug)]
 struct Input {
     padding: [usize; 2],
+    dilation: usize,
 }
 
 impl Op for Input {
@@ -122,10 +147,11 @@ impl Op for Input {
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
         let [input] = take_inputs(self.name(), inputs)?;
         let [h, w] = [input.h + 2 * self.padding[0], input.w + 2 * self.padding[1]];
-        if h < 3 || w < 3 {
-            bail!(Shape, "the window of 3 pixels is larger than the padded input {input}");
+        let reach = 2 * self.dilation;
+        if h <= reach || w <= reach {
+            bail!(Shape, "the window of {} pixels is larger than the padded input {input}", reach + 1);
         }
-        let tiles = |padded: usize| (padded - 2).div_ceil(OUTPUTS);
+        let tiles = |padded: usize| tiles(padded - reach, self.dilation);
         Ok(input.with_size(tiles(h), POINTS * tiles(w)))
     }
 
@@ -142,8 +168,9 @@ impl Op for Input {
             };
             for tile in 0..output.h * columns {
                 let (row, column) = (tile / columns, tile % columns);
-                let values =
-                    on_both_sides(&B, |y, x| pixel(row * OUTPUTS + y, column * OUTPUTS + x));
+                let [top, left] = [row, column].map(|tile| first_of(tile, self.dilation));
+                let at = |y, x| pixel(top + self.dilation * y, left + self.dilation * x);
+                let values = on_both_sides(&B, at);
                 for (point, value) in values.into_iter().flatten().enumerate() {
                     plane[row * output.w + point * columns + column] = value as f32;
                 }
@@ -172,14 +199,15 @@ impl Op for Input {
         ]);
         Ok(vec![Kernel {
             shader: shader!("winograd_input"),
-            constants: Vec::new(),
+            constants: vec![("DILATION", self.dilation as f64)],
             bindings: vec![Binding::ActivationTexels {
                 input: 0,
                 rows: Rows {
                     mul: OUTPUTS as i64,
                     div: 1,
-                    first: -(self.padding[0] as i64),
-                    last: SIDE as i64 - 1 - self.padding[0] as i64,
+                    // Tiles side by side read from one row to the next, not from every fourth.
+                    first: -(self.padding[0] as i64) - 3 * (self.dilation as i64 - 1),
+                    last: ((SIDE - 1) * self.dilation) as i64 - self.padding[0] as i64,
                 },
             }],
             output: Format::Nhwc4,
@@ -304,6 +332,24 @@ impl Op for Product {
 struct Output {
     size: [usize; 2],
     relu: bool,
+    pool: Option<MaxPool2d>,
+    dilation: usize,
+}
+
+impl Output {
+    /// The shape of the pixels, before they are pooled.
+    fn map_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let (&[input], bias) = inputs.split_at(1.min(inputs.len())) else {
+            bail!(Shape, "{} takes products and perhaps a bias", self.name());
+        };
+        let tiles = self.size.map(|size| tiles(size, self.dilation));
+        if [input.h, input.w] != [tiles[0], POINTS * tiles[1]]
+            || bias.iter().any(|b| *b != Shape::vector(input.c))
+        {
+            bail!(Shape, "products of {input} do not make {:?} pixels", self.size);
+        }
+        Ok(input.with_size(self.size[0], self.size[1]))
+    }
 }
 
 impl Op for Output {
@@ -312,23 +358,14 @@ impl Op for Output {
     }
 
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
-        let (&[input], bias) = inputs.split_at(1.min(inputs.len())) else {
-            bail!(Shape, "{} takes products and perhaps a bias", self.name());
-        };
-        let tiles = self.size.map(|size| size.div_ceil(OUTPUTS));
-        if [input.h, input.w] != [tiles[0], POINTS * tiles[1]]
-            || bias.iter().any(|b| *b != Shape::vector(input.c))
-        {
-            bail!(Shape, "products of {input} do not make {:?} pixels", self.size);
-        }
-        Ok(input.with_size(self.size[0], self.size[1]))
+        pool::pooled(self.pool.as_ref(), self.map_shape(inputs)?)
     }
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        let output = self.output_shape(&shapes(inputs))?;
+        let output = self.map_shape(&shapes(inputs))?;
         let (input, bias) = (inputs[0], inputs.get(1));
         let (width, columns) = (input.shape().w, input.shape().w / POINTS);
-        Tensor::from_planes(output, |n, c, plane| {
+        let map = Tensor::from_planes(output, |n, c, plane| {
             let products = input.plane(n, c);
             let bias = bias.map_or(0.0, |b| f64::from(b.data()[c]));
             for tile in 0..input.shape().h * columns {
@@ -337,14 +374,17 @@ impl Op for Output {
                     f64::from(products[row * width + (i * SIDE + j) * columns + column])
                 });
                 for (i, pixel) in pixels.into_iter().flatten().enumerate() {
-                    let (y, x) = (row * OUTPUTS + i / OUTPUTS, column * OUTPUTS + i % OUTPUTS);
+                    let [top, left] = [row, column].map(|tile| first_of(tile, self.dilation));
+                    let y = top + self.dilation * (i / OUTPUTS);
+                    let x = left + self.dilation * (i % OUTPUTS);
                     if y < output.h && x < output.w {
                         let sum = (pixel + bias) as f32;
                         plane[y * output.w + x] = if self.relu && sum < 0.0 { 0.0 } else { sum };
                     }
                 }
             }
-        })
+        })?;
+        pool::pool_map(self.pool.as_ref(), map)
     }
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
@@ -356,8 +396,13 @@ impl Op for Output {
             output.c4(),
             input.h,
             input.w / POINTS,
+            self.size[0],
+            self.size[1],
         ])
         .to_vec();
+        let side = pool::side(self.pool.as_ref());
+        // A workgroup computes as many rows of tiles as there are convolutions, and so many columns.
+        let tiles_x = if self.dilation == 1 { 4 } else { self.dilation };
         params.extend([
             Word::RowBegin,
             Word::RowEnd,
@@ -366,15 +411,20 @@ impl Op for Output {
         ]);
         Ok(vec![Kernel {
             shader: shader!("winograd_output"),
-            constants: vec![("RELU", f64::from(u8::from(self.relu)))],
+            constants: vec![
+                ("RELU", f64::from(u8::from(self.relu))),
+                ("POOL", side as f64),
+                ("DILATION", self.dilation as f64),
+            ],
             bindings: vec![
                 Binding::ActivationTexels {
                     input: 0,
                     rows: Rows {
                         mul: 1,
-                        div: OUTPUTS as i64,
-                        first: 0,
-                        last: 0,
+                        div: (OUTPUTS / side) as i64,
+                        // Outputs side by side are of tiles side by side.
+                        first: -3 * (self.dilation as i64 - 1),
+                        last: 3 * (self.dilation as i64 - 1),
                     },
                 },
                 bias_binding(inputs.len() > 1, 1, output.c),
@@ -382,9 +432,9 @@ impl Op for Output {
             output: Format::Nhwc4,
             params,
             grid: Grid::Blocks {
-                rows: OUTPUTS,
-                columns: 4 * OUTPUTS,
-                channels: 64,
+                rows: OUTPUTS * self.dilation / side,
+                columns: OUTPUTS * tiles_x / side,
+                channels: 4 * 64 / (self.dilation * tiles_x),
                 parts: 1,
             },
             terms: None,
@@ -395,13 +445,24 @@ impl Op for Output {
 
     fn flops(&self, inputs: &[Shape]) -> u64 {
         // Ten transforms of 12 additions and 6 multiplications make 16 values.
-        12 * self.output_shape(inputs).map_or(0, |s| s.elements() as u64)
+        12 * self.map_shape(inputs).map_or(0, |s| s.elements() as u64)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_output_is_of_one_tile() {
+        for (outputs, dilation) in (1..70).flat_map(|o| DILATIONS.map(|d| (o, d))) {
+            let of = |tile| (0..OUTPUTS).map(move |i| first_of(tile, dilation) + i * dilation);
+            let mut made: Vec<_> = (0..tiles(outputs, dilation)).flat_map(of).collect();
+            made.retain(|output| *output < outputs);
+            made.sort_unstable();
+            assert!(made.into_iter().eq(0..outputs), "{outputs} {dilation}");
+        }
+    }
 
     /// A tensor of numbers that look random.
     fn tensor(n: usize, c: usize, h: usize, w: usize) -> Tensor {
@@ -420,9 +481,12 @@ mod tests {
             is_cpu: true,
             ..DeviceProfile::WEBGPU_DEFAULTS
         };
-        for (h, w, padding) in [(9, 7, 1), (4, 10, 0), (1, 1, 5)] {
+        for (h, w, padding, dilation) in
+            [(9, 7, 1, 1), (4, 10, 0, 1), (1, 1, 5, 1), (11, 18, 2, 2), (19, 13, 3, 4), (1, 2, 4, 4)]
+        {
             let op = Conv2d {
                 relu: true,
+                dilation: [dilation; 2],
                 ..Conv2d::padded(padding)
             };
             let (input, weight) = (tensor(2, 128, h, w), tensor(128, 128, 3, 3));

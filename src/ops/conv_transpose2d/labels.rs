@@ -6,7 +6,7 @@ use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::Op;
 use crate::ops::kernel::{Binding, Format, Grid, Kernel, Word, shader};
-use crate::ops::resize_bilinear::lowest_terms;
+use crate::ops::interpolate::lowest_terms;
 use crate::tensor::Shape;
 
 /// The kernel for `op` on `inputs` and the labels of its result.

@@ -7,6 +7,7 @@
 
 pub(super) mod labels;
 
+use super::attributes::pair;
 use super::conv2d::bias_binding;
 use super::{Argmax, Case, Crop, Op, case, diagonal_case, shapes};
 use crate::device_profile::DeviceProfile;
@@ -23,10 +24,13 @@ use std::sync::Arc;
 #[serde(default, deny_unknown_fields)]
 pub struct ConvTranspose2d {
     /// Step between the places that neighbouring inputs spread to.
+    #[serde(deserialize_with = "pair")]
     pub stride: [usize; 2],
     /// Rows and columns cut from each side of the output.
+    #[serde(deserialize_with = "pair")]
     pub padding: [usize; 2],
     /// Rows and columns added at the bottom and the right; less than the stride.
+    #[serde(deserialize_with = "pair")]
     pub output_padding: [usize; 2],
     /// Groups of channels that do not see each other.
     pub groups: usize,

@@ -1,0 +1,50 @@
+//! Writes the header of the interface for C from its code, or says whether the committed one is current:
+//!
+//! ```sh
+//! cargo run --manifest-path capi/header/Cargo.toml              # writes capi/include/fullconv.h
+//! cargo run --manifest-path capi/header/Cargo.toml -- --check   # fails if it would be another
+//! ```
+
+use std::path::Path;
+use std::process::ExitCode;
+
+fn header(capi: &Path) -> Result<String, Box<dyn std::error::Error>> {
+    let config = cbindgen::Config::from_file(capi.join("cbindgen.toml"))?;
+    let bindings = cbindgen::Builder::new()
+        .with_config(config)
+        .with_src(capi.join("src/border.rs"))
+        .with_src(capi.join("src/lib.rs"))
+        .generate()?;
+    let mut written = Vec::new();
+    bindings.write(&mut written);
+    Ok(String::from_utf8(written)?)
+}
+
+fn main() -> ExitCode {
+    let capi = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let file = capi.join("include/fullconv.h");
+    let header = match header(&capi) {
+        Ok(header) => header,
+        Err(e) => {
+            eprintln!("the header cannot be made: {e}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = match std::env::args().any(|argument| argument == "--check") {
+        true => std::fs::read_to_string(&file).map(|committed| committed == header),
+        false => std::fs::write(&file, header).map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            eprintln!(
+                "capi/include/fullconv.h is not what cbindgen makes of the code; capi/header writes it"
+            );
+            ExitCode::FAILURE
+        }
+        Err(e) => {
+            eprintln!("{}: {e}", file.display());
+            ExitCode::FAILURE
+        }
+    }
+}

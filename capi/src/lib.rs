@@ -1,0 +1,401 @@
+//! fullconv for programs in C: models, devices and segmenters behind handles. `include/fullconv.h` is made
+//! of this file, and `examples/c/segment.c` shows it at work.
+//!
+//! ```sh
+//! cargo build --release --package fullconv-c      # target/release/libfullconv_c.so, .dylib or .dll
+//! ```
+
+// Nothing that a caller can do may panic.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo)]
+#![allow(non_camel_case_types)] // Their names in C.
+
+mod border;
+mod handles;
+
+pub use border::fullconv_status;
+
+use border::{Failure, border, c_string, invalid, last_error, not_null, text};
+use fullconv::gpu::Backend;
+use fullconv::{Gpu, GpuOptions, Model, Picture, Segmenter};
+use handles::Handles;
+use std::ffi::{CString, c_char};
+
+/// A network with its weights.
+pub struct fullconv_model {
+    model: Model,
+    /// The name of each class.
+    classes: Vec<CString>,
+}
+
+/// Where networks run.
+pub struct fullconv_device {
+    /// None is the CPU reference.
+    gpu: Option<Gpu>,
+    name: CString,
+}
+
+/// A model on a device.
+pub struct fullconv_segmenter(Segmenter);
+
+static MODELS: Handles<fullconv_model> = Handles::new("model", 1);
+static DEVICES: Handles<fullconv_device> = Handles::new("device", 3);
+static SEGMENTERS: Handles<fullconv_segmenter> = Handles::new("segmenter", 5);
+
+/// The most bytes that a program has in one piece.
+const MOST_BYTES: usize = isize::MAX as usize;
+
+impl fullconv_model {
+    fn new(model: Model) -> Self {
+        let name = |(i, name): (usize, Option<&String>)| match name {
+            Some(name) if !name.is_empty() => c_string(name),
+            _ => c_string(&format!("class {i}")),
+        };
+        let names = model.classes().iter().map(Some);
+        let names = names.chain(std::iter::repeat(None)).enumerate();
+        let classes = names.take(model.class_count()).map(name).collect();
+        Self { model, classes }
+    }
+}
+
+/// Gives a caller what `make` makes: a handle in `out`, which is null if that fails.
+///
+/// # Safety
+/// `out` is null or may be written to.
+unsafe fn give<T, C>(
+    out: *mut *mut C,
+    handles: &Handles<T>,
+    make: impl FnOnce() -> Result<T, Failure>,
+) -> fullconv_status {
+    border(|| {
+        not_null(out, "the place for the handle")?;
+        // SAFETY: it is not null, and the caller answers for the rest.
+        unsafe { out.write(std::ptr::null_mut()) };
+        let handle = handles.add(make()?);
+        // SAFETY: as above.
+        unsafe { out.write(handle) };
+        Ok(())
+    })
+}
+
+/// The message of the last call on this thread that can fail: one line, in UTF-8, empty if it succeeded.
+/// Valid until the next such call on this thread.
+#[unsafe(no_mangle)]
+pub extern "C" fn fullconv_last_error() -> *const c_char {
+    last_error()
+}
+
+/// The version of the library, such as "0.1.0".
+#[unsafe(no_mangle)]
+pub extern "C" fn fullconv_version() -> *const c_char {
+    const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
+    VERSION.as_ptr().cast()
+}
+
+/// Opens the model file (safetensors) at `path`, in UTF-8. The file must stay as it is while the model or a
+/// segmenter of it lives.
+///
+/// # Safety
+/// `path` is null or a text that ends in a zero; `model` is null or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fullconv_model_read(
+    path: *const c_char,
+    model: *mut *mut fullconv_model,
+) -> fullconv_status {
+    let read = || {
+        // SAFETY: the caller answers for it.
+        let path = unsafe { text(path, "path") }?;
+        Ok(fullconv_model::new(Model::read(path)?))
+    };
+    // SAFETY: the caller answers for it.
+    unsafe { give(model, &MODELS, read) }
+}
+
+/// A model file in memory, of which a copy is made.
+///
+/// # Safety
+/// `bytes` is null or the first of `length` bytes; `model` is null or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fullconv_model_from_bytes(
+    bytes: *const u8,
+    length: usize,
+    model: *mut *mut fullconv_model,
+) -> fullconv_status {
+    let read = || {
+        not_null(bytes, "bytes")?;
+        if length > MOST_BYTES {
+            return Err(invalid(format!("no memory has {length} bytes")));
+        }
+        // SAFETY: they are neither null nor too many, and the caller answers for the rest.
+        let bytes = unsafe { std::slice::from_raw_parts(bytes, length) };
+        Ok(fullconv_model::new(Model::from_bytes(bytes.to_vec())?))
+    };
+    // SAFETY: the caller answers for it.
+    unsafe { give(model, &MODELS, read) }
+}
+
+/// The small model that comes with the library, which knows street scenes. Its weights are for research
+/// and personal use.
+///
+/// # Safety
+/// `model` is null or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fullconv_model_demo(model: *mut *mut fullconv_model) -> fullconv_status {
+    // SAFETY: the caller answers for it.
+    unsafe { give(model, &MODELS, || Ok(fullconv_model::new(Model::demo()?))) }
+}
+
+/// How many classes the model tells apart; 0 if it is none. Labels are below it.
+#[unsafe(no_mangle)]
+pub extern "C" fn fullconv_model_class_count(model: *const fullconv_model) -> usize {
+    let mut count = 0;
+    border(|| {
+        count = MODELS.get(model)?.classes.len();
+        Ok(())
+    });
+    count
+}
+
+/// The name of class `id`, in UTF-8 ("class 7" where the model names none), valid until the model is freed;
+/// null if there is no such class or no such model.
+#[unsafe(no_mangle)]
+pub extern "C" fn fullconv_model_class_name(
+    model: *const fullconv_model,
+    id: usize,
+) -> *const c_char {
+    let mut name = std::ptr::null();
+    border(|| {
+        let model = MODELS.get(model)?;
+        name = class_of(&model, id)?.as_ptr();
+        Ok(())
+    });
+    name
+}
+
+/// The colour in which class `id` is shown: red, green and blue, 3 bytes, written to `rgb`.
+///
+/// # Safety
+/// `rgb` is null, or 3 bytes may be written to it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fullconv_model_class_colour(
+    model: *const fullconv_model,
+    id: usize,
+    rgb: *mut u8,
+) -> fullconv_status {
+    border(|| {
+        let model = MODELS.get(model)?;
+        class_of(&model, id)?;
+        not_null(rgb, "rgb")?;
+        // Classes past 255 have no labels, and so no colours.
+        let colour = model.model.palette().colour(id.min(255) as u8);
+        // SAFETY: it is not null, and the caller answers for the rest.
+        unsafe { rgb.copy_from(colour.as_ptr(), colour.len()) };
+        Ok(())
+    })
+}
+
+fn class_of(model: &fullconv_model, id: usize) -> Result<&CString, Failure> {
+    let count = model.classes.len();
+    let missing = || invalid(format!("there is no class {id}: the model has {count}"));
+    model.classes.get(id).ok_or_else(missing)
+}
+
+/// Frees a model; null is freed already. Segmenters of it stay.
+#[unsafe(no_mangle)]
+pub extern "C" fn fullconv_model_free(model: *mut fullconv_model) -> fullconv_status {
+    border(|| MODELS.remove(model))
+}
+
+/// Opens a device. `backend` is "vulkan", "metal", "dx12" or "gl"; null, "" or "auto" for the best there
+/// is; or "cpu" for the CPU reference, which is slow and on every machine. `adapter` is a part of the
+/// name of an adapter, or its number among the backend's; null or "" for the first that works.
+///
+/// # Safety
+/// `backend` and `adapter` are null or texts that end in a zero; `device` is null or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fullconv_device_open(
+    backend: *const c_char,
+    adapter: *const c_char,
+    device: *mut *mut fullconv_device,
+) -> fullconv_status {
+    let optional = |pointer: *const c_char, name| match pointer.is_null() {
+        true => Ok(""),
+        // SAFETY: the caller answers for it.
+        false => unsafe { text(pointer, name) },
+    };
+    let open = || {
+        let backend = optional(backend, "backend")?;
+        let adapter = optional(adapter, "adapter")?;
+        open(backend, adapter)
+    };
+    // SAFETY: the caller answers for it.
+    unsafe { give(device, &DEVICES, open) }
+}
+
+fn open(backend: &str, adapter: &str) -> Result<fullconv_device, Failure> {
+    if backend == "cpu" {
+        if !adapter.is_empty() {
+            return Err(invalid("the CPU reference has no adapters to choose from"));
+        }
+        let name = c_string("CPU reference");
+        return Ok(fullconv_device { gpu: None, name });
+    }
+    let backend = match backend {
+        "" | "auto" => None,
+        name => Some(name.parse::<Backend>()?),
+    };
+    let options = GpuOptions {
+        backend,
+        adapter: (!adapter.is_empty()).then(|| adapter.to_owned()),
+        ..GpuOptions::default()
+    };
+    let gpu = pollster::block_on(Gpu::with_options(&options))?;
+    let name = c_string(&gpu.to_string());
+    let gpu = Some(gpu);
+    Ok(fullconv_device { gpu, name })
+}
+
+/// The device for people: its name, backend and kind, in UTF-8, valid until it is freed; null if it is none.
+#[unsafe(no_mangle)]
+pub extern "C" fn fullconv_device_name(device: *const fullconv_device) -> *const c_char {
+    let mut name = std::ptr::null();
+    border(|| {
+        name = DEVICES.get(device)?.name.as_ptr();
+        Ok(())
+    });
+    name
+}
+
+/// Frees a device; null is freed already. Segmenters on it stay.
+#[unsafe(no_mangle)]
+pub extern "C" fn fullconv_device_free(device: *mut fullconv_device) -> fullconv_status {
+    border(|| DEVICES.remove(device))
+}
+
+/// Brings a model onto a device: compiles its kernels and uploads its weights. One segmenter serves any
+/// number of pictures and threads.
+///
+/// # Safety
+/// `segmenter` is null or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fullconv_segmenter_new(
+    device: *const fullconv_device,
+    model: *const fullconv_model,
+    segmenter: *mut *mut fullconv_segmenter,
+) -> fullconv_status {
+    let make = || {
+        let (device, model) = (DEVICES.get(device)?, MODELS.get(model)?);
+        Ok(fullconv_segmenter(match &device.gpu {
+            Some(gpu) => pollster::block_on(Segmenter::new(gpu, &model.model))?,
+            None => Segmenter::on_cpu(&model.model),
+        }))
+    };
+    // SAFETY: the caller answers for it.
+    unsafe { give(segmenter, &SEGMENTERS, make) }
+}
+
+/// Labels every pixel of a picture of `width` × `height` pixels: red, green, blue and a fourth byte that does
+/// not matter, rows from the top, each `row_bytes` after the one before it (0: 4 · width). Writes the class of
+/// each pixel, row by row, into the first width · height of the `labels_length` bytes at `labels`.
+///
+/// # Safety
+/// `rgba` is null or the first byte of such a picture; `labels` is null, or `labels_length` bytes may be
+/// written to it, none of which is the picture's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fullconv_segment(
+    segmenter: *const fullconv_segmenter,
+    rgba: *const u8,
+    width: usize,
+    height: usize,
+    row_bytes: usize,
+    labels: *mut u8,
+    labels_length: usize,
+) -> fullconv_status {
+    border(|| {
+        let segmenter = SEGMENTERS.get(segmenter)?;
+        not_null(rgba, "rgba")?;
+        not_null(labels, "labels")?;
+        let layout = Layout::new(width, height, row_bytes)?;
+        if labels_length < layout.pixels {
+            return Err(invalid(format!(
+                "labels takes {} bytes, one for each pixel, not {labels_length}",
+                layout.pixels
+            )));
+        }
+        // SAFETY: it is not null, the layout is one that a memory can have, and the caller answers for the
+        // rest.
+        let rgba = unsafe { std::slice::from_raw_parts(rgba, layout.bytes) };
+        let picture = Picture::from_rgb(width, height, layout.rgb(rgba)?)?;
+        let mask = segmenter.0.segment_blocking(&picture)?;
+        // SAFETY: there is room for as many as there are pixels, and so many a mask has.
+        unsafe {
+            labels.copy_from(
+                mask.labels().as_ptr(),
+                layout.pixels.min(mask.labels().len()),
+            )
+        };
+        Ok(())
+    })
+}
+
+/// Frees a segmenter; null is freed already.
+#[unsafe(no_mangle)]
+pub extern "C" fn fullconv_segmenter_free(segmenter: *mut fullconv_segmenter) -> fullconv_status {
+    border(|| SEGMENTERS.remove(segmenter))
+}
+
+/// How a picture lies in memory.
+struct Layout {
+    width: usize,
+    row_bytes: usize,
+    pixels: usize,
+    /// From the first to the last.
+    bytes: usize,
+}
+
+impl Layout {
+    fn new(width: usize, height: usize, row_bytes: usize) -> Result<Self, Failure> {
+        if width == 0 || height == 0 {
+            return Err(invalid("a picture has at least one pixel"));
+        }
+        let row = width.checked_mul(4);
+        let row_bytes = match row_bytes {
+            0 => row.unwrap_or(usize::MAX),
+            given => given,
+        };
+        if row.is_none_or(|row| row_bytes < row) {
+            return Err(invalid(format!(
+                "row_bytes is {row_bytes}, but a row of {width} pixels takes 4 bytes for each"
+            )));
+        }
+        let before = row_bytes.checked_mul(height - 1);
+        let bytes = before.and_then(|before| before.checked_add(row?));
+        match bytes.filter(|bytes| *bytes <= MOST_BYTES) {
+            Some(bytes) => Ok(Self {
+                width,
+                row_bytes,
+                pixels: width * height,
+                bytes,
+            }),
+            None => Err(invalid(format!(
+                "no memory has a picture of {width}x{height} pixels with {row_bytes} bytes a row"
+            ))),
+        }
+    }
+
+    /// The pixels of a picture that lies so, without their fourth bytes.
+    fn rgb(&self, rgba: &[u8]) -> Result<Vec<u8>, Failure> {
+        let mut rgb = Vec::new();
+        if rgb.try_reserve_exact(3 * self.pixels).is_err() {
+            return Err(Failure {
+                status: fullconv_status::Limit,
+                message: format!("no memory for a picture of {} pixels", self.pixels),
+            });
+        }
+        for row in rgba.chunks(self.row_bytes) {
+            for pixel in row.chunks_exact(4).take(self.width) {
+                rgb.extend_from_slice(&pixel[..3]);
+            }
+        }
+        Ok(rgb)
+    }
+}

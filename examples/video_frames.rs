@@ -1,0 +1,48 @@
+//! The frames of a video, several under way at a time: while the device works on one, the next is made and the
+//! one before it is read. `cargo run --example video_frames [IMAGE [FRAMES]]` pans across a picture.
+
+use fullconv::{Frames, Gpu, Mask, Model, Picture, Segmenter};
+
+fn main() -> fullconv::Result<()> {
+    pollster::block_on(run())
+}
+
+async fn run() -> fullconv::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let image = arguments.next().unwrap_or("assets/street.jpg".into());
+    let count = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(5);
+    let scene = Picture::open(image)?;
+
+    let gpu = Gpu::new().await?;
+    let segmenter = Segmenter::new(&gpu, &Model::demo()?).await?;
+    println!("{segmenter}, {} frames under way", Frames::DEPTH);
+
+    let mut frames = segmenter.frames();
+    let mut shown = 0;
+    let mut show = |mask: Mask, time: Option<std::time::Duration>| {
+        let (class, share) = mask.shares()[0];
+        let (name, percent) = (mask.class_name(class), 100.0 * share);
+        println!("frame {shown}: {name} {percent:.0} %, {time:.0?}");
+        shown += 1;
+    };
+    for i in 0..count {
+        // Once as many are under way as may be, this hands over the mask of the oldest.
+        if let Some(mask) = frames.push(&frame(&scene, i, count)?).await {
+            show(mask?, frames.time());
+        }
+    }
+    while let Some(mask) = frames.next().await {
+        show(mask?, frames.time());
+    }
+    Ok(())
+}
+
+/// Frame `i` of `count`: the left three quarters of the scene first, the right ones last.
+fn frame(scene: &Picture, i: usize, count: usize) -> fullconv::Result<Picture> {
+    let (w, h) = (scene.width(), scene.height());
+    let width = (w * 3 / 4).max(1);
+    let left = (w - width) * i / (count - 1).max(1);
+    let rows = scene.rgb().chunks_exact(3 * w);
+    let pixels = rows.flat_map(|row| &row[3 * left..3 * (left + width)]);
+    Picture::from_rgb(width, h, pixels.copied().collect())
+}

@@ -1,0 +1,98 @@
+// Sum, difference or product of two tensors. One invocation computes one vec4. Where an operand has a size of 1,
+// its step there is 0: what there is of it counts for all.
+// a, b and output [n, h, w, c/4] vec4.
+alias Stored = vec4<f32>;
+alias Written = vec4<f32>;
+
+const ADD = 0u;
+const SUB = 1u;
+
+override OPERATION: u32 = 0u;
+override SAME_SHAPE: bool = false;
+// The operand has one channel, the output several.
+override A_SPLAT: bool = false;
+override B_SPLAT: bool = false;
+// The channels that pad are not zeros by themselves.
+override MASKED: bool = false;
+override RELU: bool = false;
+
+struct Params {
+    row_begin: u32,
+    row_end: u32,
+    row_elements: u32,
+    output_start: u32,
+    a_start: u32,
+    b_start: u32,
+    height: u32,
+    width: u32,
+    channels: u32,
+    c4: u32,
+    a_image: u32,
+    a_row: u32,
+    a_pixel: u32,
+    a_group: u32,
+    b_image: u32,
+    b_row: u32,
+    b_pixel: u32,
+    b_group: u32,
+}
+
+@group(0) @binding(0) var<storage, read> a: array<Stored>;
+@group(0) @binding(1) var<storage, read> b: array<Stored>;
+@group(0) @binding(2) var<storage, read_write> output: array<Written>;
+@group(0) @binding(3) var<uniform> params: Params;
+
+fn combined(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
+    var result = x * y;
+    switch OPERATION {
+        case ADD: {
+            result = x + y;
+        }
+        case SUB: {
+            result = x - y;
+        }
+        default: {}
+    }
+    // What is no number stays none.
+    return select(result, vec4<f32>(), vec4<bool>(RELU) & (result < vec4<f32>()));
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let group = workgroup.y * workgroups.x + workgroup.x;
+    let at = params.row_begin * params.row_elements + group * 64u + local;
+    if at >= params.row_end * params.row_elements {
+        return;
+    }
+    if SAME_SHAPE {
+        output[at - params.output_start] =
+            Written(combined(vec4<f32>(a[at - params.a_start]), vec4<f32>(b[at - params.b_start])));
+        return;
+    }
+    let row = at / params.row_elements;
+    let in_row = at - row * params.row_elements;
+    let n = row / params.height;
+    let y = row - n * params.height;
+    let x = in_row / params.c4;
+    let c = in_row - x * params.c4;
+    let at_a = n * params.a_image + y * params.a_row + x * params.a_pixel + c * params.a_group;
+    let at_b = n * params.b_image + y * params.b_row + x * params.b_pixel + c * params.b_group;
+    var of_a = vec4<f32>(a[at_a - params.a_start]);
+    var of_b = vec4<f32>(b[at_b - params.b_start]);
+    if A_SPLAT {
+        of_a = vec4<f32>(of_a.x);
+    }
+    if B_SPLAT {
+        of_b = vec4<f32>(of_b.x);
+    }
+    var result = combined(of_a, of_b);
+    if MASKED {
+        let channel = c * 4u + vec4<u32>(0u, 1u, 2u, 3u);
+        result = select(vec4<f32>(), result, channel < vec4<u32>(params.channels));
+    }
+    output[at - params.output_start] = Written(result);
+}

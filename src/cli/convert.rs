@@ -1,0 +1,195 @@
+//! `fullconv convert`: a checkpoint into a model file.
+
+use super::{Outcome, interrupt, terminal};
+use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
+use fullconv::convert::{Conversion, Converted, Origin};
+use fullconv::models::{self, Choice};
+use fullconv::{Error, ErrorKind, Preprocessing, Result, TensorFile, files};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The largest file of class names.
+const CLASSES_BYTES: u64 = 1 << 20;
+/// Names that are listed at most.
+const LISTED: usize = 12;
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Names that all begin alike (`module.`) lose that beginning; tensors that the network does \
+                        not use are left out.\nThe file is opened as any model file before it takes its name."
+)]
+pub struct Args {
+    /// The checkpoint: a state dict saved as safetensors
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// The model file to write
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+    /// Give tensors whose names begin with OLD names that begin with NEW; may be given several times
+    #[arg(long, value_name = "OLD=NEW", value_parser = rename)]
+    rename: Vec<(String, String)>,
+    /// The architecture, where names do not tell
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(models::architectures()))]
+    arch: Option<String>,
+    /// How borders are treated
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(models::geometries()))]
+    geometry: Option<String>,
+    /// Make of a VGG16 classifier the FCN that training begins with: score layers zero, upsampling bilinear
+    #[arg(long, value_name = "NAME", requires = "class_count", conflicts_with = "arch",
+        value_parser = PossibleValuesParser::new(["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"]))]
+    start: Option<String>,
+    /// The classes of that FCN
+    #[arg(long, value_name = "N", requires = "start")]
+    class_count: Option<usize>,
+    /// Store weights in f16
+    #[arg(long)]
+    half: bool,
+    /// What the network wants of a picture
+    #[arg(long, value_enum, value_name = "NAME")]
+    preprocess: Option<Wanted>,
+    /// A text file with the name of a class a line, in the order of their ids
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Preprocessing that has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Wanted {
+    /// BGR, 0 to 255, less the mean of ImageNet
+    Caffe,
+    /// RGB, 0 to 1, normalised by ImageNet's mean and deviation
+    Torchvision,
+}
+
+fn rename(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((old, new)) if !old.is_empty() => Ok((old.into(), new.into())),
+        _ => Err("a renaming is OLD=NEW, such as net.trunk.=features.".into()),
+    }
+}
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct Output<'a> {
+    output: String,
+    model: &'a str,
+    written: Vec<Written<'a>>,
+    left_out: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    name: &'a str,
+    from: &'a str,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Outcome {
+    let conversion = Conversion {
+        renames: args.rename.clone(),
+        choice: Choice {
+            architecture: args.arch.clone(),
+            geometry: args.geometry.clone(),
+        },
+        start: args.start.clone().zip(args.class_count),
+        half: args.half,
+        preprocess: args.preprocess.map(|wanted| match wanted {
+            Wanted::Caffe => Preprocessing::CAFFE,
+            Wanted::Torchvision => Preprocessing::TORCHVISION,
+        }),
+        classes: args.classes.as_deref().map_or(Ok(Vec::new()), classes)?,
+    };
+    let file = TensorFile::open(&args.input)?;
+    interrupt::stop_unless_writing()?;
+    let guard = interrupt::writing();
+    let converted = conversion
+        .run(&file, &args.output)
+        .map_err(|error| match error.kind() {
+            ErrorKind::Io => error,
+            _ => error.at(args.input.display()),
+        })?;
+    drop(guard);
+    match args.json {
+        true => terminal::json(&output(args, &converted))?,
+        false => say(args, &converted)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The lines of a file of class names.
+fn classes(path: &Path) -> Result<Vec<String>> {
+    let text = String::from_utf8(files::read(path, CLASSES_BYTES)?).map_err(|_| {
+        Error::new(
+            ErrorKind::Request,
+            format!("{} is no UTF-8 text", path.display()),
+        )
+    })?;
+    let names = text.lines().map(str::trim).filter(|name| !name.is_empty());
+    Ok(names.map(str::to_owned).collect())
+}
+
+fn from(origin: &Origin) -> &str {
+    match origin {
+        Origin::Tensor(name) => name,
+        Origin::Zeros => "zeros",
+        Origin::Bilinear => "bilinear",
+    }
+}
+
+fn output<'a>(args: &Args, converted: &'a Converted) -> Output<'a> {
+    let written = converted.written.iter().map(|(name, origin)| Written {
+        name,
+        from: from(origin),
+    });
+    Output {
+        output: args.output.display().to_string(),
+        model: &converted.model,
+        written: written.collect(),
+        left_out: &converted.left_out,
+    }
+}
+
+fn say(args: &Args, converted: &Converted) -> Result<()> {
+    let Converted {
+        written,
+        left_out,
+        model,
+    } = converted;
+    let count = |origin: &Origin| written.iter().filter(|(_, o)| o == origin).count();
+    let renamed = written
+        .iter()
+        .filter(|(name, o)| !matches!(o, Origin::Tensor(old) if old == name));
+    let made = [
+        (count(&Origin::Zeros), "zero"),
+        (count(&Origin::Bilinear), "bilinear"),
+    ];
+    let mut line = format!("{model}: {} tensors", written.len());
+    for (count, what) in made.into_iter().filter(|(count, _)| *count > 0) {
+        line += &format!(", {count} {what}");
+    }
+    terminal::say(line)?;
+    let renamed: Vec<_> = renamed
+        .map(|(name, o)| format!("{} → {name}", from(o)))
+        .collect();
+    list("new names", &renamed)?;
+    list("left out", left_out)?;
+    terminal::say(args.output.display())
+}
+
+fn list(what: &str, names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let more = match names.len().saturating_sub(LISTED) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let first = names[..names.len().min(LISTED)].join(", ");
+    terminal::say(format!("{what:<10} {first}{more}"))
+}

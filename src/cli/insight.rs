@@ -1,0 +1,170 @@
+//! `segment`'s further pictures: probabilities, the heat map of a class, and the stages of a network.
+
+use super::jobs::Job;
+use super::tensors::{Stored, encode};
+use super::{Failure, Outcome};
+use clap::ValueEnum;
+use fullconv::{
+    Error, ErrorKind, Model, Picture, Result, Segmenter, StageMask, Tensor, heatmap, png16,
+};
+use std::path::PathBuf;
+
+/// Pixels between the pictures of `--stages`.
+const GAP: usize = 8;
+
+/// What is wanted beside mask and overlay.
+#[derive(Debug, clap::Args)]
+pub struct InsightOptions {
+    /// Write the softmax of the scores too: NAME.probability.ID.png, 16 bits, a file a class, or
+    /// NAME.probabilities.safetensors
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    probabilities: Option<Format>,
+    /// Write the probability of a class, by its name or id, as colours: NAME.heatmap.png
+    #[arg(long, value_name = "CLASS")]
+    heatmap: Option<String>,
+    /// Write what the network sees at strides 32, 16 and 8, beside the picture: NAME.stages.png
+    #[arg(long)]
+    stages: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// 65535 is 1
+    Png,
+    /// `probabilities` f32 [classes, h, w]
+    Safetensors,
+}
+
+/// [`InsightOptions`] for a model.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    probabilities: Option<Format>,
+    heatmap: Option<usize>,
+    stages: bool,
+}
+
+/// What was found out about a picture.
+#[derive(Debug)]
+pub struct Insight {
+    probabilities: Option<Tensor>,
+    stages: Vec<StageMask>,
+}
+
+impl InsightOptions {
+    /// What is wanted of `model`, if it can be had.
+    pub fn of(&self, model: &Model) -> Outcome<Wanted> {
+        if self.stages && model.stages().is_empty() {
+            let text = format!("--stages: {model} has no coarser stages; FCN-8s and FCN-16s have");
+            return Err(Failure::Failed(Error::new(ErrorKind::Request, text)));
+        }
+        Ok(Wanted {
+            probabilities: self.probabilities,
+            heatmap: self
+                .heatmap
+                .as_deref()
+                .map(|c| class(c, model))
+                .transpose()?,
+            stages: self.stages,
+        })
+    }
+}
+
+/// The id of a class, given by its name or id.
+fn class(text: &str, model: &Model) -> Result<usize> {
+    let names = model.classes();
+    let by_name = names
+        .iter()
+        .position(|name| name.eq_ignore_ascii_case(text));
+    let by_id = || text.parse().ok().filter(|id| *id < model.class_count());
+    by_name.or_else(by_id).ok_or_else(|| {
+        let there = match names.len() {
+            0 => String::new(),
+            _ => format!(", and names: {}", names.join(", ")),
+        };
+        let last = model.class_count() - 1;
+        let text = format!("--heatmap: no class is {text:?}; there are ids 0 to {last}{there}");
+        Error::new(ErrorKind::Request, text)
+    })
+}
+
+impl Wanted {
+    /// Whether anything is.
+    pub fn anything(&self) -> bool {
+        self.stages || self.needs_probabilities()
+    }
+
+    fn needs_probabilities(&self) -> bool {
+        self.probabilities.is_some() || self.heatmap.is_some()
+    }
+
+    /// Runs the network for it.
+    pub fn find(&self, segmenter: &Segmenter, picture: &Picture) -> Result<Insight> {
+        let probabilities = self.needs_probabilities();
+        let probabilities = probabilities.then(|| segmenter.probabilities(picture));
+        Ok(Insight {
+            probabilities: probabilities.map(pollster::block_on).transpose()?,
+            stages: match self.stages {
+                true => pollster::block_on(segmenter.stages(picture))?,
+                false => Vec::new(),
+            },
+        })
+    }
+
+    /// The files that show it, whole.
+    pub fn files(
+        &self,
+        job: &Job,
+        picture: &Picture,
+        found: &Insight,
+    ) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        let mut files = Vec::new();
+        let (w, h) = (picture.width(), picture.height());
+        if let Some(probabilities) = &found.probabilities {
+            if let Some(id) = self.heatmap {
+                let heat = heatmap(probabilities.plane(0, id), w, h)?;
+                files.push((job.result(".heatmap.png"), heat.to_png()?));
+            }
+            let classes = probabilities.shape().c;
+            match self.probabilities {
+                Some(Format::Png) => {
+                    for id in 0..classes {
+                        let png = png16(probabilities.plane(0, id), w, h)?;
+                        files.push((job.result(&format!(".probability.{id}.png")), png));
+                    }
+                }
+                Some(Format::Safetensors) => {
+                    let stored =
+                        Stored::floats("probabilities", probabilities.data(), vec![classes, h, w]);
+                    files.push((job.result(".probabilities.safetensors"), encode(&[stored])?));
+                }
+                None => {}
+            }
+        }
+        if !found.stages.is_empty() {
+            files.push((
+                job.result(".stages.png"),
+                side_by_side(picture, &found.stages)?.to_png()?,
+            ));
+        }
+        Ok(files)
+    }
+}
+
+/// The picture and the colours of the labels at each stage, from left to right.
+fn side_by_side(picture: &Picture, stages: &[StageMask]) -> Result<Picture> {
+    let (w, h) = (picture.width(), picture.height());
+    let colours = stages.iter().map(|stage| stage.mask.overlay(picture, 1.0));
+    let colours: Vec<Picture> = colours.collect::<Result<_>>()?;
+    let all: Vec<&Picture> = [picture].into_iter().chain(&colours).collect();
+    let width = all.len() * (w + GAP) - GAP;
+    let mut rgb = Vec::with_capacity(3 * width * h);
+    for y in 0..h {
+        for (i, part) in all.iter().enumerate() {
+            if i > 0 {
+                rgb.extend([255; 3 * GAP]);
+            }
+            rgb.extend_from_slice(&part.rgb()[3 * w * y..][..3 * w]);
+        }
+    }
+    Picture::from_rgb(width, h, rgb)
+}

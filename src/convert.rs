@@ -1,0 +1,432 @@
+//! Checkpoints into model files: names as their network has them, weights in f16, metadata; and VGG16 classifiers
+//! into the FCNs that training begins with.
+
+use crate::error::{Error, ErrorKind, Result, bail};
+use crate::files;
+use crate::graph::NodeKind;
+use crate::model_file::{METADATA_VERSION, Metadata, Model, nominal};
+use crate::models::{self, Checkpoint, Choice};
+use crate::ops::narrow;
+use crate::ops::packing::Rows;
+use crate::parameters::{Parameter, TensorFile};
+use crate::preprocess::Preprocessing;
+use crate::tensor::Shape;
+use safetensors::{Dtype, View};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// What becomes of a checkpoint.
+#[derive(Clone, Debug, Default)]
+pub struct Conversion {
+    /// Beginnings of tensor names, and what stands in their place: the first that fits counts.
+    pub renames: Vec<(String, String)>,
+    /// Architecture and geometry, where names do not say them.
+    pub choice: Choice,
+    /// Make of a VGG16 classifier the FCN of this architecture, with so many classes, that training begins with.
+    pub start: Option<(String, usize)>,
+    /// Store weights in f16.
+    pub half: bool,
+    /// What the metadata says of pictures; what the file said, or its network's usual, when absent.
+    pub preprocess: Option<Preprocessing>,
+    /// The names of the classes.
+    pub classes: Vec<String>,
+}
+
+/// What a conversion has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Converted {
+    /// Tensors written, by their new names, with what they were made of.
+    pub written: Vec<(String, Origin)>,
+    /// Tensors of the checkpoint that the network does not use.
+    pub left_out: Vec<String>,
+    /// The architecture and geometry of the model file.
+    pub model: String,
+}
+
+/// What a tensor of a model file was made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A tensor of the checkpoint.
+    Tensor(String),
+    /// Zeros.
+    Zeros,
+    /// Bilinear interpolation.
+    Bilinear,
+}
+
+/// Convolutions in the five stages of VGG16, and where torchvision's `features` have them.
+const VGG16: [&[usize]; 5] = [
+    &[0, 2],
+    &[5, 7],
+    &[10, 12, 14],
+    &[17, 19, 21],
+    &[24, 26, 28],
+];
+
+impl Conversion {
+    /// Writes the model file at `output`, whole or not at all, and opens it as a program that uses it would.
+    ///
+    /// # Errors
+    /// `ModelFile` if the tensors are none of the known networks, one is missing, not finite or too large for f16;
+    /// `Request` for an unknown architecture; `Io` if the file cannot be written.
+    pub fn run(&self, file: &TensorFile, output: &Path) -> Result<Converted> {
+        let metadata = match file.metadata("fullconv") {
+            Some(text) => Model::metadata(text)?,
+            None => Metadata::default(),
+        };
+        let metadata = self.metadata(metadata);
+        let mut tensors = self.tensors(file, &metadata)?;
+        let left_out = self.left_out(file, &mut tensors, &metadata)?;
+        for (name, tensor) in &tensors {
+            tensor.check(file, name, self.half)?;
+        }
+        let text = serde_json::to_string(&metadata)
+            .map_err(|e| Error::new(ErrorKind::Request, format!("metadata: {e}")))?;
+        let entries = HashMap::from([("fullconv".to_owned(), text)]);
+        let mut model = String::new();
+        files::write_atomically_with(output, |path| {
+            let views = tensors.iter().map(|(name, tensor)| {
+                let stored = Stored {
+                    tensor,
+                    file,
+                    half: self.half,
+                };
+                (name, stored)
+            });
+            safetensors::serialize_to_file(views, Some(entries), path).map_err(|e| {
+                Error::new(
+                    ErrorKind::Io,
+                    format!("cannot write {}: {e}", output.display()),
+                )
+            })?;
+            model = Model::read(path)?.to_string();
+            Ok(())
+        })?;
+        let written = tensors
+            .into_iter()
+            .map(|(name, tensor)| (name, tensor.origin));
+        Ok(Converted {
+            written: written.collect(),
+            left_out,
+            model,
+        })
+    }
+
+    /// The metadata of the new file.
+    fn metadata(&self, old: Metadata) -> Metadata {
+        let (architecture, geometry) = match &self.start {
+            Some((architecture, _)) => (Some(architecture.clone()), self.choice.geometry.clone()),
+            None => (
+                self.choice.architecture.clone().or(old.architecture),
+                self.choice.geometry.clone().or(old.geometry),
+            ),
+        };
+        Metadata {
+            version: METADATA_VERSION,
+            architecture,
+            geometry,
+            preprocess: self.preprocess.clone().or(old.preprocess).or_else(|| {
+                // torchvision's weights, in a network whose others are Caffe's.
+                self.start.is_some().then_some(Preprocessing::TORCHVISION)
+            }),
+            classes: match self.classes.is_empty() {
+                true => old.classes,
+                false => self.classes.clone(),
+            },
+            ..old
+        }
+    }
+
+    /// All tensors under the names that the network has for them.
+    fn tensors(&self, file: &TensorFile, metadata: &Metadata) -> Result<BTreeMap<String, Made>> {
+        let mut tensors = BTreeMap::new();
+        for (old, dimensions) in file.tensors() {
+            let name = self.renamed(old);
+            let made = Made {
+                dimensions: dimensions.to_vec(),
+                origin: Origin::Tensor(old.to_owned()),
+            };
+            if let Some(Made {
+                origin: Origin::Tensor(other),
+                ..
+            }) = tensors.insert(name.clone(), made)
+            {
+                bail!(Request, "{other} and {old} would both be called {name}");
+            }
+        }
+        if metadata.graph.is_none() {
+            unwrap_names(&mut tensors);
+        }
+        match &self.start {
+            Some((architecture, classes)) => start(tensors, architecture, *classes),
+            None => {
+                name_trunk(&mut tensors);
+                Ok(tensors)
+            }
+        }
+    }
+
+    fn renamed(&self, name: &str) -> String {
+        let renamed = self.renames.iter().find_map(|(old, new)| {
+            let rest = name.strip_prefix(old.as_str())?;
+            Some(format!("{new}{rest}"))
+        });
+        renamed.unwrap_or_else(|| name.to_owned())
+    }
+
+    /// Takes away the tensors that the network does not use, and says what they were called.
+    fn left_out(
+        &self,
+        file: &TensorFile,
+        tensors: &mut BTreeMap<String, Made>,
+        metadata: &Metadata,
+    ) -> Result<Vec<String>> {
+        let shapes = tensors
+            .iter()
+            .map(|(n, t)| (n.clone(), t.dimensions.clone()));
+        let checkpoint: Checkpoint = shapes.collect();
+        let choice = Choice {
+            architecture: metadata.architecture.clone(),
+            geometry: metadata.geometry.clone(),
+        };
+        let network = match &metadata.graph {
+            Some(graph) => models::build_described(&checkpoint, graph, nominal())?,
+            None => models::build(&checkpoint, &choice)?,
+        };
+        let is_used = |name: &str| {
+            let node = network.graph.find(name).map(|id| network.graph.node(id));
+            node.is_some_and(|node| matches!(node.kind, NodeKind::Parameter(_)))
+        };
+        tensors.retain(|name, _| is_used(name));
+        let used: Vec<_> = tensors.values().map(|t| &t.origin).collect();
+        let names = file.tensors().map(|(name, _)| name.to_owned());
+        Ok(names
+            .filter(|name| !used.contains(&&Origin::Tensor(name.clone())))
+            .collect())
+    }
+}
+
+/// Takes a beginning away that all names have, such as `module.`, as far as one is there.
+fn unwrap_names(tensors: &mut BTreeMap<String, Made>) {
+    let is_known = |tensors: &BTreeMap<String, Made>| {
+        let shapes = tensors
+            .iter()
+            .map(|(n, t)| (n.clone(), t.dimensions.clone()));
+        models::recognised(&shapes.collect()).is_some()
+    };
+    while !is_known(tensors) {
+        let first = tensors.keys().next().and_then(|name| name.split_once('.'));
+        let Some(first) = first.map(|(first, _)| format!("{first}.")) else {
+            return;
+        };
+        if !tensors.keys().all(|name| name.starts_with(&first)) {
+            return;
+        }
+        let unwrapped = std::mem::take(tensors).into_iter();
+        tensors.extend(unwrapped.map(|(name, tensor)| (name[first.len()..].to_owned(), tensor)));
+    }
+}
+
+/// Gives the convolutions of a VGG16 trunk, and its fully connected layers as convolutions, Caffe's names where they have
+/// torchvision's beside the score layers of an FCN.
+fn name_trunk(tensors: &mut BTreeMap<String, Made>) {
+    if tensors.contains_key("features.0.weight") && tensors.contains_key("score_fr.weight") {
+        *tensors = std::mem::take(tensors)
+            .into_iter()
+            .map(|(name, tensor)| (caffe_name(&name).unwrap_or(name), tensor))
+            .collect();
+    }
+}
+
+/// Caffe's name of a tensor of torchvision's VGG16.
+fn caffe_name(name: &str) -> Option<String> {
+    let (layer, part) = name.rsplit_once('.')?;
+    let caffe = match layer {
+        "classifier.0" => "fc6".to_owned(),
+        "classifier.3" => "fc7".to_owned(),
+        _ => {
+            let i: usize = layer.strip_prefix("features.")?.parse().ok()?;
+            let stages = VGG16.iter().enumerate();
+            let mut at =
+                stages.filter_map(|(s, convs)| Some((s, convs.iter().position(|c| *c == i)?)));
+            let (stage, conv) = at.next()?;
+            format!("conv{}_{}", stage + 1, conv + 1)
+        }
+    };
+    Some(format!("{caffe}.{part}"))
+}
+
+/// An FCN to begin training with, from a VGG16 classifier: score layers are zero, upsampling is bilinear (Long,
+/// Shelhamer, Darrell 2015, section 4).
+fn start(
+    classifier: BTreeMap<String, Made>,
+    architecture: &str,
+    classes: usize,
+) -> Result<BTreeMap<String, Made>> {
+    if classes == 0 {
+        bail!(Request, "a network has at least one class");
+    }
+    let mut tensors: BTreeMap<String, Made> = classifier
+        .into_iter()
+        .filter_map(|(name, tensor)| Some((caffe_name(&name)?, tensor)))
+        .collect();
+    for (name, side) in [("fc6.weight", 7), ("fc7.weight", 1)] {
+        let Some(Made { dimensions, .. }) = tensors.get_mut(name) else {
+            bail!(
+                ModelFile,
+                "these are no tensors of a VGG16 classifier: {name} is missing (classifier.0, classifier.3)"
+            );
+        };
+        if let [out, inputs] = dimensions[..]
+            && inputs.is_multiple_of(side * side)
+        {
+            *dimensions = vec![out, inputs / (side * side), side, side];
+        }
+    }
+    let channels = |name: &str| match tensors.get(name).and_then(|t| t.dimensions.first()) {
+        Some(channels) => Ok(*channels),
+        None => Err(Error::new(
+            ErrorKind::ModelFile,
+            format!("tensor {name} is missing"),
+        )),
+    };
+    let scores: &[(&str, &str)] = match architecture {
+        "fcn32s" => &[("score_fr", "fc7")],
+        "fcn16s" => &[("score_fr", "fc7"), ("score_pool4", "conv4_3")],
+        _ => &[
+            ("score_fr", "fc7"),
+            ("score_pool4", "conv4_3"),
+            ("score_pool3", "conv3_3"),
+        ],
+    };
+    let upsampling: &[(&str, usize)] = match architecture {
+        "fcn32s" => &[("upscore", 64)],
+        "fcn16s" => &[("upscore2", 4), ("upscore16", 32)],
+        _ => &[("upscore2", 4), ("upscore_pool4", 4), ("upscore8", 16)],
+    };
+    let mut added = Vec::new();
+    for (name, of) in scores {
+        let inputs = channels(&format!("{of}.weight"))?;
+        added.push((
+            format!("{name}.weight"),
+            vec![classes, inputs, 1, 1],
+            Origin::Zeros,
+        ));
+        added.push((format!("{name}.bias"), vec![classes], Origin::Zeros));
+    }
+    for (name, side) in upsampling {
+        let dimensions = vec![classes, classes, *side, *side];
+        added.push((format!("{name}.weight"), dimensions, Origin::Bilinear));
+    }
+    let added = added.into_iter();
+    tensors.extend(added.map(|(name, dimensions, origin)| (name, Made { dimensions, origin })));
+    Ok(tensors)
+}
+
+/// A tensor of the new file.
+#[derive(Clone, Debug)]
+struct Made {
+    dimensions: Vec<usize>,
+    origin: Origin,
+}
+
+impl Made {
+    fn elements(&self) -> usize {
+        self.dimensions.iter().product()
+    }
+
+    /// Its numbers, row by row.
+    fn rows<'a>(&'a self, file: &'a TensorFile) -> Result<Option<Parameter<'a>>> {
+        let (n, c, h, w) = match self.dimensions[..] {
+            [] => (1, 1, 1, 1),
+            [n, c, h, w] => (n, c, h, w),
+            [n, ref others @ ..] => (n, others.iter().product(), 1, 1),
+        };
+        let shape = Shape::new(n, c, h, w);
+        match &self.origin {
+            Origin::Tensor(old) => file.view(old, shape).map(Some),
+            Origin::Bilinear => Ok(Some(Parameter::bilinear(shape))),
+            Origin::Zeros => Ok(None),
+        }
+    }
+
+    /// An error unless every number is finite and fits what it is stored in.
+    fn check(&self, file: &TensorFile, name: &str, half: bool) -> Result<()> {
+        let Some(rows) = self.rows(file)? else {
+            return Ok(());
+        };
+        for i in 0..self.dimensions.first().copied().unwrap_or(1) {
+            let row = rows.row(i)?;
+            if half && let Some(large) = row.iter().find(|x| !narrow::holds(**x)) {
+                bail!(
+                    ModelFile,
+                    "{name} has a weight of {large}: f16 holds numbers up to {}; convert without --half",
+                    narrow::MAX
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A tensor as it is written: a checkpoint's in its own type, but for `half`.
+struct Stored<'a> {
+    tensor: &'a Made,
+    file: &'a TensorFile,
+    half: bool,
+}
+
+impl Stored<'_> {
+    fn raw(&self) -> Option<(Dtype, &[u8])> {
+        match &self.tensor.origin {
+            Origin::Tensor(old) => self.file.raw(old),
+            _ => None,
+        }
+    }
+}
+
+impl View for Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        match (self.half, self.raw()) {
+            (true, _) => Dtype::F16,
+            (false, Some((dtype, _))) => dtype,
+            (false, None) => Dtype::F32,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.tensor.dimensions
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let dtype = self.dtype();
+        if let Some((own, bytes)) = self.raw()
+            && own == dtype
+        {
+            return Cow::Borrowed(bytes);
+        }
+        let mut data = Vec::with_capacity(self.data_len());
+        // What cannot be read was found when it was checked.
+        if let Ok(Some(rows)) = self.tensor.rows(self.file) {
+            for row in
+                (0..self.tensor.dimensions.first().copied().unwrap_or(1)).flat_map(|i| rows.row(i))
+            {
+                match self.half {
+                    true => data.extend(
+                        narrow::from_f32(&row)
+                            .into_iter()
+                            .flat_map(u16::to_le_bytes),
+                    ),
+                    false => data.extend(row.iter().flat_map(|x| x.to_le_bytes())),
+                }
+            }
+        }
+        data.resize(self.data_len(), 0);
+        Cow::Owned(data)
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.elements() * self.dtype().bitsize() / 8
+    }
+}

@@ -1,0 +1,275 @@
+//! Adapters: which there are, what is wrong with them, which one is asked for.
+
+use super::GpuOptions;
+use crate::device_profile::CooperativeMatrix;
+use crate::error::{Error, Result, bail};
+use std::fmt;
+use std::str::FromStr;
+
+/// A graphics API to reach a device through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Vulkan.
+    Vulkan,
+    /// Metal.
+    Metal,
+    /// Direct3D 12.
+    Dx12,
+    /// OpenGL and OpenGL ES, where they have compute shaders.
+    Gl,
+}
+
+impl Backend {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Vulkan, Self::Metal, Self::Dx12, Self::Gl];
+
+    fn flags(self) -> wgpu::Backends {
+        match self {
+            Self::Vulkan => wgpu::Backends::VULKAN,
+            Self::Metal => wgpu::Backends::METAL,
+            Self::Dx12 => wgpu::Backends::DX12,
+            Self::Gl => wgpu::Backends::GL,
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vulkan => "vulkan",
+            Self::Metal => "metal",
+            Self::Dx12 => "dx12",
+            Self::Gl => "gl",
+        })
+    }
+}
+
+impl FromStr for Backend {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match Self::ALL.into_iter().find(|b| b.to_string() == name) {
+            Some(backend) => Ok(backend),
+            None => bail!(
+                Request,
+                "unknown backend {name:?}; known are {}",
+                Self::ALL.map(|b| b.to_string()).join(", ")
+            ),
+        }
+    }
+}
+
+/// The largest subgroups on Metal, where wgpu knows of no size: all GPUs that have cooperative matrices have
+/// these.
+const METAL_SUBGROUP: u32 = 32;
+
+/// An adapter that wgpu found.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    pub(super) adapter: wgpu::Adapter,
+    info: wgpu::AdapterInfo,
+}
+
+impl Adapter {
+    /// What wgpu says of it.
+    pub fn info(&self) -> &wgpu::AdapterInfo {
+        &self.info
+    }
+
+    /// The adapter.
+    pub fn wgpu(&self) -> &wgpu::Adapter {
+        &self.adapter
+    }
+
+    /// Why this crate cannot use it, if it cannot.
+    pub fn trouble(&self) -> Option<String> {
+        let capabilities = self.adapter.get_downlevel_capabilities();
+        if !capabilities
+            .flags
+            .contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
+        {
+            return Some("no compute shaders".into());
+        }
+        too_little(&self.adapter.limits())
+    }
+
+    /// Opens its device.
+    pub(super) async fn open(
+        &self,
+        features: wgpu::Features,
+        limits: &wgpu::Limits,
+    ) -> std::result::Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
+        let experimental = features.intersects(wgpu::Features::all_experimental_mask());
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("fullconv"),
+            required_features: features,
+            required_limits: limits.clone(),
+            experimental_features: match experimental {
+                // SAFETY: of the shaders that need such a feature, this crate's own, none runs in a plan before its
+                // results were found right on the device at hand.
+                true => unsafe { wgpu::ExperimentalFeatures::enabled() },
+                false => wgpu::ExperimentalFeatures::disabled(),
+            },
+            ..Default::default()
+        };
+        self.adapter.request_device(&descriptor).await
+    }
+
+    /// The cooperative matrices of f16 with sums in f32 that it has.
+    pub(super) fn cooperative(&self) -> Vec<CooperativeMatrix> {
+        let is_metal = self.info.backend == wgpu::Backend::Metal;
+        let kinds = (
+            wgpu::CooperativeScalarType::F16,
+            wgpu::CooperativeScalarType::F32,
+        );
+        let reported = self.adapter.cooperative_matrix_properties();
+        let of_f16 = reported.iter().filter(|p| (p.ab_type, p.cr_type) == kinds);
+        let mut found: Vec<CooperativeMatrix> = Vec::new();
+        for properties in of_f16 {
+            let matrix = CooperativeMatrix {
+                size: [properties.m_size, properties.n_size, properties.k_size],
+                subgroup: match is_metal {
+                    true => METAL_SUBGROUP,
+                    false => self.info.subgroup_max_size,
+                },
+                vectors: !is_metal,
+            };
+            if matrix.subgroup > 0 && !found.contains(&matrix) {
+                found.push(matrix);
+            }
+        }
+        found
+    }
+
+    /// Real GPUs first, CPUs behind a graphics driver last; OpenGL after all else.
+    fn rank(&self) -> (u8, bool) {
+        let kind = match self.info.device_type {
+            wgpu::DeviceType::DiscreteGpu => 0,
+            wgpu::DeviceType::IntegratedGpu => 1,
+            wgpu::DeviceType::VirtualGpu => 2,
+            wgpu::DeviceType::Other => 3,
+            wgpu::DeviceType::Cpu => 4,
+        };
+        (kind, self.info.backend == wgpu::Backend::Gl)
+    }
+}
+
+impl fmt::Display for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&describe(&self.info))
+    }
+}
+
+/// Why a device with these limits cannot be used, if it cannot.
+pub(super) fn too_little(limits: &wgpu::Limits) -> Option<String> {
+    if limits.max_storage_buffers_per_shader_stage < 5 {
+        return Some(format!(
+            "shaders bind at most {} storage buffers; 5 are needed",
+            limits.max_storage_buffers_per_shader_stage
+        ));
+    }
+    let invocations = invocations(limits);
+    (invocations < 64)
+        .then(|| format!("workgroups hold at most {invocations} invocations; 64 are needed"))
+}
+
+/// The longest workgroup: those of this crate have one dimension.
+pub(super) fn invocations(limits: &wgpu::Limits) -> u32 {
+    let most = limits.max_compute_invocations_per_workgroup;
+    most.min(limits.max_compute_workgroup_size_x)
+}
+
+/// `NAME (backend, kind)`.
+pub(super) fn describe(info: &wgpu::AdapterInfo) -> String {
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => "discrete GPU",
+        wgpu::DeviceType::IntegratedGpu => "integrated GPU",
+        wgpu::DeviceType::VirtualGpu => "virtual GPU",
+        wgpu::DeviceType::Cpu => "CPU",
+        wgpu::DeviceType::Other => "other",
+    };
+    // Browsers seldom tell a name.
+    let name = match info.name.trim() {
+        "" => "a device",
+        name => name,
+    };
+    format!("{name} ({}, {kind})", info.backend.to_str())
+}
+
+fn instance(backend: Option<Backend>) -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = backend.map_or(wgpu::Backends::all(), Backend::flags);
+    // WGPU_DEBUG, WGPU_VALIDATION and what else wgpu reads.
+    descriptor.flags = wgpu::InstanceFlags::from_env_or_default();
+    descriptor.backend_options = wgpu::BackendOptions::from_env_or_default();
+    wgpu::Instance::new(descriptor)
+}
+
+/// The adapters there are, those that [`Gpu::new`] prefers first.
+pub async fn adapters(backend: Option<Backend>) -> Vec<Adapter> {
+    let flags = backend.map_or(wgpu::Backends::all(), Backend::flags);
+    let mut found: Vec<_> = instance(backend)
+        .enumerate_adapters(flags)
+        .await
+        .into_iter()
+        .map(|adapter| Adapter {
+            info: adapter.get_info(),
+            adapter,
+        })
+        .collect();
+    found.sort_by_key(Adapter::rank);
+    found
+}
+
+/// The adapter asked for, or the first that works.
+pub(super) fn pick<'a>(found: &'a [Adapter], options: &GpuOptions) -> Result<&'a Adapter> {
+    let through = options
+        .backend
+        .map_or(String::new(), |b| format!(" through {b}"));
+    if found.is_empty() {
+        let hint = match options.backend {
+            None | Some(Backend::Vulkan) => {
+                " (on Debian and Ubuntu, mesa-vulkan-drivers has one that runs on any CPU)"
+            }
+            _ => "",
+        };
+        bail!(
+            NoAdapter,
+            "no graphics adapter was found{through}: install a driver{hint}"
+        );
+    }
+    let list = || {
+        found
+            .iter()
+            .map(Adapter::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    let Some(wanted) = &options.adapter else {
+        return match found.iter().find(|a| a.trouble().is_none()) {
+            Some(adapter) => Ok(adapter),
+            None => {
+                let why = |a: &Adapter| format!("{a}: {}", a.trouble().unwrap_or_default());
+                let why = found.iter().map(why).collect::<Vec<_>>().join("; ");
+                bail!(NoAdapter, "no adapter{through} can be used: {why}")
+            }
+        };
+    };
+    let lower = wanted.to_lowercase();
+    let by_name = |a: &&Adapter| a.info.name.to_lowercase().contains(&lower);
+    let adapter = match wanted.parse::<usize>() {
+        Ok(index) => found.get(index),
+        Err(_) => found.iter().find(by_name),
+    };
+    match adapter {
+        None => bail!(
+            Request,
+            "no adapter{through} is {wanted:?}; there are {}",
+            list()
+        ),
+        Some(adapter) => match adapter.trouble() {
+            None => Ok(adapter),
+            Some(trouble) => bail!(NoAdapter, "{adapter} cannot be used: {trouble}"),
+        },
+    }
+}

@@ -1,0 +1,106 @@
+//! What a graph is told of its weights, once, when a model is opened: which kernels are zero off their diagonal, and
+//! with which parameters a convolution does the batch normalisation after it too.
+
+use crate::error::Result;
+use crate::graph::{Fold, Graph, Node, NodeId, NodeKind};
+use crate::ops::{BatchNorm2d, Conv2d, ConvTranspose2d, Op};
+use crate::parameters::{Derived, Norm, Parameters};
+use std::any::Any;
+use std::collections::BTreeMap;
+
+/// Says of each transposed convolution whose weight is zero off its diagonal that it is.
+pub(super) fn mark_diagonal_weights(graph: &mut Graph, parameters: &Parameters) {
+    let diagonal = |node: &Node| {
+        let op = op_of::<ConvTranspose2d>(node)?.with_diagonal_weight()?;
+        let weight = graph.node(*node.inputs.get(1)?);
+        let NodeKind::Parameter(shape) = weight.kind else {
+            return None;
+        };
+        let is_diagonal = parameters.get(&weight.name, shape).ok()?.is_diagonal();
+        parameters.release(&weight.name, 0..shape.n, shape.n);
+        is_diagonal.then_some(op)
+    };
+    let found: Vec<_> = graph
+        .iter()
+        .filter_map(|(id, node)| Some((id, diagonal(node)?)))
+        .collect();
+    for (id, op) in found {
+        graph.replace_op(id, op);
+    }
+}
+
+/// Adds to the graph, for each convolution with a batch normalisation after it, the parameters with which it does
+/// both; and to `derived`, what they are.
+pub(super) fn add_folds(graph: &mut Graph, derived: &mut BTreeMap<String, Derived>) -> Result<()> {
+    let found: Vec<_> = graph
+        .iter()
+        .filter_map(|(id, node)| Some((id, Folding::of(graph, node)?)))
+        .collect();
+    for (id, folding) in found {
+        let Folding { conv, norm, bias } = folding;
+        let weight = graph.node(conv).inputs[1];
+        let NodeKind::Parameter(shape) = graph.node(weight).kind else {
+            continue;
+        };
+        let weight = graph.node(weight).name.clone();
+        let bias_shape = crate::tensor::Shape::vector(shape.n);
+        let of = |what: &str| format!("{what} with {}", graph.node(id).name);
+        let names = [
+            of(&weight),
+            of(&format!("bias of {}", graph.node(conv).name)),
+        ];
+        if names.iter().any(|name| graph.find(name).is_some()) {
+            continue;
+        }
+        let fold = Fold {
+            weight: graph.parameter(names[0].as_str(), shape)?,
+            bias: graph.parameter(names[1].as_str(), bias_shape)?,
+        };
+        graph.add_fold(id, fold);
+        let [name, bias_name] = names;
+        let scaled = Derived::Scaled {
+            weight,
+            norm: norm.clone(),
+        };
+        derived.insert(name, scaled);
+        derived.insert(bias_name, Derived::Shifted { bias, norm });
+    }
+    Ok(())
+}
+
+/// A convolution and the normalisation that follows it.
+struct Folding {
+    conv: NodeId,
+    norm: Norm,
+    /// The convolution's own bias.
+    bias: Option<String>,
+}
+
+impl Folding {
+    /// That of the normalisation `node`, if it is one, of a convolution, and both have parameters alone.
+    fn of(graph: &Graph, node: &Node) -> Option<Self> {
+        let parameter = |id: &NodeId| {
+            let node = graph.node(*id);
+            matches!(node.kind, NodeKind::Parameter(_)).then(|| node.name.clone())
+        };
+        let norm = op_of::<BatchNorm2d>(node)?;
+        let (conv, tensors) = node.inputs.split_first()?;
+        let tensors: Option<Vec<_>> = tensors.iter().map(parameter).collect();
+        op_of::<Conv2d>(graph.node(*conv))?;
+        let conv_parameters = &graph.node(*conv).inputs.get(1..)?;
+        let names: Option<Vec<_>> = conv_parameters.iter().map(parameter).collect();
+        Some(Self {
+            conv: *conv,
+            norm: Norm {
+                tensors: tensors?.try_into().ok()?,
+                eps: f64::from(norm.eps),
+            },
+            bias: names?.into_iter().nth(1),
+        })
+    }
+}
+
+fn op_of<T: Op>(node: &Node) -> Option<&T> {
+    let op: &dyn Any = node.op()?.as_ref();
+    op.downcast_ref()
+}

@@ -1,0 +1,314 @@
+//! A network whose graph stands in its file: `docs/model-file.md` says how. All that is wrong with it is
+//! found at once.
+
+use super::{Checkpoint, Network, Origin};
+use crate::error::{Error, ErrorKind, Result, bail};
+use crate::graph::{Graph, NodeId};
+use crate::ops::{self, Op};
+use crate::tensor::Shape;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// What such networks are called where others have the name of their architecture.
+const NAME: &str = "graph";
+/// Faults that a message lists at most.
+const LISTED: usize = 50;
+
+/// A graph as a file describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// The name of the network's input.
+    #[serde(default = "input")]
+    input: String,
+    /// The node that holds the class scores.
+    output: String,
+    /// The ops, in any order.
+    nodes: Vec<Described>,
+}
+
+/// A node as a file describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Described {
+    name: String,
+    op: String,
+    inputs: Vec<String>,
+    #[serde(default)]
+    attributes: serde_json::Map<String, serde_json::Value>,
+}
+
+fn input() -> String {
+    "input".into()
+}
+
+/// Builds the graph that `description` gives, on the tensors of `checkpoint`; `nominal` is the shape of an input
+/// that it takes.
+pub(super) fn build(
+    checkpoint: &Checkpoint,
+    description: &Description,
+    nominal: Shape,
+) -> Result<Network> {
+    let mut faults = Faults::default();
+    let ops = ops(description, checkpoint, &mut faults);
+    let order = order(description, checkpoint, &mut faults);
+    let mut graph = Graph::new(description.input.as_str());
+    let mut ids = HashMap::from([(description.input.as_str(), graph.input())]);
+    let mut shapes = HashMap::from([(graph.input(), nominal)]);
+    for i in order {
+        let node = &description.nodes[i];
+        let inputs = node.inputs.iter().map(|name| match ids.get(name.as_str()) {
+            Some(id) => Ok(Some(*id)),
+            None if checkpoint.has(name) => {
+                check_operand(node, checkpoint.dimensions(name)?)?;
+                let shape = checkpoint.parameter_shape(name)?;
+                let id = graph.parameter(name.as_str(), shape)?;
+                shapes.insert(id, shape);
+                ids.insert(name, id);
+                Ok(Some(id))
+            }
+            // What went wrong with it is known.
+            None => Ok(None),
+        });
+        let inputs: Result<Option<Vec<NodeId>>> = inputs.collect();
+        let (Some(inputs), Some(op)) = (faults.of(node, inputs).flatten(), &ops[i]) else {
+            continue;
+        };
+        let Some(id) = faults.of(
+            node,
+            graph.shared_op(node.name.as_str(), op.clone(), &inputs),
+        ) else {
+            continue;
+        };
+        ids.insert(&node.name, id);
+        let known: Option<Vec<Shape>> = inputs.iter().map(|id| shapes.get(id).copied()).collect();
+        let shape = known.and_then(|known| {
+            let shape = op.output_shape(&known);
+            faults.of(node, shape.and_then(|shape| shape.check().map(|()| shape)))
+        });
+        shapes.extend(shape.map(|shape| (id, shape)));
+    }
+    faults.none()?;
+    match ids.get(description.output.as_str()) {
+        Some(output) => graph.set_output(*output),
+        None => bail!(
+            ModelFile,
+            "graph: its output {:?} is no node",
+            description.output
+        ),
+    }
+    Ok(Network {
+        graph,
+        architecture: NAME,
+        geometry: None,
+        bilinear: BTreeMap::new(),
+        origin: Origin::Torchvision,
+        stages: Vec::new(),
+    })
+}
+
+/// An error for an operand of arithmetic of which PyTorch's rules of broadcasting say something else than the shape that
+/// a tensor of so few dimensions has here.
+fn check_operand(node: &Described, dimensions: &[usize]) -> Result<()> {
+    if matches!(node.op.as_str(), "add" | "sub" | "mul") && dimensions.len() != 4 {
+        bail!(
+            ModelFile,
+            "a tensor that it reads has {} dimensions, not 4: [1, c, 1, 1] for a number a channel",
+            dimensions.len()
+        );
+    }
+    Ok(())
+}
+
+/// What is wrong with a graph.
+#[derive(Debug, Default)]
+struct Faults(Vec<String>);
+
+impl Faults {
+    fn add(&mut self, node: &Described, fault: impl std::fmt::Display) {
+        self.0.push(format!("{} ({}): {fault}", node.name, node.op));
+    }
+
+    /// The value, or nothing and a fault of `node`.
+    fn of<T>(&mut self, node: &Described, result: Result<T>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.add(node, error);
+                None
+            }
+        }
+    }
+
+    fn none(mut self) -> Result<()> {
+        let count = self.0.len();
+        if count > LISTED {
+            self.0.truncate(LISTED);
+            self.0.push(format!("and {} more", count - LISTED));
+        }
+        let text = match self.0.as_slice() {
+            [] => return Ok(()),
+            [one] => format!("graph: {one}"),
+            all => format!("graph: {count} faults: {}", all.join("; ")),
+        };
+        Err(Error::new(ErrorKind::ModelFile, text))
+    }
+}
+
+/// The op of each node, where there is one.
+fn ops(
+    description: &Description,
+    checkpoint: &Checkpoint,
+    faults: &mut Faults,
+) -> Vec<Option<Arc<dyn Op>>> {
+    let mut seen: HashMap<&str, usize> = HashMap::from([(description.input.as_str(), 0)]);
+    let op = |node: &'_ Described| match node.op.as_str() {
+        // What a picture becomes stands beside the graph.
+        "preprocess" => bail!(Unsupported, "it stands in the metadata's own entry"),
+        name => ops::from_name(name, node.attributes.clone().into()),
+    };
+    let mut all = Vec::with_capacity(description.nodes.len());
+    for node in &description.nodes {
+        *seen.entry(node.name.as_str()).or_default() += 1;
+        if seen[node.name.as_str()] > 1 || node.name == description.input {
+            faults.add(node, "the name is taken");
+        } else if checkpoint.has(&node.name) {
+            faults.add(node, "a tensor has the same name");
+        }
+        all.push(faults.of(node, op(node)));
+    }
+    all
+}
+
+/// The positions of the nodes, each after those that it reads; those that cannot be ordered are faults.
+fn order(description: &Description, checkpoint: &Checkpoint, faults: &mut Faults) -> Vec<usize> {
+    let nodes = &description.nodes;
+    let position: HashMap<&str, usize> = nodes
+        .iter()
+        .enumerate()
+        .map(|(i, node)| (node.name.as_str(), i))
+        .collect();
+    let mut waiting_for = vec![0; nodes.len()];
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+    for (i, node) in nodes.iter().enumerate() {
+        for name in &node.inputs {
+            match position.get(name.as_str()) {
+                Some(read) => {
+                    waiting_for[i] += 1;
+                    readers[*read].push(i);
+                }
+                None if *name == description.input || checkpoint.has(name) => {}
+                None => faults.add(
+                    node,
+                    format_args!("it reads {name:?}, which is no node and no tensor of the file"),
+                ),
+            }
+        }
+    }
+    let mut order = Vec::with_capacity(nodes.len());
+    let mut ready: std::collections::BTreeSet<usize> =
+        (0..nodes.len()).filter(|i| waiting_for[*i] == 0).collect();
+    while let Some(i) = ready.pop_first() {
+        order.push(i);
+        for reader in &readers[i] {
+            waiting_for[*reader] -= 1;
+            if waiting_for[*reader] == 0 {
+                ready.insert(*reader);
+            }
+        }
+    }
+    for (node, waiting) in nodes.iter().zip(waiting_for) {
+        if waiting > 0 {
+            faults.add(node, "it is part of a cycle, or reads what is");
+        }
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn checkpoint() -> Checkpoint {
+        let tensor = |name: &str, shape: &[usize]| (name.to_owned(), shape.to_vec());
+        [
+            tensor("conv.weight", &[4, 3, 3, 3]),
+            tensor("conv.bias", &[4]),
+            tensor("score.weight", &[2, 4, 1, 1]),
+            tensor("odd", &[2, 2, 2]),
+        ]
+        .into_iter()
+        .collect()
+    }
+
+    fn built(nodes: serde_json::Value) -> Result<Network> {
+        let description = json!({"output": "score", "nodes": nodes});
+        let description = serde_json::from_value(description).unwrap();
+        build(&checkpoint(), &description, Shape::new(1, 3, 64, 64))
+    }
+
+    #[test]
+    fn nodes_stand_in_any_order_and_the_output_need_not_be_last() {
+        let network = built(json!([
+            {"name": "side", "op": "relu", "inputs": ["score"]},
+            {"name": "score", "op": "conv2d", "inputs": ["relu", "score.weight"]},
+            {"name": "relu", "op": "relu", "inputs": ["conv"]},
+            {"name": "conv", "op": "conv2d", "inputs": ["input", "conv.weight", "conv.bias"],
+             "attributes": {"padding": [1, 1], "stride": [2, 2]}},
+        ]))
+        .unwrap();
+        let graph = network.graph;
+        let shapes = graph.shapes(Shape::new(2, 3, 9, 7)).unwrap();
+        assert_eq!(graph.node(graph.output()).name, "score");
+        assert_eq!(shapes[graph.output().index()], Shape::new(2, 2, 5, 4));
+        assert!(graph.find_op("side").is_ok());
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_listed_by_node() {
+        let error = built(json!([
+            {"name": "a", "op": "fold", "inputs": ["input"]},
+            {"name": "b", "op": "conv2d", "inputs": ["input", "nothing.weight"]},
+            {"name": "c", "op": "relu", "inputs": ["d"]},
+            {"name": "d", "op": "relu", "inputs": ["c"]},
+            {"name": "e", "op": "relu", "inputs": ["input", "input"]},
+            {"name": "f", "op": "conv2d", "inputs": ["input", "score.weight"]},
+            {"name": "g", "op": "conv2d", "inputs": ["input", "conv.weight"], "attributes": {"strides": 2}},
+            {"name": "g", "op": "relu", "inputs": ["input"]},
+            {"name": "score.weight", "op": "relu", "inputs": ["input"]},
+            {"name": "h", "op": "conv2d", "inputs": ["input", "odd"]},
+            {"name": "i", "op": "add", "inputs": ["input", "conv.bias"]},
+            {"name": "score", "op": "relu", "inputs": ["input"]},
+        ]))
+        .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ModelFile);
+        let message = error.to_string();
+        for expected in [
+            "a (fold): unknown op \"fold\"",
+            "b (conv2d): it reads \"nothing.weight\", which is no node and no tensor of the file",
+            "c (relu): it is part of a cycle",
+            "d (relu): it is part of a cycle",
+            "e (relu): relu takes 1 inputs, not 2",
+            "f (conv2d): a weight of shape [2, 4, 1, 1]",
+            "g (conv2d): attributes of conv2d: unknown field `strides`",
+            "g (relu): the name is taken",
+            "score.weight (relu): a tensor has the same name",
+            "h (conv2d): tensor odd has shape [2, 2, 2]",
+            "i (add): a tensor that it reads has 1 dimensions",
+        ] {
+            assert!(
+                message.contains(expected),
+                "{expected} is not in:\n{message}"
+            );
+        }
+        assert!(!message.contains("score ("), "{message}");
+    }
+
+    #[test]
+    fn an_output_that_is_not_there_is_said() {
+        let error = built(json!([{"name": "a", "op": "relu", "inputs": ["input"]}])).unwrap_err();
+        assert_eq!(error.to_string(), "graph: its output \"score\" is no node");
+    }
+}

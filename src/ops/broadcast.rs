@@ -1,0 +1,123 @@
+//! Arithmetic of two tensors, element by element: what `Add`, `Sub` and `Mul` have in common. Where one of the
+//! two has a size of 1, its values count for every position of the other along that dimension.
+
+use super::take_inputs;
+use crate::error::{Result, bail};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::tensor::{Shape, Tensor};
+
+/// An operation in `shaders/broadcast.wgsl`, by the value of its `OPERATION`.
+#[derive(Clone, Copy)]
+pub(super) enum Operation {
+    Add = 0,
+    Sub = 1,
+    Mul = 2,
+}
+
+impl Operation {
+    /// PyTorch's name.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Sub => "sub",
+            Self::Mul => "mul",
+        }
+    }
+
+    fn value(self, a: f64, b: f64) -> f64 {
+        match self {
+            Self::Add => a + b,
+            Self::Sub => a - b,
+            Self::Mul => a * b,
+        }
+    }
+
+    pub(super) fn output_shape(self, inputs: &[Shape]) -> Result<Shape> {
+        let [a, b] = take_inputs(self.name(), inputs)?;
+        let size = |a: usize, b: usize| match (a, b) {
+            (1, size) | (size, 1) => Some(size),
+            _ => (a == b).then_some(a),
+        };
+        let shape = || {
+            Some(Shape::new(
+                size(a.n, b.n)?,
+                size(a.c, b.c)?,
+                size(a.h, b.h)?,
+                size(a.w, b.w)?,
+            ))
+        };
+        match shape() {
+            Some(shape) => Ok(shape),
+            None => bail!(
+                Shape,
+                "cannot {} tensors of shapes {a} and {b}: their sizes are equal or 1",
+                self.name()
+            ),
+        }
+    }
+
+    pub(super) fn reference(self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let output = self.output_shape(&super::shapes(inputs))?;
+        let [a, b] = take_inputs(self.name(), inputs)?;
+        let at = |t: &Tensor, [n, c, y, x]: [usize; 4]| {
+            let s = t.shape();
+            let inside = |i: usize, size: usize| if size == 1 { 0 } else { i };
+            f64::from(t.at(
+                inside(n, s.n),
+                inside(c, s.c),
+                inside(y, s.h),
+                inside(x, s.w),
+            ))
+        };
+        Tensor::from_fn(output, |n, c, y, x| {
+            self.value(at(a, [n, c, y, x]), at(b, [n, c, y, x])) as f32
+        })
+    }
+
+    /// The kernel; with `relu`, which sums alone can have, of what is left of the result.
+    pub(super) fn kernel(self, inputs: &[Shape], relu: bool) -> Result<Kernel> {
+        let output = self.output_shape(inputs)?;
+        let [a, b] = take_inputs(self.name(), inputs)?;
+        let mut extra = Word::sizes([output.h, output.w, output.c, output.c4()]).to_vec();
+        extra.extend(strides(a));
+        extra.extend(strides(b));
+        let splat = [a, b].map(|operand| operand.c == 1 && output.c > 1);
+        // A value that counts for all channels is one for those that pad, too.
+        let masked = splat.contains(&true) && !output.c.is_multiple_of(4);
+        let flag = |flag: bool| f64::from(u8::from(flag));
+        let binding = |(input, operand): (usize, Shape)| Binding::Activation {
+            input,
+            format: Format::Nhwc4,
+            rows: match operand.h {
+                1 => Rows::all(1),
+                _ => Rows::shifted(0),
+            },
+        };
+        Ok(Kernel {
+            constants: vec![
+                ("OPERATION", f64::from(self as u8)),
+                ("SAME_SHAPE", flag(a == b)),
+                ("A_SPLAT", flag(splat[0])),
+                ("B_SPLAT", flag(splat[1])),
+                ("MASKED", flag(masked)),
+                ("RELU", flag(relu)),
+            ],
+            bindings: [(0, a), (1, b)].map(binding).to_vec(),
+            ..Kernel::elementwise(shader!("broadcast"), 2, &extra, output)
+        })
+    }
+}
+
+/// Elements of an operand from one image, row, pixel and group of channels to the next; 0 where there is one for
+/// all.
+fn strides(operand: Shape) -> [Word; 4] {
+    let Shape { n, c, h, w } = operand;
+    let c4 = operand.c4();
+    let stride = |size: usize, stride: usize| if size == 1 { 0 } else { stride };
+    Word::sizes([
+        stride(n, h * w * c4),
+        stride(h, w * c4),
+        stride(w, c4),
+        stride(c, 1),
+    ])
+}

@@ -1,0 +1,114 @@
+//! Tensors side by side in their channels: `out = [input 0, input 1, …]` over dimension 1.
+//!
+//! Source: `torch.cat` with `dim=1`.
+
+use super::{Case, Op, Stage, StageInput, case};
+use crate::device_profile::DeviceProfile;
+use crate::error::{Result, bail};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::tensor::{Shape, Tensor};
+use serde::Deserialize;
+use std::sync::Arc;
+
+/// Inputs that one kernel joins: as many as every device binds beside the output and what f16 needs. More are
+/// joined in runs first.
+const AT_ONCE: usize = 5;
+
+/// Concatenation is over dimension 1, and has no attributes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cat {}
+
+impl Op for Cat {
+    fn name(&self) -> &'static str {
+        "cat"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let Some(first) = inputs.first() else {
+            bail!(Shape, "cat takes at least one input");
+        };
+        if let Some(other) = inputs.iter().find(|s| s.with_channels(first.c) != *first) {
+            bail!(
+                Shape,
+                "cannot put {first} and {other} side by side: all but their channels must be equal"
+            );
+        }
+        let channels = inputs.iter().map(|s| s.c);
+        Ok(first.with_channels(channels.fold(0, usize::saturating_add)))
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let output = self.output_shape(&super::shapes(inputs))?;
+        let of = |input: usize| (0..inputs[input].shape().c).map(move |c| (input, c));
+        let channels: Vec<_> = (0..inputs.len()).flat_map(of).collect();
+        Tensor::from_planes(output, |n, c, plane| {
+            let (input, c) = channels[c];
+            plane.copy_from_slice(inputs[input].plane(n, c));
+        })
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let output = self.output_shape(inputs)?;
+        if inputs.len() > AT_ONCE {
+            return Ok(Vec::new());
+        }
+        // What is bound in the place of those that are not there has no channels.
+        let bound = |i: usize| i.min(inputs.len() - 1);
+        let end = |i: usize| inputs.iter().take(i + 1).map(|s| s.c).sum::<usize>();
+        let mut extra = Word::sizes([output.c4()]).to_vec();
+        extra.extend(Word::sizes::<AT_ONCE>(std::array::from_fn(end)));
+        let aligned = inputs
+            .split_last()
+            .is_none_or(|(_, others)| others.iter().all(|s| s.c.is_multiple_of(4)));
+        let binding = |i: usize| Binding::Activation {
+            input: bound(i),
+            format: Format::Nhwc4,
+            rows: Rows::shifted(0),
+        };
+        Ok(vec![Kernel {
+            constants: vec![("ALIGNED", f64::from(u8::from(aligned)))],
+            bindings: (0..AT_ONCE).map(binding).collect(),
+            ..Kernel::elementwise(shader!("cat"), AT_ONCE, &extra, output)
+        }])
+    }
+
+    /// Runs of inputs, about as long as each other, and these joined in turn: whatever a stage reads comes either
+    /// from the op's inputs or from stages.
+    fn stages(&self, inputs: &[Shape], _device: &DeviceProfile) -> Vec<Stage> {
+        let mut stages = Vec::new();
+        let mut level: Vec<_> = (0..inputs.len()).map(StageInput::Op).collect();
+        while level.len() > AT_ONCE {
+            let runs = level.len().div_ceil(AT_ONCE);
+            let begin = |run: usize| run * level.len() / runs;
+            let first = stages.len();
+            stages.extend((0..runs).map(|run| Stage {
+                op: Arc::new(Self {}),
+                inputs: level[begin(run)..begin(run + 1)].to_vec(),
+            }));
+            level = (first..stages.len()).map(StageInput::Stage).collect();
+        }
+        if !stages.is_empty() {
+            stages.push(Stage {
+                op: Arc::new(Self {}),
+                inputs: level,
+            });
+        }
+        stages
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    let of = |channels: &[usize], [n, h, w]: [usize; 3]| Case {
+        inputs: channels.iter().map(|c| Shape::new(n, *c, h, w)).collect(),
+        ..case(Cat {}, [])
+    };
+    vec![
+        of(&[5, 3], [1, 3, 7]),
+        of(&[8, 4, 6], [3, 2, 5]),
+        of(&[1, 2, 1, 3, 1], [2, 4, 3]),
+        of(&[7], [1, 3, 3]),
+        of(&[3, 1, 4, 1, 5, 9, 2], [2, 3, 2]),
+    ]
+}

@@ -1,0 +1,49 @@
+//! A parameter as an activation: `out = parameter`, `[n, c, h, w]`.
+//!
+//! No network has it: planning puts it before an operation that reads a tensor of the model file where it
+//! reads activations. ONNX calls it `Constant`.
+
+use super::{Case, Op, case, take_inputs};
+use crate::device_profile::DeviceProfile;
+use crate::error::Result;
+use crate::ops::kernel::{Binding, Kernel, Packing, shader};
+use crate::tensor::{Shape, Tensor};
+
+/// It has no attributes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Constant {}
+
+impl Op for Constant {
+    fn name(&self) -> &'static str {
+        "constant"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [parameter] = take_inputs(self.name(), inputs)?;
+        Ok(parameter)
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let [parameter] = take_inputs(self.name(), inputs)?;
+        Ok(parameter.clone())
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let shape = self.output_shape(inputs)?;
+        Ok(vec![Kernel {
+            bindings: vec![Binding::Parameter {
+                input: 0,
+                packing: Packing::Pixels,
+            }],
+            ..Kernel::elementwise(shader!("constant"), 0, &[], shape)
+        }])
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case(Constant {}, [[1, 5, 1, 1]]),
+        case(Constant {}, [[2, 6, 3, 4]]),
+    ]
+}

@@ -1,0 +1,103 @@
+//! Max pooling of what a convolution makes, by the convolution itself: the map that would be pooled, four times
+//! as large as what is left of it, is never written or read.
+//!
+//! Kernels pool squares of 2×2 pixels that lie side by side from the first on. What of a square lies past the end
+//! of the map (`ceil_mode`) does not count. ReLU may come before or after: the largest value passes it the same.
+
+use super::Conv2d;
+use crate::error::{Result, bail};
+use crate::ops::{Element, MaxPool2d};
+use crate::tensor::{Shape, Tensor};
+
+/// Side of the squares that kernels pool.
+const SIDE: usize = 2;
+
+impl Conv2d {
+    /// The same convolution, then `pool`, if kernels pool such windows.
+    pub(super) fn pooled_by(&self, pool: &MaxPool2d) -> Option<Self> {
+        // Where convolutions are dilated, Winograd's tiles do not hold squares, and pooling would lose them.
+        let is_plain = self.parts == 1 && self.groups == 1 && self.dilation == [1, 1];
+        let is_free = self.pool.is_none() && is_plain;
+        (is_free && is_of_squares(pool)).then(|| Self {
+            pool: Some(pool.clone()),
+            ..self.clone()
+        })
+    }
+
+    /// The convolution alone.
+    pub(super) fn unpooled(&self) -> Self {
+        Self {
+            pool: None,
+            ..self.clone()
+        }
+    }
+
+    /// Side of the squares of pixels of the map of each of which one value is written.
+    pub(super) fn pool_side(&self) -> usize {
+        side(self.pool.as_ref())
+    }
+}
+
+/// Side of the squares of pixels of each of which one value is written.
+pub(super) fn side(pool: Option<&MaxPool2d>) -> usize {
+    if pool.is_some() { SIDE } else { 1 }
+}
+
+fn is_of_squares(pool: &MaxPool2d) -> bool {
+    *pool == MaxPool2d::square(SIDE, SIDE, pool.ceil_mode)
+}
+
+/// The shape that `pool`, if there is one, leaves of a map.
+///
+/// # Errors
+/// `Shape` if kernels do not pool such windows, or the map is smaller than one.
+pub(super) fn pooled(pool: Option<&MaxPool2d>, map: Shape) -> Result<Shape> {
+    use crate::ops::Op;
+    match pool {
+        None => Ok(map),
+        Some(pool) if is_of_squares(pool) => pool.output_shape(&[map]),
+        Some(pool) => bail!(
+            Shape,
+            "a convolution pools {SIDE}×{SIDE} pixels, not by {pool:?}"
+        ),
+    }
+}
+
+/// What `pool`, if there is one, leaves of a map.
+///
+/// # Errors
+/// As [`pooled`], and `Limit` if the host has no memory for it.
+pub(super) fn pool_map(pool: Option<&MaxPool2d>, map: Tensor) -> Result<Tensor> {
+    use crate::ops::Op;
+    match pool {
+        None => Ok(map),
+        Some(pool) => pool.reference(&[&map]),
+    }
+}
+
+/// The largest of a square's elements: `of` says what the map of this shape has at (y, x). Its magnitude is the
+/// largest of theirs, since an error of any of them may show.
+pub(super) fn largest(
+    map: Shape,
+    [y, x]: [usize; 2],
+    of: impl Fn(usize, usize) -> Element,
+) -> Element {
+    let end = |at: usize, size: usize| (SIDE * (at + 1)).min(size);
+    let rows = SIDE * y..end(y, map.h);
+    let columns = SIDE * x..end(x, map.w);
+    let square = rows.flat_map(|y| columns.clone().map(move |x| (y, x)));
+    let least = Element {
+        value: f32::NEG_INFINITY,
+        magnitude: 0.0,
+    };
+    square
+        .map(|(y, x)| of(y, x))
+        .fold(least, |best, element| Element {
+            value: if element.value > best.value || element.value.is_nan() {
+                element.value
+            } else {
+                best.value
+            },
+            magnitude: best.magnitude.max(element.magnitude),
+        })
+}

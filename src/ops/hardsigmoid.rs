@@ -1,0 +1,29 @@
+//! A sigmoid of straight lines: `out = min(max(input + 3, 0), 6) / 6`.
+//!
+//! Source: `torch.nn.functional.hardsigmoid`.
+
+use super::unary::{Function, Unary};
+use super::{Case, case};
+use serde::Deserialize;
+
+/// A sigmoid of straight lines has no attributes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hardsigmoid {}
+
+impl Unary for Hardsigmoid {
+    const NAME: &'static str = "hardsigmoid";
+    const FUNCTION: Function = Function::Hardsigmoid;
+
+    fn value(&self, x: f64) -> f64 {
+        (x + 3.0).clamp(0.0, 6.0) / 6.0
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case(Hardsigmoid {}, [[1, 5, 3, 7]]),
+        case(Hardsigmoid {}, [[3, 8, 2, 5]]),
+    ]
+}

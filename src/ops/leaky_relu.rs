@@ -1,0 +1,53 @@
+//! ReLU that leaks: `out = input` where that is positive, else `negative_slope · input`.
+//!
+//! Source: `torch.nn.functional.leaky_relu`.
+
+use super::unary::{Function, Unary};
+use super::{Case, case};
+use serde::Deserialize;
+
+/// The slope.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LeakyRelu {
+    /// What numbers below zero are multiplied by.
+    pub negative_slope: f32,
+}
+
+impl Default for LeakyRelu {
+    fn default() -> Self {
+        Self {
+            negative_slope: 0.01,
+        }
+    }
+}
+
+impl Unary for LeakyRelu {
+    const NAME: &'static str = "leaky_relu";
+    const FUNCTION: Function = Function::LeakyRelu;
+
+    fn attributes(&self) -> [f32; 2] {
+        [self.negative_slope, 0.0]
+    }
+
+    fn value(&self, x: f64) -> f64 {
+        if x > 0.0 {
+            x
+        } else {
+            f64::from(self.negative_slope) * x
+        }
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case(LeakyRelu::default(), [[1, 5, 3, 7]]),
+        case(
+            LeakyRelu {
+                negative_slope: -0.3,
+            },
+            [[3, 8, 2, 5]],
+        ),
+    ]
+}

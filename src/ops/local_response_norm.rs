@@ -1,0 +1,161 @@
+//! Local response normalisation across channels:
+//! `out_c = in_c / (k + alpha / size · Σ in_j²)^beta` over the channels j from c − ⌊size / 2⌋ to
+//! c + ⌊(size − 1) / 2⌋, as far as they exist.
+//!
+//! Source: `torch.nn.functional.local_response_norm`. Caffe's `LRN` layer across channels is the same, its
+//! `local_size` odd; both divide alpha by the size, whether there are as many channels or not.
+
+use super::{Case, Op, case, take_inputs};
+use crate::device_profile::DeviceProfile;
+use crate::error::{Result, bail};
+use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
+use crate::tensor::{Shape, Tensor};
+use serde::Deserialize;
+use std::ops::Range;
+
+/// The attributes, with PyTorch's defaults.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalResponseNorm {
+    /// Channels whose squares are added up.
+    pub size: usize,
+    /// Factor of their mean.
+    #[serde(default = "alpha")]
+    pub alpha: f64,
+    /// Exponent.
+    #[serde(default = "beta")]
+    pub beta: f64,
+    /// What is added to the mean.
+    #[serde(default = "k")]
+    pub k: f64,
+}
+
+fn alpha() -> f64 {
+    1e-4
+}
+
+fn beta() -> f64 {
+    0.75
+}
+
+fn k() -> f64 {
+    1.0
+}
+
+impl LocalResponseNorm {
+    /// Over `size` channels, the rest as PyTorch has it by default.
+    pub fn over(size: usize) -> Self {
+        Self {
+            size,
+            alpha: alpha(),
+            beta: beta(),
+            k: k(),
+        }
+    }
+
+    /// The channels of `channels` that are added up for channel `c`.
+    fn window(&self, c: usize, channels: usize) -> Range<usize> {
+        let end = c.saturating_add(self.size.div_ceil(2));
+        c.saturating_sub(self.size / 2)..end.min(channels)
+    }
+}
+
+impl Op for LocalResponseNorm {
+    fn name(&self) -> &'static str {
+        "local_response_norm"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [input] = take_inputs(self.name(), inputs)?;
+        super::check_attributes(&[[self.size; 2]])?;
+        if self.size == 0 {
+            bail!(Shape, "size is at least 1");
+        }
+        if ![self.alpha, self.beta, self.k]
+            .iter()
+            .all(|x| (*x as f32).is_finite())
+        {
+            bail!(Shape, "alpha, beta and k are numbers that f32 holds");
+        }
+        Ok(input)
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let shape = self.output_shape(&super::shapes(inputs))?;
+        let [input] = take_inputs(self.name(), inputs)?;
+        let share = self.alpha / self.size as f64;
+        Tensor::from_planes(shape, |n, c, plane| {
+            for (pixel, out) in plane.iter_mut().enumerate() {
+                let value = |c: usize| f64::from(input.plane(n, c)[pixel]);
+                let squares = self.window(c, shape.c).map(|c| value(c) * value(c));
+                let base = self.k + share * squares.sum::<f64>();
+                *out = (value(c) / base.powf(self.beta)) as f32;
+            }
+        })
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let shape = self.output_shape(inputs)?;
+        let mut params = Word::sizes([
+            shape.w,
+            shape.c,
+            shape.c4(),
+            self.size / 2,
+            self.size.div_ceil(2),
+        ])
+        .to_vec();
+        params.extend([
+            Word::Float((self.alpha / self.size as f64) as f32),
+            Word::Float(self.beta as f32),
+            Word::Float(self.k as f32),
+            Word::RowBegin,
+            Word::RowEnd,
+            Word::InputStart(0),
+            Word::OutputStart,
+        ]);
+        Ok(vec![Kernel {
+            shader: shader!("local_response_norm"),
+            constants: Vec::new(),
+            bindings: vec![Binding::Activation {
+                input: 0,
+                format: Format::Nhwc4,
+                rows: Rows::shifted(0),
+            }],
+            output: Format::Nhwc4,
+            params,
+            grid: Grid::Elements(64),
+            terms: None,
+            steps_per_term: shape.c4().min(self.size / 4 + 3) as u64,
+            fixed_steps: 0,
+        }])
+    }
+
+    fn terms(&self, inputs: &[Shape]) -> usize {
+        self.size.min(inputs[0].c)
+    }
+
+    /// A relative change r of the inputs is one of up to (1 + 2 · beta) · r of the output.
+    fn noise(&self, inputs: &[&Tensor]) -> f64 {
+        let output = self
+            .reference(inputs)
+            .map_or(0.0, |out| out.root_mean_square());
+        (1.0 + 2.0 * self.beta.abs()) * output
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    let strong = |size, beta, k| LocalResponseNorm {
+        alpha: 2.0,
+        beta,
+        k,
+        ..LocalResponseNorm::over(size)
+    };
+    vec![
+        case(LocalResponseNorm::over(5), [[1, 13, 3, 5]]),
+        case(strong(5, 0.75, 1.0), [[3, 6, 4, 3]]),
+        case(strong(4, 0.75, 2.0), [[2, 9, 3, 3]]),
+        case(strong(1, 1.5, 0.5), [[1, 5, 2, 7]]),
+        case(strong(9, 0.5, 1.0), [[1, 3, 5, 4]]),
+    ]
+}

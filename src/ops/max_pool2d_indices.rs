@@ -1,0 +1,85 @@
+//! Where the maxima of a 2-D max pooling lie: for each output of [`MaxPool2d`] the position y · w + x in its channel's
+//! plane, h × w, without padding, of the largest value of its window.
+//!
+//! Of equal values it is the first, row by row; of NaN, which counts as the largest, the last, as on PyTorch's CPU.
+//! The output are numbers, kept in f32 whatever else is kept in f16: they are exact up to 2²⁴, and a larger plane is
+//! an error. Source: `torch.nn.functional.max_pool2d(return_indices=True)`, the second of its results.
+
+use super::{Case, MaxPool2d, Op, case};
+use crate::device_profile::DeviceProfile;
+use crate::error::{Result, bail};
+use crate::ops::kernel::{Format, Kernel, Word, shader};
+use crate::tensor::{Shape, Tensor};
+use serde::Deserialize;
+
+/// The most pixels of a plane that `f32` counts one by one.
+pub const MAX_PLANE: usize = 1 << 24;
+
+/// The attributes are those of the pooling.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct MaxPool2dIndices {
+    /// The pooling.
+    pub pool: MaxPool2d,
+}
+
+/// An error if `f32` does not count the pixels of a plane of `shape`.
+pub(super) fn check_plane(shape: Shape) -> Result<()> {
+    if shape.h.saturating_mul(shape.w) > MAX_PLANE {
+        bail!(
+            Limit,
+            "indices are exact in planes of up to {MAX_PLANE} pixels, not of {} × {}: use a smaller picture",
+            shape.h,
+            shape.w
+        );
+    }
+    Ok(())
+}
+
+impl Op for MaxPool2dIndices {
+    fn name(&self) -> &'static str {
+        "max_pool2d_indices"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let output = self.pool.output_shape(inputs)?;
+        check_plane(inputs[0])?;
+        Ok(output)
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let output = self.output_shape(&super::shapes(inputs))?;
+        let input = inputs[0];
+        let size = input.shape();
+        Tensor::from_planes(output, |n, c, plane| {
+            let from = input.plane(n, c);
+            for (i, out) in plane.iter_mut().enumerate() {
+                let columns = self.pool.taps(1, i % output.w, size.w);
+                let better = |best: Option<usize>, at: usize| match best {
+                    Some(best) if !(from[at] > from[best] || from[at].is_nan()) => Some(best),
+                    _ => Some(at),
+                };
+                let largest = self
+                    .pool
+                    .taps(0, i / output.w, size.h)
+                    .flat_map(|y| columns.clone().map(move |x| y * size.w + x))
+                    .fold(None, better);
+                *out = largest.unwrap_or(0) as f32;
+            }
+        })
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let output = (self.output_shape(inputs)?, Format::Nhwc4Exact);
+        let shader = shader!("max_pool2d_indices");
+        let mut kernel = self.pool.kernel(shader, inputs[0], output);
+        kernel.params.extend(Word::sizes([inputs[0].c]));
+        Ok(vec![kernel])
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    let of = |(pool, input)| case(MaxPool2dIndices { pool }, [input]);
+    super::max_pool2d::samples().into_iter().map(of).collect()
+}

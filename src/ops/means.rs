@@ -1,0 +1,245 @@
+//! Means over windows, what both average poolings are: `out[n, c, y, x] = Σ input[n, c, i, j] / divisor` over the
+//! positions (i, j) of a window that lie inside the input.
+//!
+//! Networks have it as [`AvgPool2d`](super::AvgPool2d) and [`AdaptiveAvgPool2d`](super::AdaptiveAvgPool2d).
+
+use super::{Op, Stage, StageInput, take_inputs};
+use crate::device_profile::DeviceProfile;
+use crate::error::{Result, bail};
+use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
+use crate::tensor::{Shape, Tensor};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Windows of so many positions and more are added up row by row first where there are few.
+const LARGE_WINDOW: usize = 64;
+
+/// Windows along one axis: that of output i goes from position ⌊(i · `mul` − `before`) / `div`⌋ to
+/// ⌊(i · `mul` + `last`) / `div`⌋, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Windows {
+    /// Positions of the input.
+    pub inputs: usize,
+    /// Windows.
+    pub outputs: usize,
+    /// Factor of the window's number.
+    pub mul: usize,
+    /// Divisor, 1 where anything is before the input.
+    pub div: usize,
+    /// Taken away for the first position.
+    pub before: usize,
+    /// Added for the last.
+    pub last: usize,
+    /// Positions on each side of the input that count in the divisor.
+    pub counted: usize,
+    /// Positions of the longest window.
+    pub longest: usize,
+}
+
+impl Windows {
+    /// Each position by itself.
+    const fn identity(size: usize) -> Self {
+        Self {
+            inputs: size,
+            outputs: size,
+            mul: 1,
+            div: 1,
+            before: 0,
+            last: 0,
+            counted: 0,
+            longest: 1,
+        }
+    }
+
+    /// The positions inside the input that window `i` is made of.
+    fn taps(&self, i: usize) -> Range<usize> {
+        let begin = (i * self.mul).saturating_sub(self.before) / self.div;
+        let end = (i * self.mul + self.last) / self.div + 1;
+        begin..end.min(self.inputs)
+    }
+
+    /// How many positions of window `i` count.
+    fn counts(&self, i: usize) -> usize {
+        // As many of those before the input as of the window.
+        let before = self.before.saturating_sub(i * self.mul).min(self.counted);
+        let end = (i * self.mul + self.last) / self.div + 1;
+        let after = end.saturating_sub(self.inputs).min(self.counted);
+        self.taps(i).len() + before + after
+    }
+
+    /// The input rows that an output row needs.
+    fn rows(&self) -> Rows {
+        Rows {
+            mul: self.mul as i64,
+            div: self.div as i64,
+            first: -(self.before as i64),
+            last: self.last as i64,
+        }
+    }
+
+    /// The parameters of a kernel.
+    fn words(&self) -> [Word; 5] {
+        Word::sizes([self.mul, self.div, self.before, self.last, self.counted])
+    }
+
+    /// An error where a kernel would count past an `i32`.
+    fn check(&self) -> Result<()> {
+        let most = (self.outputs as u64).saturating_mul(self.mul as u64);
+        if most.saturating_add((self.last + self.before) as u64) > i32::MAX as u64 {
+            bail!(
+                Unsupported,
+                "{} windows of {} positions are more than this kernel can count",
+                self.outputs,
+                self.inputs
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Rows, then columns, of an input that has as many.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Means {
+    pub axes: [Windows; 2],
+    /// What every sum is divided by, in place of how many positions count.
+    pub divisor: Option<f64>,
+}
+
+impl Means {
+    /// What the sum of the window of output `(y, x)` is divided by.
+    fn divisor(&self, y: usize, x: usize) -> f64 {
+        let [rows, columns] = &self.axes;
+        let counted = || rows.counts(y) as f64 * columns.counts(x) as f64;
+        self.divisor.unwrap_or_else(counted)
+    }
+
+    fn longest(&self) -> usize {
+        self.axes[0].longest.saturating_mul(self.axes[1].longest)
+    }
+}
+
+impl Op for Means {
+    fn name(&self) -> &'static str {
+        "means"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [input] = take_inputs(self.name(), inputs)?;
+        let [rows, columns] = &self.axes;
+        if [input.h, input.w] != [rows.inputs, columns.inputs] {
+            bail!(
+                Shape,
+                "{input} is not of {} × {} pixels",
+                rows.inputs,
+                columns.inputs
+            );
+        }
+        Ok(input.with_size(rows.outputs, columns.outputs))
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let output = self.output_shape(&super::shapes(inputs))?;
+        let [input] = take_inputs(self.name(), inputs)?;
+        let width = input.shape().w;
+        let [rows, columns] = &self.axes;
+        Tensor::from_planes(output, |n, c, plane| {
+            let from = input.plane(n, c);
+            for (i, out) in plane.iter_mut().enumerate() {
+                let (y, x) = (i / output.w, i % output.w);
+                let taps = columns.taps(x);
+                let row = |y: usize| from[y * width..][taps.clone()].iter();
+                let sum: f64 = rows.taps(y).flat_map(row).map(|v| f64::from(*v)).sum();
+                *out = (sum / self.divisor(y, x)) as f32;
+            }
+        })
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let output = self.output_shape(inputs)?;
+        let [rows, columns] = &self.axes;
+        rows.check()?;
+        columns.check()?;
+        if self.longest() > i32::MAX as usize {
+            bail!(
+                Unsupported,
+                "windows of {} positions are more than this kernel can count",
+                self.longest()
+            );
+        }
+        let mut params =
+            Word::sizes([rows.inputs, columns.inputs, output.h, output.w, output.c4()]).to_vec();
+        params.extend(rows.words());
+        params.extend(columns.words());
+        params.extend(Word::sizes([columns.longest]));
+        params.extend([
+            // Of none, all that counts.
+            Word::Float(self.divisor.unwrap_or(0.0) as f32),
+            Word::RowBegin,
+            Word::RowEnd,
+            Word::TermBegin,
+            Word::TermEnd,
+        ]);
+        params.extend(Word::sizes([self.longest()]));
+        params.extend([Word::InputStart(0), Word::OutputStart]);
+        Ok(vec![Kernel {
+            shader: shader!("avg_pool2d"),
+            constants: Vec::new(),
+            bindings: vec![Binding::Activation {
+                input: 0,
+                format: Format::Nhwc4,
+                rows: rows.rows(),
+            }],
+            output: Format::Nhwc4,
+            params,
+            grid: Grid::Elements(64),
+            terms: Some(self.longest()),
+            // One that adds a row's last position goes on to the next row.
+            steps_per_term: 2,
+            fixed_steps: 2,
+        }])
+    }
+
+    fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
+        let [rows, columns] = self.axes;
+        let few = self.output_shape(inputs).is_ok_and(|output| {
+            output.pixels().saturating_mul(output.c4()) < device.invocations_at_once as usize
+        });
+        if !few || rows.longest == 1 || columns.longest == 1 || self.longest() < LARGE_WINDOW {
+            return Vec::new();
+        }
+        let stage = |axes, divisor, input| Stage {
+            op: Arc::new(Self { axes, divisor }),
+            inputs: vec![input],
+        };
+        let divisor = self.divisor.map(|_| 1.0);
+        vec![
+            stage(
+                [Windows::identity(rows.inputs), columns],
+                divisor,
+                StageInput::Op(0),
+            ),
+            stage(
+                [rows, Windows::identity(columns.outputs)],
+                self.divisor,
+                StageInput::Stage(0),
+            ),
+        ]
+    }
+
+    fn terms(&self, _inputs: &[Shape]) -> usize {
+        self.longest()
+    }
+
+    fn noise(&self, inputs: &[&Tensor]) -> f64 {
+        // Of n numbers divided by d, √n / d is left.
+        let [rows, columns] = self.axes.map(|axis| {
+            let share = |i: usize| match (axis.taps(i).len() as f64, self.divisor) {
+                (taps, Some(_)) => taps,
+                (taps, None) => taps / (axis.counts(i) as f64).powi(2),
+            };
+            (0..axis.outputs).map(share).sum::<f64>() / axis.outputs as f64
+        });
+        let divisor = self.divisor.unwrap_or(1.0).abs();
+        inputs[0].root_mean_square() * (rows * columns).sqrt() / divisor
+    }
+}

@@ -1,0 +1,50 @@
+//! Product of two tensors, element by element: `out = a · b`. Sizes are equal, or 1 in one of the two,
+//! whose values then count for all of the other.
+//!
+//! Source: `torch.mul`; with one value a channel, the gate of a squeeze-and-excitation block.
+
+use super::broadcast::Operation;
+use super::{Case, Op, case};
+use crate::device_profile::DeviceProfile;
+use crate::error::Result;
+use crate::ops::kernel::Kernel;
+use crate::tensor::{Shape, Tensor};
+use serde::Deserialize;
+
+/// Multiplication has no attributes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mul {}
+
+impl Op for Mul {
+    fn name(&self) -> &'static str {
+        Operation::Mul.name()
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        Operation::Mul.output_shape(inputs)
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        Operation::Mul.reference(inputs)
+    }
+
+    fn noise(&self, inputs: &[&Tensor]) -> f64 {
+        // Each of the two errs.
+        2f64.sqrt() * inputs[0].root_mean_square() * inputs[1].root_mean_square()
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        Ok(vec![Operation::Mul.kernel(inputs, false)?])
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case(Mul {}, [[2, 8, 3, 5], [2, 8, 3, 5]]),
+        case(Mul {}, [[2, 10, 5, 4], [2, 10, 1, 1]]),
+        case(Mul {}, [[1, 6, 4, 5], [1, 1, 4, 5]]),
+        case(Mul {}, [[2, 7, 3, 1], [1, 7, 3, 6]]),
+    ]
+}

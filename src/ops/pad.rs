@@ -1,0 +1,150 @@
+//! Rows and columns around a tensor: a constant, the input reflected at its edge, or its edge over and over.
+//!
+//! Source: `torch.nn.functional.pad` of the last two dimensions.
+
+use super::{Case, Op, case, take_inputs};
+use crate::device_profile::DeviceProfile;
+use crate::error::{Result, bail};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::tensor::{Shape, Tensor};
+use serde::Deserialize;
+
+/// What stands around the input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// A value.
+    #[default]
+    Constant,
+    /// The input mirrored at its first and last position, which are not repeated.
+    Reflect,
+    /// The nearest position of the input.
+    Replicate,
+}
+
+/// How much is put around the input, and what.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pad {
+    /// Columns at the left and the right, rows at the top and the bottom: `[left, right, top, bottom]`.
+    pub padding: [usize; 4],
+    /// What stands there.
+    #[serde(default)]
+    pub mode: Mode,
+    /// The constant.
+    #[serde(default)]
+    pub value: f32,
+}
+
+impl Pad {
+    /// The position of the input, of `size`, that stands `before` positions further on in the output at `at`.
+    fn source(&self, at: usize, before: usize, size: usize) -> Option<usize> {
+        let (at, last) = (at as i64 - before as i64, size as i64 - 1);
+        let inside = match self.mode {
+            Mode::Constant => at,
+            Mode::Replicate => at.clamp(0, last),
+            // Padding is less than the size: once there and back.
+            Mode::Reflect => last - (last - at.abs()).abs(),
+        };
+        (0..=last).contains(&inside).then_some(inside as usize)
+    }
+}
+
+impl Op for Pad {
+    fn name(&self) -> &'static str {
+        "pad"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [input] = take_inputs(self.name(), inputs)?;
+        let [left, right, top, bottom] = self.padding;
+        super::check_attributes(&[[left, right], [top, bottom]])?;
+        if self.value.is_nan() {
+            bail!(Shape, "the value around an input is NaN");
+        }
+        let most = |size: usize| match self.mode {
+            Mode::Constant => usize::MAX,
+            Mode::Replicate if size > 0 => usize::MAX,
+            Mode::Reflect if size > 0 => size - 1,
+            _ => 0,
+        };
+        if left.max(right) > most(input.w) || top.max(bottom) > most(input.h) {
+            bail!(
+                Shape,
+                "{input} is too small for {:?} around it in mode {:?}",
+                self.padding,
+                self.mode
+            );
+        }
+        Ok(input.with_size(input.h + top + bottom, input.w + left + right))
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let output = self.output_shape(&super::shapes(inputs))?;
+        let [input] = take_inputs(self.name(), inputs)?;
+        let [left, _, top, _] = self.padding;
+        let Shape { h, w, .. } = input.shape();
+        Tensor::from_fn(output, |n, c, y, x| {
+            match (self.source(y, top, h), self.source(x, left, w)) {
+                (Some(y), Some(x)) => input.at(n, c, y, x),
+                _ => self.value,
+            }
+        })
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let output = self.output_shape(inputs)?;
+        let [input] = take_inputs(self.name(), inputs)?;
+        let [left, _, top, bottom] = self.padding;
+        let mut extra =
+            Word::sizes([input.h, input.w, output.h, output.c, output.c4(), top, left]).to_vec();
+        extra.push(Word::Float(self.value));
+        let (above, below) = (top as i64, bottom as i64);
+        let rows = match self.mode {
+            // What stands k rows above the first row is k below it, and so at the bottom: up to twice the padding
+            // away from where it would stand. `Rows` says that of every row.
+            Mode::Reflect => Rows {
+                mul: 1,
+                div: 1,
+                first: -above - 2 * below,
+                last: above,
+            },
+            // Rows outside count as the nearest inside.
+            Mode::Constant | Mode::Replicate => Rows {
+                mul: 1,
+                div: 1,
+                first: -above,
+                last: -above,
+            },
+        };
+        Ok(vec![Kernel {
+            constants: vec![("MODE", f64::from(self.mode as u8))],
+            bindings: vec![Binding::Activation {
+                input: 0,
+                format: Format::Nhwc4,
+                rows,
+            }],
+            ..Kernel::elementwise(shader!("pad"), 1, &extra, output)
+        }])
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    let pad = |padding, mode, value, shape| {
+        case(
+            Pad {
+                padding,
+                mode,
+                value,
+            },
+            [shape],
+        )
+    };
+    vec![
+        pad([1, 2, 3, 0], Mode::Constant, 0.0, [1, 5, 3, 7]),
+        pad([0, 3, 1, 2], Mode::Constant, -0.5, [2, 6, 4, 3]),
+        pad([2, 1, 3, 2], Mode::Reflect, 0.0, [2, 5, 4, 3]),
+        pad([5, 1, 0, 7], Mode::Replicate, 0.0, [3, 8, 2, 3]),
+    ]
+}

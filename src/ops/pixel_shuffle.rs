@@ -1,0 +1,81 @@
+//! Channels laid out as pixels: `out[n, c, y, x] = input[n, (c·r + y mod r)·r + x mod r, ⌊y / r⌋, ⌊x / r⌋]` with
+//! `r = upscale_factor`, from `[n, c·r², h, w]` to `[n, c, h·r, w·r]`.
+//!
+//! Source: `torch.nn.functional.pixel_shuffle`.
+
+use super::{Case, Op, case, take_inputs};
+use crate::device_profile::DeviceProfile;
+use crate::error::{Result, bail};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::tensor::{Shape, Tensor};
+use serde::Deserialize;
+
+/// The factor.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PixelShuffle {
+    /// How many times as high and as wide the output is.
+    pub upscale_factor: usize,
+}
+
+impl Op for PixelShuffle {
+    fn name(&self) -> &'static str {
+        "pixel_shuffle"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [input] = take_inputs(self.name(), inputs)?;
+        let factor = self.upscale_factor;
+        super::check_attributes(&[[factor; 2]])?;
+        if factor == 0 || !input.c.is_multiple_of(factor * factor) {
+            bail!(
+                Shape,
+                "the channels of {input} are no multiple of the square of upscale_factor, {factor}"
+            );
+        }
+        let output = input.with_size(input.h * factor, input.w * factor);
+        Ok(output.with_channels(input.c / (factor * factor)))
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let output = self.output_shape(&super::shapes(inputs))?;
+        let [input] = take_inputs(self.name(), inputs)?;
+        let factor = self.upscale_factor;
+        Tensor::from_fn(output, |n, c, y, x| {
+            let channel = (c * factor + y % factor) * factor + x % factor;
+            input.at(n, channel, y / factor, x / factor)
+        })
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let output = self.output_shape(inputs)?;
+        let [input] = take_inputs(self.name(), inputs)?;
+        let extra = Word::sizes([input.w, input.c4(), input.c, output.c4()]);
+        Ok(vec![Kernel {
+            constants: vec![("FACTOR", self.upscale_factor as f64)],
+            bindings: vec![Binding::Activation {
+                input: 0,
+                format: Format::Nhwc4,
+                // Rows count through the batch, and so does this: images are `factor` times as high.
+                rows: Rows {
+                    mul: 1,
+                    div: self.upscale_factor as i64,
+                    first: 0,
+                    last: 0,
+                },
+            }],
+            ..Kernel::elementwise(shader!("pixel_shuffle"), 1, &extra, output)
+        }])
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    let shuffle = |upscale_factor, shape| case(PixelShuffle { upscale_factor }, [shape]);
+    vec![
+        shuffle(2, [1, 20, 3, 5]),
+        shuffle(3, [3, 9, 2, 3]),
+        shuffle(1, [2, 6, 3, 4]),
+        shuffle(4, [1, 80, 3, 2]),
+    ]
+}

@@ -1,0 +1,29 @@
+//! The logistic function: `out = 1 / (1 + exp(−input))`.
+//!
+//! Source: `torch.nn.functional.sigmoid`.
+
+use super::unary::{Function, Unary};
+use super::{Case, case};
+use serde::Deserialize;
+
+/// The logistic function has no attributes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sigmoid {}
+
+impl Unary for Sigmoid {
+    const NAME: &'static str = "sigmoid";
+    const FUNCTION: Function = Function::Sigmoid;
+
+    fn value(&self, x: f64) -> f64 {
+        1.0 / (1.0 + (-x).exp())
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case(Sigmoid {}, [[1, 5, 3, 7]]),
+        case(Sigmoid {}, [[3, 8, 2, 5]]),
+    ]
+}

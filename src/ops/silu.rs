@@ -1,0 +1,26 @@
+//! Sigmoid linear unit, also called swish: `out = input · sigmoid(input)`.
+//!
+//! Source: `torch.nn.functional.silu`.
+
+use super::unary::{Function, Unary};
+use super::{Case, case};
+use serde::Deserialize;
+
+/// Sigmoid linear unit, also called swish has no attributes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Silu {}
+
+impl Unary for Silu {
+    const NAME: &'static str = "silu";
+    const FUNCTION: Function = Function::Silu;
+
+    fn value(&self, x: f64) -> f64 {
+        x / (1.0 + (-x).exp())
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    vec![case(Silu {}, [[1, 5, 3, 7]]), case(Silu {}, [[3, 8, 2, 5]])]
+}

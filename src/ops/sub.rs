@@ -1,0 +1,51 @@
+//! Difference of two tensors, element by element: `out = a − b`. Sizes are equal, or 1 in one of the two,
+//! whose values then count for all of the other.
+//!
+//! Source: `torch.sub`.
+
+use super::broadcast::Operation;
+use super::{Case, Op, case};
+use crate::device_profile::DeviceProfile;
+use crate::error::Result;
+use crate::ops::kernel::Kernel;
+use crate::tensor::{Shape, Tensor};
+use serde::Deserialize;
+
+/// Subtraction has no attributes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sub {}
+
+impl Op for Sub {
+    fn name(&self) -> &'static str {
+        Operation::Sub.name()
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        Operation::Sub.output_shape(inputs)
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        Operation::Sub.reference(inputs)
+    }
+
+    fn noise(&self, inputs: &[&Tensor]) -> f64 {
+        inputs[0]
+            .root_mean_square()
+            .hypot(inputs[1].root_mean_square())
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        Ok(vec![Operation::Sub.kernel(inputs, false)?])
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case(Sub {}, [[1, 5, 3, 7], [1, 5, 3, 7]]),
+        case(Sub {}, [[1, 5, 1, 1], [2, 5, 4, 3]]),
+        case(Sub {}, [[2, 6, 4, 3], [2, 1, 4, 3]]),
+        case(Sub {}, [[3, 3, 5, 2], [1, 1, 1, 1]]),
+    ]
+}

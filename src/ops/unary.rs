@@ -1,0 +1,99 @@
+//! Functions of one number, applied to every element: what `Sigmoid`, `Tanh` and the like have in common, their
+//! shader among it.
+
+use super::{Op, take_inputs};
+use crate::device_profile::DeviceProfile;
+use crate::error::{Result, bail};
+use crate::ops::kernel::{Kernel, Word, shader};
+use crate::tensor::{Shape, Tensor};
+use std::fmt::Debug;
+
+/// A function in `shaders/unary.wgsl`, by the value of its `FUNCTION`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Function {
+    /// `p` bounds from below, `q` from above.
+    Clamp = 0,
+    /// `p` is the negative slope.
+    LeakyRelu = 1,
+    /// `p` is alpha.
+    Elu = 2,
+    /// See [`Sigmoid`](super::Sigmoid).
+    Sigmoid = 3,
+    /// See [`Tanh`](super::Tanh).
+    Tanh = 4,
+    /// See [`Silu`](super::Silu).
+    Silu = 5,
+    /// See [`Hardsigmoid`](super::Hardsigmoid).
+    Hardsigmoid = 6,
+    /// See [`Hardswish`](super::Hardswish).
+    Hardswish = 7,
+}
+
+/// An op that is a function of one number: it is an [`Op`] by that alone.
+pub trait Unary: Debug + Send + Sync + 'static {
+    /// PyTorch's name of the operation.
+    const NAME: &'static str;
+    /// What the shader is told.
+    const FUNCTION: Function;
+
+    /// The attributes `p` and `q` that the shader is given.
+    fn attributes(&self) -> [f32; 2] {
+        [0.0; 2]
+    }
+
+    /// The twin.
+    fn value(&self, x: f64) -> f64;
+
+    /// An error if the attributes make no sense.
+    ///
+    /// # Errors
+    /// `Shape`, as for whatever an op cannot be computed with.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl<U: Unary> Op for U {
+    fn name(&self) -> &'static str {
+        U::NAME
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [input] = take_inputs(U::NAME, inputs)?;
+        if self.attributes().iter().any(|a| a.is_nan()) {
+            bail!(Shape, "an attribute of {} is NaN", U::NAME);
+        }
+        self.check()?;
+        Ok(input)
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        self.output_shape(&super::shapes(inputs))?;
+        let [input] = take_inputs(U::NAME, inputs)?;
+        Ok(input.map(|x| self.value(f64::from(x)) as f32))
+    }
+
+    /// Errors of the input, as large everywhere, weighed by the slope where each element stands.
+    fn noise(&self, inputs: &[&Tensor]) -> f64 {
+        let slope = |x: f32| {
+            let (x, step) = (f64::from(x), 1e-4 * f64::from(x.abs().max(1.0)));
+            ((self.value(x + step) - self.value(x - step)) / (2.0 * step)) as f32
+        };
+        inputs[0].map(slope).root_mean_square() * inputs[0].root_mean_square()
+    }
+
+    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+        let shape = self.output_shape(inputs)?;
+        let [p, q] = self.attributes().map(Word::Float);
+        let [channels, c4] = Word::sizes([shape.c, shape.c4()]);
+        // Where the function makes something of zero, it must not in the channels that pad.
+        let masked = !shape.c.is_multiple_of(4) && self.value(0.0) != 0.0;
+        Ok(vec![Kernel {
+            constants: vec![
+                ("FUNCTION", f64::from(U::FUNCTION as u8)),
+                ("MASKED", f64::from(u8::from(masked))),
+            ],
+            ..Kernel::elementwise(shader!("unary"), 1, &[channels, c4, p, q], shape)
+        }])
+    }
+}

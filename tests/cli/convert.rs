@@ -1,0 +1,212 @@
+//! `fullconv convert`.
+
+use super::program::*;
+use fullconv::{Model, TensorFile};
+use std::fs;
+use std::path::Path;
+
+/// A file with the tensors of a golden under other names.
+fn renamed(golden_name: &str, to: &Path, name: impl Fn(&str) -> String) {
+    let file = TensorFile::open(&golden(golden_name)).unwrap();
+    let tensors: Vec<_> = file
+        .tensors()
+        .map(|(old, shape)| (name(old), shape.to_vec(), file.tensor(old).unwrap()))
+        .collect();
+    let views: Vec<_> = tensors
+        .iter()
+        .map(|(name, shape, tensor)| (name.as_str(), shape.as_slice(), tensor.data()))
+        .collect();
+    write_tensors(to, &views);
+}
+
+#[test]
+fn wrapped_names_lose_their_wrapping_and_what_is_not_used_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let [foreign, out] = ["in.safetensors", "out.safetensors"].map(|n| folder.path().join(n));
+    renamed("fcn8s-caffe", &foreign, |name| format!("module.net.{name}"));
+    let done = fullconv_with("convert {} {} --json", &[&foreign, &out])
+        .expect(0)
+        .json();
+    assert_eq!(done["model"], "fcn8s (caffe)");
+    let original = TensorFile::open(&golden("fcn8s-caffe")).unwrap();
+    let converted = TensorFile::open(&out).unwrap();
+    for (name, shape) in original.tensors() {
+        assert_eq!(
+            converted.tensor(name).unwrap(),
+            original.tensor(name).unwrap()
+        );
+        assert!(converted.tensors().any(|(n, s)| n == name && s == shape));
+    }
+    assert_eq!(names(folder.path()), ["in.safetensors", "out.safetensors"]);
+
+    // Beside others, they are found by a renaming.
+    let file = TensorFile::open(&foreign).unwrap();
+    let mut tensors: Vec<_> = file
+        .tensors()
+        .map(|(n, s)| (n, s, file.tensor(n).unwrap()))
+        .collect();
+    let other = file.tensor("module.net.conv1_1.bias").unwrap();
+    tensors.push(("optimizer.step", &[4], other));
+    let views: Vec<_> = tensors.iter().map(|(n, s, t)| (*n, *s, t.data())).collect();
+    let both = folder.path().join("both.safetensors");
+    write_tensors(&both, &views);
+    let done = fullconv_with("convert {} {}", &[&both, &out]).expect(1);
+    assert!(done.stderr.contains("no known network"), "{}", done.stderr);
+    let done = fullconv_with("convert {} {} --rename module.net.= --json", &[&both, &out]);
+    assert_eq!(done.expect(0).json()["left_out"][0], "optimizer.step");
+}
+
+#[test]
+fn half_is_half_the_bytes_and_what_does_not_fit_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("half.safetensors");
+    fullconv_with("convert {} {} --half", &[&golden("fcn32s-caffe"), &out]).expect(0);
+    let file = TensorFile::open(&out).unwrap();
+    assert_eq!(file.dtype("fc6.weight").as_deref(), Some("F16"));
+    // What PyTorch makes of the same weights in f16; the last bias was fitted to another picture.
+    let expected = TensorFile::open(&golden("fcn32s-caffe.f16")).unwrap();
+    for (name, _) in expected
+        .tensors()
+        .filter(|(name, _)| *name != "score_fr.bias")
+    {
+        assert_eq!(
+            file.tensor(name).unwrap(),
+            expected.tensor(name).unwrap(),
+            "{name}"
+        );
+    }
+
+    let large = folder.path().join("large.safetensors");
+    let file = TensorFile::open(&golden("fcn32s-caffe")).unwrap();
+    let mut tensors: Vec<_> = file
+        .tensors()
+        .map(|(n, s)| (n, s, file.tensor(n).unwrap()))
+        .collect();
+    let bias = tensors.iter_mut().find(|(n, ..)| *n == "fc7.bias").unwrap();
+    bias.2.data_mut()[3] = 70_000.0;
+    let views: Vec<_> = tensors.iter().map(|(n, s, t)| (*n, *s, t.data())).collect();
+    write_tensors(&large, &views);
+    let before = fs::read(&out).unwrap();
+    let done = fullconv_with("convert {} {} --half", &[&large, &out]).expect(1);
+    assert!(
+        done.stderr.contains("fc7.bias has a weight of 70000"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(fs::read(&out).unwrap(), before);
+    fullconv_with("convert {} {}", &[&large, &out]).expect(0);
+}
+
+/// A VGG16 classifier of tiny width.
+fn classifier(path: &Path) {
+    const CONVS: [usize; 13] = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28];
+    let mut tensors: Vec<(String, Vec<usize>)> = Vec::new();
+    let mut channels = 3;
+    for (n, i) in CONVS.iter().enumerate() {
+        let width = 2 + n / 2;
+        tensors.push((format!("features.{i}.weight"), vec![width, channels, 3, 3]));
+        tensors.push((format!("features.{i}.bias"), vec![width]));
+        channels = width;
+    }
+    for (i, out, inputs) in [(0, 6, 49 * channels), (3, 6, 6), (6, 10, 6)] {
+        tensors.push((format!("classifier.{i}.weight"), vec![out, inputs]));
+        tensors.push((format!("classifier.{i}.bias"), vec![out]));
+    }
+    let values: Vec<Vec<f32>> = tensors
+        .iter()
+        .map(|(_, shape)| {
+            (0..shape.iter().product())
+                .map(|i: usize| (i as f32).sin())
+                .collect()
+        })
+        .collect();
+    let views = tensors
+        .iter()
+        .zip(&values)
+        .map(|((n, s), v)| (n.as_str(), s.as_slice(), v.as_slice()));
+    write_tensors(path, &views.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_vgg16_classifier_becomes_what_training_begins_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let [vgg, out] = ["vgg.safetensors", "fcn.safetensors"].map(|n| folder.path().join(n));
+    classifier(&vgg);
+    assert_eq!(Model::read(&vgg).unwrap().architecture(), "vgg");
+    let layers = [
+        ("fcn32s", &["score_fr"][..], &[("upscore", 64)][..]),
+        (
+            "fcn16s",
+            &["score_fr", "score_pool4"],
+            &[("upscore2", 4), ("upscore16", 32)],
+        ),
+        (
+            "fcn8s",
+            &["score_fr", "score_pool4", "score_pool3"],
+            &[("upscore2", 4), ("upscore_pool4", 4), ("upscore8", 16)],
+        ),
+    ];
+    for (architecture, scores, upsampling) in layers {
+        let line = format!("convert {{}} {{}} --start {architecture} --class-count 5");
+        fullconv_with(&line, &[&vgg, &out]).expect(0);
+        let model = Model::read(&out).unwrap();
+        assert_eq!(
+            (model.architecture(), model.class_count()),
+            (architecture, 5)
+        );
+        assert_eq!(model.preprocessing(), &fullconv::Preprocessing::TORCHVISION);
+        let (new, old) = (
+            TensorFile::open(&out).unwrap(),
+            TensorFile::open(&vgg).unwrap(),
+        );
+        let same = |a: &str, b: &str| {
+            assert_eq!(
+                new.tensor(a).unwrap().data(),
+                old.tensor(b).unwrap().data(),
+                "{a}"
+            );
+        };
+        same("conv1_1.weight", "features.0.weight");
+        same("conv5_3.bias", "features.28.bias");
+        same("fc6.weight", "classifier.0.weight");
+        same("fc7.weight", "classifier.3.weight");
+        for score in scores {
+            let weight = new.tensor(&format!("{score}.weight")).unwrap();
+            assert!(weight.data().iter().all(|w| *w == 0.0));
+        }
+        for (name, side) in upsampling {
+            let weight = new.tensor(&format!("{name}.weight")).unwrap();
+            assert_eq!(weight.shape(), fullconv::Shape::new(5, 5, *side, *side));
+            // Each output is a mean of inputs: the taps of a phase add up to 1.
+            let stride = side / 2;
+            let taps: f32 = [0, stride]
+                .iter()
+                .flat_map(|y| [0, stride].map(|x| weight.at(2, 2, *y, x)))
+                .sum();
+            assert!((taps - 1.0).abs() < 1e-6 && weight.at(2, 1, stride, stride) == 0.0);
+        }
+    }
+    let done = fullconv_with("convert {} {} --start fcn8s --class-count 0", &[&vgg, &out]);
+    assert!(done.expect(1).stderr.contains("at least one class"));
+    let done = fullconv_with("convert {} {} --start fcn8s", &[&vgg, &out]);
+    assert!(done.expect(2).stderr.contains("--class-count"));
+}
+
+#[test]
+fn wrong_calls_end_in_one_line_and_leave_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.safetensors");
+    let missing = folder.path().join("missing.safetensors");
+    let text = folder.path().join("text.safetensors");
+    fs::write(&text, "not a checkpoint").unwrap();
+    for input in [&missing, &text] {
+        let done = fullconv_with("convert {} {}", &[input, &out]).expect(1);
+        assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+        assert!(done.stderr.contains("safetensors"), "{}", done.stderr);
+    }
+    fullconv_with("convert {} {} --rename no-equals-sign", &[&text, &out]).expect(2);
+    let folder_as_file = folder.path();
+    let done = fullconv_with("convert {} {}", &[&golden("fcn8s-same"), folder_as_file]).expect(1);
+    assert!(done.stderr.contains("it is a folder"), "{}", done.stderr);
+    assert_eq!(names(folder.path()), ["text.safetensors"]);
+}

@@ -1,0 +1,101 @@
+//! Graphs of one op: what its inputs are to it, and how one input of a graph holds several.
+
+use fullconv::device_profile::DeviceProfile;
+use fullconv::graph::{Graph, NodeId};
+use fullconv::ops::kernel::{Binding, Kernel};
+use fullconv::ops::{Conv2d, Crop, Op};
+use fullconv::{Shape, Tensor};
+
+/// What an input is to an op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Activation,
+    /// A parameter that is packed in tiles, and kept in f16 where activations are.
+    Weight,
+    /// A parameter that is bound as a whole, and stays f32.
+    Whole,
+    /// Its shape alone counts.
+    Unread,
+}
+
+/// What the inputs are to `op`, by what its kernels bind; of an op of stages alone all are activations.
+pub fn roles(op: &dyn Op, inputs: &[Tensor]) -> Vec<Role> {
+    let shapes: Vec<_> = inputs.iter().map(Tensor::shape).collect();
+    let kernels = op.kernels(&shapes, &DeviceProfile::WEBGPU_DEFAULTS);
+    let kernels = kernels.unwrap_or_default();
+    let Some(Kernel { bindings, .. }) = kernels.first() else {
+        return vec![Role::Activation; inputs.len()];
+    };
+    let role = |i: usize| {
+        let read = bindings.iter().filter_map(Binding::activation);
+        let packed = bindings.iter().filter_map(Binding::parameter);
+        let packing = packed.into_iter().find(|(input, _)| *input == i);
+        match packing {
+            Some((_, packing)) if packing.is_whole() => Role::Whole,
+            Some(_) => Role::Weight,
+            None if i == 0 || read.into_iter().any(|(input, ..)| input == i) => Role::Activation,
+            None => Role::Unread,
+        }
+    };
+    (0..inputs.len()).map(role).collect()
+}
+
+/// Activations of one batch in the channels of one tensor, at its top left.
+pub fn side_by_side(parts: &[&Tensor]) -> Tensor {
+    let shapes: Vec<_> = parts.iter().map(|t| t.shape()).collect();
+    let most = |size: fn(&Shape) -> usize| shapes.iter().map(size).max().unwrap();
+    let channels = shapes.iter().map(|s| s.c).sum();
+    let shape = Shape::new(shapes[0].n, channels, most(|s| s.h), most(|s| s.w));
+    let of = |part: usize| (0..shapes[part].c).map(move |c| (part, c));
+    let channels: Vec<_> = (0..parts.len()).flat_map(of).collect();
+    Tensor::from_fn(shape, |n, c, y, x| {
+        let (part, c) = channels[c];
+        let Shape { h, w, .. } = shapes[part];
+        match y < h && x < w {
+            true => parts[part].at(n, c, y, x),
+            false => 0.0,
+        }
+    })
+    .unwrap()
+}
+
+/// A graph under way, with the tensors of its file.
+pub struct Builder {
+    pub graph: Graph,
+    pub tensors: Vec<(String, Tensor)>,
+}
+
+impl Builder {
+    pub fn new() -> Self {
+        Self {
+            graph: Graph::new("input"),
+            tensors: Vec::new(),
+        }
+    }
+
+    pub fn parameter(&mut self, name: String, value: Tensor) -> NodeId {
+        let id = self.graph.parameter(&name, value.shape()).unwrap();
+        self.tensors.push((name, value));
+        id
+    }
+
+    /// The part of `shape` of the graph's input whose channels begin at `begin`: a convolution with ones, and a
+    /// window.
+    pub fn part(&mut self, i: usize, input: &Tensor, begin: usize, shape: Shape) -> NodeId {
+        let of = Shape::new(shape.c, input.shape().c, 1, 1);
+        let one = |o, i, _, _| f32::from(u8::from(i == begin + o));
+        let weight = self.parameter(format!("ones{i}"), Tensor::from_fn(of, one).unwrap());
+        let inputs = [self.graph.input(), weight];
+        let name = format!("channels{i}");
+        let part = self.graph.op(name, Conv2d::default(), &inputs).unwrap();
+        if [shape.h, shape.w] == [input.shape().h, input.shape().w] {
+            return part;
+        }
+        let like = Tensor::zeros(Shape::new(1, 1, shape.h, shape.w)).unwrap();
+        let like = self.parameter(format!("like{i}"), like);
+        let crop = Crop { offset: [0, 0] };
+        self.graph
+            .op(format!("part{i}"), crop, &[part, like])
+            .unwrap()
+    }
+}

@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""Exports networks with tools/export.py and holds the files to PyTorch.
+
+    python tools/test_export.py [NAME ...]          # or: python -m pytest tools/test_export.py
+    FULLCONV=target/release/fullconv python tools/test_export.py
+
+A small interpreter of the file's graph, written from docs/model-file.md and independent of the exporter,
+computes every network in f64 at the example's size and at another, odd one: the file must say exactly what
+the module computes. With FULLCONV set to the program, `fullconv run` computes them too, in f32.
+
+Requirements: torch, torchvision, safetensors, numpy.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+HERE = Path(__file__).resolve().parent
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+exporter = load("export")
+nets = load("test_nets")
+OPS = load("torch_ops").OPS
+
+# Both compute in f64 from f32 weights; what differs is the order of sums.
+EXACT = 1e-11
+# `fullconv run` against PyTorch in f64: ‖found − expected‖ / ‖expected‖.
+CLOSE = 2e-5
+
+
+# -- the interpreter -----------------------------------------------------------------------------------------
+
+
+class File:
+    """A model file and what its graph computes."""
+
+    def __init__(self, path):
+        with safe_open(path, "pt") as file:
+            metadata = json.loads(file.metadata()["fullconv"])
+            self.tensors = {name: file.get_tensor(name) for name in file.keys()}
+        self.metadata, self.graph = metadata, metadata["graph"]
+        for name, tensor in self.tensors.items():
+            assert tensor.dim() in (1, 4), (name, tensor.shape)
+
+    def run(self, x):
+        values = {self.graph["input"]: x}
+        waiting = list(self.graph["nodes"])
+        used = set()
+        while waiting:
+            ready = [n for n in waiting if all(i in values or i in self.tensors for i in n["inputs"])]
+            assert ready, f"a circle among {[n['name'] for n in waiting]}"
+            for node in ready:
+                used.update(i for i in node["inputs"] if i not in values)
+                inputs = [values[i] if i in values else self.tensors[i].double() for i in node["inputs"]]
+                assert node["name"] not in values and node["name"] not in self.tensors, node["name"]
+                values[node["name"]] = OPS[node["op"]](*inputs, **node.get("attributes", {}))
+            waiting = [n for n in waiting if n["name"] not in values]
+        assert used == set(self.tensors), f"tensors that no node uses: {set(self.tensors) - used}"
+        return values[self.graph["output"]]
+
+
+# -- the tests -----------------------------------------------------------------------------------------------
+
+
+def scores(module, x):
+    """What the module computes, in f64, from its f32 weights."""
+    with torch.no_grad():
+        result = module.double()(x.double())
+    module.float()
+    result = result["out"] if isinstance(result, dict) else result
+    result = result[0] if isinstance(result, (tuple, list)) else result
+    return result.reshape(*result.shape, *[1] * (4 - result.dim()))
+
+
+def relative(found, expected):
+    assert found.shape == expected.shape, (found.shape, expected.shape)
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+def check(name, folder):
+    make, sizes = nets.NETS[name]
+    torch.manual_seed(sum(map(ord, name)))
+    module = nets.random_statistics(make()).eval()
+    path = Path(folder) / f"{name}.safetensors"
+    channels = getattr(module, "channels", 3)
+    exporter.export(module, torch.randn(1, channels, *sizes[0]), path)
+    file = File(path)
+    for size in sizes:
+        x = torch.randn(1, channels, *size)
+        expected = scores(module, x)
+        with torch.no_grad():
+            error = relative(file.run(x.double()), expected)
+        assert error <= EXACT, f"{name} at {size}: the file computes something else, by {error:.2e}"
+        report = f"{name} {size[0]}×{size[1]}: {len(file.graph['nodes'])} nodes, {error:.1e}"
+        if os.environ.get("FULLCONV"):
+            error = relative(run_program(path, x, folder), expected)
+            assert error <= CLOSE, f"{name} at {size}: fullconv run is off by {error:.2e}"
+            report += f", fullconv run {error:.1e}"
+        print(report, flush=True)
+    return file
+
+
+def run_program(path, x, folder):
+    """What `fullconv run` computes."""
+    given, made = Path(folder) / "x.safetensors", Path(folder) / "y.safetensors"
+    save_file({"input": x.contiguous()}, given)
+    command = [os.environ["FULLCONV"], "run", "-m", path, "--input", given, "--output", made]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}: {done.stderr}"
+    return load_file(made)["output"].double()
+
+
+def command(*arguments, cwd=None):
+    return subprocess.run([sys.executable, str(HERE / "export.py"), *map(str, arguments)],
+                          capture_output=True, text=True, cwd=cwd or HERE)
+
+
+def test_networks():
+    with tempfile.TemporaryDirectory() as folder:
+        for name in nets.NETS:
+            check(name, folder)
+
+
+def test_names():
+    """Nodes have the modules' names, tensors the state dict's; what the scores do not need is not there."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = check("fcn_resnet50", folder)
+    nodes = {n["name"]: n for n in file.graph["nodes"]}
+    assert nodes["backbone.layer1.0.conv1"]["inputs"] == ["backbone.maxpool", "backbone.layer1.0.conv1.weight"]
+    assert nodes["backbone.layer1.0.relu_1"]["op"] == "relu"
+    assert nodes["backbone.layer1.0.add"]["inputs"] == ["backbone.layer1.0.bn3", "backbone.layer1.0.downsample.1"]
+    assert nodes["interpolate"]["inputs"] == ["classifier.4", "input"]
+    assert nodes["backbone.layer3.1.conv2"]["attributes"] == {"padding": [2, 2], "dilation": [2, 2]}
+    assert not [n for n in file.tensors if n.startswith("aux") or "num_batches" in n]
+
+
+def test_refusals():
+    """All that cannot be expressed is named, with operation, module and line, and no file is left."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.safetensors"
+        done = command(HERE / "test_nets.py:Refused", out)
+        assert done.returncode == 1, done
+        assert list(Path(folder).iterdir()) == [], list(Path(folder).iterdir())
+    lines = done.stderr.splitlines()
+    source = (HERE / "test_nets.py").read_text().splitlines()
+    for marker, op in [("refused: gelu", "gelu"), ("refused: group_norm", "group_norm"), ("refused: bicubic", "upsample_bicubic2d"),
+                       ("refused: pow", "pow")]:
+        number = next(i for i, line in enumerate(source, 1) if marker in line)
+        assert any(f": {op} " in line and f"test_nets.py:{number}" in line for line in lines), (marker, done.stderr)
+    assert any("in inner" in line for line in lines), done.stderr
+
+
+def test_command():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        module = nets.random_statistics(nets.UNet("pad"))
+        torch.save({"state_dict": {f"module.{k}": v for k, v in module.state_dict().items()}}, folder / "net.pth")
+        (folder / "classes.txt").write_text("\n".join("abcde"))
+        done = command(HERE / "test_nets.py:UNet", folder / "out.safetensors", "--args", '{"mode": "pad"}', "--weights",
+                       folder / "net.pth", "--size", "96x64", "--half", "--classes", folder / "classes.txt",
+                       "--preprocess", "torchvision")
+        assert done.returncode == 0, done.stderr
+        file = File(folder / "out.safetensors")
+        assert file.metadata["classes"] == list("abcde") and file.metadata["preprocess"]["channels"] == "rgb"
+        assert file.tensors["down1.0.weight"].dtype == torch.float16 and file.tensors["down1.3.bias"].dtype == torch.float32
+        assert torch.equal(file.tensors["down1.0.weight"], module.state_dict()["down1.0.weight"].half())
+        for wrong, words in [(["nowhere:Net"], "nowhere"), (["test_nets.py:Nothing"], "Nothing"),
+                             (["test_nets.py:UNet", "--args", '{"mode": "pad"}', "--weights", folder / "none.pth"], "none.pth")]:
+            done = command(wrong[0], folder / "bad.safetensors", *wrong[1:])
+            assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr, done
+            assert not (folder / "bad.safetensors").exists()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        with tempfile.TemporaryDirectory() as temporary:
+            for network in sys.argv[1:]:
+                check(network, temporary)
+    else:
+        tests = [test_networks, test_names, test_refusals, test_command]
+        for test in tests:
+            test()
+        print(f"{len(tests)} passed, 0 failed")

@@ -1,0 +1,50 @@
+"""The operations of a model file's graph, computed with PyTorch: the names and attributes of docs/model-file.md."""
+
+import torch
+import torch.nn.functional as F
+
+
+def interpolate(x, like=None, size=None, scale_factor=None, mode="nearest", align_corners=False):
+    size = size if like is None else like.shape[2:]
+    corners = None if mode == "nearest" else align_corners
+    if size is not None:
+        return F.interpolate(x, size=tuple(size), mode=mode, align_corners=corners)
+    return F.interpolate(x, scale_factor=scale_factor, mode=mode, align_corners=corners)
+
+
+def max_unpool2d(x, indices, like=None, output_size=None, **attributes):
+    size = output_size if like is None else like.shape[2:]
+    return F.max_unpool2d(x, indices.long(), output_size=size and list(size), **attributes)
+
+
+def crop(x, like, offset):
+    (y, left), (h, w) = offset, like.shape[2:]
+    assert y + h <= x.shape[2] and left + w <= x.shape[3], "a window outside its tensor"
+    return x[:, :, y:y + h, left:left + w]
+
+
+OPS = {
+    "conv2d": F.conv2d,
+    "conv_transpose2d": F.conv_transpose2d,
+    "linear": lambda x, w, b=None: F.conv2d(x, w, b),
+    "max_pool2d": F.max_pool2d,
+    "max_pool2d_indices": lambda x, **a: F.max_pool2d(x, return_indices=True, **a)[1].to(x.dtype),
+    "max_unpool2d": max_unpool2d,
+    "avg_pool2d": F.avg_pool2d,
+    "adaptive_avg_pool2d": F.adaptive_avg_pool2d,
+    "local_response_norm": F.local_response_norm,
+    "batch_norm2d": lambda x, w, b, m, v, eps=1e-5: F.batch_norm(x, m, v, w, b, False, 0.0, eps),
+    "relu": F.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid, "silu": F.silu, "leaky_relu": F.leaky_relu, "elu": F.elu, "prelu": F.prelu,
+    "clamp": torch.clamp,
+    "softmax": lambda x: F.softmax(x, 1),
+    "add": torch.add, "sub": torch.sub, "mul": torch.mul,
+    "scale": lambda x, factor: x * factor,
+    "cat": lambda *xs: torch.cat(xs, 1),
+    "pad": lambda x, padding, mode="constant", value=None: F.pad(x, padding, mode, value),
+    "pixel_shuffle": F.pixel_shuffle,
+    "mean": lambda x: x.mean((2, 3), keepdim=True),
+    "interpolate": interpolate,
+    "crop": crop,
+    "argmax": lambda x: x.argmax(1, keepdim=True).to(x.dtype),
+}
