@@ -188,7 +188,11 @@ pub(super) fn describe(info: &wgpu::AdapterInfo) -> String {
         wgpu::DeviceType::Cpu => "CPU",
         wgpu::DeviceType::Other => "other",
     };
-    let name = info.name.trim();
+    // Browsers seldom tell a name.
+    let name = match info.name.trim() {
+        "" => "a device",
+        name => name,
+    };
     format!("{name} ({}, {kind})", info.backend.to_str())
 }
 

@@ -25,8 +25,9 @@ const shoot = (page, name) => page.screenshot({ path: path.join(shots, `${name}.
 /** Waits until a picture is labelled: an error that the page shows ends the test. */
 const labelled = async (page, name = '') => {
   const said = page.getByRole('status').filter({ hasText: `${name} is labelled` });
-  await said.or(page.getByRole('alert').locator('p')).first().waitFor();
-  assert.equal(await page.getByRole('alert').filter({ visible: true }).allInnerTexts().then(String), '');
+  const error = page.locator('#error:visible');
+  await said.or(error).first().waitFor();
+  assert.deepEqual(await error.allInnerTexts(), []);
 };
 const alert = (page, text) => page.getByRole('alert').filter({ hasText: text }).waitFor();
 
