@@ -1,5 +1,5 @@
-//! The ops of FCN-8s at the shapes that they have there for a picture of 500×500: a line an op, by the
-//! device's clock where it has one.
+//! The ops of FCN-8s at the shapes that they have there for a picture of 500×500, and convolutions of other
+//! networks, dilated and of groups: a line an op, by the device's clock where it has one.
 //!
 //! `cargo bench --bench ops -- [NAME…] [--runs N] [--peak-gflops X --peak-gbs Y]`
 
@@ -22,6 +22,8 @@ enum Kind {
     ConvRelu(usize, usize, usize),
     /// The same, with ReLU and 2×2 pooling.
     ConvPool(usize, usize, usize),
+    /// Output channels, kernel size, padding, dilation, groups; with bias.
+    Groups(usize, usize, usize, usize, usize),
     /// Stride, of a kernel of twice its size, from as many channels to as many.
     Upsampling(usize),
     /// 2×2 with stride 2, rounding up.
@@ -29,7 +31,7 @@ enum Kind {
     Argmax,
 }
 
-use Kind::{Conv, ConvPool, ConvRelu, Pool, Upsampling};
+use Kind::{Conv, ConvPool, ConvRelu, Groups, Pool, Upsampling};
 
 /// Name, channels and side of the square input, op.
 const OPS: &[(&str, usize, usize, Kind)] = &[
@@ -58,6 +60,19 @@ const OPS: &[(&str, usize, usize, Kind)] = &[
     ("score_pool3", 256, 88, Conv(21, 1, 0)),
     ("upscore8", 21, 70, Upsampling(8)),
     ("argmax", 21, 500, Kind::Argmax),
+    // ResNet-50 with dilations, at 520×520.
+    ("layer3.conv1", 1024, 65, Conv(256, 1, 0)),
+    ("layer3.conv2", 256, 65, Groups(256, 3, 2, 2, 1)),
+    ("layer3.conv3", 256, 65, Conv(1024, 1, 0)),
+    ("layer4.conv1", 2048, 65, Conv(512, 1, 0)),
+    ("layer4.conv2", 512, 65, Groups(512, 3, 4, 4, 1)),
+    ("classifier", 2048, 65, ConvRelu(512, 3, 1)),
+    // Two wide groups of AlexNet, 32 narrow and wider ones of ResNeXt, depthwise ones of MobileNet.
+    ("alexnet.conv2", 96, 27, Groups(256, 5, 2, 1, 2)),
+    ("resnext.layer1", 128, 56, Groups(128, 3, 1, 1, 32)),
+    ("resnext.layer4", 1024, 14, Groups(1024, 3, 1, 1, 32)),
+    ("mobilenet.1", 32, 112, Groups(32, 3, 1, 1, 32)),
+    ("mobilenet.8", 384, 28, Groups(384, 3, 1, 1, 384)),
 ];
 
 fn main() -> ExitCode {
@@ -107,6 +122,10 @@ fn graph(channels: usize, kind: &Kind) -> Result<(Graph, Weights)> {
             ("weight".into(), vec![out, channels, k, k]),
             ("bias".into(), vec![out]),
         ],
+        Groups(out, k, _, _, groups) => vec![
+            ("weight".into(), vec![out, channels / groups, k, k]),
+            ("bias".into(), vec![out]),
+        ],
         Upsampling(stride) => {
             let shape = vec![channels, channels, 2 * stride, 2 * stride];
             vec![("weight".into(), shape)]
@@ -121,6 +140,14 @@ fn graph(channels: usize, kind: &Kind) -> Result<(Graph, Weights)> {
     let id = match *kind {
         Conv(_, _, padding) | ConvRelu(_, _, padding) | ConvPool(_, _, padding) => {
             graph.op("op", Conv2d::padded(padding), &inputs)?
+        }
+        Groups(_, _, padding, dilation, groups) => {
+            let op = Conv2d {
+                dilation: [dilation; 2],
+                groups,
+                ..Conv2d::padded(padding)
+            };
+            graph.op("op", op, &inputs)?
         }
         Upsampling(stride) => graph.op("op", ConvTranspose2d::strided(stride, 0), &inputs)?,
         Pool => graph.op("op", MaxPool2d::square(2, 2, true), &inputs)?,

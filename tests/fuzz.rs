@@ -174,6 +174,23 @@ fn conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
     )
 }
 
+/// One of groups of whole fours of channels, or depthwise: groups, and channels in and out of each.
+fn grouped_conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
+    let fours = (2usize..=4, 1usize..=3, 1usize..=9).prop_map(|(g, c, out)| (g, 4 * c, 4 * out));
+    let depthwise = (2usize..=40, Just(1), 1usize..=5);
+    (conv2d(), prop_oneof![fours, depthwise], 0usize..20).prop_map(
+        |((op, mut shapes), (groups, c, out), wider)| {
+            shapes[0].c = groups * c;
+            shapes[0].w += wider;
+            (shapes[1].n, shapes[1].c) = (groups * out, c);
+            if let Some(bias) = shapes.get_mut(2) {
+                *bias = Shape::vector(groups * out);
+            }
+            (Conv2d { groups, ..op }, shapes)
+        },
+    )
+}
+
 /// An ungrouped one, pooled.
 fn pooled_conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
     (conv2d(), any::<bool>()).prop_map(|((op, mut shapes), ceil_mode)| {
@@ -358,6 +375,11 @@ proptest! {
 
     #[test]
     fn conv2d_is_its_twin(sample in samples(conv2d())) {
+        sample.check();
+    }
+
+    #[test]
+    fn grouped_conv2d_is_its_twin(sample in samples(grouped_conv2d())) {
         sample.check();
     }
 

@@ -311,13 +311,15 @@ fn whole_blocks(y: usize, count: usize, rows: usize, height: usize) -> usize {
         return count / height * height;
     }
     let rest = height - y;
+    // Where not even a block fits, a band ends where a block does: none lies in two.
+    if !y.is_multiple_of(rows) {
+        return count.min(rows - y % rows).min(rest);
+    }
     if count >= rest {
         return rest;
     }
-    // Where not even a block fits, a band ends where a block does.
-    let to_end = rows - y % rows;
-    if count < to_end || to_end < rows {
-        return count.min(to_end);
+    if count < rows {
+        return count;
     }
     let bands = rest.div_ceil(count / rows.min(count) * rows.min(count));
     let even = rest.div_ceil(bands).next_multiple_of(rows);
@@ -607,6 +609,7 @@ mod tests {
         assert_eq!(whole_blocks(0, 5, 8, 20), 5);
         assert_eq!(whole_blocks(3, 5, 8, 20), 5);
         assert_eq!(whole_blocks(18, 5, 8, 20), 2);
+        assert_eq!(whole_blocks(13, 13, 16, 17), 3);
     }
 
     #[test]

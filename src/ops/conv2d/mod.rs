@@ -120,9 +120,10 @@ impl Conv2d {
         }
         let h = self.output_size(0, input.h, weight.h)?;
         let w = self.output_size(1, input.w, weight.w)?;
+        let is_plain = self.groups == 1 && !self.relu && self.pool.is_none();
         let channels = match self.parts {
             1 => weight.n,
-            parts if parts > 1 && self.groups == 1 && !self.relu && self.pool.is_none() => parts * 4 * weight.n.div_ceil(4),
+            parts if parts > 1 && is_plain => parts * 4 * weight.n.div_ceil(4),
             parts => bail!(Shape, "a convolution with groups, ReLU or pooling cannot be left in {parts} parts"),
         };
         Ok(Shape::new(input.n, channels, h, w))

@@ -31,7 +31,7 @@ const OUTPUTS: usize = 4;
 const SIDE: usize = 6;
 /// Points of a tile.
 const POINTS: usize = SIDE * SIDE;
-/// Dilations that are computed so; with D² tiles of 16 channels or less, workgroups of the last stage are whole blocks.
+/// Dilations that are computed so: those of which D² tiles, which lie in one block, fill workgroups of the last stage.
 const DILATIONS: [usize; 3] = [1, 2, 4];
 /// With fewer input or output channels, the stages around the products cost more than is saved.
 const LEAST_CHANNELS: [usize; 2] = [64, 128];
