@@ -315,6 +315,12 @@ impl<'a> Builder<'a> {
         self.graph.op(name, BatchNorm2d::default(), &inputs)
     }
 
+    /// A convolution, with bias where the file has one, and the batch normalisation after it.
+    fn conv_norm(&mut self, conv: &str, norm: &str, op: Conv2d, x: NodeId) -> Result<NodeId> {
+        let x = self.conv(conv, op, x, true)?;
+        self.batch_norm(norm, x)
+    }
+
     /// A transposed convolution, with bias where the file has one.
     fn conv_transpose(&mut self, name: &str, op: ConvTranspose2d, x: NodeId) -> Result<NodeId> {
         let weight = self.parameter(&format!("{name}.weight"))?;

@@ -61,7 +61,9 @@ impl Net<'_> {
             stride: [2, 2],
             ..Conv2d::padded(3)
         };
-        let x = self.conv_norm("backbone.conv1", "backbone.bn1", stem, image)?;
+        let x = self
+            .0
+            .conv_norm("backbone.conv1", "backbone.bn1", stem, image)?;
         let x = self.0.graph.op("backbone.relu", Relu {}, &[x])?;
         let pool = MaxPool2d {
             padding: [1, 1],
@@ -80,7 +82,9 @@ impl Net<'_> {
                 x = self.bottleneck(&name, stride, dilation, x)?;
             }
         }
-        let x = self.conv_norm("classifier.0", "classifier.1", Conv2d::padded(1), x)?;
+        let x = self
+            .0
+            .conv_norm("classifier.0", "classifier.1", Conv2d::padded(1), x)?;
         let x = self.0.graph.op("classifier.2", Relu {}, &[x])?;
         let score = self.0.conv("classifier.4", Conv2d::default(), x, false)?;
         let interpolate = Interpolate {
@@ -107,13 +111,19 @@ impl Net<'_> {
             stride: [stride; 2],
             ..Conv2d::default()
         };
-        let out = self.conv_norm(&part("conv1"), &part("bn1"), Conv2d::default(), x)?;
+        let out = self
+            .0
+            .conv_norm(&part("conv1"), &part("bn1"), Conv2d::default(), x)?;
         let out = self.0.graph.op(part("relu1"), Relu {}, &[out])?;
-        let out = self.conv_norm(&part("conv2"), &part("bn2"), conv, out)?;
+        let out = self.0.conv_norm(&part("conv2"), &part("bn2"), conv, out)?;
         let out = self.0.graph.op(part("relu2"), Relu {}, &[out])?;
-        let out = self.conv_norm(&part("conv3"), &part("bn3"), Conv2d::default(), out)?;
+        let out = self
+            .0
+            .conv_norm(&part("conv3"), &part("bn3"), Conv2d::default(), out)?;
         let identity = match self.0.checkpoint.has(&part("downsample.0.weight")) {
-            true => self.conv_norm(&part("downsample.0"), &part("downsample.1"), shortcut, x)?,
+            true => self
+                .0
+                .conv_norm(&part("downsample.0"), &part("downsample.1"), shortcut, x)?,
             false => x,
         };
         let sum = self
@@ -121,10 +131,5 @@ impl Net<'_> {
             .graph
             .op(part("add"), Add::default(), &[out, identity])?;
         self.0.graph.op(part("relu3"), Relu {}, &[sum])
-    }
-
-    fn conv_norm(&mut self, conv: &str, norm: &str, op: Conv2d, x: NodeId) -> Result<NodeId> {
-        let x = self.0.conv(conv, op, x, true)?;
-        self.0.batch_norm(norm, x)
     }
 }

@@ -48,7 +48,7 @@ impl Net<'_> {
             stride: [2, 2],
             ..Conv2d::padded(3)
         };
-        let x = self.conv_norm("0", "1", stem, image)?;
+        let x = self.0.conv_norm("0", "1", stem, image)?;
         let x = self.0.graph.op("2", Relu {}, &[x])?;
         let pool = MaxPool2d {
             padding: [1, 1],
@@ -78,11 +78,18 @@ impl Net<'_> {
             stride: [stride; 2],
             ..Conv2d::padded(padding)
         };
-        let out = self.conv_norm(&part("conv1"), &part("bn1"), strided(1), x)?;
+        let out = self
+            .0
+            .conv_norm(&part("conv1"), &part("bn1"), strided(1), x)?;
         let out = self.0.graph.op(part("relu1"), Relu {}, &[out])?;
-        let out = self.conv_norm(&part("conv2"), &part("bn2"), Conv2d::padded(1), out)?;
+        let out = self
+            .0
+            .conv_norm(&part("conv2"), &part("bn2"), Conv2d::padded(1), out)?;
         let identity = match self.0.checkpoint.has(&part("downsample.0.weight")) {
-            true => self.conv_norm(&part("downsample.0"), &part("downsample.1"), strided(0), x)?,
+            true => {
+                self.0
+                    .conv_norm(&part("downsample.0"), &part("downsample.1"), strided(0), x)?
+            }
             false => x,
         };
         let sum = self
@@ -90,10 +97,5 @@ impl Net<'_> {
             .graph
             .op(part("add"), Add::default(), &[out, identity])?;
         self.0.graph.op(part("relu2"), Relu {}, &[sum])
-    }
-
-    fn conv_norm(&mut self, conv: &str, norm: &str, op: Conv2d, x: NodeId) -> Result<NodeId> {
-        let x = self.0.conv(conv, op, x, true)?;
-        self.0.batch_norm(norm, x)
     }
 }
