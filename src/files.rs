@@ -51,12 +51,13 @@ pub fn write_atomically_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>
         return fill(path);
     };
     let file = temporary_beside(&target).map_err(|e| cannot_write(path, &e))?;
+    let usual = file.as_file().metadata().map(|found| found.permissions());
     fill(file.path())?;
     let keep = || {
-        if let Some(permissions) = permissions
-            && file.as_file().metadata()?.permissions() != permissions
-        {
-            fs::set_permissions(file.path(), permissions)?;
+        // What fills it may have put another file in its place.
+        let wanted = permissions.map_or(usual, Ok)?;
+        if fs::metadata(file.path())?.permissions() != wanted {
+            fs::set_permissions(file.path(), wanted)?;
         }
         let kept = file.into_temp_path().persist(&target);
         kept.map_err(|refusal| refusal.error)

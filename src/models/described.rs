@@ -238,6 +238,7 @@ mod tests {
             tensor("conv.bias", &[4]),
             tensor("score.weight", &[2, 4, 1, 1]),
             tensor("odd", &[2, 2, 2]),
+            tensor("spare", &[1]),
         ]
         .into_iter()
         .collect()
@@ -277,7 +278,7 @@ mod tests {
             {"name": "f", "op": "conv2d", "inputs": ["input", "score.weight"]},
             {"name": "g", "op": "conv2d", "inputs": ["input", "conv.weight"], "attributes": {"strides": 2}},
             {"name": "g", "op": "relu", "inputs": ["input"]},
-            {"name": "score.weight", "op": "relu", "inputs": ["input"]},
+            {"name": "spare", "op": "relu", "inputs": ["input"]},
             {"name": "h", "op": "conv2d", "inputs": ["input", "odd"]},
             {"name": "i", "op": "add", "inputs": ["input", "conv.bias"]},
             {"name": "score", "op": "relu", "inputs": ["input"]},
@@ -294,7 +295,7 @@ mod tests {
             "f (conv2d): a weight of shape [2, 4, 1, 1]",
             "g (conv2d): attributes of conv2d: unknown field `strides`",
             "g (relu): the name is taken",
-            "score.weight (relu): a tensor has the same name",
+            "spare (relu): a tensor has the same name",
             "h (conv2d): tensor odd has shape [2, 2, 2]",
             "i (add): a tensor that it reads has 1 dimensions",
         ] {

@@ -38,6 +38,8 @@ fn wrapped_names_lose_their_wrapping_and_what_is_not_used_is_left_out() {
         assert!(converted.tensors().any(|(n, s)| n == name && s == shape));
     }
     assert_eq!(names(folder.path()), ["in.safetensors", "out.safetensors"]);
+    let readers = |path: &Path| fs::metadata(path).unwrap().permissions();
+    assert_eq!(readers(&out), readers(&foreign));
 
     // Beside others, they are found by a renaming.
     let file = TensorFile::open(&foreign).unwrap();
