@@ -1,0 +1,355 @@
+//! What is in the window, and what keys do.
+
+use crate::arguments::Arguments;
+use crate::files::Files;
+use crate::legend::Legend;
+use crate::screenshot::Screenshot;
+use crate::view::{Scene, View};
+use crate::worker::{Event, Worker};
+use eframe::egui::{self, Align, Key, Layout, Panel, Rect, RichText, Ui, Vec2};
+use eframe::emath::GuiRounding;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const OPACITY: std::ops::RangeInclusive<f32> = 0.0..=1.0;
+
+pub struct App {
+    view: View,
+    worker: Worker,
+    files: Files,
+    /// What is in the field for paths.
+    typed: String,
+    shown: Option<Shown>,
+    /// The classes and the device, when there are any.
+    legend: Option<Legend>,
+    device: String,
+    hidden: Vec<String>,
+    opacity: f32,
+    tints: bool,
+    actual_size: bool,
+    error: Option<String>,
+    /// Why nothing can be segmented at all.
+    broken: Option<String>,
+    screenshot: Option<Screenshot>,
+}
+
+/// The picture on show.
+struct Shown {
+    path: PathBuf,
+    scene: Scene,
+    opening: Duration,
+    submitting: Option<Duration>,
+    running: Option<Duration>,
+    shares: Option<Vec<(u8, f64)>>,
+}
+
+impl Shown {
+    /// How large it is, and how long each step took.
+    fn times(&self, ui: &mut Ui) {
+        let line = |ui: &mut Ui, name: &str, value: Option<String>| {
+            ui.horizontal(|ui| {
+                ui.label(name);
+                ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                    ui.monospace(value.unwrap_or("…".into()));
+                });
+            });
+        };
+        let ms = |time: Duration| format!("{:.0} ms", 1e3 * time.as_secs_f64());
+        let frame = &self.scene.frame;
+        let size = format!("{}×{}", frame.width(), frame.height());
+        line(ui, "Picture", Some(size));
+        line(ui, "Decoded and uploaded", Some(ms(self.opening)));
+        line(ui, "Planned and submitted", self.submitting.map(ms));
+        line(ui, "On the device", self.running.map(ms));
+    }
+}
+
+impl App {
+    pub fn new(
+        context: &eframe::CreationContext<'_>,
+        arguments: Arguments,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let state = (context.wgpu_render_state.as_ref()).ok_or("egui draws without wgpu")?;
+        let (device, queue) = (state.device.clone(), state.queue.clone());
+        context.egui_ctx.set_theme(arguments.theme);
+        let (path, outcome) = (arguments.screenshot, arguments.outcome);
+        let mut app = Self {
+            view: View::new(state),
+            worker: Worker::start(context.egui_ctx.clone(), device, queue, arguments.model)?,
+            files: Files::default(),
+            typed: String::new(),
+            shown: None,
+            legend: None,
+            device: String::new(),
+            hidden: arguments.hidden,
+            opacity: arguments.opacity,
+            tints: true,
+            actual_size: arguments.actual_size,
+            error: None,
+            broken: None,
+            screenshot: path.map(|path| Screenshot::new(path, outcome)),
+        };
+        if !arguments.paths.is_empty() {
+            app.open(&arguments.paths);
+        }
+        Ok(app)
+    }
+
+    fn open(&mut self, paths: &[PathBuf]) {
+        match Files::of(paths) {
+            Ok(files) => {
+                self.files = files;
+                self.show_current();
+            }
+            Err(reason) => self.error = Some(reason),
+        }
+    }
+
+    fn show_current(&mut self) {
+        self.error = None;
+        if let Some(path) = self.files.current() {
+            self.typed = path.display().to_string();
+            self.worker.open(path.to_owned());
+        }
+    }
+
+    fn go(&mut self, steps: isize) {
+        if self.files.go(steps) {
+            self.show_current();
+        }
+    }
+
+    fn error(&self) -> Option<&str> {
+        self.broken.as_deref().or(self.error.as_deref())
+    }
+
+    /// Whether the thread has still to show or label the picture that is asked for.
+    fn is_busy(&self) -> bool {
+        let is_done = |shown: &Shown| {
+            Some(shown.path.as_path()) == self.files.current() && shown.shares.is_some()
+        };
+        let is_asked_for = self.files.current().is_some() && self.error().is_none();
+        is_asked_for && !self.shown.as_ref().is_some_and(is_done)
+    }
+
+    fn take(&mut self, event: Event) {
+        match (event, &mut self.shown) {
+            (Event::Ready { model, device }, _) => {
+                self.device = device;
+                match Legend::of(&model, &self.hidden) {
+                    Ok(legend) => self.legend = Some(legend),
+                    Err(reason) => self.broken = Some(reason),
+                }
+            }
+            (Event::Opened { path, frame, time }, _) => {
+                self.shown = Some(Shown {
+                    path,
+                    scene: self.view.scene(frame, None),
+                    opening: time,
+                    submitting: None,
+                    running: None,
+                    shares: None,
+                });
+            }
+            (Event::Submitted { labels, time }, Some(shown)) => {
+                let frame = shown.scene.frame.clone();
+                shown.scene = self.view.scene(frame, Some(&labels));
+                shown.submitting = Some(time);
+            }
+            (Event::Done { shares, time }, Some(shown)) => {
+                shown.running = Some(time);
+                shown.shares = Some(shares);
+            }
+            (Event::Failed { path, reason }, _) => self.fail(path, reason),
+            _ => {}
+        }
+    }
+
+    fn fail(&mut self, path: Option<PathBuf>, reason: String) {
+        if path.is_none() {
+            self.broken = Some(reason);
+        } else if path.as_deref() == self.files.current() {
+            // What could be opened stays: only its labels are missing.
+            let is_shown = |shown: &mut Shown| Some(&shown.path) == path.as_ref();
+            self.shown = self.shown.take_if(is_shown);
+            self.error = Some(reason);
+        }
+    }
+
+    fn keys(&mut self, ui: &Ui) {
+        let dropped = ui.input(|input| {
+            let files = input.raw.dropped_files.iter();
+            files.map(|file| file.path().to_owned()).collect::<Vec<_>>()
+        });
+        if !dropped.is_empty() {
+            self.open(&dropped);
+        }
+        if ui.input_mut(|input| input.consume_key(egui::Modifiers::COMMAND, Key::O)) {
+            ui.memory_mut(|memory| memory.request_focus(path_field()));
+        }
+        // What has the focus has the keys.
+        if ui.memory(|memory| memory.focused().is_some()) {
+            return;
+        }
+        let pressed = |key| ui.input(|input| input.key_pressed(key));
+        if pressed(Key::ArrowRight) || pressed(Key::PageDown) {
+            self.go(1);
+        }
+        if pressed(Key::ArrowLeft) || pressed(Key::PageUp) {
+            self.go(-1);
+        }
+        self.tints ^= pressed(Key::T);
+        self.actual_size ^= pressed(Key::F);
+    }
+
+    fn bar(&mut self, ui: &mut Ui) {
+        ui.horizontal(|ui| {
+            let (at, count) = self.files.position();
+            for (label, steps, key) in [("◀", -1, "←"), ("▶", 1, "→")] {
+                let button = ui.add_enabled(self.files.has(steps), egui::Button::new(label));
+                let text = if steps < 0 {
+                    "Previous picture"
+                } else {
+                    "Next picture"
+                };
+                if button.on_hover_text(format!("{text} ({key})")).clicked() {
+                    self.go(steps);
+                }
+            }
+            if count > 1 {
+                ui.label(format!("{at} / {count}"));
+            }
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                egui::widgets::global_theme_preference_buttons(ui);
+                ui.separator();
+                ui.toggle_value(&mut self.actual_size, "1:1")
+                    .on_hover_text("A pixel for a pixel (F)");
+                ui.separator();
+                let opens = ui
+                    .button("Open")
+                    .on_hover_text("A picture or a folder (Ctrl+O)");
+                let field = egui::TextEdit::singleline(&mut self.typed)
+                    .id(path_field())
+                    .hint_text("A picture or a folder")
+                    .desired_width(f32::INFINITY);
+                let field = ui.add(field);
+                let entered = field.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter));
+                if (opens.clicked() || entered) && !self.typed.trim().is_empty() {
+                    self.open(&[self.typed.trim().into()]);
+                }
+            });
+        });
+    }
+
+    fn side(&mut self, ui: &mut Ui) {
+        ui.add_space(4.0);
+        ui.horizontal(|ui| {
+            ui.strong("Overlay");
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                ui.checkbox(&mut self.tints, "shown").on_hover_text("T");
+            });
+        });
+        ui.add_space(4.0);
+        ui.spacing_mut().slider_width = ui.available_width() - 56.0;
+        let percent = |value: f64, _| format!("{:.0} %", 100.0 * value);
+        let parse =
+            |text: &str| Some(text.trim_end_matches('%').trim().parse::<f64>().ok()? / 100.0);
+        let slider = egui::Slider::new(&mut self.opacity, OPACITY)
+            .custom_formatter(percent)
+            .custom_parser(parse);
+        ui.add_enabled(self.tints, slider).on_hover_text("Opacity");
+        ui.separator();
+        let (legend, shown) = (&mut self.legend, self.shown.as_ref());
+        egui::ScrollArea::vertical().show(ui, |ui| {
+            if let Some(legend) = legend {
+                legend.show(ui, shown.and_then(|shown| shown.shares.as_deref()));
+                ui.separator();
+            }
+            if let Some(shown) = shown {
+                shown.times(ui);
+            }
+            ui.add_space(4.0);
+            ui.label(RichText::new(&self.device).small().weak());
+        });
+    }
+
+    /// The picture, or what to do to have one. Returns what the picture fills.
+    fn centre(&self, ui: &mut Ui) -> Option<Rect> {
+        let (Some(shown), opacity) = (&self.shown, if self.tints { self.opacity } else { 0.0 })
+        else {
+            let hint = if self.is_busy() {
+                ""
+            } else {
+                "Drop a picture or a folder here"
+            };
+            ui.centered_and_justified(|ui| ui.label(RichText::new(hint).size(20.0).weak()));
+            return None;
+        };
+        let frame = &shown.scene.frame;
+        let scale = ui.pixels_per_point();
+        let texels = Vec2::new(frame.width() as f32, frame.height() as f32);
+        let room = ui.available_size();
+        let size = match self.actual_size {
+            true => texels / scale,
+            false => texels * (room / texels).min_elem(),
+        };
+        let look = match &self.legend {
+            Some(legend) => legend.look(opacity),
+            None => return None,
+        };
+        let painted = egui::ScrollArea::both().show(ui, |ui| {
+            let (all, _) = ui.allocate_exact_size(size.max(room), egui::Sense::hover());
+            let size = size.round_to_pixels(scale);
+            let whole =
+                Rect::from_min_size((all.center() - 0.5 * size).round_to_pixels(scale), size);
+            self.view.paint(ui.painter(), &shown.scene, whole, &look);
+            whole
+        });
+        Some(painted.inner)
+    }
+}
+
+impl eframe::App for App {
+    fn ui(&mut self, ui: &mut Ui, _: &mut eframe::Frame) {
+        for event in self.worker.events().collect::<Vec<_>>() {
+            self.take(event);
+        }
+        self.keys(ui);
+        Panel::top("bar").show(ui, |ui| {
+            ui.add_space(2.0);
+            self.bar(ui);
+            ui.add_space(2.0);
+        });
+        if let Some(error) = self.error() {
+            Panel::top("error").show(ui, |ui| {
+                ui.colored_label(ui.visuals().error_fg_color, error)
+            });
+        }
+        Panel::right("side")
+            .exact_size(240.0)
+            .show(ui, |ui| self.side(ui));
+        let centre = egui::CentralPanel::default().show(ui, |ui| {
+            let whole = self.centre(ui);
+            if self.is_busy() {
+                ui.put(
+                    Rect::from_min_size(ui.max_rect().min, Vec2::splat(24.0)),
+                    egui::Spinner::new(),
+                );
+            }
+            whole
+        });
+        let error = self.error().map(str::to_owned);
+        let is_busy = self.is_busy();
+        if let Some(screenshot) = &mut self.screenshot {
+            match (error, centre.inner) {
+                (Some(error), _) => screenshot.end(ui.ctx(), Err(error)),
+                (None, Some(picture)) if !is_busy => screenshot.frame(ui.ctx(), picture),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn path_field() -> egui::Id {
+    egui::Id::unique("path")
+}

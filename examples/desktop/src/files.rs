@@ -1,0 +1,74 @@
+//! The pictures that were asked for, and which of them is shown.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Default)]
+pub struct Files {
+    paths: Vec<PathBuf>,
+    at: usize,
+}
+
+impl Files {
+    /// The pictures among `paths`, and in the folders among them, by name.
+    ///
+    /// # Errors
+    /// Says which folder cannot be read, or has no picture.
+    pub fn of(paths: &[PathBuf]) -> Result<Self, String> {
+        let mut found = Vec::new();
+        for path in paths {
+            if !path.is_dir() {
+                found.push(path.clone());
+                continue;
+            }
+            let inside = pictures_in(path)
+                .map_err(|error| format!("cannot read the folder {}: {error}", path.display()))?;
+            if inside.is_empty() {
+                return Err(format!(
+                    "there is no picture in {}: none that ends in .jpg, .jpeg or .png",
+                    path.display()
+                ));
+            }
+            found.extend(inside);
+        }
+        Ok(Self {
+            paths: found,
+            at: 0,
+        })
+    }
+
+    pub fn current(&self) -> Option<&Path> {
+        self.paths.get(self.at).map(PathBuf::as_path)
+    }
+
+    /// Which one is shown, from 1, of how many.
+    pub fn position(&self) -> (usize, usize) {
+        (self.at + 1, self.paths.len())
+    }
+
+    pub fn has(&self, steps: isize) -> bool {
+        (self.at.checked_add_signed(steps)).is_some_and(|at| at < self.paths.len())
+    }
+
+    /// Goes on, or back, if there is one; says whether.
+    pub fn go(&mut self, steps: isize) -> bool {
+        let moves = self.has(steps);
+        if moves {
+            self.at = self.at.saturating_add_signed(steps);
+        }
+        moves
+    }
+}
+
+fn pictures_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in folder.read_dir()? {
+        let path = entry?.path();
+        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+        if path.is_file() && ["jpg", "jpeg", "png"].iter().any(|e| extension == *e) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}

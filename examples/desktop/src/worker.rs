@@ -1,0 +1,188 @@
+//! The thread that opens pictures and has the network label them, so that the window never waits for either.
+//!
+//! It shares the window's device. A picture goes up once, and its labels never come down to be drawn: the window
+//! binds the texture that the network writes. They are read for the shares of the classes alone.
+
+use crate::view::texture;
+use eframe::egui;
+use fullconv::gpu::wgpu;
+use fullconv::{Colours, Gpu, Model, Picture, Segmenter};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What the thread tells the window.
+pub enum Event {
+    /// It can segment.
+    Ready { model: Model, device: String },
+    /// A picture is on the device.
+    Opened {
+        path: PathBuf,
+        frame: wgpu::Texture,
+        time: Duration,
+    },
+    /// Its run is submitted: whatever is submitted from now on finds its labels written.
+    Submitted {
+        labels: wgpu::Texture,
+        time: Duration,
+    },
+    /// The device has done it.
+    Done {
+        shares: Vec<(u8, f64)>,
+        time: Duration,
+    },
+    /// What was asked for, or all if the thread cannot begin, came to nothing.
+    Failed {
+        path: Option<PathBuf>,
+        reason: String,
+    },
+}
+
+pub struct Worker {
+    requests: Option<Sender<PathBuf>>,
+    events: Receiver<Event>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the thread with the model in the file `model`, else the one that comes with fullconv.
+    pub fn start(
+        context: egui::Context,
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        model: Option<PathBuf>,
+    ) -> std::io::Result<Self> {
+        let (requests, received) = channel();
+        let (sender, events) = channel();
+        let tell = move |event| {
+            // If nothing listens, the window is closing.
+            let _ = sender.send(event);
+            context.request_repaint();
+        };
+        let thread = std::thread::Builder::new()
+            .name("segmenter".into())
+            .spawn(move || pollster::block_on(serve(device, queue, model, &received, &tell)))?;
+        Ok(Self {
+            requests: Some(requests),
+            events,
+            thread: Some(thread),
+        })
+    }
+
+    /// Has the picture at `path` opened and segmented, and none that was asked for before and is not begun.
+    pub fn open(&self, path: PathBuf) {
+        if let Some(requests) = &self.requests {
+            // A thread that has ended has said why.
+            let _ = requests.send(path);
+        }
+    }
+
+    pub fn events(&self) -> impl Iterator<Item = Event> {
+        self.events.try_iter()
+    }
+}
+
+impl Drop for Worker {
+    /// The device outlives what runs on it.
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    model: Option<PathBuf>,
+    requests: &Receiver<PathBuf>,
+    tell: &impl Fn(Event),
+) {
+    let fail = |path, error: Box<dyn Error>| {
+        let reason = error.to_string();
+        tell(Event::Failed { path, reason });
+    };
+    let (gpu, segmenter) = match segmenter(device, queue, model).await {
+        Ok(made) => made,
+        Err(error) => return fail(None, error.into()),
+    };
+    tell(Event::Ready {
+        model: segmenter.model().clone(),
+        device: segmenter.device(),
+    });
+    for path in requests {
+        let path = requests.try_iter().last().unwrap_or(path);
+        if let Err(error) = show(&gpu, &segmenter, &path, tell).await {
+            fail(Some(path), error);
+        }
+    }
+}
+
+async fn segmenter(
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    model: Option<PathBuf>,
+) -> fullconv::Result<(Gpu, Segmenter)> {
+    let gpu = Gpu::from_wgpu(device, queue)?;
+    let model = model.map_or_else(Model::demo, Model::read)?;
+    let segmenter = Segmenter::new(&gpu, &model).await?;
+    Ok((gpu, segmenter))
+}
+
+async fn show(
+    gpu: &Gpu,
+    segmenter: &Segmenter,
+    path: &Path,
+    tell: &impl Fn(Event),
+) -> Result<(), Box<dyn Error>> {
+    let begin = Instant::now();
+    let frame = upload(gpu, &Picture::open(path)?)?;
+    tell(Event::Opened {
+        path: path.to_owned(),
+        frame: frame.clone(),
+        time: begin.elapsed(),
+    });
+    let begin = Instant::now();
+    let mask = segmenter.segment_texture(&frame, Colours::None).await?;
+    tell(Event::Submitted {
+        labels: mask.labels().clone(),
+        time: begin.elapsed(),
+    });
+    let begin = Instant::now();
+    let shares = mask.read().await?.shares();
+    tell(Event::Done {
+        shares,
+        time: begin.elapsed(),
+    });
+    Ok(())
+}
+
+fn upload(gpu: &Gpu, picture: &Picture) -> Result<wgpu::Texture, Box<dyn Error>> {
+    let [width, height] = [picture.width() as u32, picture.height() as u32];
+    let longest = gpu.device().limits().max_texture_dimension_2d;
+    if width.max(height) > longest {
+        return Err(format!(
+            "a picture of {width}x{height} pixels is more than this device shows: it has textures of up to \
+             {longest} pixels a side; `fullconv segment` has no such bound"
+        )
+        .into());
+    }
+    let frame = texture(
+        gpu.device(),
+        [width, height],
+        wgpu::TextureFormat::Rgba8Unorm,
+    );
+    let layout = wgpu::TexelCopyBufferLayout {
+        offset: 0,
+        bytes_per_row: Some(4 * width),
+        rows_per_image: None,
+    };
+    let words = picture.to_rgba_words();
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    gpu.queue()
+        .write_texture(frame.as_image_copy(), &bytes, layout, frame.size());
+    Ok(frame)
+}
