@@ -6,7 +6,7 @@ use crate::legend::Legend;
 use crate::screenshot::Screenshot;
 use crate::view::{Scene, View};
 use crate::worker::{Event, Worker};
-use eframe::egui::{self, Align, Key, Layout, Panel, Rect, RichText, Ui, Vec2};
+use eframe::egui::{self, Align, Key, Layout, Panel, Rect, RichText, ThemePreference, Ui, Vec2};
 use eframe::emath::GuiRounding;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -205,14 +205,9 @@ impl App {
     fn bar(&mut self, ui: &mut Ui) {
         ui.horizontal(|ui| {
             let (at, count) = self.files.position();
-            for (label, steps, key) in [("◀", -1, "←"), ("▶", 1, "→")] {
+            for (label, steps, key) in [("Previous", -1, "Left"), ("Next", 1, "Right")] {
                 let button = ui.add_enabled(self.files.has(steps), egui::Button::new(label));
-                let text = if steps < 0 {
-                    "Previous picture"
-                } else {
-                    "Next picture"
-                };
-                if button.on_hover_text(format!("{text} ({key})")).clicked() {
+                if button.on_hover_text(format!("Key: {key}")).clicked() {
                     self.go(steps);
                 }
             }
@@ -220,14 +215,10 @@ impl App {
                 ui.label(format!("{at} / {count}"));
             }
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                egui::widgets::global_theme_preference_buttons(ui);
-                ui.separator();
+                theme(ui);
                 ui.toggle_value(&mut self.actual_size, "1:1")
-                    .on_hover_text("A pixel for a pixel (F)");
-                ui.separator();
-                let opens = ui
-                    .button("Open")
-                    .on_hover_text("A picture or a folder (Ctrl+O)");
+                    .on_hover_text("A pixel of the picture for a pixel of the window. Key: F");
+                let opens = ui.button("Open").on_hover_text("Key: Ctrl+O");
                 let field = egui::TextEdit::singleline(&mut self.typed)
                     .id(path_field())
                     .hint_text("A picture or a folder")
@@ -246,7 +237,8 @@ impl App {
         ui.horizontal(|ui| {
             ui.strong("Overlay");
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                ui.checkbox(&mut self.tints, "shown").on_hover_text("T");
+                ui.checkbox(&mut self.tints, "Shown")
+                    .on_hover_text("Key: T");
             });
         });
         ui.add_space(4.0);
@@ -269,7 +261,7 @@ impl App {
                 shown.times(ui);
             }
             ui.add_space(4.0);
-            ui.label(RichText::new(&self.device).small().weak());
+            ui.label(RichText::new(&self.device).weak());
         });
     }
 
@@ -322,7 +314,9 @@ impl eframe::App for App {
         });
         if let Some(error) = self.error() {
             Panel::top("error").show(ui, |ui| {
-                ui.colored_label(ui.visuals().error_fg_color, error)
+                ui.add_space(2.0);
+                ui.colored_label(ui.visuals().error_fg_color, error);
+                ui.add_space(2.0);
             });
         }
         Panel::right("side")
@@ -330,6 +324,12 @@ impl eframe::App for App {
             .show(ui, |ui| self.side(ui));
         let centre = egui::CentralPanel::default().show(ui, |ui| {
             let whole = self.centre(ui);
+            if ui.input(|input| !input.raw.hovered_files.is_empty()) {
+                let stroke = ui.visuals().selection.stroke;
+                let rect = ui.max_rect();
+                ui.painter()
+                    .rect_stroke(rect, 6.0, stroke, egui::StrokeKind::Outside);
+            }
             if self.is_busy() {
                 ui.put(
                     Rect::from_min_size(ui.max_rect().min, Vec2::splat(24.0)),
@@ -348,6 +348,24 @@ impl eframe::App for App {
             }
         }
     }
+}
+
+/// Chooses between light and dark, and what the system has.
+fn theme(ui: &mut Ui) {
+    let mut chosen = ui.options(|options| options.theme_preference);
+    egui::ComboBox::from_id_salt("theme")
+        .selected_text(format!("{chosen:?}"))
+        .width(64.0)
+        .show_ui(ui, |ui| {
+            for theme in [
+                ThemePreference::System,
+                ThemePreference::Light,
+                ThemePreference::Dark,
+            ] {
+                ui.selectable_value(&mut chosen, theme, format!("{theme:?}"));
+            }
+        });
+    ui.ctx().set_theme(chosen);
 }
 
 fn path_field() -> egui::Id {

@@ -72,3 +72,31 @@ fn pictures_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     found.sort();
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_folder_is_its_pictures_by_name() {
+        let folder = std::env::temp_dir().join(format!("fullconv-files-{}", std::process::id()));
+        fs::create_dir_all(folder.join("c.png")).unwrap();
+        let none = Files::of(std::slice::from_ref(&folder)).unwrap_err();
+        assert!(none.contains("there is no picture"), "{none}");
+        for name in ["b.PNG", "a.jpeg", "notes.txt"] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        let other = PathBuf::from("other.jpg");
+        let mut files = Files::of(&[folder.clone(), other.clone()]).unwrap();
+        let mut seen = vec![files.current().unwrap().to_owned()];
+        assert!(!files.go(-1));
+        while files.go(1) {
+            seen.push(files.current().unwrap().to_owned());
+        }
+        assert_eq!(seen, [folder.join("a.jpeg"), folder.join("b.PNG"), other]);
+        assert_eq!(files.position(), (3, 3));
+        assert!(files.go(-1) && files.has(1));
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -56,7 +56,11 @@ impl Seen {
 
     /// The share of pixels that differ from those of `expected` by more than rounding, at a pixel for a pixel.
     fn off(&self, expected: &Picture) -> f64 {
-        let [w, h] = self.size;
+        self.off_within(expected, self.size)
+    }
+
+    /// The same, of as many columns and rows as `[w, h]` says.
+    fn off_within(&self, expected: &Picture, [w, h]: [usize; 2]) -> f64 {
         assert_eq!(self.size, [expected.width(), expected.height()]);
         let differs = |x, y| {
             let pairs = self.pixel(x, y).into_iter().zip(pixel(expected, x, y));
@@ -137,6 +141,15 @@ fn a_hidden_class_is_not_tinted() {
         expected.copied().collect(),
     );
     let off = seen.off(&expected.unwrap());
+    assert!(off <= OTHER_LABELS, "{off}");
+}
+
+#[test]
+fn of_a_picture_larger_than_the_window_a_part_is_seen() {
+    let (picture, mask) = street();
+    let seen = Seen::of("part.png", &["--actual-size", "--size", "600x400"]);
+    // Within the bar above, the panel beside and the scroll bars.
+    let off = seen.off_within(&mask.overlay(&picture, 0.5).unwrap(), [320, 320]);
     assert!(off <= OTHER_LABELS, "{off}");
 }
 
