@@ -205,7 +205,7 @@ fn instance(backend: Option<Backend>) -> wgpu::Instance {
     wgpu::Instance::new(descriptor)
 }
 
-/// The adapters there are, those that [`Gpu::new`] prefers first.
+/// The adapters there are, those that [`Gpu::new`](super::Gpu::new) prefers first.
 pub async fn adapters(backend: Option<Backend>) -> Vec<Adapter> {
     let flags = backend.map_or(wgpu::Backends::all(), Backend::flags);
     let mut found: Vec<_> = instance(backend)
