@@ -183,6 +183,7 @@ impl TensorFile {
     }
 
     /// The type and the bytes of a tensor.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn raw(&self, name: &str) -> Option<(Dtype, &[u8])> {
         let stored = self.tensors.get(name)?;
         Some((stored.dtype, &self.bytes[stored.bytes.clone()]))
@@ -392,6 +393,7 @@ enum Source<'a> {
 
 impl Parameter<'_> {
     /// A kernel that upsamples bilinearly, each class by itself.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn bilinear(shape: Shape) -> Self {
         Self {
             name: "bilinear",
