@@ -207,6 +207,7 @@ pub fn build(checkpoint: &Checkpoint, choice: &Choice) -> Result<Network> {
 }
 
 /// The architecture whose names the checkpoint has.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn recognised(checkpoint: &Checkpoint) -> Option<&'static str> {
     recognise(checkpoint).map(|(_, architecture)| architecture)
 }

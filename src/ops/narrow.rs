@@ -21,6 +21,7 @@ pub(crate) fn from_f32(numbers: &[f32]) -> Vec<u16> {
 }
 
 /// The f16 nearest to `x`.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn rounded(x: f32) -> f32 {
     half::f16::from_f32(x).to_f32()
 }
