@@ -10,7 +10,7 @@ use crate::picture::Picture;
 ///
 /// ```
 /// let heat = fullconv::heatmap(&[0.0, 1.0], 2, 1)?;
-/// assert_eq!(heat.rgb(), [0, 0, 3, 252, 255, 164]);
+/// assert_eq!(heat.rgb(), [0, 0, 4, 252, 255, 164]);
 /// # Ok::<(), fullconv::Error>(())
 /// ```
 pub fn heatmap(values: &[f32], width: usize, height: usize) -> Result<Picture> {
