@@ -64,12 +64,10 @@ inside() {
     "$@"
 }
 
-# The Debian mirror that this system uses, or the usual one.
+# The Debian mirror that this system uses; nothing, and so the usual one, where it uses none.
 mirror() {
-    local found
-    found=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
-        grep -E '^(URIs:|deb) ' | grep -oE 'https?://[^ ]*/debian/?( |$)' | head -n 1 || true)
-    echo "${found:-http://deb.debian.org/debian}"
+    cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
+        grep -E '^(URIs:|deb) ' | grep -oE 'https?://[^ ]*/debian/?( |$)' | head -n 1 || true
 }
 
 # Debian trixie with Wine and lavapipe.
@@ -78,8 +76,9 @@ make_root() {
     say "making a root with Wine in target/dx12"
     as_root rm -rf "$root"
     mkdir -p "$home"
+    # The mirror stands without quotes: it may be no word at all.
     as_root mmdebstrap --quiet --variant=minbase \
-        --include=wine64,mesa-vulkan-drivers,xvfb trixie "$root" "$(mirror)" ||
+        --include=wine64,mesa-vulkan-drivers,xvfb trixie "$root" $(mirror) ||
         skip "Debian trixie could not be installed into target/dx12"
     as_root touch "$root/made"
 }
