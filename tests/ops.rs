@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{OneOp, Random, all_gpus};
+use common::{OneOp, Random, all_gpus, wanted_backend};
 use fullconv::gpu::Backend;
 use fullconv::{ErrorKind, Gpu, GpuOptions, ops};
 
@@ -23,6 +23,10 @@ fn every_case_agrees_with_its_twin_however_the_device_is_opened() {
 /// OpenGL, where it has compute shaders, is wgpu's way down to older devices: no subgroups, no f16.
 #[test]
 fn every_case_agrees_with_its_twin_on_opengl() {
+    if let Some(wanted) = wanted_backend().filter(|wanted| *wanted != Backend::Gl) {
+        eprintln!("SKIP: the tests are to run on {wanted}");
+        return;
+    }
     for plan_as_gpu in [false, true] {
         let options = GpuOptions {
             backend: Some(Backend::Gl),
