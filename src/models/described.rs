@@ -90,9 +90,10 @@ pub(super) fn build(
         shapes.extend(shape.map(|shape| (id, shape)));
     }
     faults.none()?;
-    match ids.get(description.output.as_str()) {
-        Some(output) => graph.set_output(*output),
-        None => bail!(
+    // Neither the input nor a tensor of the file is one.
+    match graph.find_op(&description.output) {
+        Ok(output) => graph.set_output(output),
+        Err(_) => bail!(
             ModelFile,
             "graph: its output {:?} is no node",
             description.output
@@ -311,5 +312,15 @@ mod tests {
     fn an_output_that_is_not_there_is_said() {
         let error = built(json!([{"name": "a", "op": "relu", "inputs": ["input"]}])).unwrap_err();
         assert_eq!(error.to_string(), "graph: its output \"score\" is no node");
+        // The name of a tensor that a node reads is none either.
+        let description = json!({"output": "conv.weight", "nodes": [
+            {"name": "a", "op": "conv2d", "inputs": ["input", "conv.weight"]},
+        ]});
+        let description = serde_json::from_value(description).unwrap();
+        let error = build(&checkpoint(), &description, Shape::new(1, 3, 64, 64)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "graph: its output \"conv.weight\" is no node"
+        );
     }
 }
