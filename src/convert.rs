@@ -4,7 +4,7 @@
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::files;
 use crate::graph::NodeKind;
-use crate::model_file::{METADATA_VERSION, Metadata, Model, nominal};
+use crate::model_file::{self, METADATA_VERSION, Metadata, Model};
 use crate::models::{self, Checkpoint, Choice};
 use crate::ops::narrow;
 use crate::ops::packing::Rows;
@@ -182,18 +182,8 @@ impl Conversion {
         tensors: &mut BTreeMap<String, Made>,
         metadata: &Metadata,
     ) -> Result<Vec<String>> {
-        let shapes = tensors
-            .iter()
-            .map(|(n, t)| (n.clone(), t.dimensions.clone()));
-        let checkpoint: Checkpoint = shapes.collect();
-        let choice = Choice {
-            architecture: metadata.architecture.clone(),
-            geometry: metadata.geometry.clone(),
-        };
-        let network = match &metadata.graph {
-            Some(graph) => models::build_described(&checkpoint, graph, nominal())?,
-            None => models::build(&checkpoint, &choice)?,
-        };
+        // What was chosen stands in the metadata.
+        let network = model_file::network(&checkpoint(tensors), &Choice::default(), metadata)?;
         let is_used = |name: &str| {
             let node = network.graph.find(name).map(|id| network.graph.node(id));
             node.is_some_and(|node| matches!(node.kind, NodeKind::Parameter(_)))
@@ -207,15 +197,17 @@ impl Conversion {
     }
 }
 
+/// Names and shapes of all tensors.
+fn checkpoint(tensors: &BTreeMap<String, Made>) -> Checkpoint {
+    tensors
+        .iter()
+        .map(|(name, tensor)| (name.clone(), tensor.dimensions.clone()))
+        .collect()
+}
+
 /// Takes a beginning away that all names have, such as `module.`, as far as one is there.
 fn unwrap_names(tensors: &mut BTreeMap<String, Made>) {
-    let is_known = |tensors: &BTreeMap<String, Made>| {
-        let shapes = tensors
-            .iter()
-            .map(|(n, t)| (n.clone(), t.dimensions.clone()));
-        models::recognised(&shapes.collect()).is_some()
-    };
-    while !is_known(tensors) {
+    while models::recognised(&checkpoint(tensors)).is_none() {
         let first = tensors.keys().next().and_then(|name| name.split_once('.'));
         let Some(first) = first.map(|(first, _)| format!("{first}.")) else {
             return;
@@ -234,7 +226,10 @@ fn name_trunk(tensors: &mut BTreeMap<String, Made>) {
     if tensors.contains_key("features.0.weight") && tensors.contains_key("score_fr.weight") {
         *tensors = std::mem::take(tensors)
             .into_iter()
-            .map(|(name, tensor)| (caffe_name(&name).unwrap_or(name), tensor))
+            .map(|(name, tensor)| match caffe_name(&name) {
+                Some(caffe) => convolutional(caffe, tensor),
+                None => (name, tensor),
+            })
             .collect();
     }
 }
@@ -257,6 +252,23 @@ fn caffe_name(name: &str) -> Option<String> {
     Some(format!("{caffe}.{part}"))
 }
 
+/// The tensor called `name` in Caffe's way, a convolution's where it was the matrix of a fully connected layer.
+fn convolutional(name: String, tensor: Made) -> (String, Made) {
+    let side = match name.as_str() {
+        "fc6.weight" => 7,
+        "fc7.weight" => 1,
+        _ => return (name, tensor),
+    };
+    let dimensions = match tensor.dimensions[..] {
+        [out, inputs] if inputs.is_multiple_of(side * side) => {
+            vec![out, inputs / (side * side), side, side]
+        }
+        _ => tensor.dimensions,
+    };
+    let origin = tensor.origin;
+    (name, Made { dimensions, origin })
+}
+
 /// An FCN to begin training with, from a VGG16 classifier: score layers are zero, upsampling is bilinear (Long,
 /// Shelhamer, Darrell 2015, section 4).
 fn start(
@@ -269,20 +281,14 @@ fn start(
     }
     let mut tensors: BTreeMap<String, Made> = classifier
         .into_iter()
-        .filter_map(|(name, tensor)| Some((caffe_name(&name)?, tensor)))
+        .filter_map(|(name, tensor)| Some(convolutional(caffe_name(&name)?, tensor)))
         .collect();
-    for (name, side) in [("fc6.weight", 7), ("fc7.weight", 1)] {
-        let Some(Made { dimensions, .. }) = tensors.get_mut(name) else {
-            bail!(
-                ModelFile,
-                "these are no tensors of a VGG16 classifier: {name} is missing (classifier.0, classifier.3)"
-            );
-        };
-        if let [out, inputs] = dimensions[..]
-            && inputs.is_multiple_of(side * side)
-        {
-            *dimensions = vec![out, inputs / (side * side), side, side];
-        }
+    let layers = ["fc6.weight", "fc7.weight"];
+    if let Some(missing) = layers.iter().find(|name| !tensors.contains_key(**name)) {
+        bail!(
+            ModelFile,
+            "these are no tensors of a VGG16 classifier: {missing} is missing (classifier.0, classifier.3)"
+        );
     }
     let channels = |name: &str| match tensors.get(name).and_then(|t| t.dimensions.first()) {
         Some(channels) => Ok(*channels),

@@ -122,7 +122,11 @@ impl Model {
             Some(text) => Self::metadata(text)?,
             None => Metadata::default(),
         };
-        let mut network = network(&file, choice, &metadata)?;
+        let checkpoint: Checkpoint = file
+            .tensors()
+            .map(|(name, shape)| (name.to_owned(), shape.to_vec()))
+            .collect();
+        let mut network = network(&checkpoint, choice, &metadata)?;
         let nominal = nominal();
         let shapes = network.graph.shapes(nominal).map_err(|e| {
             Error::new(ErrorKind::ModelFile, e.to_string()).at(network.architecture)
@@ -307,16 +311,16 @@ impl fmt::Display for Model {
 }
 
 /// The shape of a picture that fits every network there is.
-pub(crate) fn nominal() -> Shape {
+fn nominal() -> Shape {
     Shape::new(1, 3, NOMINAL_SIDE, NOMINAL_SIDE)
 }
 
 /// The network that was chosen, or else the one that the file describes, names, or has the tensors of.
-fn network(file: &TensorFile, choice: &Choice, metadata: &Metadata) -> Result<Network> {
-    let tensors = file.tensors();
-    let checkpoint: Checkpoint = tensors
-        .map(|(name, shape)| (name.to_owned(), shape.to_vec()))
-        .collect();
+pub(crate) fn network(
+    checkpoint: &Checkpoint,
+    choice: &Choice,
+    metadata: &Metadata,
+) -> Result<Network> {
     match (&metadata.graph, &choice.architecture) {
         (Some(_), None) if metadata.architecture.is_some() => bail!(
             ModelFile,
@@ -326,7 +330,7 @@ fn network(file: &TensorFile, choice: &Choice, metadata: &Metadata) -> Result<Ne
             Request,
             "the file holds a graph of its own, which has no other geometry"
         ),
-        (Some(graph), None) => models::build_described(&checkpoint, graph, nominal()),
+        (Some(graph), None) => models::build_described(checkpoint, graph, nominal()),
         _ => {
             let choice = Choice {
                 architecture: choice
@@ -335,7 +339,7 @@ fn network(file: &TensorFile, choice: &Choice, metadata: &Metadata) -> Result<Ne
                     .or(metadata.architecture.clone()),
                 geometry: choice.geometry.clone().or(metadata.geometry.clone()),
             };
-            models::build(&checkpoint, &choice)
+            models::build(checkpoint, &choice)
         }
     }
 }

@@ -195,6 +195,37 @@ fn a_vgg16_classifier_becomes_what_training_begins_with() {
 }
 
 #[test]
+fn torchvisions_names_of_the_trunk_are_known_beside_score_layers() {
+    let folder = tempfile::tempdir().unwrap();
+    let [vgg, fcn, foreign, out] = ["vgg", "fcn", "foreign", "out"].map(|n| folder.path().join(n));
+    classifier(&vgg);
+    fullconv_with("convert {} {} --start fcn8s --class-count 4", &[&vgg, &fcn]).expect(0);
+    let (old, start) = (
+        TensorFile::open(&vgg).unwrap(),
+        TensorFile::open(&fcn).unwrap(),
+    );
+    let is_head = |name: &str| name.contains("score");
+    let trunk = old.tensors().filter(|(n, _)| !n.contains("classifier.6"));
+    let tensors: Vec<_> = trunk
+        .map(|(n, s)| (n, s, old.tensor(n).unwrap()))
+        .chain(
+            start
+                .tensors()
+                .filter(|(n, _)| is_head(n))
+                .map(|(n, s)| (n, s, start.tensor(n).unwrap())),
+        )
+        .collect();
+    let views: Vec<_> = tensors.iter().map(|(n, s, t)| (*n, *s, t.data())).collect();
+    write_tensors(&foreign, &views);
+    fullconv_with("convert {} {}", &[&foreign, &out]).expect(0);
+    let converted = TensorFile::open(&out).unwrap();
+    assert!(converted.tensors().eq(start.tensors()));
+    for (name, _) in start.tensors() {
+        assert_eq!(converted.tensor(name).unwrap(), start.tensor(name).unwrap());
+    }
+}
+
+#[test]
 fn wrong_calls_end_in_one_line_and_leave_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.safetensors");
