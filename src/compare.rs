@@ -20,6 +20,7 @@
 use crate::error::{Result, bail};
 use crate::graph::{Graph, Node, NodeId};
 use crate::ops::MaxPool2dIndices;
+use crate::ops::narrow;
 use crate::picture::Picture;
 use crate::plan::Plan;
 use crate::reference;
@@ -30,10 +31,6 @@ use std::collections::HashMap;
 
 /// The rounding error of one `f32` operation, relative to its result.
 const UNIT: f64 = 1.0 / (1u32 << 24) as f64;
-
-/// The same of `f16`, and half its least step.
-const HALF_UNIT: f64 = 1.0 / (1u32 << 11) as f64;
-const HALF_STEP: f64 = 1.0 / (1u32 << 25) as f64;
 
 /// How far one node is from the reference.
 #[derive(Clone, Debug, PartialEq)]
@@ -217,8 +214,8 @@ async fn compare(segmenter: &Segmenter, graph: &Graph, input: &Tensor) -> Result
 fn rounding(precision: Precision, value: &Tensor) -> f64 {
     match (precision, value.root_mean_square()) {
         (Precision::F32, _) => 0.0,
-        (Precision::F16, size) if size > 0.0 => HALF_UNIT + HALF_STEP / size,
-        (Precision::F16, _) => HALF_UNIT,
+        (Precision::F16, size) if size > 0.0 => narrow::UNIT + narrow::LEAST_STEP / 2.0 / size,
+        (Precision::F16, _) => narrow::UNIT,
     }
 }
 

@@ -20,9 +20,6 @@ use std::time::{Duration, Instant};
 const SAMPLES: usize = 1024;
 /// The rounding error of one `f32` operation, relative to its result.
 const UNIT: f64 = 1.0 / (1u32 << 24) as f64;
-/// The same of f16, and its least step above zero.
-const HALF_UNIT: f64 = 1.0 / (1u32 << 11) as f64;
-const HALF_STEP: f64 = 1.0 / (1u32 << 24) as f64;
 /// A candidate is chosen over that of a plan without choices if it takes less than this share of its time.
 const WORTH_IT: f64 = 0.97;
 /// One that took longer than this many times the best so far is not timed again.
@@ -389,7 +386,8 @@ impl Sample {
         for ((found, expected), at) in found.zip(&self.at) {
             let mut bound = self.bound * expected.magnitude;
             if self.half {
-                bound += (f64::from(expected.value).abs() + bound) * HALF_UNIT + HALF_STEP;
+                bound +=
+                    (f64::from(expected.value).abs() + bound) * narrow::UNIT + narrow::LEAST_STEP;
             }
             let off = (f64::from(found) - f64::from(expected.value)).abs();
             // Also where it is NaN.

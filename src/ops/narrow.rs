@@ -9,6 +9,11 @@ use super::kernel::{Binding, Format, Kernel};
 /// The largest finite value of f16.
 pub const MAX: f32 = 65504.0;
 
+/// The error of rounding to f16, relative to the number.
+pub const UNIT: f64 = 1.0 / (1u32 << 11) as f64;
+/// The least number above zero that f16 holds.
+pub const LEAST_STEP: f64 = 1.0 / (1u32 << 24) as f64;
+
 /// Whether f16 holds a number as large as `x`; no for what is no number.
 pub fn holds(x: f32) -> bool {
     x.abs() <= MAX
