@@ -3,8 +3,8 @@
 //
 // One invocation labels 4 pixels, one after the other in memory, at each of four places, or eight if WIDE,
 // `step` pixels apart: `step` is a multiple of the stride, so that those places share their taps, and of 4,
-// so that a place is one u32 of labels, the first pixel in the lowest byte. A line is `line` pixels, a row
-// or the whole band, and `items` invocations. Strict > keeps the lower class of equals. Sums are added up
+// so that a place is one u32 of labels, the first pixel in the lowest byte. A line is `line_pixels` pixels, a row
+// or the whole band, and `line_items` invocations. Strict > keeps the lower class of equals. Sums are added up
 // in the order of conv_transpose2d_diagonal.wgsl.
 // input [n, h, w, c/4], weight [c/4][ky][kx], bias [c/4], all vec4; output one byte a pixel.
 alias Stored = vec4<f32>;
@@ -25,8 +25,8 @@ struct Params {
     padding_h: u32,
     padding_w: u32,
     step: u32,
-    line: u32,
-    items: u32,
+    line_pixels: u32,
+    line_items: u32,
     row_begin: u32,
     row_end: u32,
     input_start: u32,
@@ -145,15 +145,15 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let item = (workgroup.y * workgroups.x + workgroup.x) * 64u + local;
-    let line_begin = params.row_begin * params.out_width + item / params.items * params.line;
+    let line_begin = params.row_begin * params.out_width + item / params.line_items * params.line_pixels;
     let band_end = params.row_end * params.out_width;
     if line_begin >= band_end {
         return;
     }
-    let end = line_begin + min(params.line, band_end - line_begin);
+    let end = line_begin + min(params.line_pixels, band_end - line_begin);
     let fours = params.step / 4u;
     let pixels = select(4u, 8u, WIDE);
-    let in_line = item % params.items;
+    let in_line = item % params.line_items;
     let first = line_begin + in_line % fours * 4u + in_line / fours * pixels * params.step;
     if first >= end {
         return;

@@ -34,6 +34,7 @@ struct Params {
     terms: u32,
     input_start: u32,
     output_start: u32,
+    pixel_groups: u32,
     lanes: u32,
     map_height: u32,
     map_width: u32,
@@ -107,11 +108,10 @@ fn main(
     let begin = params.row_begin * params.out_width * POOL * POOL;
     let end = params.row_end * params.out_width * POOL * POOL;
     let pixels = 64u / params.lanes * 4u;
-    let pixel_groups = (end - begin + pixels - 1u) / pixels;
-    let tile = group / pixel_groups;
+    let tile = group / params.pixel_groups;
     let lane = local % params.lanes;
     let channel = params.channel_begin + tile * params.lanes + lane;
-    let first = begin + (group - tile * pixel_groups) * pixels + local / params.lanes * 4u;
+    let first = begin + (group - tile * params.pixel_groups) * pixels + local / params.lanes * 4u;
     if channel >= params.channel_end || first >= end {
         return;
     }

@@ -72,6 +72,9 @@ struct Params {
     terms: u32,
     input_start: u32,
     output_start: u32,
+    blocks_x: u32,
+    blocks_y: u32,
+    pixel_groups: u32,
 }
 
 @group(0) @binding(0) var<storage, read> input: array<Stored>;
@@ -215,22 +218,18 @@ fn main(
 ) {
     // The band's rows lie in one image, or are all rows of some images.
     let group = workgroup.y * workgroups.x + workgroup.x;
-    let band = params.row_end - params.row_begin;
-    let height = min(band, params.out_height);
-    let blocks_x = (params.out_width + COLUMNS - 1u) / COLUMNS;
-    let blocks_y = (height + ROWS - 1u) / ROWS;
-    let blocks = band / height * blocks_y * blocks_x;
-    let slice = group / blocks;
+    let height = min(params.row_end - params.row_begin, params.out_height);
+    let slice = group / params.pixel_groups;
     let tile = slice / PARTS;
     let part = slice % PARTS;
     if params.channel_begin + tile * QUADS >= params.channel_end {
         return;
     }
-    let block_row = (group - slice * blocks) / blocks_x;
-    let n = params.row_begin / params.out_height + block_row / blocks_y;
+    let block_row = (group - slice * params.pixel_groups) / params.blocks_x;
+    let n = params.row_begin / params.out_height + block_row / params.blocks_y;
     let first_y = params.row_begin % params.out_height;
-    let block_y = first_y + block_row % blocks_y * ROWS;
-    let block_x = (group - slice * blocks) % blocks_x * COLUMNS;
+    let block_y = first_y + block_row % params.blocks_y * ROWS;
+    let block_x = (group - slice * params.pixel_groups) % params.blocks_x * COLUMNS;
     let needed = (first_y + height - 1u) * STRIDE_H + (KERNEL_H - 1u) * DILATION_H + 1u;
     let image = Image(n * params.in_height, min(i32(params.in_height), i32(needed) - i32(params.padding_h)));
 

@@ -36,6 +36,8 @@ struct Params {
     channel_end: u32,
     input_start: u32,
     output_start: u32,
+    line_items: u32,
+    pixel_groups: u32,
 }
 
 @group(0) @binding(0) var<storage, read> input: array<Stored>;
@@ -80,19 +82,17 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let group = workgroup.y * workgroups.x + workgroup.x;
-    let runs = (params.out_width + PIXELS - 1u) / PIXELS;
-    let all_runs = (params.row_end - params.row_begin) * runs;
-    let run_groups = (all_runs + ITEMS - 1u) / ITEMS;
-    let tile = group / run_groups;
+    let all_runs = (params.row_end - params.row_begin) * params.line_items;
+    let tile = group / params.pixel_groups;
     let lane = local % LANES;
     let channel = params.channel_begin + tile * LANES + lane;
-    let run = (group - tile * run_groups) * ITEMS + local / LANES;
+    let run = (group - tile * params.pixel_groups) * ITEMS + local / LANES;
     if channel >= params.channel_end || run >= all_runs {
         return;
     }
-    let in_band = run / runs;
+    let in_band = run / params.line_items;
     let row = params.row_begin + in_band;
-    let first = (run - in_band * runs) * PIXELS;
+    let first = (run - in_band * params.line_items) * PIXELS;
     let n = row / params.out_height;
     let y0 = i32((row - n * params.out_height) * STRIDE_H) - i32(params.padding_h);
     let x0 = i32(first * STRIDE_W) - i32(params.padding_w);

@@ -40,6 +40,7 @@ struct Params {
     channel_end: u32,
     input_start: u32,
     output_start: u32,
+    pixel_groups: u32,
     map_height: u32,
     map_width: u32,
     group_in_c4: u32,
@@ -125,12 +126,11 @@ fn main(
     let group = workgroup.y * workgroups.x + workgroup.x;
     let begin = params.row_begin * params.out_width * POOL * POOL;
     let end = params.row_end * params.out_width * POOL * POOL;
-    let pixel_groups = (end - begin + PIXELS - 1u) / PIXELS;
-    let tile = group / pixel_groups;
+    let tile = group / params.pixel_groups;
     let lane = index % LANES;
     let share = index / LANES;
     let channel = params.channel_begin + tile * LANES * BLOCKS + lane;
-    let first = begin + (group - tile * pixel_groups) * PIXELS;
+    let first = begin + (group - tile * params.pixel_groups) * PIXELS;
     if params.channel_begin + tile * LANES * BLOCKS >= params.channel_end {
         return;
     }

@@ -62,6 +62,9 @@ struct Params {
     terms: u32,
     input_start: u32,
     output_start: u32,
+    blocks_x: u32,
+    blocks_y: u32,
+    pixel_groups: u32,
     map_height: u32,
     map_width: u32,
     group_in_c4: u32,
@@ -188,24 +191,20 @@ fn main(
 ) {
     // The band's rows lie in one image, or are all rows of some images.
     let group = workgroup.y * workgroups.x + workgroup.x;
-    let band = params.row_end - params.row_begin;
-    let height = min(band, params.out_height);
-    let blocks_x = (params.out_width * POOL + COLUMNS - 1u) / COLUMNS;
-    let blocks_y = (height * POOL + ROWS - 1u) / ROWS;
-    let blocks = band / height * blocks_y * blocks_x;
-    let slice = group / blocks;
+    let height = min(params.row_end - params.row_begin, params.out_height);
+    let slice = group / params.pixel_groups;
     let tile = slice / PARTS;
     let part = slice % PARTS;
     if params.channel_begin + tile * QUADS >= params.channel_end {
         return;
     }
-    let block_row = (group - slice * blocks) / blocks_x;
-    let n = params.row_begin / params.out_height + block_row / blocks_y;
+    let block_row = (group - slice * params.pixel_groups) / params.blocks_x;
+    let n = params.row_begin / params.out_height + block_row / params.blocks_y;
     // In the map, as the block is.
     let first_y = params.row_begin % params.out_height * POOL;
     let end_y = first_y + height * POOL;
-    let block_y = first_y + block_row % blocks_y * ROWS;
-    let block_x = (group - slice * blocks) % blocks_x * COLUMNS;
+    let block_y = first_y + block_row % params.blocks_y * ROWS;
+    let block_x = (group - slice * params.pixel_groups) % params.blocks_x * COLUMNS;
     let needed = (end_y - 1u) * STRIDE_H + (KERNEL_H - 1u) * DILATION_H + 1u;
     let group_of_channels = (params.channel_begin + tile * QUADS) / params.group_out_c4;
     let image = Image(

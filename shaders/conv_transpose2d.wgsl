@@ -31,7 +31,8 @@ struct Params {
     term_end: u32,
     input_start: u32,
     output_start: u32,
-    items: u32,
+    pixel_groups: u32,
+    line_items: u32,
 }
 
 @group(0) @binding(0) var<storage, read> input: array<Stored>;
@@ -96,11 +97,10 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let group = workgroup.y * workgroups.x + workgroup.x;
-    let item_groups = ((params.row_end - params.row_begin) * params.items + 63u) / 64u;
-    let channel_group = group / item_groups;
-    let item = (group - channel_group * item_groups) * 64u + local;
-    let row = params.row_begin + item / params.items;
-    let run = item % params.items;
+    let channel_group = group / params.pixel_groups;
+    let item = (group - channel_group * params.pixel_groups) * 64u + local;
+    let row = params.row_begin + item / params.line_items;
+    let run = item % params.line_items;
     let reach = select(4u, 8u, WIDE);
     let first = run % params.stride_w + run / params.stride_w * reach * params.stride_w;
     let channel0 = params.channel_begin + channel_group * GROUPS;

@@ -25,7 +25,8 @@ struct Params {
     channel_end: u32,
     input_start: u32,
     output_start: u32,
-    items: u32,
+    pixel_groups: u32,
+    line_items: u32,
 }
 
 @group(0) @binding(0) var<storage, read> input: array<Stored>;
@@ -48,12 +49,11 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let group = workgroup.y * workgroups.x + workgroup.x;
-    let item_groups = ((params.row_end - params.row_begin) * params.items + 63u) / 64u;
-    let tile = group / item_groups;
+    let tile = group / params.pixel_groups;
     let channel = params.channel_begin + tile;
-    let item = (group - tile * item_groups) * 64u + local;
-    let row = params.row_begin + item / params.items;
-    let four = item % params.items;
+    let item = (group - tile * params.pixel_groups) * 64u + local;
+    let row = params.row_begin + item / params.line_items;
+    let four = item % params.line_items;
     let first = four % params.stride_w + four / params.stride_w * 4u * params.stride_w;
     if channel >= params.channel_end || row >= params.row_end || first >= params.out_width {
         return;

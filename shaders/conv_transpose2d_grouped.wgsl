@@ -28,6 +28,7 @@ struct Params {
     term_end: u32,
     input_start: u32,
     output_start: u32,
+    pixel_groups: u32,
     group_inputs: u32,
     out_channels: u32,
     group_outputs: u32,
@@ -48,10 +49,9 @@ fn main(
     let group = workgroup.y * workgroups.x + workgroup.x;
     let begin = params.row_begin * params.out_width;
     let end = params.row_end * params.out_width;
-    let pixel_groups = (end - begin + 63u) / 64u;
-    let tile = group / pixel_groups;
+    let tile = group / params.pixel_groups;
     let channel = params.channel_begin + tile;
-    let pixel = begin + (group - tile * pixel_groups) * 64u + local;
+    let pixel = begin + (group - tile * params.pixel_groups) * 64u + local;
     if channel >= params.channel_end || pixel >= end {
         return;
     }

@@ -21,7 +21,7 @@ struct Params {
     c4: u32,
     padding_h: u32,
     padding_w: u32,
-    items: u32,
+    line_items: u32,
     row_begin: u32,
     row_end: u32,
     input_start: u32,
@@ -70,12 +70,12 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let item = (workgroup.y * workgroups.x + workgroup.x) * 64u + local;
-    let in_band = item / params.items;
+    let in_band = item / params.line_items;
     let row = params.row_begin + in_band;
     if row >= params.row_end {
         return;
     }
-    let in_row = item - in_band * params.items;
+    let in_row = item - in_band * params.line_items;
     let run = in_row / params.c4;
     let c = in_row - run * params.c4;
     let first = run * PIXELS;

@@ -20,6 +20,7 @@ struct Params {
     tile_columns: u32,
     padding_h: u32,
     padding_w: u32,
+    line_items: u32,
     row_begin: u32,
     row_end: u32,
     input_start: u32,
@@ -98,12 +99,11 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let i = (workgroup.y * workgroups.x + workgroup.x) * 64u + local;
-    let per_row = params.tile_columns * params.in_c4;
-    let tile_row = params.row_begin + i / per_row;
+    let tile_row = params.row_begin + i / params.line_items;
     if tile_row >= params.row_end {
         return;
     }
-    let tile_column = i % per_row / params.in_c4;
+    let tile_column = i % params.line_items / params.in_c4;
     let c = i % params.in_c4;
     let n = tile_row / params.tile_rows;
     let top = n * params.in_height;
@@ -118,7 +118,7 @@ fn main(
     let r4 = row(top, y + 4 * step_y, x, c);
     let r5 = row(top, y + 5 * step_y, x, c);
     let at = (tile_row * 36u * params.tile_columns + tile_column) * params.in_c4 + c - params.output_start;
-    let point = per_row;
+    let point = params.line_items;
     let step = 6u * point;
     store(at, step, transform(Six(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a)));
     store(at + point, step, transform(Six(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b)));

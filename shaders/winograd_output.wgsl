@@ -23,6 +23,9 @@ struct Params {
     tile_columns: u32,
     map_height: u32,
     map_width: u32,
+    blocks_x: u32,
+    blocks_y: u32,
+    pixel_groups: u32,
     row_begin: u32,
     row_end: u32,
     input_start: u32,
@@ -126,21 +129,18 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let group = workgroup.y * workgroups.x + workgroup.x;
-    let rows = params.row_end - params.row_begin;
     // The rows of one image, or all rows of several.
-    let height = min(rows, params.out_height);
+    let height = min(params.row_end - params.row_begin, params.out_height);
     let tiles_x = select(DILATION, 4u, DILATION == 1u);
     let lanes = 64u / (tiles_x * DILATION);
-    let blocks_x = (params.tile_columns + tiles_x - 1u) / tiles_x;
-    let blocks_y = (height * POOL + 4u * DILATION - 1u) / (4u * DILATION);
-    let blocks = rows / height * blocks_y * blocks_x;
-    let c = group / blocks * lanes + local % lanes;
-    let block = group % blocks;
+    let c = group / params.pixel_groups * lanes + local % lanes;
+    let block = group % params.pixel_groups;
+    let block_row = block / params.blocks_x;
     let tile = local / lanes;
-    let column = block % blocks_x * tiles_x + tile % tiles_x;
-    let n = params.row_begin / params.out_height + block / blocks_x / blocks_y;
+    let column = block % params.blocks_x * tiles_x + tile % tiles_x;
+    let n = params.row_begin / params.out_height + block_row / params.blocks_y;
     let first = params.row_begin % params.out_height;
-    let tile_row = (first * POOL / (4u * DILATION) + block / blocks_x % blocks_y) * DILATION + tile / tiles_x;
+    let tile_row = (first * POOL / (4u * DILATION) + block_row % params.blocks_y) * DILATION + tile / tiles_x;
     if c >= params.out_c4 || column >= params.tile_columns || tile_row >= params.tile_rows {
         return;
     }

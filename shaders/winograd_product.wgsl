@@ -21,6 +21,8 @@ struct Params {
     in_c4: u32,
     out_c4: u32,
     tile_columns: u32,
+    pixel_groups: u32,
+    channel_groups: u32,
     row_begin: u32,
     row_end: u32,
     channel_begin: u32,
@@ -62,15 +64,14 @@ fn main(
 ) {
     let group = workgroup.y * workgroups.x + workgroup.x;
     let end = (params.row_end - params.row_begin) * params.tile_columns;
-    let blocks = (end + PIXELS - 1u) / PIXELS;
     // Neighbouring workgroups share the weights of one point and tile.
-    let tiles = (params.channel_end - params.channel_begin + LANES * BLOCKS - 1u) / (LANES * BLOCKS);
-    let tile = group / blocks % tiles;
-    let point = group / blocks / tiles;
+    let slice = group / params.pixel_groups;
+    let tile = slice % params.channel_groups;
+    let point = slice / params.channel_groups;
     if point >= 36u {
         return;
     }
-    let first = group % blocks * PIXELS;
+    let first = group % params.pixel_groups * PIXELS;
     let lane = index % LANES;
     let share = index / LANES;
     let channel = params.channel_begin + tile * LANES * BLOCKS + lane;

@@ -31,6 +31,8 @@ pub enum ErrorKind {
     /// The device is lost: its driver was reset or replaced, or the program has destroyed it. Another one can
     /// go on, see [`Segmenter::recover`](crate::Segmenter::recover).
     DeviceLost,
+    /// A fault of fullconv, found before it could give a wrong result.
+    Internal,
 }
 
 /// The error of every fallible function in this crate.

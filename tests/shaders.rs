@@ -10,7 +10,8 @@ use fullconv::Shape;
 use fullconv::device_profile::{DX12_BINDING_BYTES, DeviceProfile, TEXELS_PER_ROW};
 use fullconv::gpu::{texture_pipelines, wgpu};
 use fullconv::graph::Graph;
-use fullconv::ops::kernel::{Binding, Format, Grid, Kernel, Packing, Shader, Word};
+use fullconv::ops::grid::Grid;
+use fullconv::ops::kernel::{Binding, Format, Kernel, Packing, Shader, Word};
 use fullconv::ops::narrow::{self, SATURATED_GROUP};
 use fullconv::plan::{Pipeline, Plan};
 use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
@@ -840,6 +841,7 @@ fn params_are_the_words_that_rust_writes() {
                 Word::TermEnd => "term_end".into(),
                 Word::InputStart(binding) => format!("{}_start", name_of(buffers[*binding])),
                 Word::OutputStart => "output_start".into(),
+                Word::Count(count) => count.name().into(),
             };
             assert_eq!(*name, expected, "{shader}: {word:?}");
         }
@@ -967,10 +969,7 @@ fn computed_per_invocation(kernel: &Kernel, module: &Module) -> usize {
         }
         // All channels of a pixel, or items that count those of every channel.
         ("softmax", Grid::Tiles { channels, .. })
-        | (
-            "max_pool2d" | "max_pool2d_indices" | "sum_parts_pooled",
-            Grid::Items { channels, .. },
-        ) => channels / 4,
+        | ("max_pool2d" | "max_pool2d_indices", Grid::Items { channels, .. }) => channels / 4,
         _ => 1,
     }
 }

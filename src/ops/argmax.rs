@@ -8,7 +8,8 @@ use super::conv_transpose2d::labels;
 use super::{Case, ConvTranspose2d, Crop, Interpolate, Op, case, diagonal_case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
+use crate::ops::grid::Grid;
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 

@@ -5,6 +5,7 @@
 //! binding, buffer or dispatch outgrows the device. What depends on the cut stands in the parameters
 //! as a [`Word`] that the planner replaces by a number.
 
+use super::grid::{Count, Grid};
 use crate::device_profile::DeviceProfile;
 use crate::tensor::Shape;
 use std::borrow::Cow;
@@ -43,6 +44,14 @@ impl Format {
             Self::Nhwc4Half => pixels.saturating_mul(shape.c4() as u64 * 8),
             Self::Rgba8 => pixels.saturating_mul(4),
             Self::Labels8 => pixels.div_ceil(4) * 4,
+        }
+    }
+
+    /// Pixels of one element.
+    pub const fn pixels_per_element(self) -> usize {
+        match self {
+            Self::Labels8 => 4,
+            _ => 1,
         }
     }
 
@@ -294,71 +303,20 @@ pub enum Word {
     InputStart(usize),
     /// First element that the output binding shows.
     OutputStart,
+    /// A number of the grid, for this dispatch.
+    Count(Count),
 }
 
 impl Word {
+    /// What a shader is told of its grid.
+    pub fn counts<const N: usize>(counts: [Count; N]) -> [Self; N] {
+        counts.map(Self::Count)
+    }
+
     /// `Value`s of sizes. None that does not fit a `u32` reaches a kernel: shapes and attributes are held
     /// below 2²⁴ long before.
     pub fn sizes<const N: usize>(sizes: [usize; N]) -> [Self; N] {
         sizes.map(|size| Self::Value(u32::try_from(size).unwrap_or(u32::MAX)))
-    }
-}
-
-/// What one workgroup computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grid {
-    /// `.0` elements of the output, one after the other in memory.
-    Elements(usize),
-    /// `pixels` pixels, one after the other in memory, of `channels` output channels.
-    Tiles {
-        /// Pixels a workgroup.
-        pixels: usize,
-        /// Output channels a workgroup, a multiple of 4.
-        channels: usize,
-    },
-    /// `items` of the `per_row` items that a row of the output is divided into, one after the other through
-    /// the rows, of `channels` output channels.
-    Items {
-        /// Items a workgroup.
-        items: usize,
-        /// Items a row.
-        per_row: usize,
-        /// Output channels a workgroup, a multiple of 4.
-        channels: usize,
-    },
-    /// As `Items`, for each of `planes` in turn that the output's rows are divided into.
-    Planes {
-        /// How many.
-        planes: usize,
-        /// Items a workgroup.
-        items: usize,
-        /// Items a row of one plane.
-        per_row: usize,
-        /// Output channels a workgroup, a multiple of 4.
-        channels: usize,
-    },
-    /// A block of pixels of one image, of `channels` output channels. A dispatch's rows lie in one image,
-    /// or are all the rows of some images.
-    Blocks {
-        /// Rows a block.
-        rows: usize,
-        /// Columns a block.
-        columns: usize,
-        /// Output channels a workgroup, a multiple of 4.
-        channels: usize,
-        /// Sums of each channel, of as many workgroups: the output has the channels of the first sums, then
-        /// those of the second, and so on.
-        parts: usize,
-    },
-}
-
-impl Grid {
-    /// How many sums of each channel the output holds side by side.
-    pub const fn parts(&self) -> usize {
-        match self {
-            Self::Blocks { parts, .. } => *parts,
-            _ => 1,
-        }
     }
 }
 
@@ -375,7 +333,7 @@ pub struct Kernel {
     pub output: Format,
     /// The words of `Params`, in the order of the shader's struct.
     pub params: Vec<Word>,
-    /// What one workgroup computes.
+    /// What one workgroup writes.
     pub grid: Grid,
     /// The length of its outer loop over input channels, if the shader can add up runs of them in
     /// several dispatches.

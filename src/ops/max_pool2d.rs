@@ -11,9 +11,8 @@ use super::attributes::{optional_pair, pair};
 use super::{Case, Op, Window, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{
-    Binding, Format, Grid, Kernel, MAX_LOOP_STEPS, Rows, Shader, Word, shader,
-};
+use crate::ops::grid::{Count, Grid, Run};
+use crate::ops::kernel::{Binding, Format, Kernel, MAX_LOOP_STEPS, Rows, Shader, Word, shader};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -166,7 +165,6 @@ impl MaxPool2d {
         } else {
             1
         };
-        let per_row = output.w.div_ceil(pixels) * output.c4();
         let mut params = Word::sizes([
             input.h,
             input.w,
@@ -175,10 +173,10 @@ impl MaxPool2d {
             output.c4(),
             self.padding[0],
             self.padding[1],
-            per_row,
         ])
         .to_vec();
         params.extend([
+            Word::Count(Count::LineItems),
             Word::RowBegin,
             Word::RowEnd,
             Word::InputStart(0),
@@ -209,7 +207,10 @@ impl MaxPool2d {
             params,
             grid: Grid::Items {
                 items: 64,
-                per_row,
+                run: Run {
+                    quads: output.c4(),
+                    ..Run::of_row(pixels)
+                },
                 channels: 4 * output.c4(),
             },
             terms: None,

@@ -5,7 +5,8 @@
 use super::{Case, Op, Stage, StageInput, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
+use crate::ops::grid::Grid;
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 use std::sync::Arc;

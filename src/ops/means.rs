@@ -6,7 +6,8 @@
 use super::{Op, Stage, StageInput, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
+use crate::ops::grid::Grid;
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
 use crate::tensor::{Shape, Tensor};
 use std::ops::Range;
 use std::sync::Arc;

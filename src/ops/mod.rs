@@ -4,6 +4,7 @@
 mod attributes;
 mod broadcast;
 mod constant;
+pub mod grid;
 pub mod kernel;
 mod means;
 pub mod narrow;
@@ -197,7 +198,7 @@ pub enum StageInput {
 }
 
 /// An op and input shapes to try it with; every runner of tests takes all of them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Case {
     /// The op.
     pub op: Arc<dyn Op>,

@@ -5,6 +5,7 @@
 
 mod choices;
 mod constants;
+mod coverage;
 mod display;
 mod fuse;
 mod groups;

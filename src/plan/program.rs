@@ -4,7 +4,8 @@ use super::fuse::Operation;
 use super::stages::BETWEEN;
 use crate::device_profile::DeviceProfile;
 use crate::graph::{Graph, NodeId};
-use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows};
+use crate::ops::grid::Grid;
+use crate::ops::kernel::{Binding, Format, Kernel, Rows};
 use crate::tensor::Shape;
 use std::collections::HashMap;
 

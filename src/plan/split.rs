@@ -1,6 +1,7 @@
 //! One kernel into dispatches: bands of rows, shards of the weight, runs of terms, so that no binding,
 //! loop or dispatch is longer than the device allows.
 
+use super::coverage;
 use super::fuse::Operation;
 use super::program::Program;
 use super::{Bound, Layer, Mirror, PackedParameter, Pipeline, Place, Plan, Read, Step};
@@ -8,8 +9,9 @@ use crate::device_profile::{DeviceProfile, TEXEL_ROW_BYTES};
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId};
 use crate::ops::Op;
+use crate::ops::grid::{Grid, Region};
 use crate::ops::kernel::{
-    Binding, DISPATCH_FLOPS, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Rows, Word,
+    Binding, DISPATCH_FLOPS, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Word,
 };
 use crate::tensor::Shape;
 use std::collections::HashMap;
@@ -170,6 +172,7 @@ impl Planned<'_> {
             device,
         };
         let bands = cut.bands(rows, self.shards.len() * self.term_runs.len())?;
+        let first = plan.steps.len();
         for (shard, parameters) in &self.shards {
             for band in &bands {
                 for terms in &self.term_runs {
@@ -179,7 +182,7 @@ impl Planned<'_> {
                 }
             }
         }
-        Ok(())
+        coverage::check(self.kernel, cut.output.shape, rows, &plan.steps[first..])
     }
 }
 
@@ -520,6 +523,7 @@ impl Cut<'_> {
             }
         }
         let output_start = starts.last().copied().unwrap_or(0);
+        let counts = self.kernel.grid.counts(&self.region(part));
         let word = |word: &Word| match *word {
             Word::Value(value) => value,
             Word::Float(value) => value.to_bits(),
@@ -531,6 +535,7 @@ impl Cut<'_> {
             Word::TermEnd => part.terms.end as u32,
             Word::InputStart(binding) => starts[binding],
             Word::OutputStart => output_start,
+            Word::Count(count) => counts.get(count) as u32,
         };
         Ok(Step {
             layer,
@@ -539,7 +544,7 @@ impl Cut<'_> {
             bindings,
             params: self.kernel.params.iter().map(word).collect(),
             rows: part.band.clone(),
-            workgroups: self.fold(self.workgroups(part))?,
+            workgroups: self.fold(counts.workgroups())?,
             flops: self.part_flops(part),
             ends_submit: false,
         })
@@ -558,37 +563,13 @@ impl Cut<'_> {
         (self.flops as f64 * share) as u64
     }
 
-    fn workgroups(&self, part: &Part) -> usize {
-        let Shape { c, h, w, .. } = self.output.shape;
-        let pixels = part.band.len() * w;
-        let tiles = |channels: usize| (4 * part.shard.channels.len()).div_ceil(channels);
-        match self.kernel.grid {
-            Grid::Elements(count) => (pixels * c.div_ceil(4)).div_ceil(count),
-            Grid::Tiles {
-                pixels: tile,
-                channels,
-            } => pixels.div_ceil(tile) * tiles(channels),
-            Grid::Blocks {
-                rows,
-                columns,
-                channels,
-                parts,
-            } => {
-                let height = part.band.len().min(h);
-                let blocks = height.div_ceil(rows) * w.div_ceil(columns);
-                part.band.len() / height * blocks * tiles(channels) * parts
-            }
-            Grid::Planes {
-                planes,
-                items,
-                per_row,
-                channels,
-            } => planes * (part.band.len() * per_row).div_ceil(items) * tiles(channels),
-            Grid::Items {
-                items,
-                per_row,
-                channels,
-            } => (part.band.len() * per_row).div_ceil(items) * tiles(channels),
+    /// What a part writes.
+    fn region(&self, part: &Part) -> Region {
+        Region {
+            shape: self.output.shape,
+            pixels_per_element: self.output.format.pixels_per_element(),
+            rows: part.band.clone(),
+            quads: part.shard.channels.clone(),
         }
     }
 

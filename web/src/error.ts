@@ -15,6 +15,7 @@ export type ErrorKind =
   | 'NoAdapter'
   | 'Device'
   | 'DeviceLost'
+  | 'Internal'
   | 'Panic';
 
 /** What every function of this package rejects with. The message is one line for people. */

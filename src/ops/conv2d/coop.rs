@@ -8,7 +8,8 @@
 use super::template::fill;
 use super::{Conv2d, Parts};
 use crate::device_profile::{CooperativeMatrix, DeviceProfile};
-use crate::ops::kernel::{Grid, Kernel, MAX_LOOP_STEPS, Packing, Shader};
+use crate::ops::grid::{Count, Grid};
+use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, Word};
 use crate::tensor::Shape;
 
 /// Workgroup memory that a kernel takes at most, however much there is: more workgroups then share a
@@ -215,7 +216,7 @@ fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape, variant: &Variant) -> Op
                 parts,
             },
             terms: Some(inputs[0].c4().div_ceil(parts)),
-            extra: Vec::new(),
+            extra: Word::counts(Count::OF_BLOCKS).to_vec(),
         },
     ).ok()?;
     kernel.constants.push(("PARTS", parts as f64));

@@ -8,7 +8,8 @@
 use super::template::fill;
 use super::{Conv2d, Parts};
 use crate::device_profile::DeviceProfile;
-use crate::ops::kernel::{Grid, Kernel, MAX_LOOP_STEPS, Packing, Shader};
+use crate::ops::grid::{Count, Grid, Run};
+use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, Word};
 use crate::tensor::Shape;
 use std::collections::BTreeSet;
 
@@ -142,11 +143,11 @@ fn kernel(op: &Conv2d, inputs: &[Shape], map: Shape, texels: bool) -> Option<Ker
         },
         grid: Grid::Items {
             items: WORKGROUP / unrolled.lanes,
-            per_row: map.w.div_ceil(unrolled.pixels),
+            run: Run::of_row(unrolled.pixels),
             channels: 4 * unrolled.lanes,
         },
         terms: None,
-        extra: Vec::new(),
+        extra: Word::counts([Count::LineItems, Count::PixelGroups]).to_vec(),
     };
     let kernel = op.kernel(inputs, map, parts).ok()?;
     // Of the window's width, the text is made.

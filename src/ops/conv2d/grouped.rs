@@ -4,7 +4,8 @@
 
 use super::{Conv2d, Parts};
 use crate::error::Result;
-use crate::ops::kernel::{Grid, Kernel, Packing, Word, shader};
+use crate::ops::grid::{Count, Grid};
+use crate::ops::kernel::{Kernel, Packing, Word, shader};
 use crate::tensor::Shape;
 
 pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape) -> Result<Kernel> {
@@ -23,7 +24,11 @@ pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape) -> Result<Ker
                 channels: 4,
             },
             terms: Some(weight.c),
-            extra: Word::sizes([output.c, output.c / op.groups]).to_vec(),
+            extra: [
+                &Word::counts([Count::PixelGroups])[..],
+                &Word::sizes([output.c, output.c / op.groups]),
+            ]
+            .concat(),
         },
     )
 }

@@ -212,7 +212,7 @@ impl Conv2d {
 struct Parts {
     shader: crate::ops::kernel::Shader,
     packing: Packing,
-    grid: crate::ops::kernel::Grid,
+    grid: crate::ops::grid::Grid,
     /// The length of the loop over input channels, if dispatches may continue each other's sums.
     terms: Option<usize>,
     extra: Vec<Word>,

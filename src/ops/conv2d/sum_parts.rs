@@ -4,7 +4,8 @@
 use super::pool;
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{Binding, Format, Grid, Kernel, Rows, Word, shader};
+use crate::ops::grid::Grid;
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
 use crate::ops::{MaxPool2d, Op, take_inputs};
 use crate::tensor::{Shape, Tensor};
 
@@ -34,7 +35,6 @@ impl SumParts {
 
     /// The kernel that pools the sums.
     fn pooled_kernel(&self, input: Shape, output: Shape) -> Kernel {
-        let per_row = output.w * output.c4();
         let mut params = Word::sizes([input.h, input.w, output.h, output.w, output.c4()]).to_vec();
         params.extend([
             Word::RowBegin,
@@ -58,11 +58,7 @@ impl SumParts {
             }],
             output: Format::Nhwc4,
             params,
-            grid: Grid::Items {
-                items: 64,
-                per_row,
-                channels: 4 * output.c4(),
-            },
+            grid: Grid::Elements(64),
             terms: None,
             steps_per_term: 4 * self.parts as u64,
             fixed_steps: 0,

@@ -12,7 +12,8 @@
 use super::template::fill;
 use super::{Conv2d, Parts};
 use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
-use crate::ops::kernel::{Grid, Kernel, MAX_LOOP_STEPS, Packing, Shader};
+use crate::ops::grid::{Count, Grid};
+use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, Word};
 use crate::tensor::Shape;
 use std::fmt::Write;
 
@@ -140,7 +141,11 @@ pub(super) fn kernel(
             channels: tile.channels(),
         },
         terms: None,
-        extra: op.sizes_of_groups(map, inputs[1]).to_vec(),
+        extra: [
+            &Word::counts([Count::PixelGroups])[..],
+            &op.sizes_of_groups(map, inputs[1]),
+        ]
+        .concat(),
     };
     let kernel = op.kernel(inputs, map, parts).ok()?;
     Some(kernel.reading_texels())

@@ -11,7 +11,8 @@ use super::template::fill;
 use super::{Conv2d, Parts};
 use crate::device_profile::DeviceProfile;
 use crate::ops::{Op, Stage, StageInput};
-use crate::ops::kernel::{DISPATCH_FLOPS, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Shader};
+use crate::ops::grid::{Count, Grid};
+use crate::ops::kernel::{DISPATCH_FLOPS, Format, Kernel, MAX_LOOP_STEPS, Packing, Shader, Word};
 use crate::tensor::Shape;
 use std::sync::Arc;
 
@@ -396,7 +397,7 @@ fn kernel(
                 parts,
             },
             terms: Some(inputs[1].c4().div_ceil(parts)),
-            extra: op.sizes_of_groups(map, inputs[1]).to_vec(),
+            extra: [&Word::counts(Count::OF_BLOCKS)[..], &op.sizes_of_groups(map, inputs[1])].concat(),
         },
     )
     .ok()?;

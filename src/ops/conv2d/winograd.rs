@@ -17,9 +17,8 @@ use super::texels::{Template, Tile};
 use super::{Conv2d, bias_binding, pool};
 use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
 use crate::error::{Result, bail};
-use crate::ops::kernel::{
-    Binding, Format, Grid, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader, Word, shader,
-};
+use crate::ops::grid::{Count, Grid, Line, Run};
+use crate::ops::kernel::{Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader, Word, shader};
 use crate::ops::{MaxPool2d, Op, Stage, StageInput, shapes, take_inputs};
 use crate::tensor::{Shape, Tensor};
 use std::f64::consts::{FRAC_1_SQRT_2 as HALF, SQRT_2 as TWO};
@@ -192,6 +191,7 @@ impl Op for Input {
         ])
         .to_vec();
         params.extend([
+            Word::Count(Count::LineItems),
             Word::RowBegin,
             Word::RowEnd,
             Word::InputStart(0),
@@ -214,7 +214,13 @@ impl Op for Input {
             params,
             grid: Grid::Items {
                 items: 64,
-                per_row: columns * input.c4(),
+                // A tile has one value of each point, and the points of a row of tiles stand side by side.
+                run: Run {
+                    elements: POINTS,
+                    apart: columns,
+                    quads: input.c4(),
+                    line: Line::Row,
+                },
                 channels: 4 * input.c4(),
             },
             terms: None,
@@ -288,6 +294,8 @@ impl Op for Product {
         let columns = output.w / POINTS;
         let mut params = Word::sizes([input.c4(), output.c4(), columns]).to_vec();
         params.extend([
+            Word::Count(Count::PixelGroups),
+            Word::Count(Count::ChannelGroups),
             Word::RowBegin,
             Word::RowEnd,
             Word::ChannelBegin,
@@ -313,7 +321,6 @@ impl Op for Product {
             grid: Grid::Planes {
                 planes: POINTS,
                 items: tile.all_pixels(),
-                per_row: columns,
                 channels: tile.channels(),
             },
             terms: None,
@@ -403,6 +410,7 @@ impl Op for Output {
         let side = pool::side(self.pool.as_ref());
         // A workgroup computes as many rows of tiles as there are convolutions, and so many columns.
         let tiles_x = if self.dilation == 1 { 4 } else { self.dilation };
+        params.extend(Word::counts(Count::OF_BLOCKS));
         params.extend([
             Word::RowBegin,
             Word::RowEnd,

@@ -5,7 +5,8 @@ use super::{ConvTranspose2d, groups_at_once};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::Op;
-use crate::ops::kernel::{Binding, Format, Grid, Kernel, Word, shader};
+use crate::ops::grid::{Count, Grid, Line, Run};
+use crate::ops::kernel::{Binding, Format, Kernel, Word, shader};
 use crate::ops::interpolate::lowest_terms;
 use crate::tensor::Shape;
 
@@ -31,17 +32,14 @@ pub(in crate::ops) fn kernel(
     let pixels = if device.is_cpu { 8 } else { 4 };
     let (across, _) = lowest_terms(4, op.stride[1]);
     let step = op.stride[1] * across;
-    let per_row = step / 4 * output.w.div_ceil(pixels * step);
     let whole_rows = output.w.is_multiple_of(4);
 
     let sizes = op.sizes(by_name.input, by_name.weight, output, output.c);
     let mut params = sizes.to_vec();
     params.extend(Word::sizes([step]));
-    params.extend(match whole_rows {
-        true => Word::sizes([output.w, per_row]),
-        false => [Word::Value(u32::MAX); 2],
-    });
     params.extend([
+        Word::Count(Count::LinePixels),
+        Word::Count(Count::LineItems),
         Word::RowBegin,
         Word::RowEnd,
         Word::InputStart(0),
@@ -72,7 +70,12 @@ pub(in crate::ops) fn kernel(
         params,
         grid: Grid::Items {
             items: 64,
-            per_row,
+            run: Run {
+                elements: pixels,
+                apart: step / 4,
+                quads: 1,
+                line: if whole_rows { Line::Row } else { Line::Band },
+            },
             channels: 4,
         },
         terms: None,

@@ -13,7 +13,8 @@ use super::{Argmax, Case, Crop, Op, case, diagonal_case, shapes};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::argmax::Scores;
-use crate::ops::kernel::{Binding, Format, Grid, Kernel, Packing, Rows, Word, shader};
+use crate::ops::grid::{Count, Grid, Run};
+use crate::ops::kernel::{Binding, Format, Kernel, Packing, Rows, Word, shader};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 use std::any::Any;
@@ -343,17 +344,16 @@ impl ConvTranspose2d {
     fn dense(&self, inputs: Inputs<Shape>, output: Shape, device: &DeviceProfile) -> Kernel {
         let groups = groups_at_once(output.c4());
         let pixels = if device.is_cpu { 8 } else { 4 };
-        let per_row = self.stride[1] * output.w.div_ceil(pixels * self.stride[1]);
         let mut kernel = self.kernel(inputs, output, true);
         kernel.shader = shader!("conv_transpose2d");
         kernel.constants = vec![
             ("GROUPS", groups as f64),
             ("WIDE", f64::from(u8::from(device.is_cpu))),
         ];
-        kernel.params.extend(Word::sizes([per_row]));
+        kernel.params.push(Word::Count(Count::LineItems));
         kernel.grid = Grid::Items {
             items: 64,
-            per_row,
+            run: self.run(pixels),
             channels: 4 * groups,
         };
         kernel.terms = Some(inputs.input.c4());
@@ -362,13 +362,12 @@ impl ConvTranspose2d {
 
     /// The kernel for a weight that is zero off its diagonal.
     fn diagonal(&self, inputs: Inputs<Shape>, output: Shape) -> Kernel {
-        let per_row = self.stride[1] * output.w.div_ceil(4 * self.stride[1]);
         let mut kernel = self.kernel(inputs, output, false);
         kernel.shader = shader!("conv_transpose2d_diagonal");
-        kernel.params.extend(Word::sizes([per_row]));
+        kernel.params.push(Word::Count(Count::LineItems));
         kernel.grid = Grid::Items {
             items: 64,
-            per_row,
+            run: self.run(4),
             channels: 4,
         };
         kernel
@@ -385,6 +384,14 @@ impl ConvTranspose2d {
         kernel
     }
 
+    /// What an invocation writes that computes so many pixels of a row that read the same taps.
+    fn run(&self, pixels: usize) -> Run {
+        Run {
+            apart: self.stride[1],
+            ..Run::of_row(pixels)
+        }
+    }
+
     /// What the kernels that write the result share; in full, the one for groups.
     fn kernel(&self, inputs: Inputs<Shape>, output: Shape, in_runs: bool) -> Kernel {
         let sizes = self.sizes(inputs.input, inputs.weight, output, output.c4());
@@ -398,7 +405,11 @@ impl ConvTranspose2d {
         if in_runs {
             params.extend([Word::TermBegin, Word::TermEnd]);
         }
-        params.extend([Word::InputStart(0), Word::OutputStart]);
+        params.extend([
+            Word::InputStart(0),
+            Word::OutputStart,
+            Word::Count(Count::PixelGroups),
+        ]);
         Kernel {
             shader: shader!("conv_transpose2d_grouped"),
             constants: Vec::new(),
