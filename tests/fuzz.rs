@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{OneOp, Random, assert_within, gpu, preferences, resize_bound};
+use common::{OneOp, Random, assert_labels, gpu, preferences, resize_bound};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::ops::argmax::Scores;
 use fullconv::ops::interpolate::Mode;
@@ -775,17 +775,10 @@ proptest! {
     }
 }
 
-/// Panics unless labels of scores that are never seen agree with the twin, uncut and cut: one may differ
-/// where the scores of the two are closer than both may err.
+/// Panics unless labels of scores that are never seen agree with the twin, uncut and cut.
 fn check_labels(one: &OneOp, scores: &Tensor, bounds: &Tensor, binding: u64) {
     one.check_rows();
     let expected = one.expected();
-    let of_labels = |labels: &Tensor, values: &Tensor| {
-        let classes = values.shape().c;
-        let value =
-            |n, _, y, x| values.at(n, (labels.at(n, 0, y, x) as usize).min(classes - 1), y, x);
-        Tensor::from_fn(labels.shape(), value).unwrap()
-    };
     for gpu in devices() {
         let small = DeviceProfile {
             max_binding_bytes: binding,
@@ -798,27 +791,7 @@ fn check_labels(one: &OneOp, scores: &Tensor, bounds: &Tensor, binding: u64) {
             Err(e) => assert_eq!(e.kind(), ErrorKind::Limit, "{e}"),
         }
         for found in one.run_plans(gpu, plans) {
-            assert!(
-                found
-                    .data()
-                    .iter()
-                    .all(|label| (*label as usize) < scores.shape().c)
-            );
-            let mut margin = of_labels(&expected, bounds);
-            for (m, b) in margin
-                .data_mut()
-                .iter_mut()
-                .zip(of_labels(&found, bounds).data())
-            {
-                *m += b;
-            }
-            let (expected, found) = (of_labels(&expected, scores), of_labels(&found, scores));
-            assert_within(
-                &expected,
-                &found,
-                &margin,
-                &format!("scores of labels of {:?}", one.op),
-            );
+            assert_labels(&expected, &found, scores, bounds, &format!("{:?}", one.op));
         }
     }
 }

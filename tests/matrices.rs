@@ -3,103 +3,14 @@
 
 mod common;
 
+use common::emulation::emulated;
 use common::{OneOp, Random, gpu, matrices, with_matrices};
 use fullconv::device_profile::{CooperativeMatrix, DeviceProfile};
 use fullconv::ops::kernel::Kernel;
 use fullconv::ops::{self, Op};
 use fullconv::{GpuOptions, Shape, Tensor};
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::sync::Arc;
-
-/// Adds the terms of one product, which no loop may do: a long sum would take too many steps.
-fn products(size: u32, vectors: bool) -> String {
-    let mut text = String::new();
-    for k in 0..size {
-        let (left, right) = match vectors {
-            true => (
-                format!("halo[a.at + row * a.stride + {}u][{}]", k / 4, k % 4),
-                format!("taps[b.at + {k}u * b.stride + column / 4u][column % 4u]"),
-            ),
-            false => (
-                format!("halo[a.at + row * a.stride + {k}u]"),
-                format!("taps[b.at + {k}u * b.stride + column]"),
-            ),
-        };
-        writeln!(text, "        sum.own[i] += f32({left}) * f32({right});").unwrap();
-    }
-    text
-}
-
-/// Matrices as the kernel uses them. Left and right ones are read where they lie; of sums, each invocation of a
-/// subgroup has some elements.
-fn emulation(size: u32, vectors: bool) -> String {
-    let products = products(size, vectors);
-    format!(
-        "struct Left {{ at: u32, stride: u32 }}
-struct Right {{ at: u32, stride: u32 }}
-struct Sum {{ own: array<f32, SIZE * SIZE / SUBGROUP> }}
-var<private> lane: u32;
-fn load_Left(at: u32, stride: u32) -> Left {{ return Left(at, stride); }}
-fn load_Right(at: u32, stride: u32) -> Right {{ return Right(at, stride); }}
-fn load_Sum(at: u32, stride: u32) -> Sum {{
-    var sum: Sum;
-    for (var i = 0u; i < SIZE * SIZE / SUBGROUP; i++) {{
-        let e = i * SUBGROUP + lane;
-        sum.own[i] = scratch[at + e / SIZE * stride + e % SIZE];
-    }}
-    return sum;
-}}
-fn store_Sum(sum: Sum, at: u32, stride: u32) {{
-    var stored = sum;
-    for (var i = 0u; i < SIZE * SIZE / SUBGROUP; i++) {{
-        let e = i * SUBGROUP + lane;
-        scratch[at + e / SIZE * stride + e % SIZE] = stored.own[i];
-    }}
-}}
-fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {{
-    var sum = c;
-    for (var i = 0u; i < SIZE * SIZE / SUBGROUP; i++) {{
-        let row = (i * SUBGROUP + lane) / SIZE;
-        let column = (i * SUBGROUP + lane) % SIZE;
-{products}    }}
-    return sum;
-}}
-"
-    )
-}
-
-/// The text of a kernel with its matrices emulated.
-fn emulated(source: &str, matrix: CooperativeMatrix) -> String {
-    let mut text = String::new();
-    for line in source.lines() {
-        let mut line = line.to_owned();
-        if line.starts_with("enable wgpu_") || line.contains("coop_mat") {
-            continue;
-        }
-        if let Some((before, load)) = line.split_once("coopLoadT<") {
-            // `let w0 = coopLoadT<Right>(&taps[AT], STRIDE);`
-            let (kind, rest) = load.split_once(">(&").unwrap();
-            let (_, rest) = rest.split_once('[').unwrap();
-            let (at, stride) = rest.rsplit_once("], ").unwrap();
-            line = format!("{before}load_{kind}({at}, {stride}");
-        }
-        if line.contains("coopStoreT") {
-            line = line.replace("coopStoreT", "store_Sum");
-            line = line.replace("&scratch[own.scratch]", "own.scratch");
-        }
-        line = line.replace("coopMultiplyAdd", "multiply_add");
-        text.push_str(&line);
-        text.push('\n');
-        if line.starts_with("alias Cell") {
-            text.push_str(&emulation(matrix.size[0], matrix.vectors));
-        }
-    }
-    let begin = "    let own = Own(\n";
-    let left = ["coop_", "coopLoad", "coopStore", "coopMultiply"];
-    assert!(text.contains(begin) && left.iter().all(|word| !text.contains(word)));
-    text.replace(begin, &format!("    lane = local % SUBGROUP;\n{begin}"))
-}
 
 /// A convolution by one of its kernels with cooperative matrices, emulated.
 #[derive(Debug)]
@@ -133,7 +44,7 @@ impl Op for Emulated {
     }
     fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> fullconv::Result<Vec<Kernel>> {
         let mut kernel = self.all(inputs, device).remove(self.tile);
-        kernel.shader.source = emulated(&kernel.shader.source, self.matrix).into();
+        kernel.shader.source = emulated(&kernel.shader.source).into();
         Ok(vec![kernel])
     }
     fn terms(&self, inputs: &[Shape]) -> usize {

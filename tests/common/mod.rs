@@ -2,12 +2,16 @@
 #![allow(dead_code)] // Each test program uses a part of it.
 
 pub mod bounds;
+pub mod emulation;
 mod parts;
 pub mod plans;
+pub mod ways;
+pub mod writes;
 
 use fullconv::device_profile::{CooperativeMatrix, DeviceProfile};
 use fullconv::gpu::{Backend, Executor, Network, wgpu};
 use fullconv::graph::{Graph, NodeId};
+use fullconv::ops::argmax::Scores;
 use fullconv::ops::interpolate::Mode;
 use fullconv::ops::kernel::{Binding, Format, Kernel};
 use fullconv::ops::{
@@ -130,6 +134,12 @@ impl Random {
     pub fn float(&mut self) -> f32 {
         use proptest::prelude::Rng as _;
         self.0.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0
+    }
+
+    /// Less than `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        use proptest::prelude::Rng as _;
+        self.0.next_u32() as usize % end
     }
 
     pub fn tensor(&mut self, shape: Shape) -> Tensor {
@@ -527,6 +537,22 @@ impl OneOp {
         assert_within(&expected, found, &bounds, &what);
     }
 
+    /// The scores that these labels are of, and how far those may be off.
+    pub fn scores_of_labels(&self, scores: &Scores) -> (Tensor, Tensor) {
+        match scores {
+            Scores::Given => (self.input.clone(), self.input.map(|_| 0.0)),
+            Scores::Resized(resize) => {
+                let scores = resize.reference(&[&self.input]).unwrap();
+                let bounds = scores.map(|_| resize_bound(&self.input));
+                (scores, bounds)
+            }
+            Scores::Upsampled(upsample) => {
+                let one = Self::new(Arc::new(upsample.clone()), self.inputs.clone());
+                (one.expected(), one.bounds())
+            }
+        }
+    }
+
     /// Panics unless the rows that the planner binds for a row of the output hold all that it is made of:
     /// the twin, with NaN in every other row, must say the same.
     pub fn check_rows(&self) {
@@ -603,6 +629,45 @@ pub fn assert_within(expected: &Tensor, found: &Tensor, bounds: &Tensor, what: &
             expected.position(i),
         );
     }
+}
+
+/// Panics unless `found` are the labels of `scores`: one may differ from what is expected where the scores of the
+/// two are closer than both may err.
+pub fn assert_labels(
+    expected: &Tensor,
+    found: &Tensor,
+    scores: &Tensor,
+    bounds: &Tensor,
+    what: &str,
+) {
+    let classes = scores.shape().c;
+    assert_eq!(found.shape(), expected.shape(), "{what}");
+    for (i, label) in found.data().iter().enumerate() {
+        let at = found.position(i);
+        assert!(
+            (*label as usize) < classes,
+            "{what}: class {label} at {at:?}"
+        );
+    }
+    let of_labels = |labels: &Tensor, values: &Tensor| {
+        let value = |n, _, y, x| values.at(n, labels.at(n, 0, y, x) as usize, y, x);
+        Tensor::from_fn(labels.shape(), value).unwrap()
+    };
+    let mut margin = of_labels(expected, bounds);
+    for (m, b) in margin
+        .data_mut()
+        .iter_mut()
+        .zip(of_labels(found, bounds).data())
+    {
+        *m += b;
+    }
+    let (expected, found) = (of_labels(expected, scores), of_labels(found, scores));
+    assert_within(
+        &expected,
+        &found,
+        &margin,
+        &format!("scores of labels, {what}"),
+    );
 }
 
 /// How far an element of a resized `input` may be off. The share of a tap comes from a division (2.5

@@ -1,0 +1,109 @@
+//! Cooperative matrices computed number by number, on devices that have none: so all of a kernel but the matrices
+//! themselves is tested wherever there is f16.
+
+use fullconv::plan::Plan;
+use std::fmt::Write;
+
+/// Adds the terms of one product, which no loop may do: a long sum would take too many steps.
+fn products(size: u32, vectors: bool) -> String {
+    let mut text = String::new();
+    for k in 0..size {
+        let (left, right) = match vectors {
+            true => (
+                format!("halo[a.at + row * a.stride + {}u][{}]", k / 4, k % 4),
+                format!("taps[b.at + {k}u * b.stride + column / 4u][column % 4u]"),
+            ),
+            false => (
+                format!("halo[a.at + row * a.stride + {k}u]"),
+                format!("taps[b.at + {k}u * b.stride + column]"),
+            ),
+        };
+        writeln!(text, "        sum.own[i] += f32({left}) * f32({right});").unwrap();
+    }
+    text
+}
+
+/// Matrices as the kernel uses them. Left and right ones are read where they lie; of sums, each invocation of a
+/// subgroup has some elements.
+fn emulation(size: u32, vectors: bool) -> String {
+    let products = products(size, vectors);
+    format!(
+        "struct Left {{ at: u32, stride: u32 }}
+struct Right {{ at: u32, stride: u32 }}
+struct Sum {{ own: array<f32, SIZE * SIZE / SUBGROUP> }}
+var<private> lane: u32;
+fn load_Left(at: u32, stride: u32) -> Left {{ return Left(at, stride); }}
+fn load_Right(at: u32, stride: u32) -> Right {{ return Right(at, stride); }}
+fn load_Sum(at: u32, stride: u32) -> Sum {{
+    var sum: Sum;
+    for (var i = 0u; i < SIZE * SIZE / SUBGROUP; i++) {{
+        let e = i * SUBGROUP + lane;
+        sum.own[i] = scratch[at + e / SIZE * stride + e % SIZE];
+    }}
+    return sum;
+}}
+fn store_Sum(sum: Sum, at: u32, stride: u32) {{
+    var stored = sum;
+    for (var i = 0u; i < SIZE * SIZE / SUBGROUP; i++) {{
+        let e = i * SUBGROUP + lane;
+        scratch[at + e / SIZE * stride + e % SIZE] = stored.own[i];
+    }}
+}}
+fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {{
+    var sum = c;
+    for (var i = 0u; i < SIZE * SIZE / SUBGROUP; i++) {{
+        let row = (i * SUBGROUP + lane) / SIZE;
+        let column = (i * SUBGROUP + lane) % SIZE;
+{products}    }}
+    return sum;
+}}
+"
+    )
+}
+
+/// The text of a kernel with its matrices emulated.
+pub fn emulated(source: &str) -> String {
+    let vectors = source.contains("alias Cell = vec4<f16>;");
+    let size = [8, 16]
+        .into_iter()
+        .find(|size| source.contains(&format!("const SIZE = {size}u;")));
+    let size = size.unwrap();
+    let mut text = String::new();
+    for line in source.lines() {
+        let mut line = line.to_owned();
+        if line.starts_with("enable wgpu_") || line.contains("coop_mat") {
+            continue;
+        }
+        if let Some((before, load)) = line.split_once("coopLoadT<") {
+            // `let w0 = coopLoadT<Right>(&taps[AT], STRIDE);`
+            let (kind, rest) = load.split_once(">(&").unwrap();
+            let (_, rest) = rest.split_once('[').unwrap();
+            let (at, stride) = rest.rsplit_once("], ").unwrap();
+            line = format!("{before}load_{kind}({at}, {stride}");
+        }
+        if line.contains("coopStoreT") {
+            line = line.replace("coopStoreT", "store_Sum");
+            line = line.replace("&scratch[own.scratch]", "own.scratch");
+        }
+        line = line.replace("coopMultiplyAdd", "multiply_add");
+        text.push_str(&line);
+        text.push('\n');
+        if line.starts_with("alias Cell") {
+            text.push_str(&emulation(size, vectors));
+        }
+    }
+    let begin = "    let own = Own(\n";
+    let left = ["coop_", "coopLoad", "coopStore", "coopMultiply"];
+    assert!(text.contains(begin) && left.iter().all(|word| !text.contains(word)));
+    text.replace(begin, &format!("    lane = local % SUBGROUP;\n{begin}"))
+}
+
+/// `plan` with the matrices of its kernels emulated.
+pub fn emulated_plan(mut plan: Plan) -> Plan {
+    for pipeline in &mut plan.pipelines {
+        if pipeline.shader.name == "conv2d_coop" {
+            pipeline.shader.source = emulated(&pipeline.shader.source).into();
+        }
+    }
+    plan
+}

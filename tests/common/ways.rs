@@ -1,0 +1,283 @@
+//! Every kernel of an op on its own, and the devices that plans are made for.
+
+use super::{OneOp, another_gpu, gpu, matrices, preferences, with_matrices};
+use fullconv::device_profile::DeviceProfile;
+use fullconv::ops::kernel::Kernel;
+use fullconv::ops::{Op, Stage, StageInput};
+use fullconv::plan::Plan;
+use fullconv::{ErrorKind, Gpu, GpuOptions, Shape, Tensor};
+use std::sync::Arc;
+
+/// One of the ways to compute an op.
+#[derive(Clone, Copy, Debug)]
+pub enum How {
+    /// By this one of its kernels.
+    Kernel(usize),
+    /// By these of its stages, each by the first of its kernels.
+    Stages(usize),
+}
+
+/// An op that is computed in one way alone.
+#[derive(Debug)]
+struct By {
+    op: Arc<dyn Op>,
+    how: How,
+}
+
+/// The kernels of `op` that `device` can run, its own and those that are worth a try.
+fn kernels(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Vec<Kernel> {
+    let mut all = op.kernels(inputs, device).unwrap_or_default();
+    all.extend(op.other_kernels(inputs, device).unwrap_or_default());
+    all.retain(|kernel| kernel.fits(device));
+    all
+}
+
+/// The stages of `op` on `device`, and those that are worth a try.
+fn stagings(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Vec<Vec<Stage>> {
+    let mut all = vec![op.stages(inputs, device)];
+    all.extend(op.other_stages(inputs, device));
+    all.retain(|stages| !stages.is_empty());
+    all
+}
+
+impl Op for By {
+    fn name(&self) -> &'static str {
+        self.op.name()
+    }
+    fn output_shape(&self, inputs: &[Shape]) -> fullconv::Result<Shape> {
+        self.op.output_shape(inputs)
+    }
+    fn reference(&self, inputs: &[&Tensor]) -> fullconv::Result<Tensor> {
+        self.op.reference(inputs)
+    }
+    /// Where there is no such kernel, those of the op: what became of it, a plan's layers say.
+    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> fullconv::Result<Vec<Kernel>> {
+        let picked = match self.how {
+            How::Kernel(i) => kernels(self.op.as_ref(), inputs, device).into_iter().nth(i),
+            How::Stages(_) => None,
+        };
+        picked.map_or_else(
+            || self.op.kernels(inputs, device),
+            |kernel| Ok(vec![kernel]),
+        )
+    }
+    fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
+        match self.how {
+            How::Kernel(_) => Vec::new(),
+            How::Stages(i) => {
+                let all = stagings(self.op.as_ref(), inputs, device);
+                all.into_iter().nth(i).unwrap_or_default()
+            }
+        }
+    }
+    fn terms(&self, inputs: &[Shape]) -> usize {
+        self.op.terms(inputs)
+    }
+    fn flops(&self, inputs: &[Shape]) -> u64 {
+        self.op.flops(inputs)
+    }
+}
+
+/// A way to compute an op on inputs of some shapes.
+#[derive(Clone, Debug)]
+pub struct Way {
+    pub op: Arc<dyn Op>,
+    pub inputs: Vec<Shape>,
+    pub how: How,
+    /// Its kernel, or that of each of its stages.
+    pub kernels: Vec<Kernel>,
+}
+
+impl Way {
+    /// The op as one that has this way alone. An op of one way stays what it is.
+    pub fn alone(&self, op: &Arc<dyn Op>, device: &DeviceProfile) -> Arc<dyn Op> {
+        let all = kernels(op.as_ref(), &self.inputs, device).len();
+        match self.how {
+            How::Kernel(_) if all == 1 && op.stages(&self.inputs, device).is_empty() => op.clone(),
+            how => Arc::new(By {
+                op: op.clone(),
+                how,
+            }),
+        }
+    }
+
+    /// Whether `plan`, which computes nothing else at its end, does so in this way.
+    pub fn is_of(&self, plan: &Plan) -> bool {
+        let names = || self.kernels.iter().map(|kernel| kernel.shader.name);
+        let layers = plan.layers.len().checked_sub(names().count());
+        layers.is_some_and(|first| plan.layers[first..].iter().map(|l| l.kernel).eq(names()))
+    }
+}
+
+/// The ways to compute an op on a device: by each of its kernels.
+fn by_kernels(op: &Arc<dyn Op>, inputs: &[Shape], device: &DeviceProfile) -> Vec<Way> {
+    let all = kernels(op.as_ref(), inputs, device).into_iter().enumerate();
+    let way = |(i, kernel)| Way {
+        op: op.clone(),
+        inputs: inputs.to_vec(),
+        how: How::Kernel(i),
+        kernels: vec![kernel],
+    };
+    all.map(way).collect()
+}
+
+/// Every way to compute an op on a device.
+pub fn ways(op: &Arc<dyn Op>, inputs: &[Shape], device: &DeviceProfile) -> Vec<Way> {
+    let mut all = by_kernels(op, inputs, device);
+    for (i, stages) in stagings(op.as_ref(), inputs, device)
+        .into_iter()
+        .enumerate()
+    {
+        let first = |(op, inputs): (Arc<dyn Op>, Vec<Shape>)| {
+            kernels(op.as_ref(), &inputs, device).into_iter().next()
+        };
+        let kernels: Option<Vec<_>> = staged(&stages, inputs).into_iter().map(first).collect();
+        all.extend(kernels.map(|kernels| Way {
+            op: op.clone(),
+            inputs: inputs.to_vec(),
+            how: How::Stages(i),
+            kernels,
+        }));
+    }
+    all
+}
+
+/// Every kernel that an op leads to on a device, each as the way to compute an op: the op itself, or a stage of it.
+pub fn single_kernels(op: &Arc<dyn Op>, inputs: &[Shape], device: &DeviceProfile) -> Vec<Way> {
+    let mut all = by_kernels(op, inputs, device);
+    for stages in stagings(op.as_ref(), inputs, device) {
+        for (stage, inputs) in staged(&stages, inputs) {
+            all.extend(by_kernels(&stage, &inputs, device));
+        }
+    }
+    all
+}
+
+/// The ops of stages, with the shapes of their inputs.
+fn staged(stages: &[Stage], inputs: &[Shape]) -> Vec<(Arc<dyn Op>, Vec<Shape>)> {
+    let mut between: Vec<Shape> = Vec::new();
+    let mut all = Vec::new();
+    for stage in stages {
+        let of = |input: &StageInput| match *input {
+            StageInput::Op(i) => inputs[i],
+            StageInput::Stage(i) => between[i],
+        };
+        let shapes: Vec<_> = stage.inputs.iter().map(of).collect();
+        between.push(stage.op.output_shape(&shapes).unwrap());
+        all.push((stage.op.clone(), shapes));
+    }
+    all
+}
+
+/// A device, and what is planned for.
+pub struct Target {
+    pub name: String,
+    pub gpu: Gpu,
+    pub profile: DeviceProfile,
+    /// Cut into parts as small as can be.
+    pub cut: bool,
+}
+
+impl Target {
+    /// The profiles to plan for, the first of which that allows a plan: where work is to be cut, with bindings as
+    /// small as can be.
+    pub fn profiles(&self) -> Vec<DeviceProfile> {
+        let small = |log2: u32| DeviceProfile {
+            max_binding_bytes: 1 << log2,
+            max_workgroups_per_dimension: 64,
+            binding_alignment: 256,
+            ..self.profile.clone()
+        };
+        match self.cut {
+            true => (8..24).map(small).collect(),
+            false => vec![self.profile.clone()],
+        }
+    }
+
+    /// The plan of one op.
+    pub fn plan(&self, one: &OneOp) -> Option<Plan> {
+        self.profiles()
+            .iter()
+            .find_map(|profile| match one.plan(profile) {
+                Ok(plan) => Some(plan),
+                Err(e) if self.cut && e.kind() == ErrorKind::Limit => None,
+                Err(e) => panic!("{}: {e}", self.name),
+            })
+    }
+}
+
+/// The kinds of devices: as it is, as a CPU without subgroups, planned for as a GPU, with WebGPU's default limits,
+/// in f16, and with bindings that hold hardly anything.
+pub fn targets() -> Vec<Target> {
+    let target = |name: &str, gpu: &Gpu, profile: DeviceProfile, cut| Target {
+        name: name.to_owned(),
+        gpu: gpu.clone(),
+        profile,
+        cut,
+    };
+    let mut all = Vec::new();
+    if let Some(gpu) = gpu(GpuOptions::default()) {
+        let profile = gpu.profile().clone();
+        let as_cpu = DeviceProfile {
+            is_cpu: true,
+            subgroup_size: None,
+            ..profile.clone()
+        };
+        all.push(target("as a CPU without subgroups", &gpu, as_cpu, false));
+        all.push(target("in small parts", &gpu, profile.clone(), true));
+        all.push(target("as it is", &gpu, profile, false));
+    }
+    let limits = GpuOptions {
+        default_limits: true,
+        ..GpuOptions::default()
+    };
+    if let Some(gpu) = another_gpu(limits) {
+        let profile = gpu.profile().clone();
+        all.push(target("with default limits", &gpu, profile, false));
+    }
+    let as_gpu = GpuOptions {
+        plan_as_gpu: true,
+        ..GpuOptions::default()
+    };
+    // A GPU is one as it is: it is planned for as a GPU in small parts all the same.
+    if let Some(gpu) = gpu(as_gpu) {
+        for profile in preferences(gpu.profile()) {
+            let name = format!("as a GPU busy with {}", profile.invocations_at_once);
+            all.push(target(&name, &gpu, profile, false));
+        }
+        let profile = gpu.profile().clone();
+        all.push(target("as a GPU, in small parts", &gpu, profile, true));
+        match gpu.half_profile() {
+            Ok(profile) => {
+                all.push(target("as a GPU, in f16", &gpu, profile.clone(), false));
+                let matrix = matrices()
+                    .into_iter()
+                    .filter(|m| m.subgroup == 32)
+                    .collect();
+                let profile = with_matrices(&profile, matrix);
+                all.push(target(
+                    "as a GPU, in f16 with matrices",
+                    &gpu,
+                    profile,
+                    false,
+                ));
+            }
+            Err(e) => eprintln!("SKIP: {e}"),
+        }
+    }
+    all
+}
+
+/// Panics unless `reached` are all files in `shaders/` that ops run.
+pub fn assert_all_kernels(reached: &std::collections::BTreeSet<&'static str>) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let of_textures = fullconv::gpu::texture_pipelines().map(|pipeline| pipeline.shader.name);
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| {
+        let path = entry.unwrap().path();
+        path.file_stem().unwrap().to_str().unwrap().to_owned()
+    });
+    let missing: Vec<_> = names
+        .filter(|name| !of_textures.contains(&name.as_str()) && !reached.contains(name.as_str()))
+        .collect();
+    assert!(missing.is_empty(), "not reached: {missing:?}");
+}
