@@ -6,7 +6,7 @@ mod common;
 use common::{OneOp, UNIT, another_gpu, relative_error};
 use fullconv::compare::compare_tensor;
 use fullconv::graph::{Graph, NodeId};
-use fullconv::ops::{Conv2d, NAMES, Op};
+use fullconv::ops::{Conv2d, Op, names};
 use fullconv::{Gpu, GpuOptions, Model, Parameters, Precision, Run, Segmenter, Shape, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
@@ -185,8 +185,8 @@ impl Case {
 fn every_op_has_cases() {
     let cases = op_cases();
     assert!(cases.len() >= LEAST_CASES, "only {} cases", cases.len());
-    for name in NAMES {
-        let count = cases.iter().filter(|c| c.op.name() == *name).count();
+    for name in names() {
+        let count = cases.iter().filter(|c| c.op.name() == name).count();
         assert!(count >= 5, "{name} has {count} cases");
     }
 }

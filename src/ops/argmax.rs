@@ -102,10 +102,8 @@ impl Op for Argmax {
             return Ok(vec![labels::kernel(upsample, inputs, device)?]);
         }
         let input = inputs[0];
-        let mut params = Word::sizes([
-            input.h, input.w, output.h, output.w, input.c, input.c4(),
-        ])
-        .to_vec();
+        let mut params =
+            Word::sizes([input.h, input.w, output.h, output.w, input.c, input.c4()]).to_vec();
         let (shader, rows) = match &self.scores {
             Scores::Resized(resize) => {
                 let [rows, columns] = resize.positions(input, output)?;
@@ -170,7 +168,10 @@ pub fn cases() -> Vec<Case> {
         case(resized(5, 7), [[2, 6, 10, 9]]),
         // Dense: a group of channels that is missing, windows of odd and of even width, strides that are no
         // multiples of four, and rows of more than eight places.
-        case(upsampled(8, false, None), [[2, 5, 3, 11], [5, 13, 16, 16], [13, 1, 1, 1]]),
+        case(
+            upsampled(8, false, None),
+            [[2, 5, 3, 11], [5, 13, 16, 16], [13, 1, 1, 1]],
+        ),
         case(upsampled(3, false, None), [[3, 2, 3, 2], [2, 2, 5, 4]]),
     ];
     for diagonal in [false, true] {

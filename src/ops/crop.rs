@@ -59,10 +59,8 @@ impl Op for Crop {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
         let [top, left] = self.offset;
-        let mut params = Word::sizes([
-            input.h, input.w, output.h, output.w, output.c4(), top, left,
-        ])
-        .to_vec();
+        let mut params =
+            Word::sizes([input.h, input.w, output.h, output.w, output.c4(), top, left]).to_vec();
         params.extend([
             Word::RowBegin,
             Word::RowEnd,

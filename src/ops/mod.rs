@@ -13,14 +13,82 @@ mod paste;
 pub mod unary;
 mod zeros;
 
+pub mod adaptive_avg_pool2d;
+pub mod add;
+pub mod argmax;
+pub mod avg_pool2d;
+pub mod batch_norm2d;
+pub mod cat;
+pub mod clamp;
+pub mod conv2d;
+pub mod conv_transpose2d;
+pub mod crop;
+pub mod elu;
+pub mod hardsigmoid;
+pub mod hardswish;
+pub mod interpolate;
+pub mod leaky_relu;
+pub mod linear;
+pub mod local_response_norm;
+pub mod max_pool2d;
+pub mod max_pool2d_indices;
+pub mod max_unpool2d;
+pub mod mean;
+pub mod mul;
+pub mod pad;
+pub mod pixel_shuffle;
+pub mod prelu;
+pub mod preprocess;
+pub mod relu;
+pub mod scale;
+pub mod sigmoid;
+pub mod silu;
+pub mod softmax;
+pub mod sub;
+pub mod tanh;
+
+pub use adaptive_avg_pool2d::AdaptiveAvgPool2d;
+pub use add::Add;
+pub use argmax::Argmax;
+pub use avg_pool2d::AvgPool2d;
+pub use batch_norm2d::BatchNorm2d;
+pub use cat::Cat;
+pub use clamp::Clamp;
 pub use constant::Constant;
+pub use conv_transpose2d::ConvTranspose2d;
+pub use conv2d::Conv2d;
+pub use crop::Crop;
+pub use elu::Elu;
+pub use hardsigmoid::Hardsigmoid;
+pub use hardswish::Hardswish;
+pub use interpolate::Interpolate;
+pub use leaky_relu::LeakyRelu;
+pub use linear::Linear;
+pub use local_response_norm::LocalResponseNorm;
+pub use max_pool2d::MaxPool2d;
+pub use max_pool2d_indices::MaxPool2dIndices;
+pub use max_unpool2d::MaxUnpool2d;
+pub use mean::Mean;
+pub use mul::Mul;
+pub use pad::Pad;
 pub use paste::{Paste, PasteAxis};
+pub use pixel_shuffle::PixelShuffle;
+pub use prelu::Prelu;
+pub use preprocess::Preprocess;
+pub use relu::Relu;
+pub use scale::Scale;
+pub use sigmoid::Sigmoid;
+pub use silu::Silu;
+pub use softmax::Softmax;
+pub use sub::Sub;
+pub use tanh::Tanh;
 pub use zeros::Zeros;
 
 use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::tensor::{MAX_SIZE, Shape, Tensor};
 use kernel::Kernel;
+use serde::de::DeserializeOwned;
 use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -225,74 +293,87 @@ fn diagonal_case<const N: usize>(op: impl Op + 'static, inputs: [[usize; 4]; N])
     }
 }
 
-/// Declares the modules and lists the ops by PyTorch's names.
-macro_rules! ops {
-    ($($module:ident :: $op:ident),+ $(,)?) => {
-        $(pub mod $module; pub use $module::$op;)+
-
-        /// The names of all ops.
-        pub const NAMES: &[&str] = &[$(stringify!($module)),+];
-
-        /// The op called `name` with `attributes`: PyTorch's names, as a JSON object.
-        ///
-        /// # Errors
-        /// `Unsupported` for an unknown name, `ModelFile` for attributes that do not fit.
-        pub fn from_name(name: &str, attributes: serde_json::Value) -> Result<Arc<dyn Op>> {
-            match name {
-                $(stringify!($module) => Ok(Arc::new(
-                    serde_json::from_value::<$module::$op>(attributes)
-                        .map_err(|e| Error::new(ErrorKind::ModelFile, format!("attributes of {name}: {e}")))?,
-                )),)+
-                _ => bail!(Unsupported, "unknown op {name:?}; known are {}", NAMES.join(", ")),
-            }
-        }
-
-        /// The cases of all ops.
-        pub fn cases() -> Vec<Case> {
-            let mut all = Vec::new();
-            $(all.extend($module::cases());)+
-            all.extend(constant::cases());
-            all.extend(paste::cases());
-            all.extend(zeros::cases());
-            all
-        }
-    };
+/// An op that a model file may name.
+struct Entry {
+    name: &'static str,
+    parse: fn(serde_json::Value) -> serde_json::Result<Arc<dyn Op>>,
+    cases: fn() -> Vec<Case>,
 }
 
-ops! {
-    conv2d::Conv2d,
-    conv_transpose2d::ConvTranspose2d,
-    max_pool2d::MaxPool2d,
-    linear::Linear,
-    batch_norm2d::BatchNorm2d,
-    max_pool2d_indices::MaxPool2dIndices,
-    max_unpool2d::MaxUnpool2d,
-    avg_pool2d::AvgPool2d,
-    adaptive_avg_pool2d::AdaptiveAvgPool2d,
-    local_response_norm::LocalResponseNorm,
-    relu::Relu,
-    leaky_relu::LeakyRelu,
-    prelu::Prelu,
-    elu::Elu,
-    sigmoid::Sigmoid,
-    tanh::Tanh,
-    silu::Silu,
-    hardsigmoid::Hardsigmoid,
-    hardswish::Hardswish,
-    clamp::Clamp,
-    add::Add,
-    sub::Sub,
-    mul::Mul,
-    scale::Scale,
-    mean::Mean,
-    cat::Cat,
-    pad::Pad,
-    pixel_shuffle::PixelShuffle,
-    crop::Crop,
-    interpolate::Interpolate,
-    softmax::Softmax,
-    argmax::Argmax,
-    preprocess::Preprocess,
+impl Entry {
+    const fn of<O: Op + DeserializeOwned>(name: &'static str, cases: fn() -> Vec<Case>) -> Self {
+        Self {
+            name,
+            parse: |attributes| Ok(Arc::new(serde_json::from_value::<O>(attributes)?)),
+            cases,
+        }
+    }
+}
+
+/// The ops that a model file may name, by PyTorch's names.
+const OPS: &[Entry] = &[
+    Entry::of::<Conv2d>("conv2d", conv2d::cases),
+    Entry::of::<ConvTranspose2d>("conv_transpose2d", conv_transpose2d::cases),
+    Entry::of::<MaxPool2d>("max_pool2d", max_pool2d::cases),
+    Entry::of::<Linear>("linear", linear::cases),
+    Entry::of::<BatchNorm2d>("batch_norm2d", batch_norm2d::cases),
+    Entry::of::<MaxPool2dIndices>("max_pool2d_indices", max_pool2d_indices::cases),
+    Entry::of::<MaxUnpool2d>("max_unpool2d", max_unpool2d::cases),
+    Entry::of::<AvgPool2d>("avg_pool2d", avg_pool2d::cases),
+    Entry::of::<AdaptiveAvgPool2d>("adaptive_avg_pool2d", adaptive_avg_pool2d::cases),
+    Entry::of::<LocalResponseNorm>("local_response_norm", local_response_norm::cases),
+    Entry::of::<Relu>("relu", relu::cases),
+    Entry::of::<LeakyRelu>("leaky_relu", leaky_relu::cases),
+    Entry::of::<Prelu>("prelu", prelu::cases),
+    Entry::of::<Elu>("elu", elu::cases),
+    Entry::of::<Sigmoid>("sigmoid", sigmoid::cases),
+    Entry::of::<Tanh>("tanh", tanh::cases),
+    Entry::of::<Silu>("silu", silu::cases),
+    Entry::of::<Hardsigmoid>("hardsigmoid", hardsigmoid::cases),
+    Entry::of::<Hardswish>("hardswish", hardswish::cases),
+    Entry::of::<Clamp>("clamp", clamp::cases),
+    Entry::of::<Add>("add", add::cases),
+    Entry::of::<Sub>("sub", sub::cases),
+    Entry::of::<Mul>("mul", mul::cases),
+    Entry::of::<Scale>("scale", scale::cases),
+    Entry::of::<Mean>("mean", mean::cases),
+    Entry::of::<Cat>("cat", cat::cases),
+    Entry::of::<Pad>("pad", pad::cases),
+    Entry::of::<PixelShuffle>("pixel_shuffle", pixel_shuffle::cases),
+    Entry::of::<Crop>("crop", crop::cases),
+    Entry::of::<Interpolate>("interpolate", interpolate::cases),
+    Entry::of::<Softmax>("softmax", softmax::cases),
+    Entry::of::<Argmax>("argmax", argmax::cases),
+    Entry::of::<Preprocess>("preprocess", preprocess::cases),
+];
+
+/// The names of the ops that a model file may name.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    OPS.iter().map(|entry| entry.name)
+}
+
+/// The op called `name` with `attributes`: PyTorch's names, as a JSON object.
+///
+/// # Errors
+/// `Unsupported` for an unknown name, `ModelFile` for attributes that do not fit.
+pub fn from_name(name: &str, attributes: serde_json::Value) -> Result<Arc<dyn Op>> {
+    let Some(entry) = OPS.iter().find(|entry| entry.name == name) else {
+        let known: Vec<_> = names().collect();
+        bail!(
+            Unsupported,
+            "unknown op {name:?}; known are {}",
+            known.join(", ")
+        );
+    };
+    (entry.parse)(attributes)
+        .map_err(|e| Error::new(ErrorKind::ModelFile, format!("attributes of {name}: {e}")))
+}
+
+/// The cases of all ops, those that planning alone makes among them.
+pub fn cases() -> Vec<Case> {
+    let of_planning = [constant::cases, paste::cases, zeros::cases];
+    let all = OPS.iter().map(|entry| entry.cases).chain(of_planning);
+    all.flat_map(|cases| cases()).collect()
 }
 
 /// The inputs as an array, or an error that says how many the op takes.

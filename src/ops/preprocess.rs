@@ -9,8 +9,8 @@
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::interpolate::lowest_terms;
 use crate::ops::grid::Grid;
+use crate::ops::interpolate::lowest_terms;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
 use crate::tensor::{Shape, Tensor};
 use serde::{Deserialize, Serialize};
@@ -92,7 +92,9 @@ impl Preprocess {
     fn filters(&self, input: Shape) -> Result<[Filter; 2]> {
         let along = |inputs: usize, outputs: usize| {
             let (per, by) = lowest_terms(inputs, outputs);
-            if 4 * (outputs.max(inputs) as u64 + 1).saturating_mul(per.min(by) as u64 + 1) > i32::MAX as u64 {
+            if 4 * (outputs.max(inputs) as u64 + 1).saturating_mul(per.min(by) as u64 + 1)
+                > i32::MAX as u64
+            {
                 bail!(
                     Unsupported,
                     "resizing {inputs} pixels to {outputs} is more than this kernel can count"

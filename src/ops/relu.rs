@@ -37,8 +37,5 @@ impl Op for Relu {
 
 /// Shapes to try.
 pub fn cases() -> Vec<Case> {
-    vec![
-        case(Relu {}, [[1, 5, 3, 7]]),
-        case(Relu {}, [[3, 4, 9, 1]]),
-    ]
+    vec![case(Relu {}, [[1, 5, 3, 7]]), case(Relu {}, [[3, 4, 9, 1]])]
 }

@@ -108,7 +108,8 @@ impl Staging {
             groups,
             source_step: [source_h, source_w],
             halo_step,
-            halo: [0, 1].map(|i| (outputs[i] - 1) * halo_step[i] + (taps[i] - 1) * op.dilation[i] + 1),
+            halo: [0, 1]
+                .map(|i| (outputs[i] - 1) * halo_step[i] + (taps[i] - 1) * op.dilation[i] + 1),
             taps_rows: kernel[1].saturating_mul(rows * groups * 4),
         }
     }
@@ -116,14 +117,17 @@ impl Staging {
     /// The stage with the most work between two barriers that fits the device.
     fn best(op: &Conv2d, inputs: &[Shape], tile: Tile, device: &DeviceProfile) -> Option<Self> {
         let most = MOST_BYTES.map(|bytes| bytes.min(device.max_workgroup_bytes as usize));
-        most.into_iter().find_map(|bytes| Self::best_within(op, inputs, tile, bytes))
+        most.into_iter()
+            .find_map(|bytes| Self::best_within(op, inputs, tile, bytes))
     }
 
     fn best_within(op: &Conv2d, inputs: &[Shape], tile: Tile, bytes: usize) -> Option<Self> {
         let (input, weight) = (inputs[0], inputs[1]);
         let least = tile.size / 4;
         let most = MOST_GROUPS.min(input.c4().next_multiple_of(least));
-        let groups = (0..).map(|i| least << i).take_while(|groups| *groups <= most);
+        let groups = (0..)
+            .map(|i| least << i)
+            .take_while(|groups| *groups <= most);
         groups
             .flat_map(|groups| [(1, groups), (weight.h, groups)])
             .map(|(rows, groups)| Self::new(op, [weight.h, weight.w], tile, rows, groups))
@@ -135,7 +139,9 @@ impl Staging {
     fn bytes(&self, tile: Tile) -> usize {
         let pixels = self.halo[0].saturating_mul(self.halo[1]);
         let halo = pixels.saturating_mul(QUAD_BYTES * (self.groups + APART));
-        let taps = self.taps_rows.saturating_mul(QUAD_BYTES * (tile.quads + APART));
+        let taps = self
+            .taps_rows
+            .saturating_mul(QUAD_BYTES * (tile.quads + APART));
         let scratch = 4 * tile.subgroups() * tile.size * tile.size;
         halo.saturating_add(taps).saturating_add(scratch)
     }
@@ -171,10 +177,23 @@ pub(super) fn kernels(
         };
         let of_tile = |tile: Tile| {
             let stage = Staging::best(op, inputs, tile, device)?;
-            kernel(op, inputs, output, &Variant { tile, stage, matrix: *matrix })
+            kernel(
+                op,
+                inputs,
+                output,
+                &Variant {
+                    tile,
+                    stage,
+                    matrix: *matrix,
+                },
+            )
         };
         let found = TILES.into_iter().filter(fits).filter_map(of_tile);
-        let most = if op.parts > 1 { TILES_IN_PARTS } else { TILES.len() };
+        let most = if op.parts > 1 {
+            TILES_IN_PARTS
+        } else {
+            TILES.len()
+        };
         kernels.extend(found.take(most));
     }
     kernels
@@ -197,28 +216,30 @@ impl Variant {
 fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape, variant: &Variant) -> Option<Kernel> {
     let Variant { tile, stage, .. } = *variant;
     let parts = op.parts;
-    let mut kernel = op.kernel(
-        inputs,
-        output,
-        Parts {
-            shader: Shader {
-                name: "conv2d_coop",
-                source: source(variant).into(),
+    let mut kernel = op
+        .kernel(
+            inputs,
+            output,
+            Parts {
+                shader: Shader {
+                    name: "conv2d_coop",
+                    source: source(variant).into(),
+                },
+                packing: Packing::Conv {
+                    tile: 4 * tile.quads,
+                    pad_input: true,
+                },
+                grid: Grid::Blocks {
+                    rows: tile.rows,
+                    columns: tile.columns,
+                    channels: 4 * tile.quads,
+                    parts,
+                },
+                terms: Some(inputs[0].c4().div_ceil(parts)),
+                extra: Word::counts(Count::OF_BLOCKS).to_vec(),
             },
-            packing: Packing::Conv {
-                tile: 4 * tile.quads,
-                pad_input: true,
-            },
-            grid: Grid::Blocks {
-                rows: tile.rows,
-                columns: tile.columns,
-                channels: 4 * tile.quads,
-                parts,
-            },
-            terms: Some(inputs[0].c4().div_ceil(parts)),
-            extra: Word::counts(Count::OF_BLOCKS).to_vec(),
-        },
-    ).ok()?;
+        )
+        .ok()?;
     kernel.constants.push(("PARTS", parts as f64));
     let steps = stage.steps([inputs[1].h, inputs[1].w], tile, variant.invocations());
     kernel.steps_per_term = steps.div_ceil(stage.groups as u64);
@@ -248,16 +269,26 @@ fn part(name: &str, variant: &Variant) -> Vec<String> {
         "size" => sizes(variant)
             .map(|(name, value)| format!("const {name} = {value}u;"))
             .to_vec(),
-        "matrices" => [("Left", "f16", "A"), ("Right", "f16", "B"), ("Sum", "f32", "C")]
-            .map(|(name, kind, role)| format!("alias {name} = coop_mat{size}x{size}<{kind}, {role}>;"))
+        "matrices" => [
+            ("Left", "f16", "A"),
+            ("Right", "f16", "B"),
+            ("Sum", "f32", "C"),
+        ]
+        .map(|(name, kind, role)| format!("alias {name} = coop_mat{size}x{size}<{kind}, {role}>;"))
+        .into_iter()
+        .chain([match variant.matrix.vectors {
+            true => "alias Cell = vec4<f16>;".into(),
+            false => "alias Cell = f16;".into(),
+        }])
+        .collect(),
+        "cells" => ["halo", "taps"]
             .into_iter()
-            .chain([match variant.matrix.vectors {
-                true => "alias Cell = vec4<f16>;".into(),
-                false => "alias Cell = f16;".into(),
-            }])
+            .flat_map(|to| put(to, variant))
             .collect(),
-        "cells" => ["halo", "taps"].into_iter().flat_map(|to| put(to, variant)).collect(),
-        "workgroup" => vec![format!("@compute @workgroup_size({})", variant.invocations())],
+        "workgroup" => vec![format!(
+            "@compute @workgroup_size({})",
+            variant.invocations()
+        )],
         "begin" => each_sum(variant, |name, place| {
             vec![
                 format!("begin({place});"),
@@ -281,7 +312,11 @@ fn part(name: &str, variant: &Variant) -> Vec<String> {
 
 /// The constants of the shader.
 fn sizes(variant: &Variant) -> [(&'static str, usize); 20] {
-    let Variant { tile, stage, matrix } = variant;
+    let Variant {
+        tile,
+        stage,
+        matrix,
+    } = variant;
     [
         ("SIZE", tile.size),
         ("ROWS", tile.rows),
@@ -315,7 +350,11 @@ fn put(to: &str, variant: &Variant) -> Vec<String> {
             .collect(),
     };
     let head = format!("fn put_{to}(at: u32, value: vec4<f16>) {{");
-    [head].into_iter().chain(stores).chain(["}".into()]).collect()
+    [head]
+        .into_iter()
+        .chain(stores)
+        .chain(["}".into()])
+        .collect()
 }
 
 /// What `lines` says of each sum's name, and of the place of its tile as the functions of the shader take it.
@@ -348,10 +387,13 @@ fn products(variant: &Variant) -> Vec<String> {
         let row = p / across * stage.halo_step[0];
         let column = p % across * tile.size * stage.halo_step[1];
         let at = (row * stage.halo[1] + column) * (stage.groups + APART);
-        lines.push(format!("let v{p} = coopLoadT<Left>(&halo[CELLS * (p + {at}u)], {apart});"));
-        lines.extend((0..tile.channel_tiles).map(|q| {
-            format!("sum{p}_{q} = coopMultiplyAdd(v{p}, w{q}, sum{p}_{q});")
-        }));
+        lines.push(format!(
+            "let v{p} = coopLoadT<Left>(&halo[CELLS * (p + {at}u)], {apart});"
+        ));
+        lines.extend(
+            (0..tile.channel_tiles)
+                .map(|q| format!("sum{p}_{q} = coopMultiplyAdd(v{p}, w{q}, sum{p}_{q});")),
+        );
     }
     lines
 }
@@ -393,10 +435,20 @@ mod tests {
         for tile in TILES {
             let whole_rows = tile.pixel_tiles * tile.size % tile.columns == 0;
             assert!(whole_rows && tile.rows * tile.columns % (tile.pixel_tiles * tile.size) == 0);
-            assert_eq!(4 * tile.quads % (tile.channel_tiles * tile.size), 0, "{tile:?}");
-            for (kernel, stride, dilation) in
-                [(3, 1, 1), (3, 1, 2), (3, 1, 4), (3, 2, 1), (1, 1, 1), (1, 2, 1), (7, 1, 1)]
-            {
+            assert_eq!(
+                4 * tile.quads % (tile.channel_tiles * tile.size),
+                0,
+                "{tile:?}"
+            );
+            for (kernel, stride, dilation) in [
+                (3, 1, 1),
+                (3, 1, 2),
+                (3, 1, 4),
+                (3, 2, 1),
+                (1, 1, 1),
+                (1, 2, 1),
+                (7, 1, 1),
+            ] {
                 let op = Conv2d {
                     stride: [stride; 2],
                     dilation: [dilation; 2],
@@ -413,7 +465,11 @@ mod tests {
     fn matrices_are_aligned() {
         for tile in TILES {
             let variant = variant(&Conv2d::padded(1), [128, 64, 3, 3], tile).unwrap();
-            for pitch in [variant.stage.groups + APART, tile.quads + APART, tile.size / 4] {
+            for pitch in [
+                variant.stage.groups + APART,
+                tile.quads + APART,
+                tile.size / 4,
+            ] {
                 assert_eq!(pitch * QUAD_BYTES % 16, 0, "{tile:?}");
             }
         }

@@ -53,7 +53,9 @@ impl Unrolled {
 
     /// The columns that a run reads of a row of the input, from its first on.
     fn columns(self) -> BTreeSet<usize> {
-        (0..self.pixels).flat_map(|p| (0..self.taps).map(move |k| self.column(p, k))).collect()
+        (0..self.pixels)
+            .flat_map(|p| (0..self.taps).map(move |k| self.column(p, k)))
+            .collect()
     }
 
     fn column(self, pixel: usize, tap: usize) -> usize {
@@ -104,10 +106,13 @@ impl Unrolled {
             true => format!("textureLoad(weight, at_texel(at + {k}u * LANES))"),
             false => format!("vec4<f32>(weight[at + {k}u * LANES])"),
         };
-        let mut lines: Vec<_> =
-            (0..self.taps).map(|k| format!("let k{k} = {};", weight(k))).collect();
+        let mut lines: Vec<_> = (0..self.taps)
+            .map(|k| format!("let k{k} = {};", weight(k)))
+            .collect();
         for column in self.columns() {
-            lines.push(format!("let v{column} = value(line, x0 + {column}, channel);"));
+            lines.push(format!(
+                "let v{column} = value(line, x0 + {column}, channel);"
+            ));
             let all = (0..self.pixels).flat_map(|p| (0..self.taps).map(move |k| (p, k)));
             let with_it = all.filter(|(p, k)| self.column(*p, *k) == column);
             lines.extend(with_it.map(|(p, k)| format!("s{p} = fma(k{k}, v{column}, s{p});")));
@@ -117,7 +122,12 @@ impl Unrolled {
 }
 
 /// The kernels, if the convolution is depthwise and its windows are small.
-pub(super) fn kernels(op: &Conv2d, inputs: &[Shape], map: Shape, device: &DeviceProfile) -> Vec<Kernel> {
+pub(super) fn kernels(
+    op: &Conv2d,
+    inputs: &[Shape],
+    map: Shape,
+    device: &DeviceProfile,
+) -> Vec<Kernel> {
     let (input, weight) = (inputs[0], inputs[1]);
     let is_depthwise = weight.c == 1 && op.groups == input.c && op.groups > 1;
     let is_small = weight.w <= MOST_TAPS && (weight.h as u64) < MAX_LOOP_STEPS;
@@ -125,8 +135,14 @@ pub(super) fn kernels(op: &Conv2d, inputs: &[Shape], map: Shape, device: &Device
         return Vec::new();
     }
     let of_texels = device.is_cpu && device.max_texel_bytes() > 0;
-    let ways = if of_texels { &[true, false][..] } else { &[false] };
-    ways.iter().filter_map(|texels| kernel(op, inputs, map, *texels)).collect()
+    let ways = if of_texels {
+        &[true, false][..]
+    } else {
+        &[false]
+    };
+    ways.iter()
+        .filter_map(|texels| kernel(op, inputs, map, *texels))
+        .collect()
 }
 
 fn kernel(op: &Conv2d, inputs: &[Shape], map: Shape, texels: bool) -> Option<Kernel> {
@@ -134,7 +150,11 @@ fn kernel(op: &Conv2d, inputs: &[Shape], map: Shape, texels: bool) -> Option<Ker
     let unrolled = Unrolled::new(op, weight, map, texels);
     let parts = Parts {
         shader: Shader {
-            name: if texels { "conv2d_depthwise_texels" } else { "conv2d_depthwise" },
+            name: if texels {
+                "conv2d_depthwise_texels"
+            } else {
+                "conv2d_depthwise"
+            },
             source: unrolled.source().into(),
         },
         packing: Packing::Conv {
@@ -152,7 +172,9 @@ fn kernel(op: &Conv2d, inputs: &[Shape], map: Shape, texels: bool) -> Option<Ker
     let kernel = op.kernel(inputs, map, parts).ok()?;
     // Of the window's width, the text is made.
     let constants = kernel.constants.iter().copied();
-    let mut constants: Vec<_> = constants.filter(|(name, _)| !name.ends_with("_W")).collect();
+    let mut constants: Vec<_> = constants
+        .filter(|(name, _)| !name.ends_with("_W"))
+        .collect();
     constants.push(("MULTIPLIER", (weight.n / op.groups) as f64));
     let kernel = Kernel {
         constants,
@@ -160,7 +182,11 @@ fn kernel(op: &Conv2d, inputs: &[Shape], map: Shape, texels: bool) -> Option<Ker
         fixed_steps: 0,
         ..kernel
     };
-    Some(if texels { kernel.reading_texels() } else { kernel })
+    Some(if texels {
+        kernel.reading_texels()
+    } else {
+        kernel
+    })
 }
 
 #[cfg(test)]
@@ -179,7 +205,11 @@ mod tests {
                 texels,
             };
             let file = unrolled.source();
-            let name = if texels { "conv2d_depthwise_texels" } else { "conv2d_depthwise" };
+            let name = if texels {
+                "conv2d_depthwise_texels"
+            } else {
+                "conv2d_depthwise"
+            };
             let path = format!("{}/shaders/{name}.wgsl", env!("CARGO_MANIFEST_DIR"));
             assert!(std::fs::read_to_string(path).unwrap() == file, "{name}");
         }

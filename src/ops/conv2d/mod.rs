@@ -121,7 +121,10 @@ impl Conv2d {
             );
         }
         if bias.len() > 1 || bias.iter().any(|b| *b != Shape::vector(weight.n)) {
-            bail!(Shape, "the bias {bias:?} does not fit a weight of shape {weight}");
+            bail!(
+                Shape,
+                "the bias {bias:?} does not fit a weight of shape {weight}"
+            );
         }
         let h = self.output_size(0, input.h, weight.h)?;
         let w = self.output_size(1, input.w, weight.w)?;
@@ -129,7 +132,10 @@ impl Conv2d {
         let channels = match self.parts {
             1 => weight.n,
             parts if parts > 1 && is_plain => parts * 4 * weight.n.div_ceil(4),
-            parts => bail!(Shape, "a convolution with groups, ReLU or pooling cannot be left in {parts} parts"),
+            parts => bail!(
+                Shape,
+                "a convolution with groups, ReLU or pooling cannot be left in {parts} parts"
+            ),
         };
         Ok(Shape::new(input.n, channels, h, w))
     }
@@ -204,7 +210,11 @@ impl Conv2d {
             fixed_steps: (weight.h * (weight.w + 1)) as u64,
         };
         // Only whole sums can be pooled.
-        Ok(if side > 1 { kernel.of_all_terms() } else { kernel })
+        Ok(if side > 1 {
+            kernel.of_all_terms()
+        } else {
+            kernel
+        })
     }
 }
 
@@ -303,7 +313,9 @@ impl Op for Conv2d {
     }
 
     fn windows(&self, inputs: &[Shape]) -> Vec<Window> {
-        let of_map = inputs.get(1).map(|weight| self.window_over([weight.h, weight.w]));
+        let of_map = inputs
+            .get(1)
+            .map(|weight| self.window_over([weight.h, weight.w]));
         let of_pool = self.pool.as_ref().map(MaxPool2d::over_input);
         of_map.into_iter().chain(of_pool).collect()
     }
@@ -357,7 +369,9 @@ impl Op for Conv2d {
     }
 
     fn flops(&self, inputs: &[Shape]) -> u64 {
-        let of_map = self.map_shape(inputs).map_or(0, |map| map.elements() as u64);
+        let of_map = self
+            .map_shape(inputs)
+            .map_or(0, |map| map.elements() as u64);
         of_map.saturating_mul(2 * self.terms(inputs) as u64)
     }
 
@@ -403,30 +417,44 @@ impl Conv2d {
         let padded = 4 * kernel.n.div_ceil(4);
         let (part, o) = (o / padded * usize::from(self.parts > 1), o % padded);
         if o >= kernel.n {
-            return Element { value: 0.0, magnitude: 0.0 };
+            return Element {
+                value: 0.0,
+                magnitude: 0.0,
+            };
         }
         let first_channel = o / (kernel.n / self.groups) * kernel.c;
         let per_part = self.channels_per_part(kernel);
-        let bias = bias.filter(|_| part == 0).map_or(0.0, |b| f64::from(b.data()[o]));
+        let bias = bias
+            .filter(|_| part == 0)
+            .map_or(0.0, |b| f64::from(b.data()[o]));
         let (mut sum, mut magnitude) = (bias, bias.abs());
         let inside = |axis: usize, at: usize, k: usize, size: usize| {
             let from = at * self.stride[axis] + k * self.dilation[axis];
-            from.checked_sub(self.padding[axis]).filter(|from| *from < size)
+            from.checked_sub(self.padding[axis])
+                .filter(|from| *from < size)
         };
         for i in part * per_part..kernel.c.min((part + 1) * per_part) {
             let image = input.plane(n, first_channel + i);
             for ky in 0..kernel.h {
-                let Some(row) = inside(0, y, ky, size.h) else { continue };
+                let Some(row) = inside(0, y, ky, size.h) else {
+                    continue;
+                };
                 for kx in 0..kernel.w {
-                    let Some(column) = inside(1, x, kx, size.w) else { continue };
-                    let product = f64::from(weight.at(o, i, ky, kx)) * f64::from(image[row * size.w + column]);
+                    let Some(column) = inside(1, x, kx, size.w) else {
+                        continue;
+                    };
+                    let product = f64::from(weight.at(o, i, ky, kx))
+                        * f64::from(image[row * size.w + column]);
                     sum += product;
                     magnitude += product.abs();
                 }
             }
         }
         let sum = sum as f32;
-        Element { value: if self.relu && sum < 0.0 { 0.0 } else { sum }, magnitude }
+        Element {
+            value: if self.relu && sum < 0.0 { 0.0 } else { sum },
+            magnitude,
+        }
     }
 
     /// The outputs along `axis` whose tap `k` lies inside the input, and where the first of them reads.
@@ -443,7 +471,10 @@ impl Conv2d {
         let end = (size + padding).saturating_sub(offset).div_ceil(stride);
         let end = end.min(outputs);
         let begin = begin.min(end);
-        (begin..end, (begin * stride + offset).saturating_sub(padding))
+        (
+            begin..end,
+            (begin * stride + offset).saturating_sub(padding),
+        )
     }
 }
 

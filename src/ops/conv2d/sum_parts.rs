@@ -28,7 +28,12 @@ impl SumParts {
         let [input] = take_inputs(self.name(), inputs)?;
         let map = input.with_channels(self.channels);
         if self.parts == 0 || input.c != self.parts * 4 * map.c4() {
-            bail!(Shape, "{input} is not {} parts of {} channels", self.parts, self.channels);
+            bail!(
+                Shape,
+                "{input} is not {} parts of {} channels",
+                self.parts,
+                self.channels
+            );
         }
         Ok(map)
     }

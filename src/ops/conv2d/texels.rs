@@ -45,7 +45,11 @@ impl Tile {
         let subgroup = device.subgroup_size.map_or(0, |size| size as usize);
         let shares = (4..=MOST_LANES).contains(&subgroup) && subgroup.is_power_of_two();
         if shares && channels4 >= subgroup {
-            let blocks = if subgroup <= 8 && channels4 >= 2 * subgroup { 2 } else { 1 };
+            let blocks = if subgroup <= 8 && channels4 >= 2 * subgroup {
+                2
+            } else {
+                1
+            };
             return Self {
                 invocations: subgroup,
                 lanes: subgroup,
@@ -86,7 +90,11 @@ impl Tile {
             return Self { blocks: 1, ..tile };
         }
         let most = |of: usize| (1..=4).rev().find(|i| of.is_multiple_of(*i)).unwrap_or(1);
-        let lanes = if quads.is_multiple_of(4) { 4 } else { 2 - quads % 2 };
+        let lanes = if quads.is_multiple_of(4) {
+            4
+        } else {
+            2 - quads % 2
+        };
         Self {
             invocations: 32,
             lanes,
@@ -125,7 +133,10 @@ pub(super) fn kernel(
     // What lies outside the input is read from one row of zeros.
     let outside_fits = inputs[0].c4() <= TEXELS_PER_ROW as usize;
     let weight_fits = packing.tile_bytes(inputs[1]) <= device.max_texel_bytes();
-    let steps = inputs[1].h.saturating_mul(inputs[1].w).saturating_mul(inputs[1].c4() + 2);
+    let steps = inputs[1]
+        .h
+        .saturating_mul(inputs[1].w)
+        .saturating_mul(inputs[1].c4() + 2);
     let runs = (steps as u64) < MAX_LOOP_STEPS;
     if !device.is_cpu || !outside_fits || !weight_fits || !runs {
         return None;
@@ -195,7 +206,9 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
     } = tile;
     // The pixels that an invocation loads.
     let loaded: Vec<String> = match broadcast {
-        true => (0..pixels / lanes).map(|i| format!("first + {}u + lane", i * lanes)).collect(),
+        true => (0..pixels / lanes)
+            .map(|i| format!("first + {}u + lane", i * lanes))
+            .collect(),
         false => (0..pixels).map(|p| format!("own + {p}u")).collect(),
     };
     let sums = (0..pixels).flat_map(|p| (0..blocks).map(move |q| (p, q)));
@@ -232,7 +245,12 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
             format!("output[place(own + {p}u, end, channel + {q}u * LANES)] = finish({value});")
         }),
         "texels" => (0..loaded.len())
-            .map(|i| format!("let t{i} = texel(element(min({}, end - 1u), point));", loaded[i]))
+            .map(|i| {
+                format!(
+                    "let t{i} = texel(element(min({}, end - 1u), point));",
+                    loaded[i]
+                )
+            })
             .collect(),
         "zeros" => sums
             .map(|(p, q)| format!("var s{p}_{q} = vec4<f32>();"))
@@ -286,24 +304,27 @@ fn next_element(p: usize) -> [String; 3] {
 
 /// Loads the weights of four input channels and the pixels.
 fn loads(blocks: usize, pixels: usize) -> Vec<String> {
-    let weights = (0..4).flat_map(|i| (0..blocks).map(move |q| (i, q))).map(|(i, q)| {
-        let offset = i * blocks + q;
-        format!("let k{i}_{q} = textureLoad(weight, at(base + {offset}u * LANES));")
-    });
-    let pixels = (0..pixels)
-        .map(|i| format!("let v{i} = textureLoad(input, at(t{i} + c));"));
+    let weights = (0..4)
+        .flat_map(|i| (0..blocks).map(move |q| (i, q)))
+        .map(|(i, q)| {
+            let offset = i * blocks + q;
+            format!("let k{i}_{q} = textureLoad(weight, at(base + {offset}u * LANES));")
+        });
+    let pixels = (0..pixels).map(|i| format!("let v{i} = textureLoad(input, at(t{i} + c));"));
     weights.chain(pixels).collect()
 }
 
 /// Adds four input channels of pixel `p` to its sums.
 fn add(p: usize, tile: Tile) -> Vec<String> {
-    let pixel = if tile.broadcast { format!("b{p}") } else { format!("v{p}") };
+    let pixel = if tile.broadcast {
+        format!("b{p}")
+    } else {
+        format!("v{p}")
+    };
     let mut lines = Vec::with_capacity(tile.blocks + 1);
     if tile.broadcast {
         let (vector, lane) = (p / tile.lanes, p % tile.lanes);
-        lines.push(format!(
-            "let b{p} = subgroupBroadcast(v{vector}, {lane}u);"
-        ));
+        lines.push(format!("let b{p} = subgroupBroadcast(v{vector}, {lane}u);"));
     }
     for q in 0..tile.blocks {
         let mut line = format!("s{p}_{q} = ");

@@ -10,9 +10,9 @@ use super::sum_parts::SumParts;
 use super::template::fill;
 use super::{Conv2d, Parts};
 use crate::device_profile::DeviceProfile;
-use crate::ops::{Op, Stage, StageInput};
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{DISPATCH_FLOPS, Format, Kernel, MAX_LOOP_STEPS, Packing, Shader, Word};
+use crate::ops::{Op, Stage, StageInput};
 use crate::tensor::Shape;
 use std::sync::Arc;
 
@@ -200,7 +200,8 @@ impl Staging {
         };
         let [(source_h, halo_h), (source_w, halo_w)] = [0, 1].map(|i| step(i).into());
         let halo_step = [halo_h, halo_w];
-        let halo = [0, 1].map(|i| (outputs[i] - 1) * halo_step[i] + (taps[i] - 1) * op.dilation[i] + 1);
+        let halo =
+            [0, 1].map(|i| (outputs[i] - 1) * halo_step[i] + (taps[i] - 1) * op.dilation[i] + 1);
         let pitch = pitch(halo[1], halo_step.map(|step| step * tile.pool), tile.step());
         Self {
             rows,
@@ -217,7 +218,9 @@ impl Staging {
     /// The stage with the most work between two barriers that fits into `bytes`.
     fn best(op: &Conv2d, inputs: &[Shape], tile: Tile, bytes: usize) -> Option<Self> {
         let weight = inputs[1];
-        let groups = (0..).map(|i| 1 << i).take_while(|g| *g <= MOST_GROUPS.min(weight.c4()));
+        let groups = (0..)
+            .map(|i| 1 << i)
+            .take_while(|g| *g <= MOST_GROUPS.min(weight.c4()));
         groups
             .flat_map(|groups| [(1, groups), (weight.h, groups)])
             .map(|(rows, groups)| Self::new(op, [weight.h, weight.w], tile, rows, groups))
@@ -271,19 +274,20 @@ fn choices(
         .filter(|tile| op.groups == 1 || op.group_quads(inputs[1]).is_multiple_of(tile.quads))
         .filter(|tile| tile.invocations() <= device.max_invocations_per_workgroup as usize)
         .filter_map(|tile| Some((tile, Staging::best(op, inputs, tile, bytes)?)))
-        .map(|(tile, stage)| (tile, stage, parts.unwrap_or_else(|| work.parts(tile, device))))
+        .map(|(tile, stage)| {
+            (
+                tile,
+                stage,
+                parts.unwrap_or_else(|| work.parts(tile, device)),
+            )
+        })
         .collect();
     choices.sort_by(|(a, s, i), (b, t, j)| work.cost(*a, s, *i).total_cmp(&work.cost(*b, t, *j)));
     choices
 }
 
 /// In how many parts the sum is best left, if in more than one.
-fn parts(
-    op: &Conv2d,
-    inputs: &[Shape],
-    map: Shape,
-    device: &DeviceProfile,
-) -> Option<usize> {
+fn parts(op: &Conv2d, inputs: &[Shape], map: Shape, device: &DeviceProfile) -> Option<usize> {
     if device.is_cpu || op.groups > 1 || op.parts > 1 {
         return None;
     }
@@ -298,7 +302,11 @@ pub(super) fn stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> O
 }
 
 /// The same in other numbers of parts, where one part leaves some of the device idle.
-pub(super) fn other_stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> Vec<Vec<Stage>> {
+pub(super) fn other_stages(
+    op: &Conv2d,
+    inputs: &[Shape],
+    device: &DeviceProfile,
+) -> Vec<Vec<Stage>> {
     let Ok(map) = op.map_shape(inputs) else {
         return Vec::new();
     };
@@ -306,15 +314,17 @@ pub(super) fn other_stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile
         return Vec::new();
     }
     let work = Work::new(op, inputs, map, device);
-    let is_idle = |tile: Tile| {
-        ((tile.workgroups(work.output) * tile.invocations()) as f64) < work.busy
-    };
+    let is_idle =
+        |tile: Tile| ((tile.workgroups(work.output) * tile.invocations()) as f64) < work.busy;
     if !TILES.into_iter().any(is_idle) {
         return Vec::new();
     }
-    let parts = OTHER_PARTS.into_iter().filter(|parts| *parts <= work.most_parts(device));
+    let parts = OTHER_PARTS
+        .into_iter()
+        .filter(|parts| *parts <= work.most_parts(device));
     let even = parts.map(|parts| work.groups.div_ceil(work.groups.div_ceil(parts)));
-    even.filter_map(|parts| in_parts(op, inputs, device, parts)).collect()
+    even.filter_map(|parts| in_parts(op, inputs, device, parts))
+        .collect()
 }
 
 /// The convolution with its sums left in `parts`, and their sum.
@@ -370,37 +380,36 @@ pub(super) fn kernels(
     choices.into_iter().filter_map(kernel).collect()
 }
 
-fn kernel(
-    op: &Conv2d,
-    inputs: &[Shape],
-    map: Shape,
-    tile: Tile,
-    stage: Staging,
-) -> Option<Kernel> {
+fn kernel(op: &Conv2d, inputs: &[Shape], map: Shape, tile: Tile, stage: Staging) -> Option<Kernel> {
     let parts = op.parts;
-    let mut kernel = op.kernel(
-        inputs,
-        map,
-        Parts {
-            shader: Shader {
-                name: "conv2d_tiled",
-                source: source(tile, stage).into(),
+    let mut kernel = op
+        .kernel(
+            inputs,
+            map,
+            Parts {
+                shader: Shader {
+                    name: "conv2d_tiled",
+                    source: source(tile, stage).into(),
+                },
+                packing: Packing::Conv {
+                    tile: 4 * tile.quads,
+                    pad_input: true,
+                },
+                grid: Grid::Blocks {
+                    rows: tile.rows / tile.pool,
+                    columns: tile.columns / tile.pool,
+                    channels: 4 * tile.quads,
+                    parts,
+                },
+                terms: Some(inputs[1].c4().div_ceil(parts)),
+                extra: [
+                    &Word::counts(Count::OF_BLOCKS)[..],
+                    &op.sizes_of_groups(map, inputs[1]),
+                ]
+                .concat(),
             },
-            packing: Packing::Conv {
-                tile: 4 * tile.quads,
-                pad_input: true,
-            },
-            grid: Grid::Blocks {
-                rows: tile.rows / tile.pool,
-                columns: tile.columns / tile.pool,
-                channels: 4 * tile.quads,
-                parts,
-            },
-            terms: Some(inputs[1].c4().div_ceil(parts)),
-            extra: [&Word::counts(Count::OF_BLOCKS)[..], &op.sizes_of_groups(map, inputs[1])].concat(),
-        },
-    )
-    .ok()?;
+        )
+        .ok()?;
     kernel.constants.push(("PARTS", parts as f64));
     let steps = stage.steps([inputs[1].h, inputs[1].w], tile);
     kernel.steps_per_term = steps.div_ceil(stage.groups as u64);
@@ -484,7 +493,12 @@ fn products(tile: Tile, stage: Staging) -> Vec<String> {
     let quad_step = tile.quads / tile.own_quads;
     let mut lines: Vec<_> = (0..tile.pixels)
         .map(|p| (p, tile.offset(p)))
-        .map(|(p, [y, x])| (p, y * stage.halo_step[0] * stage.pitch + x * stage.halo_step[1]))
+        .map(|(p, [y, x])| {
+            (
+                p,
+                y * stage.halo_step[0] * stage.pitch + x * stage.halo_step[1],
+            )
+        })
         .map(|(p, offset)| format!("let v{p} = halo[p + {offset}u];"))
         .collect();
     for (i, channel) in "xyzw".chars().enumerate() {
@@ -525,9 +539,16 @@ mod tests {
     fn every_window_of_the_published_networks_fits_every_tile() {
         for tile in TILES {
             assert_eq!(tile.quads / tile.own_quads, 8, "{tile:?}");
-            for (kernel, stride, dilation) in
-                [(3, 1, 1), (3, 1, 2), (3, 1, 4), (3, 2, 1), (1, 1, 1), (1, 2, 1), (7, 1, 1), (7, 2, 1)]
-            {
+            for (kernel, stride, dilation) in [
+                (3, 1, 1),
+                (3, 1, 2),
+                (3, 1, 4),
+                (3, 2, 1),
+                (1, 1, 1),
+                (1, 2, 1),
+                (7, 1, 1),
+                (7, 2, 1),
+            ] {
                 let op = Conv2d {
                     stride: [stride; 2],
                     dilation: [dilation; 2],
@@ -560,7 +581,10 @@ mod tests {
         let (tile, parts) = choice(4096, 16, 4096, 1);
         assert!(tile == [8, 16, 64] && parts >= 4, "fc7: {tile:?} {parts}");
         let (tile, parts) = choice(4096, 16, 21, 1);
-        assert!(tile == [4, 8, 32] && parts >= 4, "score_fr: {tile:?} {parts}");
+        assert!(
+            tile == [4, 8, 32] && parts >= 4,
+            "score_fr: {tile:?} {parts}"
+        );
     }
 
     #[test]
@@ -571,7 +595,10 @@ mod tests {
             let output = op.output_shape(&inputs).unwrap();
             let parts = parts(&op, &inputs, output, &DeviceProfile::WEBGPU_DEFAULTS).unwrap();
             let groups = channels.div_ceil(4);
-            assert!((parts - 1) * groups.div_ceil(parts) < groups, "{channels} {parts}");
+            assert!(
+                (parts - 1) * groups.div_ceil(parts) < groups,
+                "{channels} {parts}"
+            );
         }
     }
 

@@ -18,7 +18,9 @@ use super::{Conv2d, bias_binding, pool};
 use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
 use crate::error::{Result, bail};
 use crate::ops::grid::{Count, Grid, Line, Run};
-use crate::ops::kernel::{Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader, Word, shader};
+use crate::ops::kernel::{
+    Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader, Word, shader,
+};
 use crate::ops::{MaxPool2d, Op, Stage, StageInput, shapes, take_inputs};
 use crate::tensor::{Shape, Tensor};
 use std::f64::consts::{FRAC_1_SQRT_2 as HALF, SQRT_2 as TWO};
@@ -148,7 +150,11 @@ impl Op for Input {
         let [h, w] = [input.h + 2 * self.padding[0], input.w + 2 * self.padding[1]];
         let reach = 2 * self.dilation;
         if h <= reach || w <= reach {
-            bail!(Shape, "the window of {} pixels is larger than the padded input {input}", reach + 1);
+            bail!(
+                Shape,
+                "the window of {} pixels is larger than the padded input {input}",
+                reach + 1
+            );
         }
         let tiles = |padded: usize| tiles(padded - reach, self.dilation);
         Ok(input.with_size(tiles(h), POINTS * tiles(w)))
@@ -163,7 +169,8 @@ impl Op for Input {
             let pixel = |y: usize, x: usize| {
                 let y = y.checked_sub(self.padding[0]).filter(|y| *y < size.h);
                 let x = x.checked_sub(self.padding[1]).filter(|x| *x < size.w);
-                y.zip(x).map_or(0.0, |(y, x)| f64::from(image[y * size.w + x]))
+                y.zip(x)
+                    .map_or(0.0, |(y, x)| f64::from(image[y * size.w + x]))
             };
             for tile in 0..output.h * columns {
                 let (row, column) = (tile / columns, tile % columns);
@@ -240,7 +247,12 @@ impl Op for Input {
 struct Product {}
 
 impl Product {
-    fn kernel(&self, in_c4: usize, weight: Shape, device: &DeviceProfile) -> Option<(Tile, Packing)> {
+    fn kernel(
+        &self,
+        in_c4: usize,
+        weight: Shape,
+        device: &DeviceProfile,
+    ) -> Option<(Tile, Packing)> {
         let tile = Tile::choose(weight.n.div_ceil(4), device);
         let packing = Packing::Winograd {
             tile: tile.channels(),
@@ -260,7 +272,10 @@ impl Op for Product {
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
         let [input, weight] = take_inputs(self.name(), inputs)?;
         if [weight.c, weight.h, weight.w] != [input.c, 3, 3] || !input.w.is_multiple_of(POINTS) {
-            bail!(Shape, "a weight of shape {weight} does not fit products of {input}");
+            bail!(
+                Shape,
+                "a weight of shape {weight} does not fit products of {input}"
+            );
         }
         Ok(input.with_channels(weight.n))
     }
@@ -289,7 +304,10 @@ impl Op for Product {
         let output = self.output_shape(inputs)?;
         let (input, weight) = (inputs[0], inputs[1]);
         let Some((tile, packing)) = self.kernel(input.c4(), weight, device) else {
-            bail!(Unsupported, "a weight of shape {weight} does not fit a texture");
+            bail!(
+                Unsupported,
+                "a weight of shape {weight} does not fit a texture"
+            );
         };
         let columns = output.w / POINTS;
         let mut params = Word::sizes([input.c4(), output.c4(), columns]).to_vec();
@@ -353,7 +371,11 @@ impl Output {
         if [input.h, input.w] != [tiles[0], POINTS * tiles[1]]
             || bias.iter().any(|b| *b != Shape::vector(input.c))
         {
-            bail!(Shape, "products of {input} do not make {:?} pixels", self.size);
+            bail!(
+                Shape,
+                "products of {input} do not make {:?} pixels",
+                self.size
+            );
         }
         Ok(input.with_size(self.size[0], self.size[1]))
     }
@@ -489,9 +511,14 @@ mod tests {
             is_cpu: true,
             ..DeviceProfile::WEBGPU_DEFAULTS
         };
-        for (h, w, padding, dilation) in
-            [(9, 7, 1, 1), (4, 10, 0, 1), (1, 1, 5, 1), (11, 18, 2, 2), (19, 13, 3, 4), (1, 2, 4, 4)]
-        {
+        for (h, w, padding, dilation) in [
+            (9, 7, 1, 1),
+            (4, 10, 0, 1),
+            (1, 1, 5, 1),
+            (11, 18, 2, 2),
+            (19, 13, 3, 4),
+            (1, 2, 4, 4),
+        ] {
             let op = Conv2d {
                 relu: true,
                 dilation: [dilation; 2],

@@ -6,8 +6,8 @@ use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::Op;
 use crate::ops::grid::{Count, Grid, Line, Run};
-use crate::ops::kernel::{Binding, Format, Kernel, Word, shader};
 use crate::ops::interpolate::lowest_terms;
+use crate::ops::kernel::{Binding, Format, Kernel, Word, shader};
 use crate::tensor::Shape;
 
 /// The kernel for `op` on `inputs` and the labels of its result.

@@ -195,7 +195,10 @@ impl ConvTranspose2d {
         }
         let channels = weight.c * self.groups;
         if let Some(bias) = bias.filter(|bias| *bias != Shape::vector(channels)) {
-            bail!(Shape, "the bias {bias:?} does not fit {channels} output channels");
+            bail!(
+                Shape,
+                "the bias {bias:?} does not fit {channels} output channels"
+            );
         }
         Ok(Shape::new(
             input.n,
