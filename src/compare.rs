@@ -21,6 +21,7 @@ use crate::error::{Result, bail};
 use crate::graph::{Graph, Node, NodeId};
 use crate::ops::MaxPool2dIndices;
 use crate::ops::narrow;
+use crate::ops::numerics::UNIT;
 use crate::picture::Picture;
 use crate::plan::Plan;
 use crate::reference;
@@ -28,9 +29,6 @@ use crate::segmenter::{Precision, Segmenter, picture_graph};
 use crate::tensor::{Shape, Tensor};
 use std::any::Any;
 use std::collections::HashMap;
-
-/// The rounding error of one `f32` operation, relative to its result.
-const UNIT: f64 = 1.0 / (1u32 << 24) as f64;
 
 /// How far one node is from the reference.
 #[derive(Clone, Debug, PartialEq)]
@@ -229,16 +227,14 @@ fn bound(
 ) -> f64 {
     let Some(op) = node.op() else { return 0.0 };
     let shapes: Vec<_> = inputs.iter().map(|t| t.shape()).collect();
-    let of_weights = match op.name() {
-        "conv2d" | "conv_transpose2d" | "linear" => rounding(precision, inputs[1]),
-        _ => 0.0,
-    };
-    let own = (op.terms(&shapes) as f64).sqrt() * UNIT + of_weights;
-    // What these leave is there already.
-    let of_result = match op.name() {
-        "relu" | "crop" | "max_pool2d" | "max_unpool2d" | "cat" | "pixel_shuffle" => 0.0,
-        "interpolate" if op.terms(&shapes) == 1 => 0.0,
-        _ => rounding(precision, value),
+    let numerics = op.numerics(&shapes);
+    let of_weight = |i: usize| rounding(precision, inputs[i]);
+    let of_weights = numerics.weight.map_or(0.0, of_weight);
+    let own = (numerics.reduction_length as f64).sqrt() * UNIT + of_weights;
+    // What an op passes on was rounded before.
+    let of_result = match numerics.is_exact() {
+        true => 0.0,
+        false => rounding(precision, value),
     };
     let of_inputs = node
         .inputs

@@ -3,9 +3,10 @@
 
 mod common;
 
-use common::{OneOp, Random, UNIT, all_gpus};
+use common::{OneOp, Random, all_gpus};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::graph::Graph;
+use fullconv::ops::numerics::UNIT;
 use fullconv::ops::{
     Add, Cat, Clamp, Conv2d, Elu, Hardsigmoid, Hardswish, LeakyRelu, Mean, Mul, Op, Relu, Sigmoid,
     Silu, Tanh, from_name,

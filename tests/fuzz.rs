@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{OneOp, Random, assert_labels, gpu, preferences, resize_bound};
+use common::{OneOp, Random, assert_labels, gpu, preferences};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::ops::argmax::Scores;
 use fullconv::ops::interpolate::Mode;
@@ -753,8 +753,7 @@ proptest! {
             diagonal: false,
         };
         let one = OneOp::of_case(case, &mut Random::new(seed));
-        let scores = resize.reference(&[&one.input]).unwrap();
-        let bounds = scores.map(|_| resize_bound(&one.input));
+        let (scores, bounds) = one.scores_of_labels(&Scores::Resized(resize));
         check_labels(&one, &scores, &bounds, 1 << 12);
     }
 

@@ -3,9 +3,10 @@
 
 mod common;
 
-use common::{OneOp, UNIT, another_gpu, relative_error};
+use common::{OneOp, another_gpu, relative_error};
 use fullconv::compare::compare_tensor;
 use fullconv::graph::{Graph, NodeId};
+use fullconv::ops::numerics::UNIT;
 use fullconv::ops::{Conv2d, Op, names};
 use fullconv::{Gpu, GpuOptions, Model, Parameters, Precision, Run, Segmenter, Shape, Tensor};
 use safetensors::{Dtype, SafeTensors};
@@ -132,11 +133,11 @@ impl Case {
         let finite = inputs.filter(|x| x.is_finite());
         let largest = finite.fold(0.0, |max: f64, x| max.max(f64::from(x.abs())));
         let shapes: Vec<_> = self.inputs.iter().map(Tensor::shape).collect();
-        let terms = self.op.terms(&shapes) as f64;
+        let terms = self.op.reduction_length(&shapes) as f64;
         // Weights are among the inputs: a product is at most the square of the largest.
         let sum = (terms + 64.0) * f64::EPSILON * (1.0 + largest) * (1.0 + largest);
         // Where nothing is added up, what counts is the result.
-        let of_f64 = |x: f64| match self.op.terms(&shapes) {
+        let of_f64 = |x: f64| match self.op.reduction_length(&shapes) {
             1 => 64.0 * f64::EPSILON * x.abs(),
             _ => sum,
         };

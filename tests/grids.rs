@@ -11,6 +11,7 @@ use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::Network;
 use fullconv::ops::grid::{Count, Counts, Grid, Line, Region, Run};
 use fullconv::ops::kernel::{Format, Kernel, Word};
+use fullconv::ops::numerics::Numerics;
 use fullconv::ops::{self, Op};
 use fullconv::plan::{Bound, Plan, Step};
 use fullconv::{ErrorKind, Shape, Tensor};
@@ -251,7 +252,7 @@ fn only_step(plan: &Plan) -> Option<usize> {
 
 /// What the step's shader is told.
 fn told(kernel: &Kernel, step: &Step, word: Word) -> Option<usize> {
-    let at = kernel.params.iter().position(|w| *w == word)?;
+    let at = kernel.params.iter().position(|(_, held)| *held == word)?;
     Some(step.params[at] as usize)
 }
 
@@ -401,6 +402,9 @@ impl Op for Changed {
     fn reference(&self, inputs: &[&Tensor]) -> fullconv::Result<Tensor> {
         self.0.reference(inputs)
     }
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        self.0.numerics(inputs)
+    }
     fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> fullconv::Result<Vec<Kernel>> {
         let mut kernels = self.0.kernels(inputs, device)?;
         kernels.iter_mut().for_each(self.1);
@@ -416,7 +420,7 @@ fn a_kernel_that_counts_by_itself_is_refused() {
         for profile in common::preferences(&DeviceProfile::WEBGPU_DEFAULTS) {
             for way in single_kernels(&case.op, &case.inputs, &profile) {
                 let count = |kernel: &mut Kernel| {
-                    for word in &mut kernel.params {
+                    for (_, word) in &mut kernel.params {
                         if let Word::Count(Count::BlocksX | Count::PixelGroups | Count::LineItems) =
                             word
                         {
@@ -428,7 +432,7 @@ fn a_kernel_that_counts_by_itself_is_refused() {
                 let told = way.kernels[0]
                     .params
                     .iter()
-                    .any(|word| matches!(word, Word::Count(_)));
+                    .any(|(_, word)| matches!(word, Word::Count(_)));
                 let shares = way.kernels[0].grid.channels().is_some_and(|channels| {
                     let output = way.op.output_shape(&way.inputs).unwrap();
                     channels < 4 * output.c4() / way.kernels[0].grid.parts()
@@ -457,7 +461,7 @@ fn shaders_read_the_counts_that_they_are_told() {
         for case in ops::cases() {
             for way in single_kernels(&case.op, &case.inputs, &target.profile) {
                 let Kernel { shader, params, .. } = &way.kernels[0];
-                for word in params {
+                for (_, word) in params {
                     if let Word::Count(count) = word {
                         let read = format!("params.{}", count.name());
                         assert!(shader.source.contains(&read), "{}: {read}", shader.name);

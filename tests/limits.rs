@@ -446,7 +446,7 @@ fn exact(op: impl Op + 'static, shapes: &[Shape]) -> OneOp {
         Tensor::new(*shape, numbers.collect()).unwrap()
     };
     let one = OneOp::new(Arc::new(op), shapes.iter().map(tensor).collect());
-    assert!(9 * one.op.terms(shapes) < 1 << 24);
+    assert!(9 * one.op.reduction_length(shapes) < 1 << 24);
     one
 }
 

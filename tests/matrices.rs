@@ -7,6 +7,7 @@ use common::emulation::emulated;
 use common::{OneOp, Random, gpu, matrices, with_matrices};
 use fullconv::device_profile::{CooperativeMatrix, DeviceProfile};
 use fullconv::ops::kernel::Kernel;
+use fullconv::ops::numerics::Numerics;
 use fullconv::ops::{self, Op};
 use fullconv::{GpuOptions, Shape, Tensor};
 use std::collections::BTreeSet;
@@ -47,8 +48,8 @@ impl Op for Emulated {
         kernel.shader.source = emulated(&kernel.shader.source).into();
         Ok(vec![kernel])
     }
-    fn terms(&self, inputs: &[Shape]) -> usize {
-        self.conv.terms(inputs)
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        self.conv.numerics(inputs)
     }
 }
 

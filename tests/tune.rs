@@ -8,6 +8,7 @@ use common::{OneOp, Random, assert_within, golden, gpu, relative_error};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::{Network, Outcome, tune};
 use fullconv::ops::kernel::Kernel;
+use fullconv::ops::numerics::Numerics;
 use fullconv::ops::{self, Conv2d, Op};
 use fullconv::plan::{Choice, Choices, Plan, tunable};
 use fullconv::{Gpu, GpuOptions, Parameters, Segmenter, Shape, Tensor, reference};
@@ -52,8 +53,8 @@ impl Op for Altered {
         altered.shader.source = text.into();
         Ok(vec![altered, right])
     }
-    fn terms(&self, inputs: &[Shape]) -> usize {
-        self.conv.terms(inputs)
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        self.conv.numerics(inputs)
     }
 }
 
@@ -159,8 +160,8 @@ fn nothing_is_chosen_where_nothing_is_right() {
         ) -> fullconv::Result<Vec<Kernel>> {
             self.0.kernels(inputs, device)
         }
-        fn terms(&self, inputs: &[Shape]) -> usize {
-            self.0.terms(inputs)
+        fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+            self.0.numerics(inputs)
         }
     }
     let Some(gpu) = as_gpu(GpuOptions::default()) else {

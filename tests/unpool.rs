@@ -5,14 +5,12 @@
 mod common;
 
 use common::plans::{check_limits, check_liveness};
-use common::{
-    HALF_STEP, HALF_UNIT, Random, UNIT, all_gpus, assert_within, relative_error, run_on,
-    tensor_file,
-};
+use common::{Random, all_gpus, assert_within, half_bounds, relative_error, run_on, tensor_file};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::Network;
 use fullconv::graph::{Graph, NodeId, NodeKind};
 use fullconv::ops::kernel::Format;
+use fullconv::ops::numerics;
 use fullconv::ops::{Conv2d, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Relu};
 use fullconv::plan::Plan;
 use fullconv::{ErrorKind, Gpu, Parameters, Shape, Tensor, reference};
@@ -112,21 +110,10 @@ fn check_nodes(net: &SegNet, input: &Tensor, values: &[(NodeId, Tensor)], half: 
         let op = node.op().unwrap();
         let inputs: Vec<_> = node.inputs.iter().map(|id| &known[id]).collect();
         let expected = op.reference(&inputs).unwrap();
-        let mut bounds = expected.map(|_| 0.0);
-        if op.name() == "conv2d" {
-            let magnitudes: Vec<_> = inputs.iter().map(|t| t.map(f32::abs)).collect();
-            let shapes: Vec<_> = inputs.iter().map(|t| t.shape()).collect();
-            let factor = ((op.terms(&shapes) + 16) as f64 * UNIT) as f32;
-            bounds = op
-                .reference(&magnitudes.iter().collect::<Vec<_>>())
-                .unwrap();
-            for (bound, expected) in bounds.data_mut().iter_mut().zip(expected.data()) {
-                *bound *= factor;
-                if half {
-                    *bound += (expected.abs() + *bound) * HALF_UNIT + HALF_STEP;
-                }
-            }
-        }
+        let bounds = match half {
+            true => half_bounds(op.as_ref(), &inputs, &expected),
+            false => numerics::bounds(op.as_ref(), &inputs, &expected).unwrap(),
+        };
         assert_within(&expected, found, &bounds, &format!("{what}: {}", node.name));
     }
 }

@@ -10,6 +10,7 @@ use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::ops::kernel::Format;
+use crate::ops::numerics::{UNIT, sum_units};
 use crate::ops::{Element, Op, narrow};
 use crate::parameters::Parameters;
 use crate::plan::{Candidate, Choice, Choices, Plan, Tunable, tunable};
@@ -18,8 +19,6 @@ use std::time::{Duration, Instant};
 
 /// Elements of a layer's output that are held to the twin.
 const SAMPLES: usize = 1024;
-/// The rounding error of one `f32` operation, relative to its result.
-const UNIT: f64 = 1.0 / (1u32 << 24) as f64;
 /// A candidate is chosen over that of a plan without choices if it takes less than this share of its time.
 const WORTH_IT: f64 = 0.97;
 /// One that took longer than this many times the best so far is not timed again.
@@ -353,7 +352,7 @@ impl Sample {
         let inputs: Vec<_> = std::iter::once(&input).chain(weights).collect();
         Ok(Self {
             expected: op.elements(&inputs, &at)?,
-            bound: (op.terms(&shapes) + 16) as f64 * UNIT,
+            bound: sum_units(op.reduction_length(&shapes)) * UNIT,
             flops: op.flops(&shapes).max(1) as f64,
             encoded: (format, layout::encode(&input, format)?),
             input,

@@ -4,6 +4,7 @@
 //! Source: `torch.add`; in the FCN papers, the fusion of two streams.
 
 use super::broadcast::Operation;
+use super::numerics::Numerics;
 use super::{Case, Op, Relu, case};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
@@ -42,6 +43,10 @@ impl Op for Add {
         inputs[0]
             .root_mean_square()
             .hypot(inputs[1].root_mean_square())
+    }
+
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::rounded()
     }
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {

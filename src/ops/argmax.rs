@@ -5,11 +5,12 @@
 //! Source: `torch.argmax(dim=1)`.
 
 use super::conv_transpose2d::labels;
+use super::numerics::Numerics;
 use super::{Case, ConvTranspose2d, Crop, Interpolate, Op, case, diagonal_case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::grid::Grid;
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -96,29 +97,40 @@ impl Op for Argmax {
         self.scores.op().is_none_or(|op| op.reads(input))
     }
 
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::exact()
+    }
+
     fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let output = self.output_shape(inputs)?;
         if let Scores::Upsampled(upsample) = &self.scores {
             return Ok(vec![labels::kernel(upsample, inputs, device)?]);
         }
         let input = inputs[0];
-        let mut params =
-            Word::sizes([input.h, input.w, output.h, output.w, input.c, input.c4()]).to_vec();
+        let mut params = sizes([
+            ("in_height", input.h),
+            ("in_width", input.w),
+            ("out_height", output.h),
+            ("out_width", output.w),
+            ("channels", input.c),
+            ("c4", input.c4()),
+        ])
+        .to_vec();
         let (shader, rows) = match &self.scores {
             Scores::Resized(resize) => {
                 let [rows, columns] = resize.positions(input, output)?;
-                params.extend(rows.words());
-                params.extend(columns.words());
+                params.extend(rows.params(["row_mul", "row_add", "row_div"]));
+                params.extend(columns.params(["column_mul", "column_add", "column_div"]));
                 (shader!("argmax_resized"), rows.rows())
             }
             _ => (shader!("argmax"), Rows::shifted(0)),
         };
-        params.extend([
+        params.extend(words([
             Word::RowBegin,
             Word::RowEnd,
             Word::InputStart(0),
             Word::OutputStart,
-        ]);
+        ]));
         Ok(vec![Kernel {
             shader,
             constants: Vec::new(),

@@ -8,6 +8,7 @@
 use super::attributes::{optional_pair, pair};
 use super::max_pool2d::{check_windows, output_size};
 use super::means::{Means, Windows};
+use super::numerics::Numerics;
 use super::{Case, Op, Stage, Window, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
@@ -146,8 +147,11 @@ impl Op for AvgPool2d {
         means.map_or_else(|_| Vec::new(), |means| means.stages(inputs, device))
     }
 
-    fn terms(&self, inputs: &[Shape]) -> usize {
-        self.means(inputs[0]).map_or(1, |means| means.terms(inputs))
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::sum(
+            self.means(inputs[0])
+                .map_or(1, |means| means.reduction_length(inputs)),
+        )
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {

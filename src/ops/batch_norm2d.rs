@@ -4,10 +4,11 @@
 //! Inputs: `[n, c, h, w]`, then weight, bias, running_mean and running_var, each `[c, 1, 1, 1]`.
 //! Source: `torch.nn.BatchNorm2d` in evaluation.
 
+use super::numerics::{Numerics, UNIT};
 use super::{Case, Op, case, shapes, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{Binding, Kernel, Packing, Word, shader};
+use crate::ops::kernel::{Binding, Kernel, Packing, floats, shader, sizes};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -61,8 +62,17 @@ impl Op for BatchNorm2d {
         })
     }
 
-    fn terms(&self, _inputs: &[Shape]) -> usize {
-        2
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        // The difference from the mean, the variance with eps (half of whose error counts), its root, the factor and the
+        // product: 1 + ½ + 4 + 1 + 1 units of what bias is added to; that sum has one, and the reference.
+        Numerics::elements(2, |inputs, expected| {
+            let bias = inputs[2].data();
+            Tensor::from_fn(expected.shape(), |n, c, y, x| {
+                let value = f64::from(expected.at(n, c, y, x));
+                let product = value - f64::from(bias[c]);
+                ((8.0 * product.abs() + 2.0 * value.abs()) * UNIT) as f32
+            })
+        })
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
@@ -74,9 +84,10 @@ impl Op for BatchNorm2d {
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let shape = self.output_shape(inputs)?;
-        let [channels, c4] = Word::sizes([shape.c, shape.c4()]);
-        let extra = [channels, c4, Word::Float(self.eps)];
-        let mut kernel = Kernel::elementwise(shader!("batch_norm2d"), 1, &extra, shape);
+        let mut extra = sizes([("channels", shape.c), ("c4", shape.c4())]).to_vec();
+        extra.extend(floats([("eps", self.eps)]));
+        let mut kernel =
+            Kernel::elementwise(shader!("batch_norm2d"), &["input_start"], &extra, shape);
         kernel
             .bindings
             .extend((1..5).map(|input| Binding::Parameter {

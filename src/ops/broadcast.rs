@@ -3,7 +3,7 @@
 
 use super::take_inputs;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::ops::kernel::{Binding, Format, Kernel, Param, Rows, shader, sizes};
 use crate::tensor::{Shape, Tensor};
 
 /// An operation in `shaders/broadcast.wgsl`, by the value of its `OPERATION`.
@@ -78,9 +78,15 @@ impl Operation {
     pub(super) fn kernel(self, inputs: &[Shape], relu: bool) -> Result<Kernel> {
         let output = self.output_shape(inputs)?;
         let [a, b] = take_inputs(self.name(), inputs)?;
-        let mut extra = Word::sizes([output.h, output.w, output.c, output.c4()]).to_vec();
-        extra.extend(strides(a));
-        extra.extend(strides(b));
+        let mut extra = sizes([
+            ("height", output.h),
+            ("width", output.w),
+            ("channels", output.c),
+            ("c4", output.c4()),
+        ])
+        .to_vec();
+        extra.extend(strides(a, ["a_image", "a_row", "a_pixel", "a_group"]));
+        extra.extend(strides(b, ["b_image", "b_row", "b_pixel", "b_group"]));
         let splat = [a, b].map(|operand| operand.c == 1 && output.c > 1);
         // A value that counts for all channels is one for those that pad, too.
         let masked = splat.contains(&true) && !output.c.is_multiple_of(4);
@@ -103,21 +109,26 @@ impl Operation {
                 ("RELU", flag(relu)),
             ],
             bindings: [(0, a), (1, b)].map(binding).to_vec(),
-            ..Kernel::elementwise(shader!("broadcast"), 2, &extra, output)
+            ..Kernel::elementwise(
+                shader!("broadcast"),
+                &["a_start", "b_start"],
+                &extra,
+                output,
+            )
         })
     }
 }
 
 /// Elements of an operand from one image, row, pixel and group of channels to the next; 0 where there is one for
 /// all.
-fn strides(operand: Shape) -> [Word; 4] {
+fn strides(operand: Shape, [image, row, pixel, group]: [&'static str; 4]) -> [Param; 4] {
     let Shape { n, c, h, w } = operand;
     let c4 = operand.c4();
     let stride = |size: usize, stride: usize| if size == 1 { 0 } else { stride };
-    Word::sizes([
-        stride(n, h * w * c4),
-        stride(h, w * c4),
-        stride(w, c4),
-        stride(c, 1),
+    sizes([
+        (image, stride(n, h * w * c4)),
+        (row, stride(h, w * c4)),
+        (pixel, stride(w, c4)),
+        (group, stride(c, 1)),
     ])
 }

@@ -2,10 +2,11 @@
 //!
 //! Source: `torch.cat` with `dim=1`.
 
+use super::numerics::Numerics;
 use super::{Case, Op, Stage, StageInput, case};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, shader, sizes};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -48,6 +49,10 @@ impl Op for Cat {
         })
     }
 
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::exact()
+    }
+
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let output = self.output_shape(inputs)?;
         if inputs.len() > AT_ONCE {
@@ -56,8 +61,9 @@ impl Op for Cat {
         // What is bound in the place of those that are not there has no channels.
         let bound = |i: usize| i.min(inputs.len() - 1);
         let end = |i: usize| inputs.iter().take(i + 1).map(|s| s.c).sum::<usize>();
-        let mut extra = Word::sizes([output.c4()]).to_vec();
-        extra.extend(Word::sizes::<AT_ONCE>(std::array::from_fn(end)));
+        let mut extra = sizes([("c4", output.c4())]).to_vec();
+        let ends = ["a_end", "b_end", "c_end", "d_end", "e_end"];
+        extra.extend(sizes::<AT_ONCE>(std::array::from_fn(|i| (ends[i], end(i)))));
         let aligned = inputs
             .split_last()
             .is_none_or(|(_, others)| others.iter().all(|s| s.c.is_multiple_of(4)));
@@ -69,7 +75,12 @@ impl Op for Cat {
         Ok(vec![Kernel {
             constants: vec![("ALIGNED", f64::from(u8::from(aligned)))],
             bindings: (0..AT_ONCE).map(binding).collect(),
-            ..Kernel::elementwise(shader!("cat"), AT_ONCE, &extra, output)
+            ..Kernel::elementwise(
+                shader!("cat"),
+                &["a_start", "b_start", "c_start", "d_start", "e_start"],
+                &extra,
+                output,
+            )
         }])
     }
 

@@ -3,6 +3,7 @@
 //! No network has it: planning puts it before an operation that reads a tensor of the model file where it
 //! reads activations. ONNX calls it `Constant`.
 
+use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
@@ -28,6 +29,10 @@ impl Op for Constant {
         Ok(parameter.clone())
     }
 
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::rounded()
+    }
+
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let shape = self.output_shape(inputs)?;
         Ok(vec![Kernel {
@@ -35,7 +40,7 @@ impl Op for Constant {
                 input: 0,
                 packing: Packing::Pixels,
             }],
-            ..Kernel::elementwise(shader!("constant"), 0, &[], shape)
+            ..Kernel::elementwise(shader!("constant"), &[], &[], shape)
         }])
     }
 }

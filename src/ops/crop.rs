@@ -3,11 +3,12 @@
 //!
 //! Source: Caffe's Crop layer with axis 2; slicing in PyTorch. The second input gives its size only.
 
+use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::grid::Grid;
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -55,18 +56,30 @@ impl Op for Crop {
         input == 0
     }
 
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::exact()
+    }
+
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
         let [top, left] = self.offset;
-        let mut params =
-            Word::sizes([input.h, input.w, output.h, output.w, output.c4(), top, left]).to_vec();
-        params.extend([
+        let mut params = sizes([
+            ("in_height", input.h),
+            ("in_width", input.w),
+            ("out_height", output.h),
+            ("out_width", output.w),
+            ("c4", output.c4()),
+            ("top", top),
+            ("left", left),
+        ])
+        .to_vec();
+        params.extend(words([
             Word::RowBegin,
             Word::RowEnd,
             Word::InputStart(0),
             Word::OutputStart,
-        ]);
+        ]));
         Ok(vec![Kernel {
             shader: shader!("crop"),
             constants: Vec::new(),

@@ -2,6 +2,7 @@
 //!
 //! Source: `torch.nn.functional.elu`.
 
+use super::numerics::{FLUSHED, absolute, expm1_units};
 use super::unary::{Function, Unary};
 use super::{Case, case};
 use serde::Deserialize;
@@ -33,6 +34,13 @@ impl Unary for Elu {
             x
         } else {
             f64::from(self.alpha) * x.exp_m1()
+        }
+    }
+
+    fn error(&self, x: f64, y: f64) -> f64 {
+        match x > 0.0 {
+            true => absolute(0.0, y, 0.0),
+            false => absolute(expm1_units(x) + 1.0, y, FLUSHED),
         }
     }
 }

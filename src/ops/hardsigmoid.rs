@@ -2,6 +2,7 @@
 //!
 //! Source: `torch.nn.functional.hardsigmoid`.
 
+use super::numerics::{FLUSHED, absolute};
 use super::unary::{Function, Unary};
 use super::{Case, case};
 use serde::Deserialize;
@@ -17,6 +18,11 @@ impl Unary for Hardsigmoid {
 
     fn value(&self, x: f64) -> f64 {
         (x + 3.0).clamp(0.0, 6.0) / 6.0
+    }
+
+    fn error(&self, _x: f64, y: f64) -> f64 {
+        // The sum, a constant, the product.
+        absolute(3.0, y, FLUSHED)
     }
 }
 

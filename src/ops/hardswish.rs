@@ -2,6 +2,7 @@
 //!
 //! Source: `torch.nn.functional.hardswish`.
 
+use super::numerics::{FLUSHED, absolute};
 use super::unary::{Function, Unary};
 use super::{Case, case};
 use serde::Deserialize;
@@ -17,6 +18,11 @@ impl Unary for Hardswish {
 
     fn value(&self, x: f64) -> f64 {
         x * (x + 3.0).clamp(0.0, 6.0) / 6.0
+    }
+
+    fn error(&self, x: f64, y: f64) -> f64 {
+        // The sum, a constant, two products. Of what was flushed, x times as much may be missing.
+        absolute(4.0, y, (x.abs() + 1.0) * FLUSHED)
     }
 }
 

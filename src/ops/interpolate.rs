@@ -15,12 +15,15 @@
 //! Source: `torch.nn.functional.interpolate`.
 
 use super::attributes::optional_pair;
+use super::numerics::{Numerics, UNIT};
 use super::{Case, Op, case};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::argmax::{Argmax, Scores};
 use crate::ops::grid::Grid;
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::ops::kernel::{
+    Binding, Format, Kernel, Param, Rows, Word, floats, shader, sizes, words,
+};
 use crate::tensor::{MAX_SIZE, Shape, Tensor};
 use serde::{Deserialize, Deserializer};
 use std::any::Any;
@@ -98,9 +101,9 @@ impl Positions {
     }
 
     /// The parameters of a kernel that resizes along this axis.
-    pub(super) fn words(&self) -> [Word; 3] {
-        let [mul, div] = Word::sizes([self.mul, self.div]);
-        [mul, Word::Value(self.add as i32 as u32), div]
+    pub(super) fn params(&self, [mul, add, div]: [&'static str; 3]) -> [Param; 3] {
+        let [mul, div] = sizes([(mul, self.mul), (div, self.div)]);
+        [mul, (add, Word::Value(self.add as i32 as u32)), div]
     }
 
     /// The input rows that an output row needs: that of its position and the next. A position before the
@@ -355,26 +358,36 @@ impl Op for Interpolate {
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
-        let mut params = Word::sizes([input.h, input.w, output.h, output.w, output.c4()]).to_vec();
+        let mut params = sizes([
+            ("in_height", input.h),
+            ("in_width", input.w),
+            ("out_height", output.h),
+            ("out_width", output.w),
+            ("c4", output.c4()),
+        ])
+        .to_vec();
         let (shader, rows) = match self.mode {
             Mode::Nearest => {
                 let [rows, columns] = self.nearest(input, output);
-                params.extend([Word::Float(rows.scale), Word::Float(columns.scale)]);
+                params.extend(floats([
+                    ("row_scale", rows.scale),
+                    ("column_scale", columns.scale),
+                ]));
                 (shader!("interpolate_nearest"), rows.rows())
             }
             Mode::Bilinear => {
                 let [rows, columns] = self.positions(input, output)?;
-                params.extend(rows.words());
-                params.extend(columns.words());
+                params.extend(rows.params(["row_mul", "row_add", "row_div"]));
+                params.extend(columns.params(["column_mul", "column_add", "column_div"]));
                 (shader!("interpolate_bilinear"), rows.rows())
             }
         };
-        params.extend([
+        params.extend(words([
             Word::RowBegin,
             Word::RowEnd,
             Word::InputStart(0),
             Word::OutputStart,
-        ]);
+        ]));
         Ok(vec![Kernel {
             shader,
             constants: Vec::new(),
@@ -392,10 +405,13 @@ impl Op for Interpolate {
         }])
     }
 
-    fn terms(&self, _inputs: &[Shape]) -> usize {
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
         match self.mode {
-            Mode::Nearest => 1,
-            Mode::Bilinear => 4,
+            Mode::Nearest => Numerics::exact(),
+            Mode::Bilinear => Numerics::elements(4, |inputs, expected| {
+                let bound = resize_bound(inputs[0]);
+                Ok(expected.map(|_| bound))
+            }),
         }
     }
 
@@ -408,6 +424,14 @@ impl Op for Interpolate {
             }) as Arc<dyn Op>
         })
     }
+}
+
+/// How far an element of a resized `input` may be off. The share of a tap comes from a division (2.5 ULP, 5
+/// roundings) and a subtraction: it errs by 6 roundings of 1, however small it is, and the shares of rows and columns
+/// meet in 4 taps: 24, and 8 for adding up.
+fn resize_bound(input: &Tensor) -> f32 {
+    let largest = input.data().iter().fold(0.0f32, |max, x| max.max(x.abs()));
+    32.0 * UNIT as f32 * largest
 }
 
 /// Shapes to try.

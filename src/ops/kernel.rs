@@ -308,16 +308,48 @@ pub enum Word {
 }
 
 impl Word {
-    /// What a shader is told of its grid.
-    pub fn counts<const N: usize>(counts: [Count; N]) -> [Self; N] {
-        counts.map(Self::Count)
+    /// What a shader calls it. Values have names of their own; the first input is `input`, others are not.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Value(_) | Self::Float(_) => "value",
+            Self::RowBegin => "row_begin",
+            Self::RowEnd => "row_end",
+            Self::ChannelBegin => "channel_begin",
+            Self::ChannelEnd => "channel_end",
+            Self::TermBegin => "term_begin",
+            Self::TermEnd => "term_end",
+            Self::InputStart(_) => "input_start",
+            Self::OutputStart => "output_start",
+            Self::Count(count) => count.name(),
+        }
     }
+}
 
-    /// `Value`s of sizes. None that does not fit a `u32` reaches a kernel: shapes and attributes are held
-    /// below 2²⁴ long before.
-    pub fn sizes<const N: usize>(sizes: [usize; N]) -> [Self; N] {
-        sizes.map(|size| Self::Value(u32::try_from(size).unwrap_or(u32::MAX)))
-    }
+/// A member of a shader's `Params`, by its name there, and what it holds.
+pub type Param = (&'static str, Word);
+
+/// Members that have the names of their words.
+pub fn words<const N: usize>(words: [Word; N]) -> [Param; N] {
+    words.map(|word| (word.name(), word))
+}
+
+/// Members that hold sizes. None that does not fit a `u32` reaches a kernel: shapes and attributes are held below 2²⁴
+/// long before.
+pub fn sizes<const N: usize>(sizes: [(&'static str, usize); N]) -> [Param; N] {
+    sizes.map(|(name, size)| {
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        (name, Word::Value(size))
+    })
+}
+
+/// What a shader is told of its grid.
+pub fn counts<const N: usize>(counts: [Count; N]) -> [Param; N] {
+    words(counts.map(Word::Count))
+}
+
+/// Members that hold floats.
+pub fn floats<const N: usize>(floats: [(&'static str, f32); N]) -> [Param; N] {
+    floats.map(|(name, value)| (name, Word::Float(value)))
 }
 
 /// Everything the planner needs to cut a kernel into dispatches and the executor to run them.
@@ -331,8 +363,8 @@ pub struct Kernel {
     pub bindings: Vec<Binding>,
     /// How the output lies in memory.
     pub output: Format,
-    /// The words of `Params`, in the order of the shader's struct.
-    pub params: Vec<Word>,
+    /// The members of `Params`, in the order of the shader's struct.
+    pub params: Vec<Param>,
     /// What one workgroup writes.
     pub grid: Grid,
     /// The length of its outer loop over input channels, if the shader can add up runs of them in
@@ -375,8 +407,8 @@ impl Kernel {
         let Some(terms) = self.terms.take() else {
             return self;
         };
-        let [none, all] = Word::sizes([0, terms]);
-        for word in &mut self.params {
+        let [(_, none), (_, all)] = sizes([("begin", 0), ("end", terms)]);
+        for (_, word) in &mut self.params {
             *word = match *word {
                 Word::TermBegin => none,
                 Word::TermEnd => all,
@@ -387,21 +419,24 @@ impl Kernel {
         self
     }
 
-    /// A kernel that maps an activation to an output of the same size, element by element: bindings
-    /// are the inputs `0..inputs`, parameters are the first element, the end, and `extra`.
-    pub fn elementwise(shader: Shader, inputs: usize, extra: &[Word], shape: Shape) -> Self {
-        let mut params = vec![
-            Word::RowBegin,
-            Word::RowEnd,
-            Word::sizes([shape.w * shape.c4()])[0],
-            Word::OutputStart,
-        ];
-        params.extend((0..inputs).map(Word::InputStart));
+    /// A kernel that maps activations to an output of the same size, element by element: bindings are the inputs, one
+    /// for each name of a member that says where it begins, parameters are the first element, the end, and `extra`.
+    pub fn elementwise(
+        shader: Shader,
+        inputs: &[&'static str],
+        extra: &[Param],
+        shape: Shape,
+    ) -> Self {
+        let mut params = words([Word::RowBegin, Word::RowEnd]).to_vec();
+        params.extend(sizes([("row_elements", shape.w * shape.c4())]));
+        params.extend(words([Word::OutputStart]));
+        let starts = inputs.iter().enumerate();
+        params.extend(starts.map(|(i, name)| (*name, Word::InputStart(i))));
         params.extend(extra);
         Self {
             shader,
             constants: Vec::new(),
-            bindings: (0..inputs)
+            bindings: (0..inputs.len())
                 .map(|input| Binding::Activation {
                     input,
                     format: Format::Nhwc4,

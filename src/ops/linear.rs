@@ -4,6 +4,7 @@
 //! `[out, 1, 1, 1]`. It is a convolution with a window of one pixel, and computed as one.
 //! Source: `torch.nn.functional.linear`, whose last dimension is the channels here.
 
+use super::numerics::Numerics;
 use super::{Case, Conv2d, Element, Op, Stage, case};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
@@ -47,8 +48,8 @@ impl Op for Linear {
         Self::conv().kernels(inputs, device)
     }
 
-    fn terms(&self, inputs: &[Shape]) -> usize {
-        Self::conv().terms(inputs)
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::weighted_sum(Self::conv().reduction_length(inputs))
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {

@@ -5,11 +5,12 @@
 //! Source: `torch.nn.functional.local_response_norm`. Caffe's `LRN` layer across channels is the same, its
 //! `local_size` odd; both divide alpha by the size, whether there are as many channels or not.
 
+use super::numerics::{Numerics, UNIT};
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::grid::Grid;
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, floats, shader, sizes, words};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 use std::ops::Range;
@@ -97,23 +98,25 @@ impl Op for LocalResponseNorm {
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let shape = self.output_shape(inputs)?;
-        let mut params = Word::sizes([
-            shape.w,
-            shape.c,
-            shape.c4(),
-            self.size / 2,
-            self.size.div_ceil(2),
+        let mut params = sizes([
+            ("width", shape.w),
+            ("channels", shape.c),
+            ("c4", shape.c4()),
+            ("before", self.size / 2),
+            ("after", self.size.div_ceil(2)),
         ])
         .to_vec();
-        params.extend([
-            Word::Float((self.alpha / self.size as f64) as f32),
-            Word::Float(self.beta as f32),
-            Word::Float(self.k as f32),
+        params.extend(floats([
+            ("share", (self.alpha / self.size as f64) as f32),
+            ("beta", self.beta as f32),
+            ("k", self.k as f32),
+        ]));
+        params.extend(words([
             Word::RowBegin,
             Word::RowEnd,
             Word::InputStart(0),
             Word::OutputStart,
-        ]);
+        ]));
         Ok(vec![Kernel {
             shader: shader!("local_response_norm"),
             constants: Vec::new(),
@@ -131,8 +134,11 @@ impl Op for LocalResponseNorm {
         }])
     }
 
-    fn terms(&self, inputs: &[Shape]) -> usize {
-        self.size.min(inputs[0].c)
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        let length = self.size.min(inputs[0].c);
+        Numerics::elements(length, move |inputs, expected| {
+            Ok(self.bounds(length, inputs[0], expected))
+        })
     }
 
     /// A relative change r of the inputs is one of up to (1 + 2 · beta) · r of the output.
@@ -141,6 +147,31 @@ impl Op for LocalResponseNorm {
             .reference(inputs)
             .map_or(0.0, |out| out.root_mean_square());
         (1.0 + 2.0 * self.beta.abs()) * output
+    }
+}
+
+impl LocalResponseNorm {
+    /// The base of the power, a sum of magnitudes, has a rounding for each square and each term, for alpha, its
+    /// product, and k: K + 8 times beta. WGSL allows a power what `exp2(beta · log2(base))` may be off: the logarithm
+    /// by 2⁻²¹ or 3 ULP, the exponential by 3 + 2·|x| ULP, of which each is two roundings; the exponent x is a product
+    /// of two numbers that are rounded. A division comes last: 5.
+    fn bounds(&self, length: usize, input: &Tensor, expected: &Tensor) -> Tensor {
+        let ln2 = std::f64::consts::LN_2;
+        let mut bounds = expected.clone();
+        for (bound, input) in bounds.data_mut().iter_mut().zip(input.data()) {
+            let exponent = match *bound {
+                0.0 => 0.0,
+                output => (f64::from(*input) / f64::from(output)).log2(),
+            };
+            let of_base = self.beta.abs() * (length + 8) as f64;
+            let of_logarithm = (8.0 * self.beta.abs()).max(6.0 * exponent.abs());
+            let units = of_base
+                + ln2 * (of_logarithm + 2.0 * exponent.abs())
+                + 2.0 * (3.0 + 2.0 * exponent.abs())
+                + 6.0;
+            *bound = (f64::from(bound.abs()) * units * UNIT) as f32;
+        }
+        bounds
     }
 }
 

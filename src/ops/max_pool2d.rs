@@ -8,11 +8,14 @@
 //! Source: `torch.nn.functional.max_pool2d`.
 
 use super::attributes::{optional_pair, pair};
+use super::numerics::Numerics;
 use super::{Case, Op, Window, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::grid::{Count, Grid, Run};
-use crate::ops::kernel::{Binding, Format, Kernel, MAX_LOOP_STEPS, Rows, Shader, Word, shader};
+use crate::ops::kernel::{
+    Binding, Format, Kernel, MAX_LOOP_STEPS, Rows, Shader, Word, shader, sizes, words,
+};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -165,23 +168,23 @@ impl MaxPool2d {
         } else {
             1
         };
-        let mut params = Word::sizes([
-            input.h,
-            input.w,
-            output.h,
-            output.w,
-            output.c4(),
-            self.padding[0],
-            self.padding[1],
+        let mut params = sizes([
+            ("in_height", input.h),
+            ("in_width", input.w),
+            ("out_height", output.h),
+            ("out_width", output.w),
+            ("c4", output.c4()),
+            ("padding_h", self.padding[0]),
+            ("padding_w", self.padding[1]),
         ])
         .to_vec();
-        params.extend([
+        params.extend(words([
             Word::Count(Count::LineItems),
             Word::RowBegin,
             Word::RowEnd,
             Word::InputStart(0),
             Word::OutputStart,
-        ]);
+        ]));
         Kernel {
             shader,
             constants: vec![
@@ -255,6 +258,10 @@ impl Op for MaxPool2d {
 
     fn window(&self, _inputs: &[Shape]) -> Option<Window> {
         Some(self.over_input())
+    }
+
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::exact()
     }
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {

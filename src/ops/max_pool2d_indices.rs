@@ -5,10 +5,11 @@
 //! The output are numbers, kept in f32 whatever else is kept in f16: they are exact up to 2²⁴, and a larger plane is
 //! an error. Source: `torch.nn.functional.max_pool2d(return_indices=True)`, the second of its results.
 
+use super::numerics::Numerics;
 use super::{Case, MaxPool2d, Op, case};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{Format, Kernel, Word, shader};
+use crate::ops::kernel::{Format, Kernel, shader, sizes};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -69,11 +70,15 @@ impl Op for MaxPool2dIndices {
         })
     }
 
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::exact()
+    }
+
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let output = (self.output_shape(inputs)?, Format::Nhwc4Exact);
         let shader = shader!("max_pool2d_indices");
         let mut kernel = self.pool.kernel(shader, inputs[0], output);
-        kernel.params.extend(Word::sizes([inputs[0].c]));
+        kernel.params.extend(sizes([("channels", inputs[0].c)]));
         Ok(vec![kernel])
     }
 }

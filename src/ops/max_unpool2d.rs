@@ -15,11 +15,12 @@
 use super::attributes::{optional_pair, pair};
 use super::max_pool2d::check_windows;
 use super::max_pool2d_indices::check_plane;
+use super::numerics::Numerics;
 use super::{Case, Op, case};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::grid::Grid;
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 use std::ops::Range;
@@ -184,28 +185,28 @@ impl Op for MaxUnpool2d {
         input < 2
     }
 
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::exact()
+    }
+
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
-        let mut params = Word::sizes([
-            input.h,
-            input.w,
-            output.h,
-            output.w,
-            output.c,
-            output.c4(),
-            self.padding[0],
-            self.padding[1],
+        let mut params = sizes([
+            ("in_height", input.h),
+            ("in_width", input.w),
+            ("out_height", output.h),
+            ("out_width", output.w),
+            ("channels", output.c),
+            ("c4", output.c4()),
+            ("padding_h", self.padding[0]),
+            ("padding_w", self.padding[1]),
         ])
         .to_vec();
-        params.extend([
-            Word::Value(f32::NAN.to_bits()),
-            Word::RowBegin,
-            Word::RowEnd,
-            Word::InputStart(0),
-            Word::InputStart(1),
-            Word::OutputStart,
-        ]);
+        params.push(("nan", Word::Value(f32::NAN.to_bits())));
+        params.extend(words([Word::RowBegin, Word::RowEnd, Word::InputStart(0)]));
+        params.push(("indices_start", Word::InputStart(1)));
+        params.extend(words([Word::OutputStart]));
         let at = |input: usize, format: Format| Binding::Activation {
             input,
             format,

@@ -2,11 +2,12 @@
 //!
 //! Source: `torch.mean` over dimensions 2 and 3 with `keepdim`; global average pooling.
 
+use super::numerics::Numerics;
 use super::{Case, Op, Stage, StageInput, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::grid::Grid;
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -58,8 +59,8 @@ impl Op for Mean {
         }
     }
 
-    fn terms(&self, inputs: &[Shape]) -> usize {
-        inputs[0].h * inputs[0].w
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::sum(inputs[0].h * inputs[0].w)
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
@@ -95,8 +96,8 @@ impl Op for MeanOfRows {
         Ok(vec![kernel(inputs[0], output, Rows::shifted(0))])
     }
 
-    fn terms(&self, inputs: &[Shape]) -> usize {
-        inputs[0].w
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::sum(inputs[0].w)
     }
 
     fn flops(&self, inputs: &[Shape]) -> u64 {
@@ -118,7 +119,7 @@ fn mean(inputs: &[&Tensor], output: Shape) -> Result<Tensor> {
 /// The kernel of an output of one column, each pixel of which is the mean of as many of the input.
 fn kernel(input: Shape, output: Shape, rows: Rows) -> Kernel {
     let count = input.h * input.w / output.h;
-    let [terms, c4] = Word::sizes([count, output.c4()]);
+    let [c4, terms] = sizes([("c4", output.c4()), ("terms", count)]);
     Kernel {
         shader: shader!("mean"),
         constants: Vec::new(),
@@ -128,16 +129,18 @@ fn kernel(input: Shape, output: Shape, rows: Rows) -> Kernel {
             rows,
         }],
         output: Format::Nhwc4,
-        params: vec![
-            Word::RowBegin,
-            Word::RowEnd,
-            c4,
-            Word::OutputStart,
-            Word::InputStart(0),
-            Word::TermBegin,
-            Word::TermEnd,
-            terms,
-        ],
+        params: [
+            &words([Word::RowBegin, Word::RowEnd])[..],
+            &[c4],
+            &words([
+                Word::OutputStart,
+                Word::InputStart(0),
+                Word::TermBegin,
+                Word::TermEnd,
+            ]),
+            &[terms],
+        ]
+        .concat(),
         grid: Grid::Elements(64),
         terms: Some(count),
         steps_per_term: 1,

@@ -3,11 +3,14 @@
 //!
 //! Networks have it as [`AvgPool2d`](super::AvgPool2d) and [`AdaptiveAvgPool2d`](super::AdaptiveAvgPool2d).
 
+use super::numerics::Numerics;
 use super::{Op, Stage, StageInput, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::grid::Grid;
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::ops::kernel::{
+    Binding, Format, Kernel, Param, Rows, Word, floats, shader, sizes, words,
+};
 use crate::tensor::{Shape, Tensor};
 use std::ops::Range;
 use std::sync::Arc;
@@ -79,8 +82,14 @@ impl Windows {
     }
 
     /// The parameters of a kernel.
-    fn words(&self) -> [Word; 5] {
-        Word::sizes([self.mul, self.div, self.before, self.last, self.counted])
+    fn params(&self, [mul, div, before, last, counted]: [&'static str; 5]) -> [Param; 5] {
+        sizes([
+            (mul, self.mul),
+            (div, self.div),
+            (before, self.before),
+            (last, self.last),
+            (counted, self.counted),
+        ])
     }
 
     /// An error where a kernel would count past an `i32`.
@@ -167,21 +176,39 @@ impl Op for Means {
                 self.longest()
             );
         }
-        let mut params =
-            Word::sizes([rows.inputs, columns.inputs, output.h, output.w, output.c4()]).to_vec();
-        params.extend(rows.words());
-        params.extend(columns.words());
-        params.extend(Word::sizes([columns.longest]));
-        params.extend([
-            // Of none, all that counts.
-            Word::Float(self.divisor.unwrap_or(0.0) as f32),
+        let mut params = sizes([
+            ("in_height", rows.inputs),
+            ("in_width", columns.inputs),
+            ("out_height", output.h),
+            ("out_width", output.w),
+            ("c4", output.c4()),
+        ])
+        .to_vec();
+        params.extend(rows.params([
+            "row_mul",
+            "row_div",
+            "row_before",
+            "row_last",
+            "row_counted",
+        ]));
+        params.extend(columns.params([
+            "column_mul",
+            "column_div",
+            "column_before",
+            "column_last",
+            "column_counted",
+        ]));
+        params.extend(sizes([("pitch", columns.longest)]));
+        // 0 means: divide by the number of valid taps.
+        params.extend(floats([("divisor", self.divisor.unwrap_or(0.0) as f32)]));
+        params.extend(words([
             Word::RowBegin,
             Word::RowEnd,
             Word::TermBegin,
             Word::TermEnd,
-        ]);
-        params.extend(Word::sizes([self.longest()]));
-        params.extend([Word::InputStart(0), Word::OutputStart]);
+        ]));
+        params.extend(sizes([("terms", self.longest())]));
+        params.extend(words([Word::InputStart(0), Word::OutputStart]));
         Ok(vec![Kernel {
             shader: shader!("avg_pool2d"),
             constants: Vec::new(),
@@ -227,8 +254,8 @@ impl Op for Means {
         ]
     }
 
-    fn terms(&self, _inputs: &[Shape]) -> usize {
-        self.longest()
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::sum(self.longest())
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {

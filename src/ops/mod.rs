@@ -8,6 +8,7 @@ pub mod grid;
 pub mod kernel;
 mod means;
 pub mod narrow;
+pub mod numerics;
 pub mod packing;
 mod paste;
 pub mod unary;
@@ -88,6 +89,7 @@ use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::tensor::{MAX_SIZE, Shape, Tensor};
 use kernel::Kernel;
+use numerics::Numerics;
 use serde::de::DeserializeOwned;
 use std::any::Any;
 use std::fmt::Debug;
@@ -121,9 +123,13 @@ pub trait Op: Any + Debug + Send + Sync {
     /// As [`Op::output_shape`], and `Unsupported` if no kernel can.
     fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>>;
 
+    /// What the op does to the precision of numbers: the length of its sums, how far an element may be off, and what
+    /// is kept in `f16`.
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_>;
+
     /// How many products or values are added up for one element of the output; 1 where nothing is.
-    fn terms(&self, _inputs: &[Shape]) -> usize {
-        1
+    fn reduction_length(&self, inputs: &[Shape]) -> usize {
+        self.numerics(inputs).reduction_length
     }
 
     /// The root mean square of what the op would make of noise, independent from element to element, as
@@ -200,9 +206,9 @@ pub trait Op: Any + Debug + Send + Sync {
     /// Floating-point operations for inputs of these shapes, a multiply-add counted as two.
     fn flops(&self, inputs: &[Shape]) -> u64 {
         let outputs = self.output_shape(inputs).map_or(0, |s| s.elements() as u64);
-        let per_output = match self.terms(inputs) {
+        let per_output = match self.reduction_length(inputs) {
             1 => 1,
-            terms => 2 * terms as u64,
+            length => 2 * length as u64,
         };
         outputs.saturating_mul(per_output)
     }

@@ -4,6 +4,7 @@
 //! Source: `torch.mul`; with one value a channel, the gate of a squeeze-and-excitation block.
 
 use super::broadcast::Operation;
+use super::numerics::Numerics;
 use super::{Case, Op, case};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
@@ -32,6 +33,10 @@ impl Op for Mul {
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
         // Each of the two errs.
         2f64.sqrt() * inputs[0].root_mean_square() * inputs[1].root_mean_square()
+    }
+
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::rounded()
     }
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {

@@ -2,10 +2,11 @@
 //!
 //! Source: `torch.nn.functional.pad` of the last two dimensions.
 
+use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, floats, shader, sizes};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -92,13 +93,25 @@ impl Op for Pad {
         })
     }
 
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::rounded()
+    }
+
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let output = self.output_shape(inputs)?;
         let [input] = take_inputs(self.name(), inputs)?;
         let [left, _, top, bottom] = self.padding;
-        let mut extra =
-            Word::sizes([input.h, input.w, output.h, output.c, output.c4(), top, left]).to_vec();
-        extra.push(Word::Float(self.value));
+        let mut extra = sizes([
+            ("in_height", input.h),
+            ("in_width", input.w),
+            ("height", output.h),
+            ("channels", output.c),
+            ("c4", output.c4()),
+            ("top", top),
+            ("left", left),
+        ])
+        .to_vec();
+        extra.extend(floats([("value", self.value)]));
         let (above, below) = (top as i64, bottom as i64);
         let rows = match self.mode {
             // What stands k rows above the first row is k below it, and so at the bottom: up to twice the padding
@@ -124,7 +137,7 @@ impl Op for Pad {
                 format: Format::Nhwc4,
                 rows,
             }],
-            ..Kernel::elementwise(shader!("pad"), 1, &extra, output)
+            ..Kernel::elementwise(shader!("pad"), &["input_start"], &extra, output)
         }])
     }
 }

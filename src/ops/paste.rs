@@ -6,11 +6,12 @@
 //! No network has it: planning needs it, where a large padding makes much of a tensor independent of the
 //! picture.
 
+use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::grid::Grid;
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
 use crate::tensor::{Shape, Tensor};
 
 /// One axis of a [`Paste`].
@@ -91,36 +92,39 @@ impl Op for Paste {
         })
     }
 
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::exact()
+    }
+
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let output = self.output_shape(inputs)?;
         let [a, b] = take_inputs(self.name(), inputs)?;
         let [rows, columns] = self.axes;
-        let mut params = vec![
-            Word::RowBegin,
-            Word::RowEnd,
-            Word::sizes([output.w * output.c4()])[0],
-            Word::OutputStart,
-            Word::InputStart(0),
-            Word::InputStart(1),
-        ];
-        params.extend(Word::sizes([
-            output.c4(),
-            output.h,
-            output.w,
-            a.h,
-            a.w,
-            b.h,
-            b.w,
-            rows.begin,
-            columns.begin,
-            rows.end,
-            columns.end,
-            rows.shift,
-            columns.shift,
-            rows.near,
-            columns.near,
-            rows.far,
-            columns.far,
+        let mut params = words([Word::RowBegin, Word::RowEnd]).to_vec();
+        params.extend(sizes([("row_elements", output.w * output.c4())]));
+        params.extend(words([Word::OutputStart]));
+        params.extend([
+            ("a_start", Word::InputStart(0)),
+            ("b_start", Word::InputStart(1)),
+        ]);
+        params.extend(sizes([
+            ("out_c4", output.c4()),
+            ("out_height", output.h),
+            ("out_width", output.w),
+            ("a_height", a.h),
+            ("a_width", a.w),
+            ("b_height", b.h),
+            ("b_width", b.w),
+            ("begin_y", rows.begin),
+            ("begin_x", columns.begin),
+            ("end_y", rows.end),
+            ("end_x", columns.end),
+            ("shift_y", rows.shift),
+            ("shift_x", columns.shift),
+            ("near_y", rows.near),
+            ("near_x", columns.near),
+            ("far_y", rows.far),
+            ("far_x", columns.far),
         ]));
         let shift = rows.shift as i64;
         let at = |input: usize, rows: Rows| Binding::Activation {

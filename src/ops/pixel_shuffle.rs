@@ -3,10 +3,11 @@
 //!
 //! Source: `torch.nn.functional.pixel_shuffle`.
 
+use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, shader, sizes};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -47,10 +48,19 @@ impl Op for PixelShuffle {
         })
     }
 
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::exact()
+    }
+
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let output = self.output_shape(inputs)?;
         let [input] = take_inputs(self.name(), inputs)?;
-        let extra = Word::sizes([input.w, input.c4(), input.c, output.c4()]);
+        let extra = sizes([
+            ("in_width", input.w),
+            ("in_c4", input.c4()),
+            ("in_channels", input.c),
+            ("c4", output.c4()),
+        ]);
         Ok(vec![Kernel {
             constants: vec![("FACTOR", self.upscale_factor as f64)],
             bindings: vec![Binding::Activation {
@@ -64,7 +74,7 @@ impl Op for PixelShuffle {
                     last: 0,
                 },
             }],
-            ..Kernel::elementwise(shader!("pixel_shuffle"), 1, &extra, output)
+            ..Kernel::elementwise(shader!("pixel_shuffle"), &["input_start"], &extra, output)
         }])
     }
 }

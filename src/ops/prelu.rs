@@ -3,10 +3,11 @@
 //! Inputs: `[n, c, h, w]`, weight `[c, 1, 1, 1]`, or `[1, 1, 1, 1]` for all channels.
 //! Source: `torch.nn.functional.prelu`.
 
+use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{Binding, Kernel, Packing, Word, shader};
+use crate::ops::kernel::{Binding, Kernel, Packing, shader, sizes};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -44,11 +45,19 @@ impl Op for Prelu {
         })
     }
 
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::rounded()
+    }
+
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let shape = self.output_shape(inputs)?;
         let shared = inputs[1].n == 1;
-        let mut kernel =
-            Kernel::elementwise(shader!("prelu"), 1, &Word::sizes([shape.c4()]), shape);
+        let mut kernel = Kernel::elementwise(
+            shader!("prelu"),
+            &["input_start"],
+            &sizes([("c4", shape.c4())]),
+            shape,
+        );
         kernel.constants = vec![("SHARED", f64::from(u8::from(shared)))];
         kernel.bindings.push(Binding::Parameter {
             input: 1,

@@ -6,12 +6,13 @@
 //! triangle filter is widened to cover all of it. Source:
 //! `torch.nn.functional.interpolate(mode="bilinear", antialias=True)`, as torchvision and Pillow resize.
 
+use super::numerics::{Numerics, UNIT, sum_units};
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::grid::Grid;
 use crate::ops::interpolate::lowest_terms;
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, floats, shader, sizes, words};
 use crate::tensor::{Shape, Tensor};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -165,27 +166,28 @@ impl Op for Preprocess {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
         let [rows, columns] = self.filters(input)?;
-        let mut params = Word::sizes([
-            input.h,
-            input.w,
-            output.h,
-            output.w,
-            rows.inputs,
-            rows.outputs,
-            columns.inputs,
-            columns.outputs,
-            usize::from(self.channels == Channels::Bgr),
+        let mut params = sizes([
+            ("in_height", input.h),
+            ("in_width", input.w),
+            ("out_height", output.h),
+            ("out_width", output.w),
+            ("row_inputs", rows.inputs),
+            ("row_outputs", rows.outputs),
+            ("column_inputs", columns.inputs),
+            ("column_outputs", columns.outputs),
+            ("bgr", usize::from(self.channels == Channels::Bgr)),
         ])
         .to_vec();
-        params.push(Word::Float(self.range));
-        params.extend(self.mean.map(Word::Float));
-        params.extend(self.std.map(Word::Float));
-        params.extend([
+        let ([m0, m1, m2], [s0, s1, s2]) = (self.mean, self.std);
+        params.extend(floats([("range", self.range)]));
+        params.extend(floats([("mean_0", m0), ("mean_1", m1), ("mean_2", m2)]));
+        params.extend(floats([("std_0", s0), ("std_1", s1), ("std_2", s2)]));
+        params.extend(words([
             Word::RowBegin,
             Word::RowEnd,
             Word::InputStart(0),
             Word::OutputStart,
-        ]);
+        ]));
         Ok(vec![Kernel {
             shader: shader!("preprocess"),
             constants: Vec::new(),
@@ -206,9 +208,21 @@ impl Op for Preprocess {
         }])
     }
 
-    fn terms(&self, inputs: &[Shape]) -> usize {
-        self.filters(inputs[0])
-            .map_or(1, |[rows, columns]| (rows.taps() * columns.taps()) as usize)
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        // The mean that was taken away, and what is left, are both made of the sum of the terms, whose shares come from
+        // divisions: 4 roundings a term where a plain sum has one.
+        let length = self
+            .filters(inputs[0])
+            .map_or(1, |[rows, columns]| (rows.taps() * columns.taps()) as usize);
+        Numerics::elements(length, move |inputs, expected| {
+            let black = self.reference(&[&inputs[0].map(|_| 0.0)])?;
+            let factor = 4.0 * (sum_units(length) * UNIT) as f32;
+            let mut bounds = expected.clone();
+            for (bound, black) in bounds.data_mut().iter_mut().zip(black.data()) {
+                *bound = factor * (bound.abs() + 2.0 * black.abs());
+            }
+            Ok(bounds)
+        })
     }
 }
 

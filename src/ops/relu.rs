@@ -2,6 +2,7 @@
 //!
 //! Source: `torch.nn.functional.relu`.
 
+use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
@@ -29,9 +30,18 @@ impl Op for Relu {
         Ok(input.map(|x| if x < 0.0 { 0.0 } else { x }))
     }
 
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::exact()
+    }
+
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let shape = self.output_shape(inputs)?;
-        Ok(vec![Kernel::elementwise(shader!("relu"), 1, &[], shape)])
+        Ok(vec![Kernel::elementwise(
+            shader!("relu"),
+            &["input_start"],
+            &[],
+            shape,
+        )])
     }
 }
 

@@ -3,10 +3,11 @@
 //! Source: `torch.mul` with a number; in the FCN papers, the factors ahead of the score layers of
 //! `fcn8s-atonce`.
 
+use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
-use crate::ops::kernel::{Kernel, Word, shader};
+use crate::ops::kernel::{Kernel, floats, shader};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -33,12 +34,16 @@ impl Op for Scale {
         Ok(input.map(|x| x * self.factor))
     }
 
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::rounded()
+    }
+
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let shape = self.output_shape(inputs)?;
-        let factor = [Word::Float(self.factor)];
+        let factor = floats([("factor", self.factor)]);
         Ok(vec![Kernel::elementwise(
             shader!("scale"),
-            1,
+            &["input_start"],
             &factor,
             shape,
         )])

@@ -2,6 +2,7 @@
 //!
 //! Source: `torch.nn.functional.sigmoid`.
 
+use super::numerics::{FLUSHED, absolute, sigmoid_units};
 use super::unary::{Function, Unary};
 use super::{Case, case};
 use serde::Deserialize;
@@ -17,6 +18,10 @@ impl Unary for Sigmoid {
 
     fn value(&self, x: f64) -> f64 {
         1.0 / (1.0 + (-x).exp())
+    }
+
+    fn error(&self, x: f64, y: f64) -> f64 {
+        absolute(sigmoid_units(x), y, FLUSHED)
     }
 }
 

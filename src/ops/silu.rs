@@ -2,6 +2,7 @@
 //!
 //! Source: `torch.nn.functional.silu`.
 
+use super::numerics::{FLUSHED, absolute, sigmoid_units};
 use super::unary::{Function, Unary};
 use super::{Case, case};
 use serde::Deserialize;
@@ -17,6 +18,11 @@ impl Unary for Silu {
 
     fn value(&self, x: f64) -> f64 {
         x / (1.0 + (-x).exp())
+    }
+
+    fn error(&self, x: f64, y: f64) -> f64 {
+        // Of what was flushed, x times as much may be missing.
+        absolute(sigmoid_units(x) + 1.0, y, (x.abs() + 1.0) * FLUSHED)
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! Source: `torch.nn.functional.softmax(dim=1)`.
 
+use super::numerics::{FLUSHED, Numerics, UNIT, exp_units};
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::grid::Grid;
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -49,13 +50,18 @@ impl Op for Softmax {
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let shape = self.output_shape(inputs)?;
-        let mut params = Word::sizes([shape.w, shape.c, shape.c4()]).to_vec();
-        params.extend([
+        let mut params = sizes([
+            ("width", shape.w),
+            ("channels", shape.c),
+            ("c4", shape.c4()),
+        ])
+        .to_vec();
+        params.extend(words([
             Word::RowBegin,
             Word::RowEnd,
             Word::InputStart(0),
             Word::OutputStart,
-        ]);
+        ]));
         Ok(vec![Kernel {
             shader: shader!("softmax"),
             constants: Vec::new(),
@@ -76,9 +82,34 @@ impl Op for Softmax {
         }])
     }
 
-    fn terms(&self, inputs: &[Shape]) -> usize {
-        inputs[0].c
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::elements(inputs[0].c, |inputs, expected| {
+            Ok(bounds(inputs[0], expected))
+        })
     }
+}
+
+/// How far each element of the softmax of `input` may be off. WGSL allows `exp(d)` 6 + 4·|d| units, and d, the distance
+/// from the largest score, has one rounding of itself before that: 6 + 5·|d|. The sum of exponentials has that of each
+/// term, weighted, and a rounding for every term.
+fn bounds(input: &Tensor, expected: &Tensor) -> Tensor {
+    let shape = input.shape();
+    let mut bounds = expected.clone();
+    for (n, y, x) in (0..shape.n)
+        .flat_map(|n| (0..shape.h).flat_map(move |y| (0..shape.w).map(move |x| (n, y, x))))
+    {
+        let score = |c| f64::from(input.at(n, c, y, x));
+        let top = (0..shape.c).map(score).fold(f64::NEG_INFINITY, f64::max);
+        let units_of = |c| exp_units(top - score(c)) + top - score(c);
+        let share = |c| f64::from(expected.at(n, c, y, x));
+        let of_sum: f64 = (0..shape.c).map(|c| share(c) * units_of(c)).sum();
+        for c in 0..shape.c {
+            let units = units_of(c) + of_sum + (shape.c + 16) as f64;
+            let at = ((n * shape.c + c) * shape.h + y) * shape.w + x;
+            bounds.data_mut()[at] = (share(c) * units * UNIT + FLUSHED) as f32;
+        }
+    }
+    bounds
 }
 
 /// Shapes to try.

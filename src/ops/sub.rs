@@ -4,6 +4,7 @@
 //! Source: `torch.sub`.
 
 use super::broadcast::Operation;
+use super::numerics::Numerics;
 use super::{Case, Op, case};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
@@ -33,6 +34,10 @@ impl Op for Sub {
         inputs[0]
             .root_mean_square()
             .hypot(inputs[1].root_mean_square())
+    }
+
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::rounded()
     }
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {

@@ -2,6 +2,7 @@
 //!
 //! Source: `torch.nn.functional.tanh`.
 
+use super::numerics::{FLUSHED, absolute, expm1_units};
 use super::unary::{Function, Unary};
 use super::{Case, case};
 use serde::Deserialize;
@@ -17,6 +18,13 @@ impl Unary for Tanh {
 
     fn value(&self, x: f64) -> f64 {
         x.tanh()
+    }
+
+    fn error(&self, x: f64, y: f64) -> f64 {
+        // −e / (2 + e) with e = exp(−2·|x|) − 1: an error of e counts 2 / (2 + e) times.
+        let x = -2.0 * x.abs();
+        let of_e = expm1_units(x) * 2.0 / (2.0 + x.exp_m1());
+        absolute(of_e + 6.0, y, FLUSHED)
     }
 }
 

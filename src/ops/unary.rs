@@ -1,10 +1,11 @@
 //! Functions of one number, applied to every element: what `Sigmoid`, `Tanh` and the like have in common, their
 //! shader among it.
 
+use super::numerics::{Numerics, UNIT};
 use super::{Op, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{Kernel, Word, shader};
+use crate::ops::kernel::{Kernel, floats, shader, sizes};
 use crate::tensor::{Shape, Tensor};
 use std::fmt::Debug;
 
@@ -41,8 +42,13 @@ pub trait Unary: Debug + Send + Sync + 'static {
         [0.0; 2]
     }
 
-    /// The twin.
+    /// The reference: y at x.
     fn value(&self, x: f64) -> f64;
+
+    /// How far the value y at x may be off on a device: by one rounding, where WGSL rounds the function correctly.
+    fn error(&self, _x: f64, y: f64) -> f64 {
+        UNIT * y.abs()
+    }
 
     /// An error if the attributes make no sense.
     ///
@@ -73,6 +79,10 @@ impl<U: Unary> Op for U {
         Ok(input.map(|x| self.value(f64::from(x)) as f32))
     }
 
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::function(|x, y| self.error(x, y))
+    }
+
     /// Errors of the input, as large everywhere, weighed by the slope where each element stands.
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
         let slope = |x: f32| {
@@ -84,8 +94,9 @@ impl<U: Unary> Op for U {
 
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let shape = self.output_shape(inputs)?;
-        let [p, q] = self.attributes().map(Word::Float);
-        let [channels, c4] = Word::sizes([shape.c, shape.c4()]);
+        let [p, q] = self.attributes();
+        let mut extra = sizes([("channels", shape.c), ("c4", shape.c4())]).to_vec();
+        extra.extend(floats([("p", p), ("q", q)]));
         // Where the function makes something of zero, it must not in the channels that pad.
         let masked = !shape.c.is_multiple_of(4) && self.value(0.0) != 0.0;
         Ok(vec![Kernel {
@@ -93,7 +104,7 @@ impl<U: Unary> Op for U {
                 ("FUNCTION", f64::from(U::FUNCTION as u8)),
                 ("MASKED", f64::from(u8::from(masked))),
             ],
-            ..Kernel::elementwise(shader!("unary"), 1, &[channels, c4, p, q], shape)
+            ..Kernel::elementwise(shader!("unary"), &["input_start"], &extra, shape)
         }])
     }
 }

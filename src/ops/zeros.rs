@@ -2,6 +2,7 @@
 //!
 //! No network has it: planning needs it, to see what a network makes of nothing.
 
+use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
@@ -35,9 +36,18 @@ impl Op for Zeros {
         false
     }
 
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::exact()
+    }
+
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let output = self.output_shape(inputs)?;
-        Ok(vec![Kernel::elementwise(shader!("zeros"), 0, &[], output)])
+        Ok(vec![Kernel::elementwise(
+            shader!("zeros"),
+            &[],
+            &[],
+            output,
+        )])
     }
 }
 

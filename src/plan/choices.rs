@@ -227,7 +227,7 @@ pub fn tunable(
     for operation in operations {
         let inputs = shapes_of(&operation.inputs, &shapes);
         let op = &operation.op;
-        if op.terms(&inputs) == 1 || !seen.insert(key(op.as_ref(), &inputs, device)) {
+        if op.reduction_length(&inputs) == 1 || !seen.insert(key(op.as_ref(), &inputs, device)) {
             continue;
         }
         let Some(alone) = alone(graph, &operation)? else {

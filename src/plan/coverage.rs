@@ -27,7 +27,11 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// The number at `word`, if the shader is told it.
     fn word(&self, step: &Step, word: Word) -> Option<usize> {
-        let at = self.kernel.params.iter().position(|w| *w == word)?;
+        let at = self
+            .kernel
+            .params
+            .iter()
+            .position(|(_, held)| *held == word)?;
         step.params.get(at).map(|value| *value as usize)
     }
 
@@ -252,7 +256,7 @@ mod tests {
                     true
                 });
                 assert_eq!(groups, all);
-                for (at, word) in case.0.params.iter().enumerate() {
+                for (at, (_, word)) in case.0.params.iter().enumerate() {
                     let counts = match word {
                         Word::Value(_)
                         | Word::Float(_)

@@ -11,7 +11,7 @@ use crate::graph::{Graph, NodeId};
 use crate::ops::Op;
 use crate::ops::grid::{Grid, Region};
 use crate::ops::kernel::{
-    Binding, DISPATCH_FLOPS, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Word,
+    Binding, DISPATCH_FLOPS, Format, Kernel, MAX_LOOP_STEPS, Packing, Param, Rows, Word,
 };
 use crate::tensor::Shape;
 use std::collections::HashMap;
@@ -524,7 +524,7 @@ impl Cut<'_> {
         }
         let output_start = starts.last().copied().unwrap_or(0);
         let counts = self.kernel.grid.counts(&self.region(part));
-        let word = |word: &Word| match *word {
+        let word = |(_, word): &Param| match *word {
             Word::Value(value) => value,
             Word::Float(value) => value.to_bits(),
             Word::RowBegin => part.band.start as u32,

@@ -1,7 +1,6 @@
 //! What the tests share: devices, random tensors, graphs of one op, and the bounds they answer to.
 #![allow(dead_code)] // Each test program uses a part of it.
 
-pub mod bounds;
 pub mod emulation;
 mod parts;
 pub mod plans;
@@ -14,9 +13,9 @@ use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::argmax::Scores;
 use fullconv::ops::interpolate::Mode;
 use fullconv::ops::kernel::{Binding, Format, Kernel};
+use fullconv::ops::numerics::{self, Numerics};
 use fullconv::ops::{
-    Argmax, Case, Interpolate, LocalResponseNorm, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Op,
-    Stage, StageInput,
+    Argmax, Case, Interpolate, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Op, Stage, StageInput,
 };
 use fullconv::plan::Plan;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Parameters, Shape, Tensor, TensorFile};
@@ -25,9 +24,6 @@ use proptest::test_runner::{RngAlgorithm, TestRng};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Half the distance from 1 to the next `f32`: the relative error of one rounding.
-pub const UNIT: f64 = 1.0 / (1u32 << 24) as f64;
 
 /// The same of f16, and its least step above zero.
 pub const HALF_UNIT: f32 = 1.0 / (1u32 << 11) as f32;
@@ -229,8 +225,8 @@ impl Op for Shared {
     fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
         self.0.stages(inputs, device)
     }
-    fn terms(&self, inputs: &[Shape]) -> usize {
-        self.0.terms(inputs)
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        self.0.numerics(inputs)
     }
 }
 
@@ -383,14 +379,8 @@ impl OneOp {
 
     /// How far an element may be off that is kept in f16: as [`OneOp::bounds`], and one rounding more.
     pub fn half_bounds(&self) -> Tensor {
-        let mut bounds = self.bounds();
-        if self.op.name() == "max_pool2d_indices" {
-            return bounds;
-        }
-        for (bound, expected) in bounds.data_mut().iter_mut().zip(self.expected().data()) {
-            *bound += (expected.abs() + *bound) * HALF_UNIT + HALF_STEP;
-        }
-        bounds
+        let inputs: Vec<_> = self.inputs.iter().collect();
+        half_bounds(self.op.as_ref(), &inputs, &self.expected())
     }
 
     /// Panics unless the device, keeping activations and weights in f16, agrees with the twin on what f16
@@ -447,75 +437,10 @@ impl OneOp {
             .collect()
     }
 
-    /// How far an element may be off: (K + 16) roundings of the sum of its terms' magnitudes.
+    /// How far an element may be off where the device computes in f32, as the op says.
     pub fn bounds(&self) -> Tensor {
-        let shapes: Vec<_> = self.inputs.iter().map(Tensor::shape).collect();
-        let magnitudes: Vec<_> = self.inputs.iter().map(|t| t.map(f32::abs)).collect();
-        let factor = ((self.op.terms(&shapes) + 16) as f64 * UNIT) as f32;
-        match self.op.name() {
-            // Sums of terms: the sum of their magnitudes is the op of magnitudes.
-            "conv2d"
-            | "conv_transpose2d"
-            | "linear"
-            | "mean"
-            | "sum_parts"
-            | "avg_pool2d"
-            | "adaptive_avg_pool2d" => {
-                let refs: Vec<_> = magnitudes.iter().collect();
-                self.op.reference(&refs).unwrap().map(|x| x.abs() * factor)
-            }
-            "max_pool2d_indices" => self.expected().map(|_| 0.0),
-            "local_response_norm" => self.norm_bounds(),
-            "interpolate" if self.op.terms(&shapes) > 1 => {
-                let expected = self.expected();
-                expected.map(|_| resize_bound(&self.input))
-            }
-            "preprocess" => self.preprocess_bounds(factor),
-            "softmax" => softmax_bounds(&self.input, &self.expected()),
-            "batch_norm2d" => bounds::of_batch_norm2d(&self.inputs[2], &self.expected()),
-            name => {
-                let expected = self.expected();
-                // What is left has one rounding, or none.
-                bounds::of_function(name, &self.inputs[0], &expected)
-                    .unwrap_or_else(|| expected.map(|x| x.abs() * UNIT as f32))
-            }
-        }
-    }
-
-    /// The base of the power, a sum of magnitudes, has a rounding for each square and each term, for alpha, its
-    /// product, and k: K + 8 times beta. WGSL allows a power what `exp2(beta · log2(base))` may be off: the
-    /// logarithm by 2⁻²¹ or 3 ULP, the exponential by 3 + 2·|x| ULP, of which each is two roundings; the exponent x
-    /// is a product of two numbers that are rounded. A division comes last: 5.
-    fn norm_bounds(&self) -> Tensor {
-        let norm: &LocalResponseNorm = (self.op.as_ref() as &dyn Any).downcast_ref().unwrap();
-        let shapes = [self.input.shape()];
-        let ln2 = std::f64::consts::LN_2;
-        let mut bounds = self.expected();
-        for (bound, input) in bounds.data_mut().iter_mut().zip(self.input.data()) {
-            let exponent = match *bound {
-                0.0 => 0.0,
-                output => (f64::from(*input) / f64::from(output)).log2(),
-            };
-            let of_base = norm.beta.abs() * (self.op.terms(&shapes) + 8) as f64;
-            let of_logarithm = (8.0 * norm.beta.abs()).max(6.0 * exponent.abs());
-            let units = of_base
-                + ln2 * (of_logarithm + 2.0 * exponent.abs())
-                + 2.0 * (3.0 + 2.0 * exponent.abs())
-                + 6.0;
-            *bound = (f64::from(bound.abs()) * units * UNIT) as f32;
-        }
-        bounds
-    }
-
-    /// What is left and the mean that was taken away are both made of the terms' sum, whose shares come
-    /// from divisions: 4 roundings a term where a plain sum has one.
-    fn preprocess_bounds(&self, factor: f32) -> Tensor {
-        let black = self.op.reference(&[&self.input.map(|_| 0.0)]).unwrap();
-        let mut bounds = self.expected();
-        for (bound, black) in bounds.data_mut().iter_mut().zip(black.data()) {
-            *bound = 4.0 * factor * (bound.abs() + 2.0 * black.abs());
-        }
-        bounds
+        let inputs: Vec<_> = self.inputs.iter().collect();
+        numerics::bounds(self.op.as_ref(), &inputs, &self.expected()).unwrap()
     }
 
     /// Panics unless the device agrees with the twin, element by element, with each kernel that it may
@@ -542,9 +467,8 @@ impl OneOp {
         match scores {
             Scores::Given => (self.input.clone(), self.input.map(|_| 0.0)),
             Scores::Resized(resize) => {
-                let scores = resize.reference(&[&self.input]).unwrap();
-                let bounds = scores.map(|_| resize_bound(&self.input));
-                (scores, bounds)
+                let one = Self::new(Arc::new(resize.clone()), self.inputs.clone());
+                (one.expected(), one.bounds())
             }
             Scores::Upsampled(upsample) => {
                 let one = Self::new(Arc::new(upsample.clone()), self.inputs.clone());
@@ -586,6 +510,19 @@ impl OneOp {
             }
         }
     }
+}
+
+/// How far each element of what `op` makes of `inputs` may be off where a device keeps it in f16: one rounding more,
+/// unless the op passes values on.
+pub fn half_bounds(op: &dyn Op, inputs: &[&Tensor], expected: &Tensor) -> Tensor {
+    let shapes: Vec<_> = inputs.iter().map(|t| t.shape()).collect();
+    let mut bounds = numerics::bounds(op, inputs, expected).unwrap();
+    if !op.numerics(&shapes).is_exact() {
+        for (bound, expected) in bounds.data_mut().iter_mut().zip(expected.data()) {
+            *bound += (expected.abs() + *bound) * HALF_UNIT + HALF_STEP;
+        }
+    }
+    bounds
 }
 
 /// A weight with zeros wherever the first two indices differ.
@@ -668,39 +605,6 @@ pub fn assert_labels(
         &margin,
         &format!("scores of labels, {what}"),
     );
-}
-
-/// How far an element of a resized `input` may be off. The share of a tap comes from a division (2.5
-/// ULP, 5 roundings) and a subtraction: it errs by 6 roundings of 1, however small it is, and the shares
-/// of rows and columns meet in 4 taps: 24, and 8 for adding up.
-pub fn resize_bound(input: &Tensor) -> f32 {
-    let largest = input.data().iter().fold(0.0f32, |max, x| max.max(x.abs()));
-    32.0 * UNIT as f32 * largest
-}
-
-/// How far each element of the softmax of `input` may be off. WGSL allows `exp(d)` 3 + 2·|d| ULP, two
-/// roundings each, and d, the distance from the largest score, has one rounding of itself before that:
-/// 6 + 5·|d|. The sum of exponentials has that of each term, weighted, and a rounding for every term.
-/// What is too small for a normal number may be flushed to zero.
-pub fn softmax_bounds(input: &Tensor, expected: &Tensor) -> Tensor {
-    let shape = input.shape();
-    let mut bounds = expected.clone();
-    for (n, y, x) in (0..shape.n)
-        .flat_map(|n| (0..shape.h).flat_map(move |y| (0..shape.w).map(move |x| (n, y, x))))
-    {
-        let score = |c| f64::from(input.at(n, c, y, x));
-        let top = (0..shape.c).map(score).fold(f64::NEG_INFINITY, f64::max);
-        let exp_units = |c| 6.0 + 5.0 * (top - score(c));
-        let share = |c| f64::from(expected.at(n, c, y, x));
-        let of_sum: f64 = (0..shape.c).map(|c| share(c) * exp_units(c)).sum();
-        for c in 0..shape.c {
-            let units = exp_units(c) + of_sum + (shape.c + 16) as f64;
-            let bound = share(c) * units * UNIT + f64::from(f32::MIN_POSITIVE);
-            let at = ((n * shape.c + c) * shape.h + y) * shape.w + x;
-            bounds.data_mut()[at] = bound as f32;
-        }
-    }
-    bounds
 }
 
 /// Runs a graph on a device.

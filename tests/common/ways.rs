@@ -3,6 +3,7 @@
 use super::{OneOp, another_gpu, gpu, matrices, preferences, with_matrices};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::ops::kernel::Kernel;
+use fullconv::ops::numerics::Numerics;
 use fullconv::ops::{Op, Stage, StageInput};
 use fullconv::plan::Plan;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Shape, Tensor};
@@ -70,8 +71,8 @@ impl Op for By {
             }
         }
     }
-    fn terms(&self, inputs: &[Shape]) -> usize {
-        self.op.terms(inputs)
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        self.op.numerics(inputs)
     }
     fn flops(&self, inputs: &[Shape]) -> u64 {
         self.op.flops(inputs)

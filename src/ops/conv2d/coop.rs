@@ -9,7 +9,7 @@ use super::template::fill;
 use super::{Conv2d, Parts};
 use crate::device_profile::{CooperativeMatrix, DeviceProfile};
 use crate::ops::grid::{Count, Grid};
-use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, Word};
+use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
 use crate::tensor::Shape;
 
 /// Workgroup memory that a kernel takes at most, however much there is: more workgroups then share a
@@ -236,7 +236,7 @@ fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape, variant: &Variant) -> Op
                     parts,
                 },
                 terms: Some(inputs[0].c4().div_ceil(parts)),
-                extra: Word::counts(Count::OF_BLOCKS).to_vec(),
+                extra: counts(Count::OF_BLOCKS).to_vec(),
             },
         )
         .ok()?;

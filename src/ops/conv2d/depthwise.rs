@@ -9,7 +9,7 @@ use super::template::fill;
 use super::{Conv2d, Parts};
 use crate::device_profile::DeviceProfile;
 use crate::ops::grid::{Count, Grid, Run};
-use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, Word};
+use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
 use crate::tensor::Shape;
 use std::collections::BTreeSet;
 
@@ -167,7 +167,7 @@ fn kernel(op: &Conv2d, inputs: &[Shape], map: Shape, texels: bool) -> Option<Ker
             channels: 4 * unrolled.lanes,
         },
         terms: None,
-        extra: Word::counts([Count::LineItems, Count::PixelGroups]).to_vec(),
+        extra: counts([Count::LineItems, Count::PixelGroups]).to_vec(),
     };
     let kernel = op.kernel(inputs, map, parts).ok()?;
     // Of the window's width, the text is made.

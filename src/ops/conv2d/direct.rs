@@ -3,7 +3,7 @@
 use super::{Conv2d, Parts};
 use crate::error::Result;
 use crate::ops::grid::{Count, Grid};
-use crate::ops::kernel::{Kernel, Packing, Word, shader};
+use crate::ops::kernel::{Kernel, Packing, counts, shader, sizes};
 use crate::tensor::Shape;
 
 /// Invocations a workgroup.
@@ -16,8 +16,8 @@ const PIXELS: usize = 4;
 pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], map: Shape) -> Result<Kernel> {
     let lanes = map.c4().next_power_of_two().min(16);
     let side = op.pool_side();
-    let mut extra = Word::counts([Count::PixelGroups]).to_vec();
-    extra.extend(Word::sizes([lanes]));
+    let mut extra = counts([Count::PixelGroups]).to_vec();
+    extra.extend(sizes([("lanes", lanes)]));
     extra.extend(op.sizes_of_groups(map, inputs[1]));
     let mut kernel = op.kernel(
         inputs,

@@ -5,7 +5,7 @@
 use super::{Conv2d, Parts};
 use crate::error::Result;
 use crate::ops::grid::{Count, Grid};
-use crate::ops::kernel::{Kernel, Packing, Word, shader};
+use crate::ops::kernel::{Kernel, Packing, counts, shader, sizes};
 use crate::tensor::Shape;
 
 pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape) -> Result<Kernel> {
@@ -25,8 +25,11 @@ pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape) -> Result<Ker
             },
             terms: Some(weight.c),
             extra: [
-                &Word::counts([Count::PixelGroups])[..],
-                &Word::sizes([output.c, output.c / op.groups]),
+                &counts([Count::PixelGroups])[..],
+                &sizes([
+                    ("out_channels", output.c),
+                    ("group_outputs", output.c / op.groups),
+                ]),
             ]
             .concat(),
         },

@@ -20,10 +20,11 @@ pub use cases::cases;
 pub(crate) use sum_parts::SumParts;
 
 use super::attributes::pair;
+use super::numerics::Numerics;
 use super::{Element, MaxPool2d, Op, Relu, Stage, Window, shapes};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{Binding, Format, Kernel, Packing, Rows, Word};
+use crate::ops::kernel::{Binding, Format, Kernel, Packing, Param, Rows, Word, sizes, words};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 use std::any::Any;
@@ -145,27 +146,28 @@ impl Conv2d {
     fn kernel(&self, inputs: &[Shape], map: Shape, parts: Parts) -> Result<Kernel> {
         let (input, weight) = (inputs[0], inputs[1]);
         let output = pool::pooled(self.pool.as_ref(), map)?;
-        let mut params = Word::sizes([
-            input.h,
-            input.w,
-            input.c4(),
-            output.h,
-            output.w,
-            output.c4() / self.parts,
-            self.padding[0],
-            self.padding[1],
+        let mut params = sizes([
+            ("in_height", input.h),
+            ("in_width", input.w),
+            ("in_c4", input.c4()),
+            ("out_height", output.h),
+            ("out_width", output.w),
+            ("out_c4", output.c4() / self.parts),
+            ("padding_h", self.padding[0]),
+            ("padding_w", self.padding[1]),
         ])
         .to_vec();
-        params.extend([
+        params.extend(words([
             Word::RowBegin,
             Word::RowEnd,
             Word::ChannelBegin,
             Word::ChannelEnd,
-        ]);
+        ]));
         if let Some(terms) = parts.terms {
-            params.extend([Word::TermBegin, Word::TermEnd, Word::sizes([terms])[0]]);
+            params.extend(words([Word::TermBegin, Word::TermEnd]));
+            params.extend(sizes([("terms", terms)]));
         }
-        params.extend([Word::InputStart(0), Word::OutputStart]);
+        params.extend(words([Word::InputStart(0), Word::OutputStart]));
         params.extend(parts.extra);
         let taps = (weight.h * weight.w) as u64;
         let quads = inputs[0].c4().min(weight.c4());
@@ -225,7 +227,7 @@ struct Parts {
     grid: crate::ops::grid::Grid,
     /// The length of the loop over input channels, if dispatches may continue each other's sums.
     terms: Option<usize>,
-    extra: Vec<Word>,
+    extra: Vec<Param>,
 }
 
 /// The bias, input number `position`, or zeros for `channels` where it is not given.
@@ -352,8 +354,9 @@ impl Op for Conv2d {
         })
     }
 
-    fn terms(&self, inputs: &[Shape]) -> usize {
-        inputs[1].c.min(self.channels_per_part(inputs[1])) * inputs[1].h * inputs[1].w
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        let weight = inputs[1];
+        Numerics::weighted_sum(weight.c.min(self.channels_per_part(weight)) * weight.h * weight.w)
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
@@ -372,7 +375,7 @@ impl Op for Conv2d {
         let of_map = self
             .map_shape(inputs)
             .map_or(0, |map| map.elements() as u64);
-        of_map.saturating_mul(2 * self.terms(inputs) as u64)
+        of_map.saturating_mul(2 * self.reduction_length(inputs) as u64)
     }
 
     fn fused_with(&self, next: &dyn Op) -> Option<Arc<dyn Op>> {
@@ -402,8 +405,13 @@ impl Conv2d {
 
     /// What the kernels for whole groups of four channels have in their parameters beside those of all: the size of
     /// the map, and how many such groups a group of the convolution reads and makes.
-    fn sizes_of_groups(&self, map: Shape, weight: Shape) -> [Word; 4] {
-        Word::sizes([map.h, map.w, weight.c4(), self.group_quads(weight)])
+    fn sizes_of_groups(&self, map: Shape, weight: Shape) -> [Param; 4] {
+        sizes([
+            ("map_height", map.h),
+            ("map_width", map.w),
+            ("group_in_c4", weight.c4()),
+            ("group_out_c4", self.group_quads(weight)),
+        ])
     }
 
     /// Input channels in one part of the sum.

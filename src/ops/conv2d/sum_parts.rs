@@ -5,7 +5,8 @@ use super::pool;
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::grid::Grid;
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
+use crate::ops::numerics::Numerics;
 use crate::ops::{MaxPool2d, Op, take_inputs};
 use crate::tensor::{Shape, Tensor};
 
@@ -40,13 +41,20 @@ impl SumParts {
 
     /// The kernel that pools the sums.
     fn pooled_kernel(&self, input: Shape, output: Shape) -> Kernel {
-        let mut params = Word::sizes([input.h, input.w, output.h, output.w, output.c4()]).to_vec();
-        params.extend([
+        let mut params = sizes([
+            ("map_height", input.h),
+            ("map_width", input.w),
+            ("out_height", output.h),
+            ("out_width", output.w),
+            ("c4", output.c4()),
+        ])
+        .to_vec();
+        params.extend(words([
             Word::RowBegin,
             Word::RowEnd,
             Word::InputStart(0),
             Word::OutputStart,
-        ]);
+        ]));
         let side = pool::side(self.pool.as_ref()) as i64;
         Kernel {
             shader: shader!("sum_parts_pooled"),
@@ -97,7 +105,12 @@ impl Op for SumParts {
             Some(_) => self.pooled_kernel(inputs[0], shape),
             None => Kernel {
                 steps_per_term: self.parts as u64,
-                ..Kernel::elementwise(shader!("sum_parts"), 1, &Word::sizes([shape.c4()]), shape)
+                ..Kernel::elementwise(
+                    shader!("sum_parts"),
+                    &["input_start"],
+                    &sizes([("c4", shape.c4())]),
+                    shape,
+                )
             },
         };
         Ok(vec![Kernel {
@@ -109,7 +122,7 @@ impl Op for SumParts {
         }])
     }
 
-    fn terms(&self, _inputs: &[Shape]) -> usize {
-        self.parts
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::sum(self.parts)
     }
 }

@@ -13,7 +13,7 @@ use super::template::fill;
 use super::{Conv2d, Parts};
 use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
 use crate::ops::grid::{Count, Grid};
-use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, Word};
+use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
 use crate::tensor::Shape;
 use std::fmt::Write;
 
@@ -153,7 +153,7 @@ pub(super) fn kernel(
         },
         terms: None,
         extra: [
-            &Word::counts([Count::PixelGroups])[..],
+            &counts([Count::PixelGroups])[..],
             &op.sizes_of_groups(map, inputs[1]),
         ]
         .concat(),

@@ -11,7 +11,7 @@ use super::template::fill;
 use super::{Conv2d, Parts};
 use crate::device_profile::DeviceProfile;
 use crate::ops::grid::{Count, Grid};
-use crate::ops::kernel::{DISPATCH_FLOPS, Format, Kernel, MAX_LOOP_STEPS, Packing, Shader, Word};
+use crate::ops::kernel::{DISPATCH_FLOPS, Format, Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
 use crate::ops::{Op, Stage, StageInput};
 use crate::tensor::Shape;
 use std::sync::Arc;
@@ -403,7 +403,7 @@ fn kernel(op: &Conv2d, inputs: &[Shape], map: Shape, tile: Tile, stage: Staging)
                 },
                 terms: Some(inputs[1].c4().div_ceil(parts)),
                 extra: [
-                    &Word::counts(Count::OF_BLOCKS)[..],
+                    &counts(Count::OF_BLOCKS)[..],
                     &op.sizes_of_groups(map, inputs[1]),
                 ]
                 .concat(),

@@ -19,8 +19,10 @@ use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
 use crate::error::{Result, bail};
 use crate::ops::grid::{Count, Grid, Line, Run};
 use crate::ops::kernel::{
-    Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader, Word, shader,
+    Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader, Word, counts, shader, sizes,
+    words,
 };
+use crate::ops::numerics::Numerics;
 use crate::ops::{MaxPool2d, Op, Stage, StageInput, shapes, take_inputs};
 use crate::tensor::{Shape, Tensor};
 use std::f64::consts::{FRAC_1_SQRT_2 as HALF, SQRT_2 as TWO};
@@ -184,26 +186,30 @@ impl Op for Input {
         })
     }
 
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::sum(POINTS)
+    }
+
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let output = self.output_shape(inputs)?;
         let (input, columns) = (inputs[0], output.w / POINTS);
-        let mut params = Word::sizes([
-            input.h,
-            input.w,
-            input.c4(),
-            output.h,
-            columns,
-            self.padding[0],
-            self.padding[1],
+        let mut params = sizes([
+            ("in_height", input.h),
+            ("in_width", input.w),
+            ("in_c4", input.c4()),
+            ("tile_rows", output.h),
+            ("tile_columns", columns),
+            ("padding_h", self.padding[0]),
+            ("padding_w", self.padding[1]),
         ])
         .to_vec();
-        params.extend([
+        params.extend(words([
             Word::Count(Count::LineItems),
             Word::RowBegin,
             Word::RowEnd,
             Word::InputStart(0),
             Word::OutputStart,
-        ]);
+        ]));
         Ok(vec![Kernel {
             shader: shader!("winograd_input"),
             constants: vec![("DILATION", self.dilation as f64)],
@@ -310,17 +316,21 @@ impl Op for Product {
             );
         };
         let columns = output.w / POINTS;
-        let mut params = Word::sizes([input.c4(), output.c4(), columns]).to_vec();
-        params.extend([
-            Word::Count(Count::PixelGroups),
-            Word::Count(Count::ChannelGroups),
+        let mut params = sizes([
+            ("in_c4", input.c4()),
+            ("out_c4", output.c4()),
+            ("tile_columns", columns),
+        ])
+        .to_vec();
+        params.extend(counts([Count::PixelGroups, Count::ChannelGroups]));
+        params.extend(words([
             Word::RowBegin,
             Word::RowEnd,
             Word::ChannelBegin,
             Word::ChannelEnd,
             Word::InputStart(0),
             Word::OutputStart,
-        ]);
+        ]));
         Ok(vec![Kernel {
             shader: Shader {
                 name: "winograd_product",
@@ -347,8 +357,8 @@ impl Op for Product {
         }])
     }
 
-    fn terms(&self, inputs: &[Shape]) -> usize {
-        inputs[1].c
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::weighted_sum(inputs[1].c)
     }
 }
 
@@ -416,29 +426,33 @@ impl Op for Output {
         pool::pool_map(self.pool.as_ref(), map)
     }
 
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::sum(POINTS)
+    }
+
     fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
-        let mut params = Word::sizes([
-            output.h,
-            output.w,
-            output.c4(),
-            input.h,
-            input.w / POINTS,
-            self.size[0],
-            self.size[1],
+        let mut params = sizes([
+            ("out_height", output.h),
+            ("out_width", output.w),
+            ("out_c4", output.c4()),
+            ("tile_rows", input.h),
+            ("tile_columns", input.w / POINTS),
+            ("map_height", self.size[0]),
+            ("map_width", self.size[1]),
         ])
         .to_vec();
         let side = pool::side(self.pool.as_ref());
         // A workgroup computes as many rows of tiles as there are convolutions, and so many columns.
         let tiles_x = if self.dilation == 1 { 4 } else { self.dilation };
-        params.extend(Word::counts(Count::OF_BLOCKS));
-        params.extend([
+        params.extend(counts(Count::OF_BLOCKS));
+        params.extend(words([
             Word::RowBegin,
             Word::RowEnd,
             Word::InputStart(0),
             Word::OutputStart,
-        ]);
+        ]));
         Ok(vec![Kernel {
             shader: shader!("winograd_output"),
             constants: vec![

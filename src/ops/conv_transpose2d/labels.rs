@@ -7,7 +7,7 @@ use crate::error::{Result, bail};
 use crate::ops::Op;
 use crate::ops::grid::{Count, Grid, Line, Run};
 use crate::ops::interpolate::lowest_terms;
-use crate::ops::kernel::{Binding, Format, Kernel, Word, shader};
+use crate::ops::kernel::{Binding, Format, Kernel, Word, counts, shader, sizes, words};
 use crate::tensor::Shape;
 
 /// The kernel for `op` on `inputs` and the labels of its result.
@@ -34,17 +34,21 @@ pub(in crate::ops) fn kernel(
     let step = op.stride[1] * across;
     let whole_rows = output.w.is_multiple_of(4);
 
-    let sizes = op.sizes(by_name.input, by_name.weight, output, output.c);
-    let mut params = sizes.to_vec();
-    params.extend(Word::sizes([step]));
-    params.extend([
-        Word::Count(Count::LinePixels),
-        Word::Count(Count::LineItems),
+    let params = op.sizes(
+        by_name.input,
+        by_name.weight,
+        output,
+        ("channels", output.c),
+    );
+    let mut params = params.to_vec();
+    params.extend(sizes([("step", step)]));
+    params.extend(counts([Count::LinePixels, Count::LineItems]));
+    params.extend(words([
         Word::RowBegin,
         Word::RowEnd,
         Word::InputStart(0),
         Word::OutputStart,
-    ]);
+    ]));
     let wide = ("WIDE", f64::from(u8::from(device.is_cpu)));
     let groups = groups_at_once(output.c4());
     let [rows, columns] = op.taps(by_name.weight);

@@ -9,12 +9,15 @@ pub(super) mod labels;
 
 use super::attributes::pair;
 use super::conv2d::bias_binding;
+use super::numerics::Numerics;
 use super::{Argmax, Case, Crop, Op, case, diagonal_case, shapes};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::argmax::Scores;
 use crate::ops::grid::{Count, Grid, Run};
-use crate::ops::kernel::{Binding, Format, Kernel, Packing, Rows, Word, shader};
+use crate::ops::kernel::{
+    Binding, Format, Kernel, Packing, Param, Rows, Word, counts, shader, sizes, words,
+};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 use std::any::Any;
@@ -122,21 +125,27 @@ impl ConvTranspose2d {
     }
 
     /// Sizes that all kernels are given.
-    fn sizes(&self, input: Shape, weight: Shape, output: Shape, channels: usize) -> [Word; 12] {
+    fn sizes(
+        &self,
+        input: Shape,
+        weight: Shape,
+        output: Shape,
+        channels: (&'static str, usize),
+    ) -> [Param; 12] {
         let [top, left] = self.cut();
-        Word::sizes([
-            input.h,
-            input.w,
-            input.c4(),
-            output.h,
-            output.w,
+        sizes([
+            ("in_height", input.h),
+            ("in_width", input.w),
+            ("in_c4", input.c4()),
+            ("out_height", output.h),
+            ("out_width", output.w),
             channels,
-            weight.h,
-            weight.w,
-            self.stride[0],
-            self.stride[1],
-            top,
-            left,
+            ("kernel_h", weight.h),
+            ("kernel_w", weight.w),
+            ("stride_h", self.stride[0]),
+            ("stride_w", self.stride[1]),
+            ("padding_h", top),
+            ("padding_w", left),
         ])
     }
 
@@ -298,14 +307,14 @@ impl Op for ConvTranspose2d {
         Ok(vec![kernel])
     }
 
-    fn terms(&self, inputs: &[Shape]) -> usize {
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
         let weight = inputs[1];
         let [rows, columns] = self.taps(weight);
         let channels = match self.diagonal {
             true => 1,
             false => weight.n / self.groups,
         };
-        channels * rows * columns
+        Numerics::weighted_sum(channels * rows * columns)
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
@@ -353,7 +362,7 @@ impl ConvTranspose2d {
             ("GROUPS", groups as f64),
             ("WIDE", f64::from(u8::from(device.is_cpu))),
         ];
-        kernel.params.push(Word::Count(Count::LineItems));
+        kernel.params.extend(counts([Count::LineItems]));
         kernel.grid = Grid::Items {
             items: 64,
             run: self.run(pixels),
@@ -367,7 +376,7 @@ impl ConvTranspose2d {
     fn diagonal(&self, inputs: Inputs<Shape>, output: Shape) -> Kernel {
         let mut kernel = self.kernel(inputs, output, false);
         kernel.shader = shader!("conv_transpose2d_diagonal");
-        kernel.params.push(Word::Count(Count::LineItems));
+        kernel.params.extend(counts([Count::LineItems]));
         kernel.grid = Grid::Items {
             items: 64,
             run: self.run(4),
@@ -380,9 +389,11 @@ impl ConvTranspose2d {
     fn grouped(&self, inputs: Inputs<Shape>, output: Shape) -> Kernel {
         let group_inputs = inputs.input.c / self.groups;
         let mut kernel = self.kernel(inputs, output, true);
-        kernel
-            .params
-            .extend(Word::sizes([group_inputs, output.c, inputs.weight.c]));
+        kernel.params.extend(sizes([
+            ("group_inputs", group_inputs),
+            ("out_channels", output.c),
+            ("group_outputs", inputs.weight.c),
+        ]));
         kernel.terms = Some(group_inputs);
         kernel
     }
@@ -397,22 +408,22 @@ impl ConvTranspose2d {
 
     /// What the kernels that write the result share; in full, the one for groups.
     fn kernel(&self, inputs: Inputs<Shape>, output: Shape, in_runs: bool) -> Kernel {
-        let sizes = self.sizes(inputs.input, inputs.weight, output, output.c4());
+        let sizes = self.sizes(inputs.input, inputs.weight, output, ("out_c4", output.c4()));
         let mut params = sizes.to_vec();
-        params.extend([
+        params.extend(words([
             Word::RowBegin,
             Word::RowEnd,
             Word::ChannelBegin,
             Word::ChannelEnd,
-        ]);
+        ]));
         if in_runs {
-            params.extend([Word::TermBegin, Word::TermEnd]);
+            params.extend(words([Word::TermBegin, Word::TermEnd]));
         }
-        params.extend([
+        params.extend(words([
             Word::InputStart(0),
             Word::OutputStart,
             Word::Count(Count::PixelGroups),
-        ]);
+        ]));
         Kernel {
             shader: shader!("conv_transpose2d_grouped"),
             constants: Vec::new(),
