@@ -1,8 +1,8 @@
 //! `segment`'s further pictures: probabilities, the heat map of a class, and the stages of a network.
 
-use super::jobs::Job;
-use super::tensors::{Stored, encode};
-use super::{Failure, Outcome};
+use crate::jobs::Job;
+use crate::tensors::{Stored, encode};
+use crate::{Failure, Outcome};
 use clap::ValueEnum;
 use fullconv::{
     Error, ErrorKind, Model, Picture, Result, Segmenter, StageMask, Tensor, heatmap, png16,

@@ -1,10 +1,10 @@
 //! `fullconv segment`: pictures in, masks and overlays out.
 
-use super::insight::{Insight, InsightOptions, Wanted};
-use super::jobs::{Job, jobs};
-use super::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
-use super::pipeline::{self, Inbox, Outbox};
-use super::{Outcome, interrupt, terminal};
+use crate::insight::{Insight, InsightOptions, Wanted};
+use crate::jobs::{Job, jobs};
+use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
+use crate::pipeline::{self, Inbox, Outbox};
+use crate::{Outcome, interrupt, terminal};
 use fullconv::{Error, ErrorKind, Frames, Mask, Picture, Result, Segmenter, files};
 use indicatif::ProgressBar;
 use serde::Serialize;

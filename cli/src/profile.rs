@@ -1,7 +1,7 @@
 //! `fullconv profile`: what each layer takes.
 
-use super::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe, size};
-use super::{Failure, Outcome, terminal};
+use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe, size};
+use crate::{Failure, Outcome, terminal};
 use fullconv::Profile;
 use fullconv::gpu::{Measured, Outcome as Found, Timer, TunedLayer};
 use serde::Serialize;

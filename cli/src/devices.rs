@@ -1,6 +1,6 @@
 //! `fullconv devices`: the adapters there are, and what is wrong with them.
 
-use super::{Outcome, terminal};
+use crate::{Outcome, terminal};
 use fullconv::gpu::{Adapter, Backend, adapters, wgpu};
 use fullconv::{Error, ErrorKind};
 use serde::Serialize;

@@ -1,7 +1,10 @@
-//! The command line, thin over the library: one file per subcommand.
+//! The command line of fullconv, thin over the library: one file per subcommand.
 //!
 //! Exit status: 0 done; 1 failed, with a line on stderr that says what and where; 2 wrong usage; 130
 //! stopped by Ctrl-C. With `--json`, stdout holds one JSON object and nothing else.
+
+// Nothing that input can reach may panic.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo)]
 
 mod compare;
 mod convert;
@@ -28,7 +31,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Labels every pixel of an image on any GPU.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(name = "fullconv", version, arg_required_else_help = true)]
 #[command(after_help = "Environment:\n  FULLCONV_LOG, RUST_LOG  \
                         what is logged to stderr, such as `info` or `wgpu_core=warn`\n  \
                         FULLCONV_CACHE          the folder for what is kept of a device between runs; \
@@ -76,7 +79,7 @@ impl From<Error> for Failure {
 }
 
 /// Parses the arguments, runs the command and reports.
-pub fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
     log();
     let (name, outcome) = match &cli.command {

@@ -1,8 +1,8 @@
 //! `fullconv compare`: every node on the device against the CPU reference.
 
-use super::inputs::read_tensor;
-use super::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
-use super::{Failure, Outcome, terminal};
+use crate::inputs::read_tensor;
+use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
+use crate::{Failure, Outcome, terminal};
 use fullconv::compare::{LabelReport, NodeReport, Report, compare_picture, compare_tensor};
 use fullconv::{Error, ErrorKind, Picture, Result, Segmenter, Shape};
 use serde::Serialize;
@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The photograph that is compared with where none is given.
-const PHOTOGRAPH: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/street.jpg"));
+const PHOTOGRAPH: &[u8] =
+    include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/street.jpg"));
 
 /// The arguments.
 #[derive(Debug, clap::Args)]

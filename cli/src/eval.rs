@@ -1,8 +1,8 @@
 //! `fullconv eval`: how well a model does on labelled pictures.
 
-use super::jobs::pictures_in;
-use super::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
-use super::{Outcome, terminal};
+use crate::jobs::pictures_in;
+use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
+use crate::{Outcome, terminal};
 use fullconv::{ConfusionMatrix, Error, ErrorKind, Model, Picture, Result, Segmenter, read_labels};
 use serde::Serialize;
 use std::collections::BTreeMap;

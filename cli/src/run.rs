@@ -1,9 +1,9 @@
 //! `fullconv run`: tensor in, scores out. The door for comparison with other frameworks.
 
-use super::inputs::read_tensor;
-use super::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
-use super::tensors::{Stored, encode};
-use super::{Outcome, interrupt, terminal};
+use crate::inputs::read_tensor;
+use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
+use crate::tensors::{Stored, encode};
+use crate::{Outcome, interrupt, terminal};
 use fullconv::{Error, ErrorKind, Model, Result, Shape, Tensor, files};
 use serde::Serialize;
 use std::path::{Path, PathBuf};

@@ -83,8 +83,8 @@ pub fn has_adapter() -> bool {
 }
 
 pub fn golden(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    root.join(format!("tests/goldens/{name}.safetensors"))
+    let cli = Path::new(env!("CARGO_MANIFEST_DIR"));
+    cli.join(format!("../tests/goldens/{name}.safetensors"))
 }
 
 /// A picture of 64x48 pixels, another one for each `seed`.

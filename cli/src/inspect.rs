@@ -1,7 +1,7 @@
 //! `fullconv inspect`: what a model file holds, and what running it takes.
 
-use super::options::{DeviceOptions, ModelOptions, size};
-use super::{Failure, Outcome, terminal};
+use crate::options::{DeviceOptions, ModelOptions, size};
+use crate::{Failure, Outcome, terminal};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::plan::{Choices, Plan};
 use fullconv::{ErrorKind, Model, Precision, Preprocessing, Shape};

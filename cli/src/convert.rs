@@ -1,6 +1,6 @@
 //! `fullconv convert`: a checkpoint into a model file.
 
-use super::{Outcome, interrupt, terminal};
+use crate::{Outcome, interrupt, terminal};
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use fullconv::convert::{Conversion, Converted, Origin};

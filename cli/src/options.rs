@@ -1,6 +1,6 @@
 //! The options that commands share: which model, which device.
 
-use super::{Failure, Outcome, terminal};
+use crate::{Failure, Outcome, terminal};
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use fullconv::gpu::Backend;

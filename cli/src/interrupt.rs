@@ -1,6 +1,6 @@
 //! Ctrl-C: what is being written is finished first.
 
-use super::terminal;
+use crate::terminal;
 use fullconv::{Error, ErrorKind, Result};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
