@@ -39,8 +39,12 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     let gpu = options.gpu()?;
     println!("{gpu}, median of {} runs", options.runs);
-    profile(&gpu, options, "demo", Model::demo, &[[360, 480]])?;
+    profile(&gpu, options, "demo", demo, &[[360, 480]])?;
     profile(&gpu, options, "fcn8s", full, &[[96, 96], [500, 500]])
+}
+
+fn demo() -> Result<Model> {
+    Model::from_bytes(fullconv_demo::MODEL)
 }
 
 /// Times the model at each of `sizes`, `[h, w]`, that is asked for.

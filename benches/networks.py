@@ -6,7 +6,7 @@ WHAT is `files` (model, input and expected scores), `onnx` or `ncnn`. What is th
 
 - `full`: FCN-8s at full width, caffe geometry, with random weights, which this makes.
 - `resnet50`: torchvision's fcn_resnet50 with 21 classes, with random weights, which this makes.
-- `demo`: assets/demo.safetensors. It takes pictures whose longer side is 480 as they are; others
+- `demo`: assets/demo/demo.safetensors. It takes pictures whose longer side is 480 as they are; others
   would be resized before the network.
 
 Requires what requirements.txt lists.
@@ -51,7 +51,7 @@ class Case:
     @property
     def model_file(self) -> Path:
         if self.model == "demo":
-            return ROOT / "assets" / "demo.safetensors"
+            return ROOT / "assets" / "demo" / "demo.safetensors"
         return self.work / self.model / "model.safetensors"
 
     @property

@@ -9,7 +9,10 @@ fn main() -> fullconv::Result<()> {
         std::process::exit(2);
     };
     let gpu = pollster::block_on(Gpu::new())?;
-    let segmenter = pollster::block_on(Segmenter::new(&gpu, &Model::demo()?))?;
+    let segmenter = pollster::block_on(Segmenter::new(
+        &gpu,
+        &Model::from_bytes(fullconv_demo::MODEL)?,
+    ))?;
     let picture = Picture::open(input)?;
     let mask = segmenter.segment_blocking(&picture)?;
     mask.overlay(&picture, 0.5)?.save(output)

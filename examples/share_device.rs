@@ -18,7 +18,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         .await?;
 
     let gpu = Gpu::from_wgpu(device.clone(), queue.clone())?;
-    let model = Model::demo()?;
+    let model = Model::from_bytes(fullconv_demo::MODEL)?;
     let day = Segmenter::new(&gpu, &model).await?;
     // The weights are there already: segmenters of one model share them.
     let night = Segmenter::new(&gpu, &model).await?;

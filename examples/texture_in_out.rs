@@ -14,7 +14,7 @@ async fn run() -> fullconv::Result<()> {
     let output = arguments.next();
 
     let gpu = Gpu::new().await?; // or Gpu::from_wgpu(device, queue)
-    let segmenter = Segmenter::new(&gpu, &Model::demo()?).await?;
+    let segmenter = Segmenter::new(&gpu, &Model::from_bytes(fullconv_demo::MODEL)?).await?;
     let frame = as_drawn_by_the_program(&gpu, &Picture::open(&input)?);
 
     // Once for all frames of a size.

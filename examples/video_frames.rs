@@ -14,7 +14,7 @@ async fn run() -> fullconv::Result<()> {
     let scene = Picture::open(image)?;
 
     let gpu = Gpu::new().await?;
-    let segmenter = Segmenter::new(&gpu, &Model::demo()?).await?;
+    let segmenter = Segmenter::new(&gpu, &Model::from_bytes(fullconv_demo::MODEL)?).await?;
     println!("{segmenter}, {} frames under way", Frames::DEPTH);
 
     let mut frames = segmenter.frames();

@@ -7,7 +7,7 @@
 //! use fullconv::{Gpu, Model, Picture, Segmenter};
 //!
 //! let gpu = Gpu::new().await?;
-//! let segmenter = Segmenter::new(&gpu, &Model::demo()?).await?;
+//! let segmenter = Segmenter::new(&gpu, &Model::read("fcn8s.safetensors")?).await?;
 //! let picture = Picture::open("street.jpg")?;
 //! let mask = segmenter.segment(&picture).await?;
 //! for (class, share) in mask.shares() {

@@ -13,6 +13,7 @@ use crate::parameters::{Derived, Parameters, TensorFile};
 use crate::preprocess::Preprocessing;
 use crate::tensor::Shape;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
@@ -51,7 +52,7 @@ pub(crate) struct Metadata {
 /// A network with its weights and all that a picture and a mask need. Cheap to clone.
 ///
 /// ```
-/// let model = fullconv::Model::demo()?;
+/// let model = fullconv::Model::from_bytes(fullconv_demo::MODEL)?;
 /// assert_eq!(model.architecture(), "fcn8s");
 /// assert_eq!(model.classes()[0], "Sky");
 /// # Ok::<(), fullconv::Error>(())
@@ -95,26 +96,12 @@ impl Model {
         Self::from_file(TensorFile::open(path)?, choice).map_err(|e| e.at(path.display()))
     }
 
-    /// A model file in memory.
+    /// A model file in memory: a vector, or bytes that are part of the program, which are not copied.
     ///
     /// # Errors
     /// As [`Model::read`].
-    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
+    pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
         Self::from_file(TensorFile::from_bytes(bytes)?, &Choice::default())
-    }
-
-    /// The small model that comes with this crate: FCN-8s at a quarter of its width, for scenes of
-    /// streets. Trained on CamVid; its weights are for research and personal use, see [`Model::license`].
-    ///
-    /// # Errors
-    /// None that a build which passes its tests can meet.
-    #[cfg(feature = "demo")]
-    pub fn demo() -> Result<Self> {
-        let bytes = include_bytes!(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/assets/demo.safetensors"
-        ));
-        Self::from_file(TensorFile::from_static(bytes)?, &Choice::default())
     }
 
     fn from_file(file: TensorFile, choice: &Choice) -> Result<Self> {

@@ -15,9 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 enum Bytes {
     #[cfg(not(target_arch = "wasm32"))]
     Mapped(memmap2::Mmap),
-    Owned(Vec<u8>),
-    #[cfg(feature = "demo")]
-    Static(&'static [u8]),
+    Memory(Cow<'static, [u8]>),
 }
 
 impl std::ops::Deref for Bytes {
@@ -27,9 +25,7 @@ impl std::ops::Deref for Bytes {
         match self {
             #[cfg(not(target_arch = "wasm32"))]
             Self::Mapped(map) => map,
-            Self::Owned(bytes) => bytes,
-            #[cfg(feature = "demo")]
-            Self::Static(bytes) => bytes,
+            Self::Memory(bytes) => bytes,
         }
     }
 }
@@ -84,18 +80,12 @@ impl TensorFile {
         Self::parse(Bytes::Mapped(map)).map_err(|e| e.at(path.display()))
     }
 
-    /// A file in memory.
+    /// A file in memory: a vector, or bytes that are part of the program, which are not copied.
     ///
     /// # Errors
     /// `ModelFile` if it is not a whole safetensors file.
-    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
-        Self::parse(Bytes::Owned(bytes))
-    }
-
-    /// A file embedded in the program.
-    #[cfg(feature = "demo")]
-    pub(crate) fn from_static(bytes: &'static [u8]) -> Result<Self> {
-        Self::parse(Bytes::Static(bytes))
+    pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
+        Self::parse(Bytes::Memory(bytes.into()))
     }
 
     fn parse(bytes: Bytes) -> Result<Self> {

@@ -189,7 +189,7 @@ fn memory_that_does_not_suffice_is_an_error_with_the_figures() {
 #[test]
 fn the_demo_model_in_bands_is_bit_for_bit_what_it_is_whole() {
     for gpu in devices() {
-        let model = Model::demo().unwrap();
+        let model = Model::from_bytes(fullconv_demo::MODEL).unwrap();
         check_model(&gpu, "demo", &model, Shape::new(1, 3, 150, 60), &["pool1"]);
     }
 }
@@ -231,7 +231,7 @@ fn most_activations(input: Shape, before: Shape, after: Shape) -> u64 {
 
 #[test]
 fn a_4k_picture_fits_webgpus_default_limits_in_the_demo_model() {
-    let model = Model::demo().unwrap();
+    let model = Model::from_bytes(fullconv_demo::MODEL).unwrap();
     let graph = with_labels(&model);
     let scores = graph.node(graph.output()).inputs[0];
     let input = Shape::new(1, 3, 2160, 3840);

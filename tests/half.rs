@@ -331,7 +331,7 @@ fn a_device_without_the_feature_says_so() {
         ..GpuOptions::default()
     };
     let Some(gpu) = gpu(options) else { return };
-    let model = Model::demo().unwrap();
+    let model = Model::from_bytes(fullconv_demo::MODEL).unwrap();
     let segmenter = Segmenter::with_precision(&gpu, &model, Precision::F16);
     let error = block_on(segmenter).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
@@ -366,7 +366,7 @@ fn a_plan_in_f16_takes_half_the_memory() {
 /// What f16 costs in a network that was trained, of 16 to 512 channels.
 #[test]
 fn a_trained_network_is_off_by_less_than_two_thousandths() {
-    let model = Model::demo().unwrap();
+    let model = Model::from_bytes(fullconv_demo::MODEL).unwrap();
     let input = Random::new(3).tensor(Shape::new(1, 3, 64, 96));
     let expected = block_on(Segmenter::on_cpu(&model).run(&input, &[])).unwrap();
     for (name, gpu) in gpus() {

@@ -64,7 +64,7 @@ fn the_demo_model_sees_the_same_street_on_the_device() {
     let Some(gpu) = any_gpu() else { return };
     let street = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/street.jpg");
     let street = Picture::open(street).unwrap();
-    let segmenter = open(&gpu, &Model::demo().unwrap());
+    let segmenter = open(&gpu, &Model::from_bytes(fullconv_demo::MODEL).unwrap());
     check_picture(&segmenter, &street);
     // What it sees is a street.
     let mask = segmenter.segment_blocking(&street).unwrap();

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train fullconv's demo model: a quarter-width FCN-8s on the CamVid road scenes.
 
-    python tools/train_demo.py                          # train, write assets/demo.safetensors
+    python tools/train_demo.py                          # train, write assets/demo/demo.safetensors
     python tools/train_demo.py --resume                 # go on from the last checkpoint
     python tools/train_demo.py --evaluate               # only measure the exported file
     python tools/train_demo.py --evaluate --overlay assets/street.jpg street.overlay.png
@@ -548,7 +548,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--data", default="../shared/data/camvid", help="folder with train/ and val/")
-    parser.add_argument("--output", default="assets/demo.safetensors", help="the model file")
+    parser.add_argument("--output", default="assets/demo/demo.safetensors", help="the model file")
     parser.add_argument("--checkpoint", default="target/train_demo.pt",
                         help="training state, written after each epoch; '' writes none")
     parser.add_argument("--resume", action="store_true", help="go on from --checkpoint")

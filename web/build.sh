@@ -36,7 +36,7 @@ mv $wasm.small $wasm
 node_modules/.bin/tsc
 
 mkdir site
-cp demo/* ../assets/demo.safetensors ../assets/street.jpg site/
+cp demo/* ../assets/demo/demo.safetensors ../assets/street.jpg site/
 cp -r dist site/fullconv
 
 size=$(gzip -9 -c $wasm | wc -c)

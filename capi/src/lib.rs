@@ -141,7 +141,13 @@ pub unsafe extern "C" fn fullconv_model_from_bytes(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fullconv_model_demo(model: *mut *mut fullconv_model) -> fullconv_status {
     // SAFETY: the caller answers for it.
-    unsafe { give(model, &MODELS, || Ok(fullconv_model::new(Model::demo()?))) }
+    unsafe {
+        give(model, &MODELS, || {
+            Ok(fullconv_model::new(Model::from_bytes(
+                fullconv_demo::MODEL,
+            )?))
+        })
+    }
 }
 
 /// How many classes the model tells apart; 0 if it is none. Labels are below it.

@@ -114,7 +114,11 @@ fn the_example_labels_the_photograph_as_the_library_does() {
     assert!(said.contains(&device), "{device}: {said}");
     let mut expected =
         format!("P5 {} {} 255\n", photograph.width(), photograph.height()).into_bytes();
-    expected.extend(labels(gpu.as_ref(), &Model::demo().unwrap(), &photograph));
+    expected.extend(labels(
+        gpu.as_ref(),
+        &Model::from_bytes(fullconv_demo::MODEL).unwrap(),
+        &photograph,
+    ));
     assert!(std::fs::read(&output).unwrap() == expected);
 }
 

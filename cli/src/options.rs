@@ -60,7 +60,7 @@ impl ModelOptions {
         };
         match file {
             Some(file) => Ok(Model::read_as(file, &choice)?),
-            None if choice == Choice::default() => Ok(Model::demo()?),
+            None if choice == Choice::default() => Ok(Model::from_bytes(fullconv_demo::MODEL)?),
             None => Err(Failure::Usage(
                 "--arch and --geometry say how to read a model file: name it too",
             )),

@@ -104,7 +104,7 @@ test('the demo model labels a photograph as the reference does', async () => {
   assert(Math.abs(all - 1) < 1e-9);
   const [begin, ...parts] = found.stages;
   const end = parts.pop();
-  const size = (await readFile(path.join(root, 'assets', 'demo.safetensors'))).length;
+  const size = (await readFile(path.join(root, 'assets', 'demo', 'demo.safetensors'))).length;
   assert.deepEqual(begin, ['download', 0, size]);
   assert.deepEqual(end, ['prepare', size, size]);
   assert(parts.length > 1 && parts.every(([stage, received], i) => stage === 'download' && received > (parts[i - 1]?.[1] ?? 0)));

@@ -35,7 +35,7 @@ async fn street(folder: &Path) -> Result<()> {
     let row = 3 * picture.width();
     let strip = picture.rgb()[380 * row..460 * row].to_vec();
     Picture::from_rgb(picture.width(), 80, strip)?.save(folder.join("strip.png"))?;
-    let model = Model::demo()?;
+    let model = Model::from_bytes(fullconv_demo::MODEL)?;
     let report =
         compare_picture(&Segmenter::new(&Gpu::new().await?, &model).await?, &picture).await?;
     let Some(labels) = report.labels else {

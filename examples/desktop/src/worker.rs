@@ -127,7 +127,10 @@ async fn segmenter(
     model: Option<PathBuf>,
 ) -> fullconv::Result<(Gpu, Segmenter)> {
     let gpu = Gpu::from_wgpu(device, queue)?;
-    let model = model.map_or_else(Model::demo, Model::read)?;
+    let model = match model {
+        Some(file) => Model::read(file)?,
+        None => Model::from_bytes(fullconv_demo::MODEL)?,
+    };
     let segmenter = Segmenter::new(&gpu, &model).await?;
     Ok((gpu, segmenter))
 }

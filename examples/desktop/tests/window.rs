@@ -97,7 +97,7 @@ fn street() -> (Picture, Mask) {
     let picture = Picture::open(STREET).unwrap();
     let mask = pollster::block_on(async {
         let gpu = Gpu::new().await?;
-        let segmenter = Segmenter::new(&gpu, &Model::demo()?).await?;
+        let segmenter = Segmenter::new(&gpu, &Model::from_bytes(fullconv_demo::MODEL)?).await?;
         segmenter.segment(&picture).await
     });
     (picture, mask.unwrap())
