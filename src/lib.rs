@@ -58,8 +58,6 @@ mod preprocess;
 pub mod reference;
 mod segmenter;
 mod tensor;
-#[cfg(all(target_arch = "wasm32", feature = "web"))]
-mod web;
 
 pub use error::{Error, ErrorKind, Result};
 pub use gpu::{Gpu, GpuOptions};

@@ -26,7 +26,6 @@ const LAYERS: &[&[&str]] = &[
     &["gpu"],
     &["segmenter"],
     &["compare"],
-    &["web"],
 ];
 
 /// Where in the library each dependency may be named: files, or folders that end in `/`.
@@ -65,18 +64,11 @@ const HOMES: &[(&str, &[&str])] = &[
             "ops/mod.rs",
         ],
     ),
-    ("js_sys", &["web/"]),
     ("tempfile", &["files.rs"]),
-    ("tracing", &["gpu/", "parameters.rs", "web/"]),
-    ("wasm_bindgen", &["web/"]),
-    ("wasm_bindgen_futures", &["web/"]),
-    ("web_sys", &["web/"]),
+    ("tracing", &["gpu/", "parameters.rs"]),
     // Textures and encoders are the program's.
     ("wgpu", &["gpu/", "segmenter/texture.rs"]),
 ];
-
-/// Of these, what a page needs and an embedder does not.
-const WEB: &[&str] = &["js_sys", "wasm_bindgen", "wasm_bindgen_futures", "web_sys"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -224,24 +216,12 @@ fn every_dependency_has_one_home_in_the_library() {
     }
 }
 
-/// An embedder compiles what the library names, and nothing that a page alone needs.
+/// An embedder compiles what the library names, and nothing else.
 #[test]
-fn what_only_a_page_needs_is_optional() {
+fn every_dependency_is_named_in_the_library() {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let names = HOMES.iter().map(|(name, _)| *name);
-    let in_library: BTreeSet<_> = names
-        .filter(|name| !WEB.contains(name))
-        .map(str::to_string)
-        .collect();
-    let optional: BTreeSet<_> = manifest
-        .lines()
-        .filter(|line| line.contains("optional = true"))
-        .filter_map(|line| Some(line.split_once(" = ")?.0.replace('-', "_")))
-        .collect();
-    assert!(!optional.is_empty());
-    let all: BTreeSet<_> = in_library.union(&optional).cloned().collect();
-    assert_eq!(dependencies(&manifest), all);
-    assert_eq!(in_library.intersection(&optional).count(), 0);
+    let homes = HOMES.iter().map(|(name, _)| name.to_string());
+    assert_eq!(dependencies(&manifest), homes.collect());
 }
 
 /// The most crates that an embedder compiles, on the system where this runs: itself, wgpu, and little more.

@@ -11,8 +11,9 @@ most=$((3 << 20))
 
 [ -d node_modules/typescript ] || npm ci --no-audit --no-fund --silent
 
-cargo rustc --quiet --manifest-path ../Cargo.toml --target-dir "$target" --target wasm32-unknown-unknown \
-    --profile web --no-default-features --features web --lib --crate-type cdylib -- -D warnings
+# For the library and for wasm/ alone: Cargo silences the warnings of other crates.
+CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="-D warnings" cargo build --quiet --manifest-path wasm/Cargo.toml \
+    --target-dir "$target" --target wasm32-unknown-unknown --profile web
 
 # The JavaScript is made for the wasm-bindgen that the wasm was built with.
 locked() { sed -n "/^name = \"$1\"$/{n;s/version = \"\(.*\)\"/\1/p}" "$2"; }
@@ -25,7 +26,7 @@ if [ "$built" != "$made" ]; then
 fi
 rm -rf dist site
 cargo run --quiet --manifest-path bindgen/Cargo.toml --target-dir "$target/bindgen" -- \
-    "$target/wasm32-unknown-unknown/web/fullconv.wasm" dist/wasm
+    "$target/wasm32-unknown-unknown/web/fullconv_web.wasm" dist/wasm
 
 wasm=dist/wasm/fullconv_wasm_bg.wasm
 # What Rust's target has on; anything newer, browsers may not know.

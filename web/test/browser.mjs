@@ -72,7 +72,9 @@ export async function done(page) {
 export function makeReferences() {
   const target = path.join(root, 'target');
   const program = path.join(target, 'debug', 'examples', 'web_reference');
-  execFileSync('cargo', ['build', '--quiet', '--target-dir', target, '--example', 'web_reference'], { cwd: root, stdio: 'inherit' });
+  // Of the whole workspace, as the tests are built: what is built already stays.
+  const build = ['build', '--quiet', '--target-dir', target, '--workspace', '--example', 'web_reference'];
+  execFileSync('cargo', build, { cwd: root, stdio: 'inherit' });
   const done = path.join(reference, 'done');
   if (existsSync(done) && statSync(done).mtimeMs > statSync(program).mtimeMs) return;
   execFileSync(program, [reference], { stdio: 'inherit' });

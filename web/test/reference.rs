@@ -30,7 +30,10 @@ fn io(reason: std::io::Error) -> Error {
 }
 
 async fn street(folder: &Path) -> Result<()> {
-    let picture = Picture::open(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/street.jpg"))?;
+    let picture = Picture::open(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../assets/street.jpg"
+    ))?;
     picture.save(folder.join("street.png"))?;
     let row = 3 * picture.width();
     let strip = picture.rgb()[380 * row..460 * row].to_vec();

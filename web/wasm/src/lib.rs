@@ -1,13 +1,12 @@
 //! What `web/` makes its package of: the library as JavaScript sees it, thin. `web/src/fullconv.ts` wraps it,
 //! and is what pages use.
 
+// For other systems there is nothing here, so that a build of the whole workspace passes over it.
+#![cfg(target_arch = "wasm32")]
+
 mod console;
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::gpu::{Gpu, GpuOptions};
-use crate::model_file::Model;
-use crate::picture::Picture;
-use crate::segmenter::Segmenter;
+use fullconv::{Error, ErrorKind, Gpu, GpuOptions, Model, Picture, Result, Segmenter};
 use js_sys::{Float32Array, Promise, Reflect, Uint8Array};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 use wasm_bindgen_futures::future_to_promise;
