@@ -1,5 +1,5 @@
-// Sum, difference or product of two tensors. One invocation computes one vec4. Where an operand has a size of 1,
-// its step there is 0: what there is of it counts for all.
+// Sum, difference or product of two tensors. One invocation computes one vec4. An operand with a size of 1 is broadcast
+// along that axis: its stride there is 0.
 // a, b and output [n, h, w, c/4] vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
@@ -53,7 +53,7 @@ fn combined(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
         }
         default: {}
     }
-    // What is no number stays none.
+    // NaN propagates.
     return select(result, vec4<f32>(), vec4<bool>(RELU) & (result < vec4<f32>()));
 }
 

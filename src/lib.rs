@@ -27,7 +27,7 @@
 //!
 //! - [`Model`]: a model file: graph, weights, preprocessing, class names.
 //! - [`Segmenter`]: a model on a device; picture in, [`Mask`] out.
-//! - [`graph`], [`ops`]: a network as nodes of ops, each with its CPU twin and its kernels.
+//! - [`graph`], [`ops`]: a network as nodes of ops, each with its reference implementation and its kernels.
 //! - [`plan`]: a graph made ready for a device, as plain data.
 //! - [`gpu`]: the device, the executor of plans, and the tuner, which measures kernels. wgpu is re-exported there.
 //! - [`mod@reference`]: the graph on the CPU, what every device answers to; [`compare`] sets the two side

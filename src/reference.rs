@@ -1,4 +1,4 @@
-//! The graph on the CPU, through each op's twin: what every device answers to.
+//! The graph on the CPU, through each op's reference implementation: what every device answers to.
 
 use crate::error::Result;
 use crate::graph::{Graph, NodeId, NodeKind};

@@ -1,5 +1,5 @@
 //! Ops with random attributes on random shapes: the shape rules against PyTorch's formulas, and the
-//! device against the CPU twins, with bindings as large as they may be and cut small.
+//! device against the reference implementations, with bindings as large as they may be and cut small.
 //!
 //! The cases are random but the same in every run.
 
@@ -93,7 +93,7 @@ fn diagonal_samples() -> impl Strategy<Value = Sample> {
 }
 
 impl Sample {
-    /// Every device and cut against the twin.
+    /// Every device and cut against the reference.
     fn check(&self) {
         let case = Case {
             op: self.op.clone(),
@@ -610,143 +610,143 @@ proptest! {
     #![proptest_config(config(ON_DEVICE))]
 
     #[test]
-    fn conv2d_is_its_twin(sample in samples(conv2d())) {
+    fn conv2d_is_the_reference(sample in samples(conv2d())) {
         sample.check();
     }
 
     #[test]
-    fn grouped_conv2d_is_its_twin(sample in samples(grouped_conv2d())) {
+    fn grouped_conv2d_is_the_reference(sample in samples(grouped_conv2d())) {
         sample.check();
     }
 
     #[test]
-    fn pooled_conv2d_is_its_twin(sample in samples(pooled_conv2d())) {
+    fn pooled_conv2d_is_the_reference(sample in samples(pooled_conv2d())) {
         sample.check();
     }
 
     #[test]
-    fn conv_transpose2d_is_its_twin(sample in samples(windowed())) {
+    fn conv_transpose2d_is_the_reference(sample in samples(windowed())) {
         sample.check();
     }
 
     #[test]
-    fn conv_transpose2d_of_long_rows_is_its_twin(sample in samples(transposed(false))) {
+    fn conv_transpose2d_of_long_rows_is_the_reference(sample in samples(transposed(false))) {
         sample.check();
     }
 
     #[test]
-    fn diagonal_conv_transpose2d_is_its_twin(sample in diagonal_samples()) {
+    fn diagonal_conv_transpose2d_is_the_reference(sample in diagonal_samples()) {
         sample.check();
     }
 
     #[test]
-    fn max_pool2d_is_its_twin(sample in samples(max_pool2d())) {
+    fn max_pool2d_is_the_reference(sample in samples(max_pool2d())) {
         sample.check();
     }
 
     #[test]
-    fn relu_is_its_twin(sample in samples(tensors(13).prop_map(|s| (Relu {}, vec![s])))) {
+    fn relu_is_the_reference(sample in samples(tensors(13).prop_map(|s| (Relu {}, vec![s])))) {
         sample.check();
     }
 
     #[test]
-    fn functions_are_their_twins(sample in shared_samples(function())) {
+    fn functions_are_the_reference(sample in shared_samples(function())) {
         sample.check();
     }
 
     #[test]
-    fn arithmetic_is_its_twin(sample in shared_samples(arithmetic())) {
+    fn arithmetic_is_the_reference(sample in shared_samples(arithmetic())) {
         sample.check();
     }
 
     #[test]
-    fn layers_are_their_twins(sample in shared_samples(layer())) {
+    fn layers_are_the_reference(sample in shared_samples(layer())) {
         sample.check();
     }
 
     #[test]
-    fn cat_is_its_twin(sample in samples(cat())) {
+    fn cat_is_the_reference(sample in samples(cat())) {
         sample.check();
     }
 
     #[test]
-    fn pad_is_its_twin(sample in samples(pad())) {
+    fn pad_is_the_reference(sample in samples(pad())) {
         sample.check();
     }
 
     #[test]
-    fn pixel_shuffle_is_its_twin(sample in samples(pixel_shuffle())) {
+    fn pixel_shuffle_is_the_reference(sample in samples(pixel_shuffle())) {
         sample.check();
     }
 
     #[test]
-    fn mean_is_its_twin(sample in samples(mean())) {
+    fn mean_is_the_reference(sample in samples(mean())) {
         sample.check();
     }
 
     #[test]
-    fn scale_is_its_twin(
+    fn scale_is_the_reference(
         sample in samples((-3.0f32..3.0, tensors(13)).prop_map(|(factor, s)| (Scale { factor }, vec![s])))
     ) {
         sample.check();
     }
 
     #[test]
-    fn crop_is_its_twin(sample in samples(crop())) {
+    fn crop_is_the_reference(sample in samples(crop())) {
         sample.check();
     }
 
     #[test]
-    fn interpolate_is_its_twin(sample in samples(interpolate())) {
+    fn interpolate_is_the_reference(sample in samples(interpolate())) {
         sample.check();
     }
 
     #[test]
-    fn max_pool2d_indices_are_their_twins(
+    fn max_pool2d_indices_are_the_reference(
         sample in samples(max_pool2d().prop_map(|(pool, shapes)| (MaxPool2dIndices { pool }, shapes)))
     ) {
         sample.check();
     }
 
     #[test]
-    fn max_unpool2d_is_its_twin(sample in samples(max_unpool2d())) {
+    fn max_unpool2d_is_the_reference(sample in samples(max_unpool2d())) {
         sample.check();
     }
 
     #[test]
-    fn avg_pool2d_is_its_twin(sample in samples(avg_pool2d())) {
+    fn avg_pool2d_is_the_reference(sample in samples(avg_pool2d())) {
         sample.check();
     }
 
     #[test]
-    fn adaptive_avg_pool2d_is_its_twin(sample in samples(adaptive_avg_pool2d())) {
+    fn adaptive_avg_pool2d_is_the_reference(sample in samples(adaptive_avg_pool2d())) {
         sample.check();
     }
 
     #[test]
-    fn local_response_norm_is_its_twin(sample in samples(local_response_norm())) {
+    fn local_response_norm_is_the_reference(sample in samples(local_response_norm())) {
         sample.check();
     }
 
     #[test]
-    fn softmax_is_its_twin(sample in samples(tensors(23).prop_map(|s| (Softmax {}, vec![s])))) {
+    fn softmax_is_the_reference(sample in samples(tensors(23).prop_map(|s| (Softmax {}, vec![s])))) {
         sample.check();
     }
 
     #[test]
-    fn argmax_is_its_twin(
+    fn argmax_is_the_reference(
         sample in samples(tensors(23).prop_map(|s| (Argmax::default(), vec![s])))
     ) {
         sample.check();
     }
 
     #[test]
-    fn preprocess_is_its_twin(sample in samples(preprocess())) {
+    fn preprocess_is_the_reference(sample in samples(preprocess())) {
         sample.check();
     }
 
     #[test]
-    fn argmax_of_resized_scores_is_its_twin((resize, shape) in argmax_resized(), seed: u8) {
+    fn argmax_of_resized_scores_is_the_reference((resize, shape) in argmax_resized(), seed: u8) {
         let case = Case {
             op: Arc::new(Argmax { scores: Scores::Resized(resize.clone()) }),
             inputs: vec![shape],
@@ -758,7 +758,7 @@ proptest! {
     }
 
     #[test]
-    fn argmax_of_upsampled_scores_is_its_twin(
+    fn argmax_of_upsampled_scores_is_the_reference(
         (op, shapes) in prop_oneof![transposed(false), transposed(true)],
         seed: u8,
         log2 in 8u32..14,
@@ -774,7 +774,7 @@ proptest! {
     }
 }
 
-/// Panics unless labels of scores that are never seen agree with the twin, uncut and cut.
+/// Panics unless labels of scores that are never seen agree with the reference, uncut and cut.
 fn check_labels(one: &OneOp, scores: &Tensor, bounds: &Tensor, binding: u64) {
     one.check_rows();
     let expected = one.expected();

@@ -123,7 +123,7 @@ fn op_cases() -> Vec<Case> {
 }
 
 impl Case {
-    /// How far the twin may be off: the result has one rounding to f32, as does each factor that is f64
+    /// How far the reference may be off: the result has one rounding to f32, as does each factor that is f64
     /// in PyTorch but f32 in the op; sums in f64 add next to nothing, but in another order.
     fn bounds(&self) -> Vec<f64> {
         if self.op.name() == "max_pool2d_indices" {

@@ -9,6 +9,7 @@ use common::writes::written;
 use common::{OneOp, Random};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::Network;
+use fullconv::ops::candidate::Candidate;
 use fullconv::ops::grid::{Count, Counts, Grid, Line, Region, Run};
 use fullconv::ops::kernel::{Format, Kernel, Word};
 use fullconv::ops::numerics::Numerics;
@@ -405,10 +406,14 @@ impl Op for Changed {
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
         self.0.numerics(inputs)
     }
-    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> fullconv::Result<Vec<Kernel>> {
+    fn candidates(
+        &self,
+        inputs: &[Shape],
+        device: &DeviceProfile,
+    ) -> fullconv::Result<Vec<Candidate>> {
         let mut kernels = self.0.kernels(inputs, device)?;
         kernels.iter_mut().for_each(self.1);
-        Ok(kernels)
+        Ok(kernels.into_iter().map(Candidate::kernel).collect())
     }
 }
 

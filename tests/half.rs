@@ -1,4 +1,4 @@
-//! Activations and weights in f16: every op against its twin, sums that stay f32, and values that f16 does
+//! Activations and weights in f16: every op against the reference, sums that stay f32, and values that f16 does
 //! not hold, each of which is an error that says where.
 
 mod common;
@@ -9,7 +9,7 @@ use fullconv::gpu::{Executor, Network};
 use fullconv::graph::Graph;
 use fullconv::ops::kernel::Format;
 use fullconv::ops::{self, Add, Conv2d, Relu, Scale};
-use fullconv::plan::{Candidate, Plan, tunable};
+use fullconv::plan::{Lowering, Plan, tunable};
 use fullconv::{
     Error, ErrorKind, Gpu, GpuOptions, Model, Parameters, Picture, Precision, Result, Segmenter,
     Shape, Tensor, compare,
@@ -34,7 +34,7 @@ fn gpus() -> Vec<(&'static str, Gpu)> {
 }
 
 #[test]
-fn every_case_agrees_with_its_twin() {
+fn every_case_agrees_with_the_reference() {
     for (name, gpu) in gpus() {
         let profiles = preferences(&gpu.half_profile().unwrap());
         let mut random = Random::new(21);
@@ -76,7 +76,7 @@ fn plans_by_matrices(one: &OneOp, profile: &DeviceProfile) -> Vec<(String, Plan)
     let layers = tunable(&one.graph, one.input.shape(), &outputs, profile).unwrap();
     let mut plans = Vec::new();
     for layer in &layers {
-        let is_by_matrices = |c: &&Candidate| c.kernels.iter().any(|k| k.shader.name == COOP);
+        let is_by_matrices = |c: &&Lowering| c.kernels.iter().any(|k| k.shader.name == COOP);
         for candidate in layer.candidates.iter().filter(is_by_matrices) {
             let plan = layer.plan(candidate, one.input.shape(), profile);
             let plan = plan.unwrap().expect("a candidate is one at its own size");
@@ -90,7 +90,7 @@ fn plans_by_matrices(one: &OneOp, profile: &DeviceProfile) -> Vec<(String, Plan)
 /// The kernel with cooperative matrices.
 const COOP: &str = "conv2d_coop";
 
-/// Panics unless all of these plans give the twin's numbers.
+/// Panics unless all of these plans give the reference's numbers.
 fn check_by_matrices(one: &OneOp, gpu: &Gpu, plans: Vec<(String, Plan)>, what: &str) {
     let (expected, bounds) = (one.expected(), one.half_bounds());
     let (names, plans): (Vec<_>, Vec<_>) = plans.into_iter().unzip();
@@ -103,7 +103,7 @@ fn check_by_matrices(one: &OneOp, gpu: &Gpu, plans: Vec<(String, Plan)>, what: &
 
 /// Every convolution that has such a kernel, by every one that it has.
 #[test]
-fn cooperative_matrices_agree_with_the_twin() {
+fn cooperative_matrices_agree_with_the_reference() {
     for (name, gpu, profile) in with_matrices() {
         let mut random = Random::new(23);
         let (mut cases, mut checked, mut runs) = (0, 0, 0);
@@ -129,7 +129,7 @@ fn cooperative_matrices_agree_with_the_twin() {
 
 /// Bands of rows, shards of the weight, and runs of terms.
 #[test]
-fn cooperative_matrices_agree_with_the_twin_in_parts_of_the_work() {
+fn cooperative_matrices_agree_with_the_reference_in_parts_of_the_work() {
     let mut random = Random::new(24);
     let shapes = [[2, 40, 37, 21], [200, 40, 3, 3], [200, 1, 1, 1]];
     let shapes = shapes.map(|[n, c, h, w]| Shape::new(n, c, h, w));

@@ -74,7 +74,7 @@ fn cuts(plan: &Plan) -> (bool, bool) {
 }
 
 #[test]
-fn every_case_cut_as_small_as_can_be_is_its_twin() {
+fn every_case_cut_as_small_as_can_be_is_the_reference() {
     for gpu in devices() {
         let mut random = Random::new(2);
         let (mut in_steps, mut in_shards, mut cases) = (0, 0, 0);

@@ -6,6 +6,7 @@ mod common;
 use common::emulation::emulated;
 use common::{OneOp, Random, gpu, matrices, with_matrices};
 use fullconv::device_profile::{CooperativeMatrix, DeviceProfile};
+use fullconv::ops::candidate::Candidate;
 use fullconv::ops::kernel::Kernel;
 use fullconv::ops::numerics::Numerics;
 use fullconv::ops::{self, Op};
@@ -43,10 +44,14 @@ impl Op for Emulated {
     fn reference(&self, inputs: &[&Tensor]) -> fullconv::Result<Tensor> {
         self.conv.reference(inputs)
     }
-    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> fullconv::Result<Vec<Kernel>> {
+    fn candidates(
+        &self,
+        inputs: &[Shape],
+        device: &DeviceProfile,
+    ) -> fullconv::Result<Vec<Candidate>> {
         let mut kernel = self.all(inputs, device).remove(self.tile);
         kernel.shader.source = emulated(&kernel.shader.source).into();
-        Ok(vec![kernel])
+        Ok(vec![Candidate::kernel(kernel)])
     }
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
         self.conv.numerics(inputs)
@@ -56,7 +61,7 @@ impl Op for Emulated {
 /// Every second convolution, by the tiles in turn, with the matrices that no CPU behind a graphics driver has;
 /// `tests/half.rs` has all of them on devices with matrices.
 #[test]
-fn all_around_the_matrices_agrees_with_the_twin() {
+fn all_around_the_matrices_agrees_with_the_reference() {
     let Some(gpu) = gpu(GpuOptions::default()) else {
         return;
     };

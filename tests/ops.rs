@@ -1,4 +1,4 @@
-//! Every op on the device against its CPU twin, element by element, on poisoned buffers.
+//! Every op on the device against its reference implementation, element by element, on poisoned buffers.
 
 mod common;
 
@@ -14,7 +14,7 @@ fn check_every_case(gpu: &Gpu, how: &str) {
 }
 
 #[test]
-fn every_case_agrees_with_its_twin_however_the_device_is_opened() {
+fn every_case_agrees_with_the_reference_however_the_device_is_opened() {
     for (how, gpu) in all_gpus() {
         check_every_case(&gpu, how);
     }
@@ -22,7 +22,7 @@ fn every_case_agrees_with_its_twin_however_the_device_is_opened() {
 
 /// OpenGL, where it has compute shaders, is wgpu's way down to older devices: no subgroups, no f16.
 #[test]
-fn every_case_agrees_with_its_twin_on_opengl() {
+fn every_case_agrees_with_the_reference_on_opengl() {
     if let Some(wanted) = wanted_backend().filter(|wanted| *wanted != Backend::Gl) {
         eprintln!("SKIP: the tests are to run on {wanted}");
         return;

@@ -7,7 +7,7 @@ use common::plans::{check_limits, full_width};
 use common::{OneOp, Random, assert_within, golden, gpu, relative_error};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::{Network, Outcome, tune};
-use fullconv::ops::kernel::Kernel;
+use fullconv::ops::candidate::Candidate;
 use fullconv::ops::numerics::Numerics;
 use fullconv::ops::{self, Conv2d, Op};
 use fullconv::plan::{Choice, Choices, Plan, tunable};
@@ -45,13 +45,18 @@ impl Op for Altered {
     fn reference(&self, inputs: &[&Tensor]) -> fullconv::Result<Tensor> {
         self.conv.reference(inputs)
     }
-    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> fullconv::Result<Vec<Kernel>> {
-        let right = self.conv.kernels(inputs, device)?.pop().unwrap();
+    fn candidates(
+        &self,
+        inputs: &[Shape],
+        device: &DeviceProfile,
+    ) -> fullconv::Result<Vec<Candidate>> {
+        let conv: &dyn Op = &self.conv;
+        let right = conv.kernels(inputs, device)?.pop().unwrap();
         let text = right.shader.source.replace(self.from, self.to);
         assert!(text != right.shader.source);
         let mut altered = right.clone();
         altered.shader.source = text.into();
-        Ok(vec![altered, right])
+        Ok([altered, right].map(Candidate::kernel).to_vec())
     }
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
         self.conv.numerics(inputs)
@@ -153,12 +158,12 @@ fn nothing_is_chosen_where_nothing_is_right() {
         fn reference(&self, inputs: &[&Tensor]) -> fullconv::Result<Tensor> {
             Ok(self.0.reference(inputs)?.map(|x| x * 1.01))
         }
-        fn kernels(
+        fn candidates(
             &self,
             inputs: &[Shape],
             device: &DeviceProfile,
-        ) -> fullconv::Result<Vec<Kernel>> {
-            self.0.kernels(inputs, device)
+        ) -> fullconv::Result<Vec<Candidate>> {
+            self.0.candidates(inputs, device)
         }
         fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
             self.0.numerics(inputs)
@@ -279,7 +284,7 @@ fn gpus_have_a_choice_of_tiles_and_parts() {
     assert!(fc6[0].contains("parts"), "{fc6:?}");
 }
 
-/// The elements that a device is held to are those of the twin, with the magnitudes of their terms.
+/// The elements that a device is held to are those of the reference, with the magnitudes of their terms.
 #[test]
 fn single_elements_are_those_of_the_twin() {
     let mut random = Random::new(5);
@@ -386,7 +391,7 @@ fn without_time_nothing_is_measured() {
     assert!(gpu.choices().is_empty());
 }
 
-/// f16 has kernels of its own, held to what f16 holds of the twin, and choices of its own.
+/// f16 has kernels of its own, held to what f16 holds of the reference, and choices of its own.
 #[test]
 fn both_precisions_are_tuned_and_their_choices_kept_apart() {
     let Some(gpu) = as_gpu(GpuOptions::default()) else {

@@ -1,5 +1,5 @@
-//! A network that unpools by the indices of its poolings, as SegNet does: every node against its twin, in f32 and in
-//! f16, where indices stay f32, and in bands. A twin is given what the device computed before: rounding may decide
+//! A network that unpools by the indices of its poolings, as SegNet does: every node against the reference, in f32 and in
+//! f16, where indices stay f32, and in bands. The reference is given what the device computed before: rounding may decide
 //! which of two values is the larger, and where the network goes on from there.
 
 mod common;
@@ -91,7 +91,7 @@ fn ops(graph: &Graph) -> Vec<NodeId> {
     ops.map(|(id, _)| id).collect()
 }
 
-/// Panics unless each of `values` is what its twin makes of those before it.
+/// Panics unless each of `values` is what the reference makes of those before it.
 fn check_nodes(net: &SegNet, input: &Tensor, values: &[(NodeId, Tensor)], half: bool, what: &str) {
     let mut known: HashMap<NodeId, Tensor> = values.iter().cloned().collect();
     known.insert(net.graph.input(), input.clone());

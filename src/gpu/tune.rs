@@ -1,8 +1,8 @@
-//! Which kernels are the fastest on the device at hand: every candidate is held to the CPU twin, and those that
+//! Which kernels are the fastest on the device at hand: every candidate is held to the reference implementation, and those that
 //! pass are timed.
 //!
 //! Candidates run one layer alone, on the network's own weights and random numbers, through the planner and
-//! the executor that run networks. A candidate that does not give the twin's numbers is out before it is timed.
+//! the executor that run networks. A candidate that does not give the reference's numbers is out before it is timed.
 
 use super::executor::POISON;
 use super::{Executor, Network, layout};
@@ -13,11 +13,11 @@ use crate::ops::kernel::Format;
 use crate::ops::numerics::{UNIT, sum_units};
 use crate::ops::{Element, Op, narrow};
 use crate::parameters::Parameters;
-use crate::plan::{Candidate, Choice, Choices, Plan, Tunable, tunable};
+use crate::plan::{Choice, Choices, Lowering, Plan, Tunable, tunable};
 use crate::tensor::{Shape, Tensor};
 use std::time::{Duration, Instant};
 
-/// Elements of a layer's output that are held to the twin.
+/// Elements of a layer's output that are held to the reference.
 const SAMPLES: usize = 1024;
 /// A candidate is chosen over that of a plan without choices if it takes less than this share of its time.
 const WORTH_IT: f64 = 0.97;
@@ -57,7 +57,7 @@ pub struct Measured {
 pub enum Outcome {
     /// It is right and takes so many milliseconds.
     Milliseconds(f64),
-    /// Its numbers are not the twin's, or it could not be run: why. It was not timed.
+    /// Its numbers are not the reference's, or it could not be run: why. It was not timed.
     Dropped(String),
     /// It was not run at full size: it would have taken too long.
     Skipped,
@@ -150,7 +150,7 @@ impl<'a> Bench<'a> {
         let in_half = layer
             .candidates
             .first()
-            .map_or(Vec::new(), Candidate::weights);
+            .map_or(Vec::new(), Lowering::weights);
         for input in in_half
             .into_iter()
             .filter(|input| profile.half && *input > 0)
@@ -203,7 +203,7 @@ impl<'a> Bench<'a> {
 
     /// Compiles the shaders of all candidates on all cores. What does not compile shows when it is tried.
     async fn compile(&self) {
-        let pipelines = |candidate: &Candidate| {
+        let pipelines = |candidate: &Lowering| {
             let plan = self.plan(candidate, &self.full);
             plan.ok()
                 .flatten()
@@ -216,7 +216,7 @@ impl<'a> Bench<'a> {
 
     async fn try_candidate(
         &self,
-        candidate: &Candidate,
+        candidate: &Lowering,
         best: f64,
         end: Instant,
     ) -> Result<Outcome> {
@@ -256,13 +256,13 @@ impl<'a> Bench<'a> {
     }
 
     /// The plan for a sample by the candidate; `None` if it is none of those at that size.
-    fn plan(&self, candidate: &Candidate, sample: &Sample) -> Result<Option<Plan>> {
+    fn plan(&self, candidate: &Lowering, sample: &Sample) -> Result<Option<Plan>> {
         let shape = sample.input.shape();
         self.layer.plan(candidate, shape, self.profile)
     }
 
     /// An executor of that plan.
-    async fn executor(&self, candidate: &Candidate, sample: &Sample) -> Result<Option<Executor>> {
+    async fn executor(&self, candidate: &Lowering, sample: &Sample) -> Result<Option<Executor>> {
         let Some(plan) = self.plan(candidate, sample)? else {
             return Ok(None);
         };
@@ -321,7 +321,7 @@ fn in_f16(tensor: &Tensor) -> Tensor {
     tensor.map(narrow::rounded)
 }
 
-/// A layer's input at one size, and what the twin says of a part of its output.
+/// A layer's input at one size, and what the reference says of a part of its output.
 struct Sample {
     input: Tensor,
     encoded: (Format, Vec<u8>),
@@ -361,7 +361,7 @@ impl Sample {
         })
     }
 
-    /// An error unless the executor gives the twin's numbers, and writes every element.
+    /// An error unless the executor gives the reference's numbers, and writes every element.
     async fn check(&self, executor: &mut Executor) -> Result<()> {
         let place = &executor.plan().input;
         let bytes = match self.encoded.0 == place.format {

@@ -13,7 +13,7 @@ pub(crate) fn now() -> Option<Instant> {
     (!cfg!(target_arch = "wasm32")).then(Instant::now)
 }
 
-/// A future that the device completes: when it has done so many things, or one has failed.
+/// A future that resolves after a number of callbacks of the device, or with the first failure.
 #[derive(Clone, Debug)]
 pub(super) struct Signal(Arc<Mutex<State>>);
 

@@ -3,13 +3,13 @@
 //!
 //! Source: `torch.nn.functional.adaptive_avg_pool2d`.
 
+use super::candidate::Candidate;
 use super::interpolate::lowest_terms;
 use super::means::{Means, Windows};
 use super::numerics::Numerics;
-use super::{Case, Op, Stage, case, take_inputs};
+use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::Kernel;
 use crate::tensor::{Shape, Tensor};
 use serde::{Deserialize, Deserializer};
 
@@ -91,14 +91,9 @@ impl Op for AdaptiveAvgPool2d {
         self.means(input.shape())?.reference(inputs)
     }
 
-    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let [input] = take_inputs(self.name(), inputs)?;
-        self.means(input)?.kernels(inputs, device)
-    }
-
-    fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
-        let means = self.means(inputs[0]);
-        means.map_or_else(|_| Vec::new(), |means| means.stages(inputs, device))
+        self.means(input)?.candidates(inputs, device)
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {

@@ -8,7 +8,7 @@ use super::numerics::Numerics;
 use super::{Case, Op, Relu, case};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
-use crate::ops::kernel::Kernel;
+use crate::ops::candidate::Candidate;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -49,8 +49,10 @@ impl Op for Add {
         Numerics::rounded()
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
-        Ok(vec![Operation::Add.kernel(inputs, self.relu)?])
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+        Ok(vec![Candidate::kernel(
+            Operation::Add.kernel(inputs, self.relu)?,
+        )])
     }
 
     fn fused_with(&self, next: &dyn Op) -> Option<Arc<dyn Op>> {

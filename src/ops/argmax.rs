@@ -9,6 +9,7 @@ use super::numerics::Numerics;
 use super::{Case, ConvTranspose2d, Crop, Interpolate, Op, case, diagonal_case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
 use crate::tensor::{Shape, Tensor};
@@ -101,10 +102,12 @@ impl Op for Argmax {
         Numerics::exact()
     }
 
-    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         if let Scores::Upsampled(upsample) = &self.scores {
-            return Ok(vec![labels::kernel(upsample, inputs, device)?]);
+            return Ok(vec![Candidate::kernel(labels::kernel(
+                upsample, inputs, device,
+            )?)]);
         }
         let input = inputs[0];
         let mut params = sizes([
@@ -131,7 +134,7 @@ impl Op for Argmax {
             Word::InputStart(0),
             Word::OutputStart,
         ]));
-        Ok(vec![Kernel {
+        Ok(vec![Candidate::kernel(Kernel {
             shader,
             constants: Vec::new(),
             bindings: vec![Binding::Activation {
@@ -148,7 +151,7 @@ impl Op for Argmax {
             terms: None,
             steps_per_term: 4 * (1 + input.c4() as u64),
             fixed_steps: 0,
-        }])
+        })])
     }
 
     fn flops(&self, inputs: &[Shape]) -> u64 {

@@ -6,13 +6,13 @@
 //! of them lie inside the input. Source: `torch.nn.functional.avg_pool2d`.
 
 use super::attributes::{optional_pair, pair};
+use super::candidate::Candidate;
 use super::max_pool2d::{check_windows, output_size};
 use super::means::{Means, Windows};
 use super::numerics::Numerics;
-use super::{Case, Op, Stage, Window, case, take_inputs};
+use super::{Case, Op, Window, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::Kernel;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -137,14 +137,9 @@ impl Op for AvgPool2d {
         self.means(input.shape())?.reference(inputs)
     }
 
-    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let [input] = take_inputs(self.name(), inputs)?;
-        self.means(input)?.kernels(inputs, device)
-    }
-
-    fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
-        let means = self.means(inputs[0]);
-        means.map_or_else(|_| Vec::new(), |means| means.stages(inputs, device))
+        self.means(input)?.candidates(inputs, device)
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {

@@ -88,7 +88,7 @@ impl Operation {
         extra.extend(strides(a, ["a_image", "a_row", "a_pixel", "a_group"]));
         extra.extend(strides(b, ["b_image", "b_row", "b_pixel", "b_group"]));
         let splat = [a, b].map(|operand| operand.c == 1 && output.c > 1);
-        // A value that counts for all channels is one for those that pad, too.
+        // A value broadcast over all channels reaches the padding channels too.
         let masked = splat.contains(&true) && !output.c.is_multiple_of(4);
         let flag = |flag: bool| f64::from(u8::from(flag));
         let binding = |(input, operand): (usize, Shape)| Binding::Activation {

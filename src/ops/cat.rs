@@ -2,6 +2,7 @@
 //!
 //! Source: `torch.cat` with `dim=1`.
 
+use super::candidate::Candidate;
 use super::numerics::Numerics;
 use super::{Case, Op, Stage, StageInput, case};
 use crate::device_profile::DeviceProfile;
@@ -53,11 +54,18 @@ impl Op for Cat {
         Numerics::exact()
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
-        if inputs.len() > AT_ONCE {
-            return Ok(Vec::new());
-        }
+        Ok(vec![match inputs.len() > AT_ONCE {
+            true => Candidate::stages(Self::stages(inputs)),
+            false => Candidate::kernel(Self::kernel(inputs, output)),
+        }])
+    }
+}
+
+impl Cat {
+    /// The kernel for as many inputs as it binds.
+    fn kernel(inputs: &[Shape], output: Shape) -> Kernel {
         // What is bound in the place of those that are not there has no channels.
         let bound = |i: usize| i.min(inputs.len() - 1);
         let end = |i: usize| inputs.iter().take(i + 1).map(|s| s.c).sum::<usize>();
@@ -72,7 +80,7 @@ impl Op for Cat {
             format: Format::Nhwc4,
             rows: Rows::shifted(0),
         };
-        Ok(vec![Kernel {
+        Kernel {
             constants: vec![("ALIGNED", f64::from(u8::from(aligned)))],
             bindings: (0..AT_ONCE).map(binding).collect(),
             ..Kernel::elementwise(
@@ -81,12 +89,12 @@ impl Op for Cat {
                 &extra,
                 output,
             )
-        }])
+        }
     }
 
     /// Runs of inputs, about as long as each other, and these joined in turn: whatever a stage reads comes either
     /// from the op's inputs or from stages.
-    fn stages(&self, inputs: &[Shape], _device: &DeviceProfile) -> Vec<Stage> {
+    fn stages(inputs: &[Shape]) -> Vec<Stage> {
         let mut stages = Vec::new();
         let mut level: Vec<_> = (0..inputs.len()).map(StageInput::Op).collect();
         while level.len() > AT_ONCE {

@@ -29,7 +29,7 @@ impl Unary for Clamp {
     }
 
     fn value(&self, x: f64) -> f64 {
-        // What is no number stays none, and `max` wins where it is below `min`.
+        // NaN propagates, and `max` wins where it is below `min`.
         let [min, max] = self.attributes().map(f64::from);
         let raised = if x < min { min } else { x };
         if raised > max { max } else { raised }

@@ -7,6 +7,7 @@ use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
+use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Binding, Kernel, Packing, shader};
 use crate::tensor::{Shape, Tensor};
 
@@ -33,15 +34,15 @@ impl Op for Constant {
         Numerics::rounded()
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let shape = self.output_shape(inputs)?;
-        Ok(vec![Kernel {
+        Ok(vec![Candidate::kernel(Kernel {
             bindings: vec![Binding::Parameter {
                 input: 0,
                 packing: Packing::Pixels,
             }],
             ..Kernel::elementwise(shader!("constant"), &[], &[], shape)
-        }])
+        })])
     }
 }
 

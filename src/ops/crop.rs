@@ -7,6 +7,7 @@ use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
 use crate::tensor::{Shape, Tensor};
@@ -60,7 +61,7 @@ impl Op for Crop {
         Numerics::exact()
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
         let [top, left] = self.offset;
@@ -80,7 +81,7 @@ impl Op for Crop {
             Word::InputStart(0),
             Word::OutputStart,
         ]));
-        Ok(vec![Kernel {
+        Ok(vec![Candidate::kernel(Kernel {
             shader: shader!("crop"),
             constants: Vec::new(),
             bindings: vec![Binding::Activation {
@@ -94,7 +95,7 @@ impl Op for Crop {
             terms: None,
             steps_per_term: 1,
             fixed_steps: 0,
-        }])
+        })])
     }
 }
 

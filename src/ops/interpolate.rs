@@ -20,6 +20,7 @@ use super::{Case, Op, case};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::argmax::{Argmax, Scores};
+use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{
     Binding, Format, Kernel, Param, Rows, Word, floats, shader, sizes, words,
@@ -355,7 +356,7 @@ impl Op for Interpolate {
         input == 0
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
         let mut params = sizes([
@@ -388,7 +389,7 @@ impl Op for Interpolate {
             Word::InputStart(0),
             Word::OutputStart,
         ]));
-        Ok(vec![Kernel {
+        Ok(vec![Candidate::kernel(Kernel {
             shader,
             constants: Vec::new(),
             bindings: vec![Binding::Activation {
@@ -402,7 +403,7 @@ impl Op for Interpolate {
             terms: None,
             steps_per_term: 1,
             fixed_steps: 0,
-        }])
+        })])
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

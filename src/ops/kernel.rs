@@ -26,7 +26,7 @@ pub enum Format {
     Nhwc4,
     /// The same in f16: one element is a `vec4<f16>`.
     Nhwc4Half,
-    /// As `Nhwc4`, of numbers that are none when they are rounded: f32 whatever other values are kept in. A kernel
+    /// As `Nhwc4`, of integers stored as f32 (indices of a pooling), which are never lowered to f16. A kernel
     /// says so; a plan knows such a tensor as `Nhwc4`.
     Nhwc4Exact,
     /// A picture: one `u32` a pixel, red in the lowest byte.

@@ -4,11 +4,11 @@
 //! `[out, 1, 1, 1]`. It is a convolution with a window of one pixel, and computed as one.
 //! Source: `torch.nn.functional.linear`, whose last dimension is the channels here.
 
+use super::candidate::Candidate;
 use super::numerics::Numerics;
-use super::{Case, Conv2d, Element, Op, Stage, case};
+use super::{Case, Conv2d, Element, Op, case};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::Kernel;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -43,9 +43,9 @@ impl Op for Linear {
         Self::conv().reference(inputs)
     }
 
-    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
         self.output_shape(inputs)?;
-        Self::conv().kernels(inputs, device)
+        Self::conv().candidates(inputs, device)
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
@@ -58,14 +58,6 @@ impl Op for Linear {
 
     fn fused_with(&self, next: &dyn Op) -> Option<Arc<dyn Op>> {
         Self::conv().fused_with(next)
-    }
-
-    fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
-        Self::conv().stages(inputs, device)
-    }
-
-    fn other_stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Vec<Stage>> {
-        Self::conv().other_stages(inputs, device)
     }
 
     fn elements(&self, inputs: &[&Tensor], at: &[[usize; 4]]) -> Result<Vec<Element>> {

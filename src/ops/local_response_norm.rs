@@ -9,6 +9,7 @@ use super::numerics::{Numerics, UNIT};
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, floats, shader, sizes, words};
 use crate::tensor::{Shape, Tensor};
@@ -96,7 +97,7 @@ impl Op for LocalResponseNorm {
         })
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let shape = self.output_shape(inputs)?;
         let mut params = sizes([
             ("width", shape.w),
@@ -117,7 +118,7 @@ impl Op for LocalResponseNorm {
             Word::InputStart(0),
             Word::OutputStart,
         ]));
-        Ok(vec![Kernel {
+        Ok(vec![Candidate::kernel(Kernel {
             shader: shader!("local_response_norm"),
             constants: Vec::new(),
             bindings: vec![Binding::Activation {
@@ -131,7 +132,7 @@ impl Op for LocalResponseNorm {
             terms: None,
             steps_per_term: shape.c4().min(self.size / 4 + 3) as u64,
             fixed_steps: 0,
-        }])
+        })])
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {

@@ -12,6 +12,7 @@ use super::numerics::Numerics;
 use super::{Case, Op, Window, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
 use crate::ops::grid::{Count, Grid, Run};
 use crate::ops::kernel::{
     Binding, Format, Kernel, MAX_LOOP_STEPS, Rows, Shader, Word, shader, sizes, words,
@@ -264,9 +265,13 @@ impl Op for MaxPool2d {
         Numerics::exact()
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = (self.output_shape(inputs)?, Format::Nhwc4);
-        Ok(vec![self.kernel(shader!("max_pool2d"), inputs[0], output)])
+        Ok(vec![Candidate::kernel(self.kernel(
+            shader!("max_pool2d"),
+            inputs[0],
+            output,
+        ))])
     }
 }
 

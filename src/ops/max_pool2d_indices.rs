@@ -9,7 +9,8 @@ use super::numerics::Numerics;
 use super::{Case, MaxPool2d, Op, case};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::kernel::{Format, Kernel, shader, sizes};
+use crate::ops::candidate::Candidate;
+use crate::ops::kernel::{Format, shader, sizes};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -74,12 +75,12 @@ impl Op for MaxPool2dIndices {
         Numerics::exact()
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = (self.output_shape(inputs)?, Format::Nhwc4Exact);
         let shader = shader!("max_pool2d_indices");
         let mut kernel = self.pool.kernel(shader, inputs[0], output);
         kernel.params.extend(sizes([("channels", inputs[0].c)]));
-        Ok(vec![kernel])
+        Ok(vec![Candidate::kernel(kernel)])
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! Indices have to be those of a pooling with the same window of a plane as large as the output: each lies in the
 //! window that its value was taken from. PyTorch takes any within the plane; here a pixel looks only at the windows
-//! that it lies in. What an index names outside of its window is not lost silently: the twin answers with an error,
+//! that it lies in. What an index names outside of its window is not lost silently: the reference answers with an error,
 //! a kernel with NaN throughout that window, as far as there is one, which is an error where labels are made, and in
 //! f16 at once. Source: `torch.nn.functional.max_unpool2d`.
 
@@ -19,6 +19,7 @@ use super::numerics::Numerics;
 use super::{Case, Op, case};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
 use crate::tensor::{Shape, Tensor};
@@ -189,7 +190,7 @@ impl Op for MaxUnpool2d {
         Numerics::exact()
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
         let mut params = sizes([
@@ -213,7 +214,7 @@ impl Op for MaxUnpool2d {
             rows: self.rows(),
         };
         let windows = [0, 1].map(|i| self.kernel_size[i].div_ceil(self.stride[i]) as u64);
-        Ok(vec![Kernel {
+        Ok(vec![Candidate::kernel(Kernel {
             shader: shader!("max_unpool2d"),
             constants: vec![
                 ("KERNEL_H", self.kernel_size[0] as f64),
@@ -229,7 +230,7 @@ impl Op for MaxUnpool2d {
             steps_per_term: windows[0]
                 .saturating_mul(1 + windows[1].saturating_mul(1 + self.kernel_size[0] as u64)),
             fixed_steps: 0,
-        }])
+        })])
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Source: `torch.mean` over dimensions 2 and 3 with `keepdim`; global average pooling.
 
+use super::candidate::Candidate;
 use super::numerics::Numerics;
 use super::{Case, Op, Stage, StageInput, case, take_inputs};
 use crate::device_profile::DeviceProfile;
@@ -38,25 +39,24 @@ impl Op for Mean {
         mean(inputs, self.output_shape(&super::shapes(inputs))?)
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
-        Ok(vec![kernel(inputs[0], output, Rows::all(inputs[0].h))])
-    }
-
-    fn stages(&self, inputs: &[Shape], _device: &DeviceProfile) -> Vec<Stage> {
-        match inputs {
-            [input] if input.w > 1 && input.h * input.w >= LEAST_PIXELS => vec![
-                Stage {
-                    op: Arc::new(MeanOfRows {}),
-                    inputs: vec![StageInput::Op(0)],
-                },
-                Stage {
-                    op: Arc::new(Self {}),
-                    inputs: vec![StageInput::Stage(0)],
-                },
-            ],
-            _ => Vec::new(),
+        let input = inputs[0];
+        let kernel = Candidate::kernel(kernel(input, output, Rows::all(input.h)));
+        if input.w == 1 || input.h * input.w < LEAST_PIXELS {
+            return Ok(vec![kernel]);
         }
+        let stages = vec![
+            Stage {
+                op: Arc::new(MeanOfRows {}),
+                inputs: vec![StageInput::Op(0)],
+            },
+            Stage {
+                op: Arc::new(Self {}),
+                inputs: vec![StageInput::Stage(0)],
+            },
+        ];
+        Ok(vec![Candidate::stages(stages), kernel])
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
@@ -91,9 +91,10 @@ impl Op for MeanOfRows {
         mean(inputs, self.output_shape(&super::shapes(inputs))?)
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
-        Ok(vec![kernel(inputs[0], output, Rows::shifted(0))])
+        let kernel = kernel(inputs[0], output, Rows::shifted(0));
+        Ok(vec![Candidate::kernel(kernel)])
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {

@@ -3,6 +3,7 @@
 //!
 //! Networks have it as [`AvgPool2d`](super::AvgPool2d) and [`AdaptiveAvgPool2d`](super::AdaptiveAvgPool2d).
 
+use super::candidate::Candidate;
 use super::numerics::Numerics;
 use super::{Op, Stage, StageInput, take_inputs};
 use crate::device_profile::DeviceProfile;
@@ -164,7 +165,37 @@ impl Op for Means {
         })
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
+        let stages = self.stages(inputs, device);
+        match (self.kernel(inputs), stages.is_empty()) {
+            (Ok(kernel), true) => Ok(vec![Candidate::kernel(kernel)]),
+            (Ok(kernel), false) => Ok(vec![Candidate::stages(stages), Candidate::kernel(kernel)]),
+            (Err(_), false) => Ok(vec![Candidate::stages(stages)]),
+            (Err(error), true) => Err(error),
+        }
+    }
+
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::sum(self.longest())
+    }
+
+    fn noise(&self, inputs: &[&Tensor]) -> f64 {
+        // Of n numbers divided by d, √n / d is left.
+        let [rows, columns] = self.axes.map(|axis| {
+            let share = |i: usize| match (axis.taps(i).len() as f64, self.divisor) {
+                (taps, Some(_)) => taps,
+                (taps, None) => taps / (axis.counts(i) as f64).powi(2),
+            };
+            (0..axis.outputs).map(share).sum::<f64>() / axis.outputs as f64
+        });
+        let divisor = self.divisor.unwrap_or(1.0).abs();
+        inputs[0].root_mean_square() * (rows * columns).sqrt() / divisor
+    }
+}
+
+impl Means {
+    /// The kernel that adds up whole windows.
+    fn kernel(&self, inputs: &[Shape]) -> Result<Kernel> {
         let output = self.output_shape(inputs)?;
         let [rows, columns] = &self.axes;
         rows.check()?;
@@ -209,7 +240,7 @@ impl Op for Means {
         ]));
         params.extend(sizes([("terms", self.longest())]));
         params.extend(words([Word::InputStart(0), Word::OutputStart]));
-        Ok(vec![Kernel {
+        Ok(Kernel {
             shader: shader!("avg_pool2d"),
             constants: Vec::new(),
             bindings: vec![Binding::Activation {
@@ -224,9 +255,10 @@ impl Op for Means {
             // One that adds a row's last position goes on to the next row.
             steps_per_term: 2,
             fixed_steps: 2,
-        }])
+        })
     }
 
+    /// Rows of a window first, then their sums: for few and large windows, which leave a device idle.
     fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
         let [rows, columns] = self.axes;
         let few = self.output_shape(inputs).is_ok_and(|output| {
@@ -252,22 +284,5 @@ impl Op for Means {
                 StageInput::Stage(0),
             ),
         ]
-    }
-
-    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
-        Numerics::sum(self.longest())
-    }
-
-    fn noise(&self, inputs: &[&Tensor]) -> f64 {
-        // Of n numbers divided by d, √n / d is left.
-        let [rows, columns] = self.axes.map(|axis| {
-            let share = |i: usize| match (axis.taps(i).len() as f64, self.divisor) {
-                (taps, Some(_)) => taps,
-                (taps, None) => taps / (axis.counts(i) as f64).powi(2),
-            };
-            (0..axis.outputs).map(share).sum::<f64>() / axis.outputs as f64
-        });
-        let divisor = self.divisor.unwrap_or(1.0).abs();
-        inputs[0].root_mean_square() * (rows * columns).sqrt() / divisor
     }
 }

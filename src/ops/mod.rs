@@ -1,8 +1,9 @@
 //! The operations: one file each, always in one order (formula and source, attributes, shape rule,
-//! CPU twin, kernels, cases), and the list of them all.
+//! reference implementation, kernels, cases), and the list of them all.
 
 mod attributes;
 mod broadcast;
+pub mod candidate;
 mod constant;
 pub mod grid;
 pub mod kernel;
@@ -88,7 +89,7 @@ pub use zeros::Zeros;
 use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::tensor::{MAX_SIZE, Shape, Tensor};
-use kernel::Kernel;
+use candidate::Candidate;
 use numerics::Numerics;
 use serde::de::DeserializeOwned;
 use std::any::Any;
@@ -109,19 +110,18 @@ pub trait Op: Any + Debug + Send + Sync {
     /// `Shape` if the inputs do not fit the operation or each other.
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape>;
 
-    /// The CPU twin: plain loops, sums in `f64`. What every kernel answers to.
+    /// The reference implementation: plain loops, sums in `f64`. What every kernel answers to.
     ///
     /// # Errors
     /// As [`Op::output_shape`], and `Limit` if the host has no memory for the output.
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor>;
 
-    /// The kernels that can compute this for inputs of these shapes on that device, best first. A plan takes
-    /// the first that fits, unless another was measured to be faster on the user's device; a kernel that was
-    /// tried on too few devices is not the first. None where [`Op::stages`] alone compute it.
+    /// The ways to compute this for inputs of these shapes on that device, best first: kernels, and other ops one after
+    /// the other.
     ///
     /// # Errors
-    /// As [`Op::output_shape`], and `Unsupported` if no kernel can.
-    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>>;
+    /// As [`Op::output_shape`], and `Unsupported` or `Limit` if there is no way.
+    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>>;
 
     /// What the op does to the precision of numbers: the length of its sums, how far an element may be off, and what
     /// is kept in `f16`.
@@ -150,13 +150,7 @@ pub trait Op: Any + Debug + Send + Sync {
         None
     }
 
-    /// Ops that compute this one after the other, the last of them its output, where that is faster on
-    /// `device` than any kernel of this op. Each has kernels for what it is given there.
-    fn stages(&self, _inputs: &[Shape], _device: &DeviceProfile) -> Vec<Stage> {
-        Vec::new()
-    }
-
-    /// The window of the first input that an output is made of, the same everywhere, if so it is. What lies
+    /// The sliding window over the first input, if every output is computed from a window of one size. What lies
     /// outside the input counts as zeros, or not at all.
     fn window(&self, _inputs: &[Shape]) -> Option<Window> {
         None
@@ -173,22 +167,7 @@ pub trait Op: Any + Debug + Send + Sync {
         None
     }
 
-    /// Other stages that compute this op and are worth a try: a plan takes them only where they were measured
-    /// to be the fastest on the user's device.
-    fn other_stages(&self, _inputs: &[Shape], _device: &DeviceProfile) -> Vec<Vec<Stage>> {
-        Vec::new()
-    }
-
-    /// Other kernels that compute this op and are worth a try: a plan takes them only where they were measured
-    /// to be the fastest on the user's device, and right.
-    ///
-    /// # Errors
-    /// As [`Op::output_shape`].
-    fn other_kernels(&self, _inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
-        Ok(Vec::new())
-    }
-
-    /// What the twin says of the elements at `[n, c, y, x]` of the output alone.
+    /// What the reference says of the elements at `[n, c, y, x]` of the output alone.
     ///
     /// # Errors
     /// As [`Op::reference`].
@@ -400,7 +379,7 @@ fn check_attributes(attributes: &[[usize; 2]]) -> Result<()> {
     Ok(())
 }
 
-/// Shapes of the inputs of a twin.
+/// Shapes of the inputs of a reference implementation.
 fn shapes(inputs: &[&Tensor]) -> Vec<Shape> {
     inputs.iter().map(|t| t.shape()).collect()
 }

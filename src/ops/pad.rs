@@ -6,6 +6,7 @@ use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, floats, shader, sizes};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
@@ -97,7 +98,7 @@ impl Op for Pad {
         Numerics::rounded()
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let [input] = take_inputs(self.name(), inputs)?;
         let [left, _, top, bottom] = self.padding;
@@ -130,7 +131,7 @@ impl Op for Pad {
                 last: -above,
             },
         };
-        Ok(vec![Kernel {
+        Ok(vec![Candidate::kernel(Kernel {
             constants: vec![("MODE", f64::from(self.mode as u8))],
             bindings: vec![Binding::Activation {
                 input: 0,
@@ -138,7 +139,7 @@ impl Op for Pad {
                 rows,
             }],
             ..Kernel::elementwise(shader!("pad"), &["input_start"], &extra, output)
-        }])
+        })])
     }
 }
 

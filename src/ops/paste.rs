@@ -10,6 +10,7 @@ use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
 use crate::tensor::{Shape, Tensor};
@@ -96,7 +97,7 @@ impl Op for Paste {
         Numerics::exact()
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let [a, b] = take_inputs(self.name(), inputs)?;
         let [rows, columns] = self.axes;
@@ -132,7 +133,7 @@ impl Op for Paste {
             format: Format::Nhwc4,
             rows,
         };
-        Ok(vec![Kernel {
+        Ok(vec![Candidate::kernel(Kernel {
             shader: shader!("paste"),
             constants: Vec::new(),
             bindings: vec![
@@ -161,7 +162,7 @@ impl Op for Paste {
             terms: None,
             steps_per_term: 1,
             fixed_steps: 0,
-        }])
+        })])
     }
 }
 

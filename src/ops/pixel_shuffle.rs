@@ -7,6 +7,7 @@ use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, shader, sizes};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
@@ -52,7 +53,7 @@ impl Op for PixelShuffle {
         Numerics::exact()
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let [input] = take_inputs(self.name(), inputs)?;
         let extra = sizes([
@@ -61,7 +62,7 @@ impl Op for PixelShuffle {
             ("in_channels", input.c),
             ("c4", output.c4()),
         ]);
-        Ok(vec![Kernel {
+        Ok(vec![Candidate::kernel(Kernel {
             constants: vec![("FACTOR", self.upscale_factor as f64)],
             bindings: vec![Binding::Activation {
                 input: 0,
@@ -75,7 +76,7 @@ impl Op for PixelShuffle {
                 },
             }],
             ..Kernel::elementwise(shader!("pixel_shuffle"), &["input_start"], &extra, output)
-        }])
+        })])
     }
 }
 

@@ -7,6 +7,7 @@ use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Binding, Kernel, Packing, shader, sizes};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
@@ -49,7 +50,7 @@ impl Op for Prelu {
         Numerics::rounded()
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let shape = self.output_shape(inputs)?;
         let shared = inputs[1].n == 1;
         let mut kernel = Kernel::elementwise(
@@ -63,7 +64,7 @@ impl Op for Prelu {
             input: 1,
             packing: Packing::Vector,
         });
-        Ok(vec![kernel])
+        Ok(vec![Candidate::kernel(kernel)])
     }
 }
 

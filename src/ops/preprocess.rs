@@ -10,6 +10,7 @@ use super::numerics::{Numerics, UNIT, sum_units};
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::interpolate::lowest_terms;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, floats, shader, sizes, words};
@@ -162,7 +163,7 @@ impl Op for Preprocess {
         })
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
         let [rows, columns] = self.filters(input)?;
@@ -188,7 +189,7 @@ impl Op for Preprocess {
             Word::InputStart(0),
             Word::OutputStart,
         ]));
-        Ok(vec![Kernel {
+        Ok(vec![Candidate::kernel(Kernel {
             shader: shader!("preprocess"),
             constants: Vec::new(),
             bindings: vec![Binding::Activation {
@@ -205,7 +206,7 @@ impl Op for Preprocess {
             terms: None,
             steps_per_term: rows.taps() * (columns.taps() + 1),
             fixed_steps: 0,
-        }])
+        })])
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {

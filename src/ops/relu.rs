@@ -6,6 +6,7 @@ use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
+use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Kernel, shader};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
@@ -34,14 +35,14 @@ impl Op for Relu {
         Numerics::exact()
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let shape = self.output_shape(inputs)?;
-        Ok(vec![Kernel::elementwise(
+        Ok(vec![Candidate::kernel(Kernel::elementwise(
             shader!("relu"),
             &["input_start"],
             &[],
             shape,
-        )])
+        ))])
     }
 }
 

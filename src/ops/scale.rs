@@ -7,6 +7,7 @@ use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
+use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Kernel, floats, shader};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
@@ -38,15 +39,15 @@ impl Op for Scale {
         Numerics::rounded()
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let shape = self.output_shape(inputs)?;
         let factor = floats([("factor", self.factor)]);
-        Ok(vec![Kernel::elementwise(
+        Ok(vec![Candidate::kernel(Kernel::elementwise(
             shader!("scale"),
             &["input_start"],
             &factor,
             shape,
-        )])
+        ))])
     }
 }
 

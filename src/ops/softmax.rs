@@ -6,6 +6,7 @@ use super::numerics::{FLUSHED, Numerics, UNIT, exp_units};
 use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
 use crate::tensor::{Shape, Tensor};
@@ -48,7 +49,7 @@ impl Op for Softmax {
         Ok(output)
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let shape = self.output_shape(inputs)?;
         let mut params = sizes([
             ("width", shape.w),
@@ -62,7 +63,7 @@ impl Op for Softmax {
             Word::InputStart(0),
             Word::OutputStart,
         ]));
-        Ok(vec![Kernel {
+        Ok(vec![Candidate::kernel(Kernel {
             shader: shader!("softmax"),
             constants: Vec::new(),
             bindings: vec![Binding::Activation {
@@ -79,7 +80,7 @@ impl Op for Softmax {
             terms: None,
             steps_per_term: 3 * shape.c4() as u64,
             fixed_steps: 0,
-        }])
+        })])
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {

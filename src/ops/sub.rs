@@ -8,7 +8,7 @@ use super::numerics::Numerics;
 use super::{Case, Op, case};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
-use crate::ops::kernel::Kernel;
+use crate::ops::candidate::Candidate;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -40,8 +40,10 @@ impl Op for Sub {
         Numerics::rounded()
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
-        Ok(vec![Operation::Sub.kernel(inputs, false)?])
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+        Ok(vec![Candidate::kernel(
+            Operation::Sub.kernel(inputs, false)?,
+        )])
     }
 }
 

@@ -5,6 +5,7 @@ use super::numerics::{Numerics, UNIT};
 use super::{Op, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Kernel, floats, shader, sizes};
 use crate::tensor::{Shape, Tensor};
 use std::fmt::Debug;
@@ -92,19 +93,19 @@ impl<U: Unary> Op for U {
         inputs[0].map(slope).root_mean_square() * inputs[0].root_mean_square()
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let shape = self.output_shape(inputs)?;
         let [p, q] = self.attributes();
         let mut extra = sizes([("channels", shape.c), ("c4", shape.c4())]).to_vec();
         extra.extend(floats([("p", p), ("q", q)]));
         // Where the function makes something of zero, it must not in the channels that pad.
         let masked = !shape.c.is_multiple_of(4) && self.value(0.0) != 0.0;
-        Ok(vec![Kernel {
+        Ok(vec![Candidate::kernel(Kernel {
             constants: vec![
                 ("FUNCTION", f64::from(U::FUNCTION as u8)),
                 ("MASKED", f64::from(u8::from(masked))),
             ],
             ..Kernel::elementwise(shader!("unary"), &["input_start"], &extra, shape)
-        }])
+        })])
     }
 }

@@ -27,7 +27,7 @@ pub struct Choices(BTreeMap<String, Choice>);
 pub struct Choice {
     /// What it is, for people.
     pub kernel: String,
-    /// See [`Candidate::fingerprint`].
+    /// See [`Lowering::fingerprint`].
     pub fingerprint: u64,
     /// How long it took.
     pub microseconds: u64,
@@ -74,7 +74,7 @@ impl Choices {
         op: &Arc<dyn Op>,
         inputs: &[Shape],
         device: &DeviceProfile,
-    ) -> Option<Candidate> {
+    ) -> Option<Lowering> {
         let choice = self.get(op.as_ref(), inputs, device)?;
         let candidates = candidates(op, inputs, device).ok()?;
         candidates
@@ -96,16 +96,16 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
     })
 }
 
-/// One way to compute an op: ops one after the other, with a kernel each.
+/// An op lowered to kernels: ops one after the other, with a kernel each.
 #[derive(Clone, Debug)]
-pub struct Candidate {
+pub struct Lowering {
     /// The ops; the op itself where it is one.
     pub stages: Vec<Stage>,
     /// One a stage.
     pub kernels: Vec<Kernel>,
 }
 
-impl Candidate {
+impl Lowering {
     /// A number that is another one when a shader, a constant or the packing of a weight is.
     pub fn fingerprint(&self) -> u64 {
         let of = |kernel: &Kernel| {
@@ -171,7 +171,7 @@ pub struct Tunable {
     /// under their own names.
     pub graph: Graph,
     /// The ways, that of a plan without choices first.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<Lowering>,
 }
 
 impl Tunable {
@@ -182,7 +182,7 @@ impl Tunable {
     /// As [`Plan::new`].
     pub fn plan(
         &self,
-        candidate: &Candidate,
+        candidate: &Lowering,
         input: Shape,
         device: &DeviceProfile,
     ) -> Result<Option<Plan>> {
@@ -273,11 +273,7 @@ fn alone(graph: &Graph, operation: &Operation) -> Result<Option<Graph>> {
 }
 
 /// The ways to compute an op on the device, that of a plan without choices first, each once.
-fn candidates(
-    op: &Arc<dyn Op>,
-    inputs: &[Shape],
-    device: &DeviceProfile,
-) -> Result<Vec<Candidate>> {
+fn candidates(op: &Arc<dyn Op>, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Lowering>> {
     let whole = vec![Stage {
         op: op.clone(),
         inputs: (0..inputs.len()).map(StageInput::Op).collect(),
@@ -289,7 +285,7 @@ fn candidates(
     for stages in ways.into_iter().filter(|stages| !stages.is_empty()) {
         for kernels in combinations(&stages, inputs, device)? {
             let stages = stages.clone();
-            let candidate = Candidate { stages, kernels };
+            let candidate = Lowering { stages, kernels };
             let writes = candidate.kernels.last().map(|kernel| kernel.output);
             // Labels are no sums: they are not held to a bound.
             if writes != Some(Format::Labels8) && seen.insert(candidate.fingerprint()) {

@@ -167,7 +167,7 @@ mod tests {
         for (i, shape) in shapes.iter().enumerate().skip(1) {
             ids.push(graph.parameter(format!("w{i}"), *shape).unwrap());
         }
-        let kernels = op.kernels(&shapes, &device(27)).unwrap();
+        let kernels = (&op as &dyn Op).kernels(&shapes, &device(27)).unwrap();
         graph.op("op", op, &ids).unwrap();
         let plan = |log2| Plan::new(&graph, shapes[0], &[graph.output()], &device(log2));
         let plan = (10..27).find_map(|log2| plan(log2).ok()).unwrap();

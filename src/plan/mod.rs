@@ -23,7 +23,7 @@ use crate::ops::Op;
 use crate::ops::kernel::{Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader};
 use crate::tensor::Shape;
 pub(crate) use choices::hash;
-pub use choices::{Candidate, Choice, Choices, Tunable, tunable};
+pub use choices::{Choice, Choices, Lowering, Tunable, tunable};
 use fuse::Operation;
 use groups::{Band, Group};
 use program::Program;

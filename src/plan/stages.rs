@@ -1,6 +1,6 @@
 //! Operations that are faster as several, one after the other.
 
-use super::choices::{Candidate, Choices};
+use super::choices::{Choices, Lowering};
 use super::fuse::Operation;
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
@@ -27,7 +27,7 @@ pub(super) fn expand(
         };
         let inputs = of(&operation.inputs, shapes);
         let (stages, kernels) = match choices.candidate(&operation.op, &inputs, device) {
-            Some(Candidate { stages, kernels }) => (stages, kernels),
+            Some(Lowering { stages, kernels }) => (stages, kernels),
             None => (operation.op.stages(&inputs, device), Vec::new()),
         };
         let last = stages.len().saturating_sub(1);

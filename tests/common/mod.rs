@@ -11,11 +11,12 @@ use fullconv::device_profile::{CooperativeMatrix, DeviceProfile};
 use fullconv::gpu::{Backend, Executor, Network, wgpu};
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::argmax::Scores;
+use fullconv::ops::candidate::Candidate;
 use fullconv::ops::interpolate::Mode;
 use fullconv::ops::kernel::{Binding, Format, Kernel};
 use fullconv::ops::numerics::{self, Numerics};
 use fullconv::ops::{
-    Argmax, Case, Interpolate, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Op, Stage, StageInput,
+    Argmax, Case, Interpolate, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Op, StageInput,
 };
 use fullconv::plan::Plan;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Parameters, Shape, Tensor, TensorFile};
@@ -212,18 +213,12 @@ impl Op for Shared {
     fn reference(&self, inputs: &[&Tensor]) -> fullconv::Result<Tensor> {
         self.0.reference(inputs)
     }
-    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> fullconv::Result<Vec<Kernel>> {
-        self.0.kernels(inputs, device)
-    }
-    fn other_kernels(
+    fn candidates(
         &self,
         inputs: &[Shape],
         device: &DeviceProfile,
-    ) -> fullconv::Result<Vec<Kernel>> {
-        self.0.other_kernels(inputs, device)
-    }
-    fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
-        self.0.stages(inputs, device)
+    ) -> fullconv::Result<Vec<Candidate>> {
+        self.0.candidates(inputs, device)
     }
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
         self.0.numerics(inputs)
@@ -383,7 +378,7 @@ impl OneOp {
         half_bounds(self.op.as_ref(), &inputs, &self.expected())
     }
 
-    /// Panics unless the device, keeping activations and weights in f16, agrees with the twin on what f16
+    /// Panics unless the device, keeping activations and weights in f16, agrees with the reference on what f16
     /// holds of the inputs, element by element, with each of `profiles`.
     pub fn check_half(&self, gpu: &Gpu, profiles: &[DeviceProfile], what: &str) {
         let one = self.in_half();
@@ -404,7 +399,7 @@ impl OneOp {
         }
     }
 
-    /// What the CPU twin says.
+    /// What the reference implementation says.
     pub fn expected(&self) -> Tensor {
         self.op
             .reference(&self.inputs.iter().collect::<Vec<_>>())
@@ -443,7 +438,7 @@ impl OneOp {
         numerics::bounds(self.op.as_ref(), &inputs, &self.expected()).unwrap()
     }
 
-    /// Panics unless the device agrees with the twin, element by element, with each kernel that it may
+    /// Panics unless the device agrees with the reference, element by element, with each kernel that it may
     /// prefer.
     pub fn check(&self, gpu: &Gpu, what: &str) {
         let profiles = preferences(gpu.profile());
@@ -454,7 +449,7 @@ impl OneOp {
         }
     }
 
-    /// Panics unless `found` agrees with the twin, element by element.
+    /// Panics unless `found` agrees with the reference, element by element.
     pub fn check_found(&self, found: &Tensor, what: &str) {
         let (expected, bounds) = (self.expected(), self.bounds());
         let shapes: Vec<_> = self.inputs.iter().map(Tensor::shape).collect();
@@ -478,7 +473,7 @@ impl OneOp {
     }
 
     /// Panics unless the rows that the planner binds for a row of the output hold all that it is made of:
-    /// the twin, with NaN in every other row, must say the same.
+    /// the reference, with NaN in every other row, must say the same.
     pub fn check_rows(&self) {
         let shapes: Vec<_> = self.inputs.iter().map(Tensor::shape).collect();
         let kernels = self.op.kernels(&shapes, &DeviceProfile::WEBGPU_DEFAULTS);

@@ -2,6 +2,7 @@
 
 use super::{OneOp, another_gpu, gpu, matrices, preferences, with_matrices};
 use fullconv::device_profile::DeviceProfile;
+use fullconv::ops::candidate::Candidate;
 use fullconv::ops::kernel::Kernel;
 use fullconv::ops::numerics::Numerics;
 use fullconv::ops::{Op, Stage, StageInput};
@@ -52,24 +53,23 @@ impl Op for By {
         self.op.reference(inputs)
     }
     /// Where there is no such kernel, those of the op: what became of it, a plan's layers say.
-    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> fullconv::Result<Vec<Kernel>> {
-        let picked = match self.how {
-            How::Kernel(i) => kernels(self.op.as_ref(), inputs, device).into_iter().nth(i),
-            How::Stages(_) => None,
-        };
-        picked.map_or_else(
-            || self.op.kernels(inputs, device),
-            |kernel| Ok(vec![kernel]),
-        )
-    }
-    fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
+    fn candidates(
+        &self,
+        inputs: &[Shape],
+        device: &DeviceProfile,
+    ) -> fullconv::Result<Vec<Candidate>> {
+        let op = self.op.as_ref();
+        let (mut stages, mut picked) = (None, None);
         match self.how {
-            How::Kernel(_) => Vec::new(),
-            How::Stages(i) => {
-                let all = stagings(self.op.as_ref(), inputs, device);
-                all.into_iter().nth(i).unwrap_or_default()
-            }
+            How::Kernel(i) => picked = kernels(op, inputs, device).into_iter().nth(i),
+            How::Stages(i) => stages = stagings(op, inputs, device).into_iter().nth(i),
         }
+        let kernels =
+            picked.map_or_else(|| op.kernels(inputs, device), |kernel| Ok(vec![kernel]))?;
+        let stages = stages.map(Candidate::stages).into_iter();
+        Ok(stages
+            .chain(kernels.into_iter().map(Candidate::kernel))
+            .collect())
     }
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
         self.op.numerics(inputs)

@@ -20,8 +20,9 @@ pub use cases::cases;
 pub(crate) use sum_parts::SumParts;
 
 use super::attributes::pair;
+use super::candidate::{Candidate, Trust};
 use super::numerics::Numerics;
-use super::{Element, MaxPool2d, Op, Relu, Stage, Window, shapes};
+use super::{Element, MaxPool2d, Op, Relu, Window, shapes};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::kernel::{Binding, Format, Kernel, Packing, Param, Rows, Word, sizes, words};
@@ -297,21 +298,19 @@ impl Op for Conv2d {
         pool::pool_map(self.pool.as_ref(), map)
     }
 
-    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let map = self.map_shape(inputs)?;
-        let mut kernels = depthwise::kernels(self, inputs, map, device);
-        if self.has_whole_quads(inputs[1]) {
-            kernels.extend(tiled::kernels(self, inputs, map, device));
-            if self.parts > 1 {
-                return Ok(kernels);
-            }
-            kernels.extend(texels::kernel(self, inputs, map, device));
-            kernels.push(direct::kernel(self, inputs, map)?);
-        }
-        if self.groups > 1 && self.pool.is_none() {
-            kernels.push(grouped::kernel(self, inputs, map)?);
-        }
-        Ok(kernels)
+        let in_parts = tiled::stages(self, inputs, device);
+        let stages = in_parts.or_else(|| winograd::stages(self, inputs, device));
+        let mut all: Vec<_> = stages.map(Candidate::stages).into_iter().collect();
+        let kernels = self.static_kernels(inputs, map, device)?;
+        all.extend(kernels.into_iter().map(Candidate::kernel));
+        let others = tiled::other_stages(self, inputs, device).into_iter();
+        all.extend(others.map(|stages| Candidate::stages(stages).trusted(Trust::Measured)));
+        let output = self.output_shape(inputs)?;
+        let by_matrices = coop::kernels(self, inputs, output, device).into_iter();
+        all.extend(by_matrices.map(|k| Candidate::kernel(k).trusted(Trust::Experimental)));
+        Ok(all)
     }
 
     fn windows(&self, inputs: &[Shape]) -> Vec<Window> {
@@ -327,21 +326,6 @@ impl Op for Conv2d {
             padding,
             ..self.clone()
         }))
-    }
-
-    fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
-        let in_parts = tiled::stages(self, inputs, device);
-        let winograd = || winograd::stages(self, inputs, device);
-        in_parts.or_else(winograd).unwrap_or_default()
-    }
-
-    fn other_stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Vec<Stage>> {
-        tiled::other_stages(self, inputs, device)
-    }
-
-    fn other_kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
-        let output = self.output_shape(inputs)?;
-        Ok(coop::kernels(self, inputs, output, device))
     }
 
     fn elements(&self, inputs: &[&Tensor], at: &[[usize; 4]]) -> Result<Vec<Element>> {
@@ -392,6 +376,28 @@ impl Op for Conv2d {
 }
 
 impl Conv2d {
+    /// The kernels that a plan may take unmeasured, best first.
+    fn static_kernels(
+        &self,
+        inputs: &[Shape],
+        map: Shape,
+        device: &DeviceProfile,
+    ) -> Result<Vec<Kernel>> {
+        let mut kernels = depthwise::kernels(self, inputs, map, device);
+        if self.has_whole_quads(inputs[1]) {
+            kernels.extend(tiled::kernels(self, inputs, map, device));
+            if self.parts > 1 {
+                return Ok(kernels);
+            }
+            kernels.extend(texels::kernel(self, inputs, map, device));
+            kernels.push(direct::kernel(self, inputs, map)?);
+        }
+        if self.groups > 1 && self.pool.is_none() {
+            kernels.push(grouped::kernel(self, inputs, map)?);
+        }
+        Ok(kernels)
+    }
+
     /// Whether no four channels that lie together are of two groups: then a kernel finds those of a group by where
     /// they begin.
     fn has_whole_quads(&self, weight: Shape) -> bool {

@@ -4,6 +4,7 @@
 use super::pool;
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
 use crate::ops::numerics::Numerics;
@@ -99,7 +100,7 @@ impl Op for SumParts {
         pool::pool_map(self.pool.as_ref(), sums)
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let shape = self.output_shape(inputs)?;
         let kernel = match self.pool {
             Some(_) => self.pooled_kernel(inputs[0], shape),
@@ -113,13 +114,13 @@ impl Op for SumParts {
                 )
             },
         };
-        Ok(vec![Kernel {
+        Ok(vec![Candidate::kernel(Kernel {
             constants: vec![
                 ("PARTS", self.parts as f64),
                 ("RELU", f64::from(u8::from(self.relu))),
             ],
             ..kernel
-        }])
+        })])
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

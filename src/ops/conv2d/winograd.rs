@@ -17,6 +17,7 @@ use super::texels::{Template, Tile};
 use super::{Conv2d, bias_binding, pool};
 use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
 use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
 use crate::ops::grid::{Count, Grid, Line, Run};
 use crate::ops::kernel::{
     Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader, Word, counts, shader, sizes,
@@ -190,7 +191,7 @@ impl Op for Input {
         Numerics::sum(POINTS)
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let (input, columns) = (inputs[0], output.w / POINTS);
         let mut params = sizes([
@@ -210,7 +211,7 @@ impl Op for Input {
             Word::InputStart(0),
             Word::OutputStart,
         ]));
-        Ok(vec![Kernel {
+        Ok(vec![Candidate::kernel(Kernel {
             shader: shader!("winograd_input"),
             constants: vec![("DILATION", self.dilation as f64)],
             bindings: vec![Binding::ActivationTexels {
@@ -239,7 +240,7 @@ impl Op for Input {
             terms: None,
             steps_per_term: 1,
             fixed_steps: 0,
-        }])
+        })])
     }
 
     fn flops(&self, inputs: &[Shape]) -> u64 {
@@ -306,7 +307,7 @@ impl Op for Product {
         })
     }
 
-    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let (input, weight) = (inputs[0], inputs[1]);
         let Some((tile, packing)) = self.kernel(input.c4(), weight, device) else {
@@ -331,7 +332,7 @@ impl Op for Product {
             Word::InputStart(0),
             Word::OutputStart,
         ]));
-        Ok(vec![Kernel {
+        Ok(vec![Candidate::kernel(Kernel {
             shader: Shader {
                 name: "winograd_product",
                 source: Template::WinogradProduct.source(tile).into(),
@@ -354,7 +355,7 @@ impl Op for Product {
             terms: None,
             steps_per_term: input.c4() as u64,
             fixed_steps: 0,
-        }])
+        })])
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
@@ -430,7 +431,7 @@ impl Op for Output {
         Numerics::sum(POINTS)
     }
 
-    fn kernels(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
         let mut params = sizes([
@@ -453,7 +454,7 @@ impl Op for Output {
             Word::InputStart(0),
             Word::OutputStart,
         ]));
-        Ok(vec![Kernel {
+        Ok(vec![Candidate::kernel(Kernel {
             shader: shader!("winograd_output"),
             constants: vec![
                 ("RELU", f64::from(u8::from(self.relu))),
@@ -484,7 +485,7 @@ impl Op for Output {
             terms: None,
             steps_per_term: 1,
             fixed_steps: 0,
-        }])
+        })])
     }
 
     fn flops(&self, inputs: &[Shape]) -> u64 {
@@ -520,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stages_twins_are_the_convolution() {
+    fn the_stages_references_are_the_convolution() {
         let device = DeviceProfile {
             is_cpu: true,
             ..DeviceProfile::WEBGPU_DEFAULTS

@@ -14,6 +14,7 @@ use super::{Argmax, Case, Crop, Op, case, diagonal_case, shapes};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::argmax::Scores;
+use crate::ops::candidate::Candidate;
 use crate::ops::grid::{Count, Grid, Run};
 use crate::ops::kernel::{
     Binding, Format, Kernel, Packing, Param, Rows, Word, counts, shader, sizes, words,
@@ -39,7 +40,7 @@ pub struct ConvTranspose2d {
     /// Groups of channels that do not see each other.
     pub groups: usize,
     /// The weight `[c, c, kh, kw]` is zero off its diagonal, as that of bilinear upsampling is: set when a
-    /// model is opened, and believed by kernels; the twin computes with all of the weight.
+    /// model is opened, and believed by kernels; the reference implementation computes with all of the weight.
     #[serde(skip)]
     pub diagonal: bool,
     /// Give a window of the result alone: set when planning fuses the two. The last input then is what the
@@ -291,7 +292,7 @@ impl Op for ConvTranspose2d {
         }
     }
 
-    fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
+    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let inputs = self.inputs(inputs)?;
         let mut kernel = if self.groups > 1 {
@@ -304,7 +305,7 @@ impl Op for ConvTranspose2d {
         let [rows, columns] = self.taps(inputs.weight).map(|taps| taps as u64);
         kernel.steps_per_term = rows * columns;
         kernel.fixed_steps = rows * (columns + 1);
-        Ok(vec![kernel])
+        Ok(vec![Candidate::kernel(kernel)])
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
