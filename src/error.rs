@@ -20,7 +20,7 @@ pub enum ErrorKind {
     Request,
     /// An operation, or a size of one, that this crate does not run.
     Unsupported,
-    /// The device's limits do not allow it.
+    /// The device's limits do not allow it, or limits that the caller has set.
     Limit,
     /// Scores are not finite: the weights or the input are too large for `f32`.
     NotFinite,

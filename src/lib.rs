@@ -66,7 +66,7 @@ pub use mask::{Mask, Palette, decode_labels, read_labels};
 pub use metrics::ConfusionMatrix;
 pub use model_file::Model;
 pub use parameters::{Parameter, Parameters, TensorFile};
-pub use picture::Picture;
+pub use picture::{Picture, PictureLimits};
 pub use preprocess::{Channels, Preprocessing};
 pub use segmenter::{
     Colours, Frames, MaskTexture, Precision, Profile, Run, Segmenter, StageMask, TexturePass,

@@ -4,10 +4,13 @@ use crate::error::{Error, ErrorKind, Result, bail};
 use crate::files;
 use crate::tensor::{Shape, Tensor};
 use image::codecs::jpeg::JpegEncoder;
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Cursor;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// What a picture may take in memory while it is decoded, and a file before it is: 1 GiB, some
 /// 358 million RGB pixels. A larger one is a decompression bomb or beyond any device's limits.
@@ -25,8 +28,63 @@ const JPEG_QUALITY: u8 = 92;
 /// assert_eq!(Picture::decode(&picture.to_png()?)?, picture);
 /// # Ok::<(), fullconv::Error>(())
 /// ```
-#[derive(Clone, PartialEq, Eq)]
-pub struct Picture(RgbImage);
+#[derive(Clone)]
+pub struct Picture(Pixels);
+
+/// As the picture came.
+#[derive(Clone)]
+enum Pixels {
+    Rgb(RgbImage),
+    Rgba {
+        width: u32,
+        height: u32,
+        bytes: Vec<u8>,
+        /// The same without the fourth byte, once somebody has asked for that.
+        rgb: OnceLock<RgbImage>,
+    },
+}
+
+/// What a picture may take, for [`Picture::decode_within`].
+///
+/// ```
+/// use fullconv::{ErrorKind, Picture, PictureLimits};
+///
+/// let upload = Picture::from_rgb(30, 20, vec![0; 1800])?.to_png()?;
+/// let limits = PictureLimits::default().pixels(500);
+/// let error = Picture::decode_within(&upload, &limits).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Limit);
+/// # Ok::<(), fullconv::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PictureLimits {
+    pixels: u64,
+    bytes: u64,
+}
+
+impl Default for PictureLimits {
+    /// 1 GiB and any number of pixels, as for [`Picture::decode`].
+    fn default() -> Self {
+        Self {
+            pixels: u64::MAX,
+            bytes: MAX_BYTES,
+        }
+    }
+}
+
+impl PictureLimits {
+    /// At most so many pixels.
+    #[must_use]
+    pub fn pixels(self, pixels: u64) -> Self {
+        Self { pixels, ..self }
+    }
+
+    /// At most so many bytes in memory, decoded as the file has it: 1 to 8 for each pixel. More than 1 GiB is never
+    /// decoded.
+    #[must_use]
+    pub fn bytes(self, bytes: u64) -> Self {
+        Self { bytes, ..self }
+    }
+}
 
 impl Picture {
     /// Reads a JPEG or PNG file, whatever its name ends in.
@@ -39,7 +97,7 @@ impl Picture {
     /// short, or takes more than 1 GiB in memory.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        decode(&files::read(path, MAX_BYTES)?, &path.display())
+        decode(&files::read(path, MAX_BYTES)?, &path.display(), None)
     }
 
     /// Reads a JPEG or PNG from memory, as [`Picture::open`] does from a file.
@@ -47,7 +105,36 @@ impl Picture {
     /// # Errors
     /// `Picture`, as for [`Picture::open`].
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        decode(bytes, &"the picture")
+        decode(bytes, &"the picture", None)
+    }
+
+    /// As [`Picture::decode`], if the picture is within `limits`: that is looked at before its pixels are decoded.
+    ///
+    /// # Errors
+    /// `Limit` if it is not; `Picture`, as for [`Picture::open`].
+    pub fn decode_within(bytes: &[u8], limits: &PictureLimits) -> Result<Self> {
+        decode(bytes, &"the picture", Some(limits))
+    }
+
+    /// The size `[h, w]` that the JPEG or PNG in `bytes` has when it is upright, from its header alone: the pixels
+    /// are not decoded, and may be damaged.
+    ///
+    /// # Errors
+    /// `Picture` if it is empty, neither JPEG nor PNG, or its header is damaged.
+    pub fn size_of(bytes: &[u8]) -> Result<[usize; 2]> {
+        let name = &"the picture";
+        let header = Header::read(bytes, format_of(bytes, name)?, name)?;
+        let [w, h] = header.size.map(|side| side as usize);
+        Ok(match header.orientation {
+            Orientation::NoTransforms
+            | Orientation::Rotate180
+            | Orientation::FlipHorizontal
+            | Orientation::FlipVertical => [h, w],
+            Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH => [w, h],
+        })
     }
 
     /// The picture of `width` × `height` pixels in `data`: red, green and blue of each, row by row.
@@ -55,48 +142,92 @@ impl Picture {
     /// # Errors
     /// `Picture` if there is no pixel, or `data` has not 3 · width · height bytes.
     pub fn from_rgb(width: usize, height: usize, data: Vec<u8>) -> Result<Self> {
-        let length = data.len();
-        let image = match (u32::try_from(width), u32::try_from(height)) {
-            (Ok(w), Ok(h)) if data_length(width, height) == Some(length) => {
-                RgbImage::from_raw(w, h, data)
-            }
-            _ => None,
-        };
-        let Some(image) = image else {
-            bail!(
-                Picture,
-                "a picture of {width}x{height} pixels takes 3 bytes for each, not {length} in all"
-            );
-        };
-        Self::try_from(image)
+        let [w, h] = sides(width, height, 3, data.len())?;
+        match RgbImage::from_raw(w, h, data) {
+            Some(image) => Self::try_from(image),
+            None => Err(wrong_length(width, height, 3, 0)),
+        }
+    }
+
+    /// The picture of `width` × `height` pixels in `data`: red, green, blue and a fourth byte of each, row by row. The
+    /// fourth byte does not matter. A device takes the bytes as they are.
+    ///
+    /// # Errors
+    /// `Picture` if there is no pixel, or `data` has not 4 · width · height bytes.
+    pub fn from_rgba(width: usize, height: usize, data: Vec<u8>) -> Result<Self> {
+        let [width, height] = sides(width, height, 4, data.len())?;
+        Ok(Self(Pixels::Rgba {
+            width,
+            height,
+            bytes: data,
+            rgb: OnceLock::new(),
+        }))
     }
 
     /// Width in pixels, at least 1.
     pub fn width(&self) -> usize {
-        self.0.width() as usize
+        self.sides()[0] as usize
     }
 
     /// Height in pixels, at least 1.
     pub fn height(&self) -> usize {
-        self.0.height() as usize
+        self.sides()[1] as usize
     }
 
-    /// Red, green and blue of each pixel, row by row: 3 · width · height bytes.
+    fn sides(&self) -> [u32; 2] {
+        match &self.0 {
+            Pixels::Rgb(image) => [image.width(), image.height()],
+            Pixels::Rgba { width, height, .. } => [*width, *height],
+        }
+    }
+
+    /// Red, green and blue of each pixel, row by row: 3 · width · height bytes. Those of a picture that came with a
+    /// fourth byte are copied when this is first called.
     pub fn rgb(&self) -> &[u8] {
-        self.0.as_raw()
+        self.image().as_raw()
+    }
+
+    /// Red, green, blue and a fourth byte of each pixel, row by row: 4 · width · height bytes, which are those of an
+    /// `Rgba8Unorm` texture. The fourth byte is that with which the picture came, else 255.
+    pub fn rgba(&self) -> Cow<'_, [u8]> {
+        match &self.0 {
+            Pixels::Rgb(image) => {
+                let pixels = image.as_raw().as_chunks::<3>().0;
+                let mut bytes = Vec::with_capacity(4 * pixels.len());
+                bytes.extend(pixels.iter().flat_map(|[r, g, b]| [*r, *g, *b, 255]));
+                Cow::Owned(bytes)
+            }
+            Pixels::Rgba { bytes, .. } => Cow::Borrowed(bytes),
+        }
     }
 
     /// The picture as the `image` crate has it.
     pub fn image(&self) -> &RgbImage {
-        &self.0
+        match &self.0 {
+            Pixels::Rgb(image) => image,
+            Pixels::Rgba {
+                width,
+                height,
+                bytes,
+                rgb,
+            } => rgb.get_or_init(|| {
+                let mut image = RgbImage::new(*width, *height);
+                let pixels = image.as_chunks_mut::<3>().0;
+                for ([r, g, b], from) in pixels.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    [*r, *g, *b] = [from[0], from[1], from[2]];
+                }
+                image
+            }),
+        }
     }
 
     /// One word a pixel, row by row: red in the lowest byte, then green, blue, and 255. Little-endian
     /// in memory, these are the bytes of an `Rgba8Unorm` texture.
     pub fn to_rgba_words(&self) -> Vec<u32> {
-        self.rgb()
-            .chunks_exact(3)
-            .map(|p| u32::from_le_bytes([p[0], p[1], p[2], 255]))
+        let bytes = self.rgba();
+        let pixels = bytes.as_chunks::<4>().0.iter();
+        pixels
+            .map(|[r, g, b, _]| u32::from_le_bytes([*r, *g, *b, 255]))
             .collect()
     }
 
@@ -105,9 +236,13 @@ impl Picture {
     /// # Errors
     /// `Limit` if the host has no memory for it.
     pub fn to_tensor(&self) -> Result<Tensor> {
-        let (w, rgb) = (self.width(), self.rgb());
+        let (data, stride) = match &self.0 {
+            Pixels::Rgb(image) => (image.as_raw(), 3),
+            Pixels::Rgba { bytes, .. } => (bytes, 4),
+        };
+        let w = self.width();
         Tensor::from_fn(Shape::new(1, 3, self.height(), w), |_, c, y, x| {
-            f32::from(rgb[(y * w + x) * 3 + c])
+            f32::from(data[(y * w + x) * stride + c])
         })
     }
 
@@ -117,7 +252,7 @@ impl Picture {
     /// `Picture` if it cannot be encoded.
     pub fn to_png(&self) -> Result<Vec<u8>> {
         let mut bytes = Cursor::new(Vec::new());
-        self.0
+        self.image()
             .write_to(&mut bytes, ImageFormat::Png)
             .map_err(not_encoded)?;
         Ok(bytes.into_inner())
@@ -147,7 +282,7 @@ impl Picture {
     fn to_jpeg(&self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
-            .encode_image(&self.0)
+            .encode_image(self.image())
             .map_err(not_encoded)?;
         Ok(bytes)
     }
@@ -166,7 +301,7 @@ impl TryFrom<RgbImage> for Picture {
                 "a picture of {width}x{height} pixels has nothing in it"
             );
         }
-        Ok(Self(image))
+        Ok(Self(Pixels::Rgb(image)))
     }
 }
 
@@ -182,6 +317,15 @@ impl TryFrom<DynamicImage> for Picture {
     }
 }
 
+/// Of the same size and the same red, green and blue.
+impl PartialEq for Picture {
+    fn eq(&self, other: &Self) -> bool {
+        self.sides() == other.sides() && self.rgb() == other.rgb()
+    }
+}
+
+impl Eq for Picture {}
+
 impl fmt::Debug for Picture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Picture({}x{})", self.width(), self.height())
@@ -193,8 +337,22 @@ pub(crate) fn extension(path: &Path) -> Option<String> {
     Some(path.extension()?.to_str()?.to_ascii_lowercase())
 }
 
-fn data_length(width: usize, height: usize) -> Option<usize> {
-    width.checked_mul(height)?.checked_mul(3)
+/// Both sides of a picture of so many bytes a pixel, whose data has `length` bytes.
+fn sides(width: usize, height: usize, bytes: usize, length: usize) -> Result<[u32; 2]> {
+    let needed = width.checked_mul(height).and_then(|n| n.checked_mul(bytes));
+    match (u32::try_from(width), u32::try_from(height)) {
+        (Ok(w), Ok(h)) if length > 0 && needed == Some(length) => Ok([w, h]),
+        _ => Err(wrong_length(width, height, bytes, length)),
+    }
+}
+
+fn wrong_length(width: usize, height: usize, bytes: usize, length: usize) -> Error {
+    Error::new(
+        ErrorKind::Picture,
+        format!(
+            "a picture of {width}x{height} pixels takes {bytes} bytes for each, not {length} in all"
+        ),
+    )
 }
 
 fn not_encoded(reason: ImageError) -> Error {
@@ -204,43 +362,93 @@ fn not_encoded(reason: ImageError) -> Error {
     )
 }
 
-/// Decodes `bytes`; errors call them `name`.
-fn decode(bytes: &[u8], name: &dyn fmt::Display) -> Result<Picture> {
+/// What stands before a picture's pixels.
+struct Header<'a> {
+    decoder: Box<dyn ImageDecoder + 'a>,
+    /// `[w, h]`, before it is turned.
+    size: [u32; 2],
+    orientation: Orientation,
+}
+
+impl<'a> Header<'a> {
+    /// The header in `bytes`, which are a `format`; errors call them `name`.
+    fn read(bytes: &'a [u8], format: ImageFormat, name: &dyn fmt::Display) -> Result<Self> {
+        let mut limits = Limits::default();
+        limits.max_alloc = Some(MAX_BYTES);
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+        reader.limits(limits);
+        let mut decoder = reader.into_decoder().map_err(|e| damaged(name, e))?;
+        let (width, height) = decoder.dimensions();
+        let orientation = decoder.orientation().map_err(|e| damaged(name, e))?;
+        Ok(Self {
+            decoder: Box::new(decoder),
+            size: [width, height],
+            orientation,
+        })
+    }
+}
+
+/// JPEG or PNG; errors call `bytes` `name`.
+fn format_of(bytes: &[u8], name: &dyn fmt::Display) -> Result<ImageFormat> {
     if bytes.is_empty() {
         bail!(Picture, "{name} is empty");
     }
-    let format = match image::guess_format(bytes) {
-        Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png)) => format,
+    match image::guess_format(bytes) {
+        Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png)) => Ok(format),
         Ok(other) => bail!(
             Picture,
             "{name} is not a JPEG or PNG picture; it looks like {other:?}"
         ),
         Err(_) => bail!(Picture, "{name} is not a JPEG or PNG picture"),
-    };
+    }
+}
+
+fn damaged(name: &dyn fmt::Display, reason: ImageError) -> Error {
+    // Some of the decoder's reasons end in empty lines.
+    let reason = reason.to_string();
+    let reason: Vec<_> = reason.split_whitespace().collect();
+    Error::new(
+        ErrorKind::Picture,
+        format!("{name} cannot be decoded: {}", reason.join(" ")),
+    )
+}
+
+/// Decodes `bytes` if they are a picture within `limits`; errors call them `name`.
+fn decode(
+    bytes: &[u8],
+    name: &dyn fmt::Display,
+    limits: Option<&PictureLimits>,
+) -> Result<Picture> {
+    let format = format_of(bytes, name)?;
     if format == ImageFormat::Jpeg && !jpeg_has_end(bytes) {
         bail!(Picture, "{name} is cut short: the JPEG has no end marker");
     }
-    let damaged = |reason| {
-        Error::new(
-            ErrorKind::Picture,
-            format!("{name} cannot be decoded: {reason}"),
-        )
-    };
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_BYTES);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(damaged)?;
-    let (width, height) = decoder.dimensions();
-    if decoder.total_bytes() > MAX_BYTES {
+    let header = Header::read(bytes, format, name)?;
+    let ([width, height], taken) = (header.size, header.decoder.total_bytes());
+    if let Some(PictureLimits { pixels, bytes }) = limits {
+        if u64::from(width) * u64::from(height) > *pixels {
+            bail!(
+                Limit,
+                "{name} is too large: it has {width}x{height} pixels, and {pixels} are allowed; make it smaller"
+            );
+        }
+        if taken > *bytes {
+            bail!(
+                Limit,
+                "{name} is too large: {width}x{height} pixels take {taken} bytes, and {bytes} are allowed; make it \
+                 smaller"
+            );
+        }
+    }
+    if taken > MAX_BYTES {
         bail!(
             Picture,
             "{name} is too large: {width}x{height} pixels take more than {MAX_BYTES} bytes"
         );
     }
-    let orientation = decoder.orientation().map_err(damaged)?;
-    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-    image.apply_orientation(orientation);
+    let decoded = DynamicImage::from_decoder(header.decoder);
+    let mut image = decoded.map_err(|e| damaged(name, e))?;
+    image.apply_orientation(header.orientation);
     Picture::try_from(image).map_err(|error| error.at(name))
 }
 
@@ -426,6 +634,64 @@ mod tests {
         let tensor = picture.to_tensor().unwrap();
         assert_eq!(tensor.shape(), Shape::new(1, 3, 2, 1));
         assert_eq!(tensor.data(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+    }
+
+    #[test]
+    fn a_fourth_byte_is_carried_along_and_does_not_matter() {
+        let rgb = Picture::from_rgb(1, 2, vec![1, 2, 3, 4, 5, 6]).unwrap();
+        let rgba = Picture::from_rgba(1, 2, vec![1, 2, 3, 0, 4, 5, 6, 9]).unwrap();
+        assert!(rgba == rgb);
+        assert_eq!(rgba.rgb(), rgb.rgb());
+        assert_eq!(rgb.rgba()[..], [1, 2, 3, 255, 4, 5, 6, 255]);
+        assert!(matches!(
+            rgba.rgba(),
+            Cow::Borrowed([1, 2, 3, 0, 4, 5, 6, 9])
+        ));
+        assert_eq!(rgba.to_rgba_words(), rgb.to_rgba_words());
+        assert_eq!(rgba.to_tensor().unwrap(), rgb.to_tensor().unwrap());
+        assert_eq!(rgba.to_png().unwrap(), rgb.to_png().unwrap());
+        for (width, height, length) in [(0, 1, 0), (1, 0, 0), (2, 2, 12), (usize::MAX, 2, 8)] {
+            let error = Picture::from_rgba(width, height, vec![0; length]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Picture);
+            assert!(error.to_string().contains("takes 4 bytes"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_known_from_the_header() {
+        let png = encoded(two_halves(), ImageFormat::Png);
+        assert_eq!(Picture::size_of(&png).unwrap(), [16, 32]);
+        assert_eq!(Picture::size_of(&png[..60]).unwrap(), [16, 32]);
+        for orientation in 1..=8 {
+            let jpeg = with_orientation(&jpeg(), orientation);
+            let decoded = Picture::decode(&jpeg).unwrap();
+            let size = Picture::size_of(&jpeg).unwrap();
+            assert_eq!(size, [decoded.height(), decoded.width()], "{orientation}");
+        }
+        for damaged in [&b""[..], b"x", &png[..20], b"GIF89a\x01\0\x01\0"] {
+            let error = Picture::size_of(damaged).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Picture);
+            assert!(!error.to_string().contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn limits_are_held_before_pixels_are_decoded() {
+        // Two halves of 32 by 16 pixels of three bytes.
+        for bytes in [encoded(two_halves(), ImageFormat::Png), jpeg()] {
+            let limits = PictureLimits::default().pixels(512).bytes(1536);
+            assert!(Picture::decode_within(&bytes, &limits).is_ok());
+            for (limits, part) in [
+                (limits.pixels(511), "32x16 pixels, and 511 are allowed"),
+                (limits.bytes(1535), "take 1536 bytes, and 1535 are allowed"),
+            ] {
+                let error = Picture::decode_within(&bytes, &limits).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Limit);
+                assert!(error.to_string().contains(part), "{error}");
+            }
+        }
+        let error = Picture::decode_within(b"x", &PictureLimits::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Picture);
     }
 
     #[test]

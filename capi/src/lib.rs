@@ -330,7 +330,7 @@ pub unsafe extern "C" fn fullconv_segment(
         // SAFETY: it is not null, the layout is one that a memory can have, and the caller answers for the
         // rest.
         let rgba = unsafe { std::slice::from_raw_parts(rgba, layout.bytes) };
-        let picture = Picture::from_rgb(width, height, layout.rgb(rgba)?)?;
+        let picture = Picture::from_rgba(width, height, layout.packed(rgba)?)?;
         let mask = segmenter.0.segment_blocking(&picture)?;
         // SAFETY: there is room for as many as there are pixels, and so many a mask has.
         unsafe {
@@ -388,20 +388,18 @@ impl Layout {
         }
     }
 
-    /// The pixels of a picture that lies so, without their fourth bytes.
-    fn rgb(&self, rgba: &[u8]) -> Result<Vec<u8>, Failure> {
-        let mut rgb = Vec::new();
-        if rgb.try_reserve_exact(3 * self.pixels).is_err() {
+    /// The pixels of a picture that lies so, row after row without a gap.
+    fn packed(&self, rgba: &[u8]) -> Result<Vec<u8>, Failure> {
+        let mut packed = Vec::new();
+        if packed.try_reserve_exact(4 * self.pixels).is_err() {
             return Err(Failure {
                 status: fullconv_status::Limit,
                 message: format!("no memory for a picture of {} pixels", self.pixels),
             });
         }
         for row in rgba.chunks(self.row_bytes) {
-            for pixel in row.chunks_exact(4).take(self.width) {
-                rgb.extend_from_slice(&pixel[..3]);
-            }
+            packed.extend_from_slice(&row[..4 * self.width]);
         }
-        Ok(rgb)
+        Ok(packed)
     }
 }

@@ -162,7 +162,7 @@ impl WebSegmenter {
         height: usize,
         rgba: Vec<u8>,
     ) -> Result<Uint8Array, JsValue> {
-        let picture = picture(width, height, rgba).map_err(thrown)?;
+        let picture = Picture::from_rgba(width, height, rgba).map_err(thrown)?;
         let mask = self.0.segment(&picture).await.map_err(thrown)?;
         Ok(Uint8Array::from(mask.labels()))
     }
@@ -177,7 +177,7 @@ impl WebSegmenter {
         height: usize,
         rgba: Vec<u8>,
     ) -> Result<Scores, JsValue> {
-        let picture = picture(width, height, rgba).map_err(thrown)?;
+        let picture = Picture::from_rgba(width, height, rgba).map_err(thrown)?;
         let scores = self.0.scores(&picture).await.map_err(thrown)?;
         let shape = scores.shape();
         Ok(Scores {
@@ -200,14 +200,4 @@ pub struct Scores {
     pub width: usize,
     /// All of them.
     pub data: Float32Array,
-}
-
-/// Without the fourth byte of each pixel.
-fn picture(width: usize, height: usize, mut rgba: Vec<u8>) -> Result<Picture> {
-    let pixels = rgba.len() / 4;
-    for i in 0..pixels {
-        rgba.copy_within(4 * i..4 * i + 3, 3 * i);
-    }
-    rgba.truncate(3 * pixels);
-    Picture::from_rgb(width, height, rgba)
 }
