@@ -1,13 +1,14 @@
 //! Whole networks, from pixels in host memory to class ids in host memory: the demo model, and FCN-8s at
-//! full width with random weights, made in memory.
+//! full width with random weights, made in memory. And what the host does for a small picture, where it counts most.
 //!
 //! `cargo bench --bench models -- [NAME…] [--runs N] [--peak-gflops X --peak-gbs Y]`
 
 mod common;
 
 use common::Options;
-use fullconv::{Gpu, Model, Result, Segmenter};
+use fullconv::{Gpu, Model, Picture, Result, Segmenter};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// Names and weights `[out, in, k]` of the layers of FCN-8s; each has a bias. The upsampling that the file
 /// leaves out is bilinear.
@@ -39,12 +40,54 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     let gpu = options.gpu()?;
     println!("{gpu}, median of {} runs", options.runs);
+    host(&gpu, options)?;
     profile(&gpu, options, "demo", demo, &[[360, 480]])?;
     profile(&gpu, options, "fcn8s", full, &[[96, 96], [500, 500]])
 }
 
 fn demo() -> Result<Model> {
     Model::from_bytes(fullconv_demo::MODEL)
+}
+
+/// Pictures for each run of [`host`].
+const PICTURES: u32 = 100;
+
+/// Times what the calling thread computes for a picture of 64 by 64 pixels, without what it waits for.
+fn host(gpu: &Gpu, options: &Options) -> Result<()> {
+    let name = "demo-64x64-host";
+    if !options.wants(name) {
+        return Ok(());
+    }
+    let segmenter = pollster::block_on(Segmenter::new(gpu, &demo()?))?;
+    let pixels = common::noise(3 * 64 * 64, 127.0);
+    let pixels = pixels.into_iter().map(|x| (x + 128.0) as u8);
+    let picture = Picture::from_rgb(64, 64, pixels.collect())?;
+    segmenter.segment_blocking(&picture)?;
+    let mut times = Vec::with_capacity(options.runs.into());
+    for _ in 0..options.runs {
+        let (begin, busy) = (Instant::now(), processor_time());
+        for _ in 0..PICTURES {
+            segmenter.segment_blocking(&picture)?;
+        }
+        let busy = processor_time()
+            .zip(busy)
+            .map(|(after, before)| after - before);
+        times.push((
+            busy.unwrap_or_default() / PICTURES,
+            begin.elapsed() / PICTURES,
+        ));
+    }
+    times.sort();
+    let (busy, all) = times[times.len() / 2];
+    println!("{name:<20} {busy:10.1?} of the thread a picture, which takes {all:.1?} in all");
+    Ok(())
+}
+
+/// How long this thread has been running on a processor, where Linux says.
+fn processor_time() -> Option<Duration> {
+    let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    let nanoseconds = statistics.split_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_nanos(nanoseconds))
 }
 
 /// Times the model at each of `sizes`, `[h, w]`, that is asked for.

@@ -18,14 +18,14 @@
 //! Numbers below 2⁻¹⁴ err by up to 2⁻²⁵ however small they are, which counts against the root mean square.
 
 use crate::error::{Result, bail};
-use crate::graph::{Graph, Node, NodeId};
+use crate::graph::{Node, NodeId};
 use crate::ops::MaxPool2dIndices;
 use crate::ops::narrow;
 use crate::ops::numerics::UNIT;
 use crate::picture::Picture;
 use crate::plan::Plan;
 use crate::reference;
-use crate::segmenter::{Precision, Segmenter, picture_graph};
+use crate::segmenter::{Begin, Precision, Request, Segmenter, whole_graph};
 use crate::tensor::{Shape, Tensor};
 use std::any::Any;
 use std::collections::HashMap;
@@ -106,8 +106,7 @@ impl Report {
 /// # Errors
 /// As [`Segmenter::segment`]; `NotFinite` if a value is not finite on the CPU.
 pub async fn compare_picture(segmenter: &Segmenter, picture: &Picture) -> Result<Report> {
-    let graph = picture_graph(segmenter.model(), [picture.height(), picture.width()])?;
-    compare(segmenter, &graph, &picture.to_tensor()?).await
+    compare(segmenter, Begin::Picture, &picture.to_tensor()?).await
 }
 
 /// Compares the network on an input that is preprocessed already, `[n, 3, h, w]`.
@@ -115,14 +114,12 @@ pub async fn compare_picture(segmenter: &Segmenter, picture: &Picture) -> Result
 /// # Errors
 /// As [`Segmenter::run`]; `NotFinite` if a value is not finite on the CPU.
 pub async fn compare_tensor(segmenter: &Segmenter, input: &Tensor) -> Result<Report> {
-    let mut graph = segmenter.model().graph().clone();
-    if segmenter.model().has_labels() {
-        graph.op("labels", crate::ops::Argmax::default(), &[graph.output()])?;
-    }
-    compare(segmenter, &graph, input).await
+    compare(segmenter, Begin::Tensor, input).await
 }
 
-async fn compare(segmenter: &Segmenter, graph: &Graph, input: &Tensor) -> Result<Report> {
+async fn compare(segmenter: &Segmenter, begin: Begin, input: &Tensor) -> Result<Report> {
+    let shape = input.shape();
+    let graph = &whole_graph(segmenter.model(), begin, [shape.h, shape.w])?;
     let ops: Vec<NodeId> = graph
         .iter()
         .filter(|(_, n)| n.op().is_some())
@@ -135,10 +132,14 @@ async fn compare(segmenter: &Segmenter, graph: &Graph, input: &Tensor) -> Result
         .copied()
         .filter(|id| !taken_in.contains_key(id))
         .collect();
-    let fused = segmenter.values(graph, input, &survivors).await?;
+    let request = |ids: &[NodeId]| {
+        let names = ids.iter().map(|id| graph.node(*id).name.clone());
+        Request::nodes(begin, shape, names.collect())
+    };
+    let fused = segmenter.values(&request(&survivors), input).await?;
     let mut device: HashMap<NodeId, Tensor> = survivors.into_iter().zip(fused).collect();
     // And each node by itself, for those that were taken in.
-    let apart = segmenter.values(graph, input, &ops).await?;
+    let apart = segmenter.values(&request(&ops), input).await?;
     for (id, value) in ops.iter().zip(apart) {
         device.entry(*id).or_insert(value);
     }

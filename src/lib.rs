@@ -68,7 +68,10 @@ pub use model_file::Model;
 pub use parameters::{Parameter, Parameters, TensorFile};
 pub use picture::{Picture, PictureLimits};
 pub use preprocess::{Channels, Preprocessing};
+#[cfg(not(target_arch = "wasm32"))]
+pub use segmenter::BlockingFrames;
 pub use segmenter::{
-    Colours, Frames, MaskTexture, Precision, Profile, Run, Segmenter, StageMask, TexturePass,
+    Colours, Frames, MaskTexture, PoolStats, Precision, Profile, Run, Segmenter, SegmenterBuilder,
+    StageMask, TexturePass,
 };
 pub use tensor::{Shape, Tensor};

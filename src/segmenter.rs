@@ -1,38 +1,40 @@
 //! Picture → [`Mask`]: preprocess, network, labels, all of it on the device.
 
+mod builder;
+mod executors;
 mod frames;
 mod insight;
-mod on_gpu;
+mod request;
 mod texture;
 
+pub use builder::SegmenterBuilder;
+pub use executors::PoolStats;
+#[cfg(not(target_arch = "wasm32"))]
+pub use frames::BlockingFrames;
 pub use frames::Frames;
 pub use insight::StageMask;
+pub(crate) use request::{Begin, Request, whole_graph};
 pub use texture::{Colours, MaskTexture, TexturePass};
 
-use crate::error::{ErrorKind, Result, bail};
+use crate::error::{Result, bail};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::gpu::{self, TunedLayer};
-use crate::gpu::{Gpu, LayerTimes, Network};
-use crate::graph::{Graph, NodeId};
+use crate::gpu::{Gpu, LayerTimes};
 use crate::mask::Mask;
 use crate::model_file::Model;
 use crate::ops::argmax::NO_CLASS;
-use crate::ops::{Argmax, Interpolate};
 use crate::picture::Picture;
 use crate::plan::Plan;
 use crate::reference;
 use crate::tensor::{Shape, Tensor};
-use on_gpu::{OnGpu, Task};
+use builder::OnGpu;
+use executors::{Executors, Parts};
+use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 #[cfg(not(target_arch = "wasm32"))]
 use std::time::Duration;
-
-/// The node that holds the class of each pixel.
-const LABELS: &str = "labels";
-/// The input of a graph that begins with a picture.
-const PICTURE: &str = "picture";
-/// Pipelines and weights are loaded for a picture of about this side; other sizes need no others.
-const NOMINAL_SIDE: usize = 64;
 
 /// How activations and weights are kept on a device. Sums are `f32` in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +49,10 @@ pub enum Precision {
 
 /// A model on a device, ready for pictures of any size.
 ///
+/// Cheap to clone; clones share everything, and serve any number of threads at a time. Each run has an executor, which
+/// has the buffers of one size, to itself. Executors are kept for the next pictures of their size, within a bound on
+/// memory ([`SegmenterBuilder::memory`]).
+///
 /// ```no_run
 /// # async fn example() -> fullconv::Result<()> {
 /// use fullconv::{Gpu, Model, Picture, Segmenter};
@@ -59,15 +65,18 @@ pub enum Precision {
 /// # Ok(())
 /// # }
 /// ```
+#[derive(Clone, Debug)]
+pub struct Segmenter(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Segmenter {
+struct Inner {
     model: Model,
     engine: Engine,
 }
 
 #[derive(Debug)]
 enum Engine {
-    Gpu(Box<OnGpu>),
+    Gpu(OnGpu),
     Reference,
 }
 
@@ -110,47 +119,38 @@ impl Profile {
 }
 
 impl Segmenter {
-    /// Compiles the model's pipelines and uploads its weights.
+    /// How a segmenter for `model` is built: on which device, in which precision, with how much memory.
+    pub fn builder(model: &Model) -> SegmenterBuilder {
+        SegmenterBuilder::new(model)
+    }
+
+    /// A segmenter on `gpu`, with what [`Segmenter::builder`] takes where nothing else is said. Compiles the model's
+    /// pipelines and uploads its weights.
     ///
     /// # Errors
-    /// `ModelFile` if a weight cannot be used; `Limit` or `Device` if the device cannot hold or run it, and
-    /// `DeviceLost` if it is lost, which ends every function here that uses it.
+    /// `ModelFile` if a weight cannot be used, `Io` if it cannot be read; `Limit` or `Device` if the device cannot
+    /// hold or run it, and `DeviceLost` if it is lost, which ends every function here that uses it.
     pub async fn new(gpu: &Gpu, model: &Model) -> Result<Self> {
-        Self::with_precision(gpu, model, Precision::F32).await
+        Self::builder(model).gpu(gpu).build().await
     }
 
-    /// The same, with activations and weights kept as `precision` says.
-    ///
-    /// # Errors
-    /// As [`Segmenter::new`]; `Unsupported` if the device cannot keep them so, and `ModelFile` if a weight
-    /// is too large.
-    pub async fn with_precision(gpu: &Gpu, model: &Model, precision: Precision) -> Result<Self> {
-        // Another segmenter may have loaded all of it, so that nothing below would tell.
-        gpu.check_lost()?;
-        let profile = match precision {
-            Precision::F32 => gpu.profile().clone(),
-            Precision::F16 => gpu.half_profile()?,
-        };
-        let network = Network::sharing_weights(gpu, model.parameters(), profile.half);
-        for (graph, input) in nominal_graphs(model)? {
-            let (outputs, choices) = ([graph.output()], gpu.choices());
-            let plan = Plan::with_choices(&graph, input, &outputs, &profile, &choices)?;
-            network.load(&plan, &graph, model.parameters()).await?;
-        }
-        gpu.keep_pipelines();
-        Ok(Self {
-            model: model.clone(),
-            engine: Engine::Gpu(Box::new(OnGpu::new(network, profile))),
-        })
+    /// A segmenter that runs on the CPU reference: slow, but right, and on any machine.
+    pub fn on_cpu(model: &Model) -> Self {
+        Self::with_engine(model, Engine::Reference)
     }
 
-    /// The same on another device, when the one it has is lost: from the model, whose weights the host has or
-    /// reads again. All that was under way has ended in errors of the kind
-    /// [`DeviceLost`](ErrorKind::DeviceLost). What was made for the old device, as a [`TexturePass`] is, has to be
-    /// made again.
+    fn with_engine(model: &Model, engine: Engine) -> Self {
+        let model = model.clone();
+        Self(Arc::new(Inner { model, engine }))
+    }
+
+    /// Moves this segmenter and its clones to another device, when the one it has is lost. The weights are read again
+    /// from the model. Runs under way on the lost device end in errors of the kind
+    /// [`DeviceLost`](crate::ErrorKind::DeviceLost). What was made for the old device, such as a [`TexturePass`], has
+    /// to be made again.
     ///
     /// ```no_run
-    /// # async fn example(segmenter: &mut fullconv::Segmenter, picture: &fullconv::Picture) -> fullconv::Result<()> {
+    /// # async fn example(segmenter: &fullconv::Segmenter, picture: &fullconv::Picture) -> fullconv::Result<()> {
     /// use fullconv::{ErrorKind, Gpu};
     ///
     /// let mask = match segmenter.segment(picture).await {
@@ -165,39 +165,37 @@ impl Segmenter {
     /// ```
     ///
     /// # Errors
-    /// As [`Segmenter::with_precision`]; the segmenter is then as it was. `Request` on the CPU reference.
-    pub async fn recover(&mut self, gpu: &Gpu) -> Result<()> {
-        self.on_gpu()?;
-        *self = Self::with_precision(gpu, &self.model, self.precision()).await?;
-        Ok(())
-    }
-
-    /// A segmenter that runs on the CPU reference: slow, but right, and on any machine.
-    pub fn on_cpu(model: &Model) -> Self {
-        Self {
-            model: model.clone(),
-            engine: Engine::Reference,
-        }
+    /// As [`SegmenterBuilder::build`]; the segmenter is then as it was. `Request` on the CPU reference.
+    pub async fn recover(&self, gpu: &Gpu) -> Result<()> {
+        self.on_gpu()?.move_to(gpu, self.model()).await
     }
 
     /// The model.
     pub fn model(&self) -> &Model {
-        &self.model
+        &self.0.model
     }
 
     /// The device, for people.
     pub fn device(&self) -> String {
-        match &self.engine {
-            Engine::Gpu(on) => on.network.gpu().to_string(),
+        match &self.0.engine {
+            Engine::Gpu(on) => on.executors().gpu().to_string(),
             Engine::Reference => "CPU reference".into(),
         }
     }
 
     /// How activations and weights are kept.
     pub fn precision(&self) -> Precision {
-        match &self.engine {
-            Engine::Gpu(on) if on.profile.half => Precision::F16,
-            _ => Precision::F32,
+        match &self.0.engine {
+            Engine::Gpu(on) => on.precision(),
+            Engine::Reference => Precision::F32,
+        }
+    }
+
+    /// How many plans and executors were made, and what those that there are take. All 0 on the CPU reference.
+    pub fn pool_stats(&self) -> PoolStats {
+        match &self.0.engine {
+            Engine::Gpu(on) => on.executors().stats(),
+            Engine::Reference => PoolStats::default(),
         }
     }
 
@@ -207,49 +205,88 @@ impl Segmenter {
     /// `Limit` if the picture is too large for the device, `Device` if that fails, `NotFinite` if the scores
     /// of a pixel are not finite, or a value is larger than `f16` holds where that is asked for.
     pub async fn segment(&self, picture: &Picture) -> Result<Mask> {
-        let task = self.task(picture)?;
-        let labels = match &self.engine {
+        let size = [picture.height(), picture.width()];
+        let request = Request::labels(1, size);
+        let labels = match &self.0.engine {
             Engine::Reference => {
-                let input = picture.to_tensor()?;
-                let (graph, parameters) = (&task.graph, self.model.parameters());
-                let outputs = reference::run(graph, parameters, &input, task.outputs())?;
-                let labels = first(outputs.into_iter().map(|(_, value)| value))?;
-                vec![labels.data().iter().map(|l| *l as u8).collect()]
+                let labels = first(self.on_reference(&request, &picture.to_tensor()?)?)?;
+                labels.data().iter().map(|l| *l as u8).collect()
             }
             Engine::Gpu(on) => {
-                let mut lent = on.lend(&self.model, task).await?;
-                let words = picture.to_rgba_words();
-                lent.executor()?
-                    .run_bytes(bytemuck::cast_slice(&words))
-                    .await?
+                let mut lent = on.executors().lend(&request).await?;
+                let outputs = lent.executor()?.run_bytes(&picture.rgba()).await?;
+                outputs.into_iter().next().unwrap_or_default()
             }
         };
-        self.mask([picture.height(), picture.width()], labels)
+        self.mask(size, labels)
+    }
+
+    /// The class of each pixel of pictures of one size, all in one run; in several runs of parts of the batch where
+    /// the device cannot hold all of it. Each mask is that which [`Segmenter::segment`] gives.
+    ///
+    /// ```no_run
+    /// # async fn example(segmenter: &fullconv::Segmenter, tiles: &[fullconv::Picture]) -> fullconv::Result<()> {
+    /// let masks = segmenter.segment_batch(tiles).await?;
+    /// assert_eq!(masks.len(), tiles.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Shape` if a picture has another size than the first; else as [`Segmenter::segment`], with the position of the
+    /// picture.
+    pub async fn segment_batch(&self, pictures: &[Picture]) -> Result<Vec<Mask>> {
+        let Some(first) = pictures.first() else {
+            return Ok(Vec::new());
+        };
+        let size = [first.height(), first.width()];
+        for (i, picture) in pictures.iter().enumerate() {
+            if [picture.height(), picture.width()] != size {
+                bail!(
+                    Shape,
+                    "picture {i} of the batch is {picture:?}, the first is {first:?}: pictures of one batch have one \
+                     size"
+                );
+            }
+        }
+        let mut masks = Vec::with_capacity(pictures.len());
+        let Engine::Gpu(on) = &self.0.engine else {
+            for (i, picture) in pictures.iter().enumerate() {
+                let mask = self.segment(picture).await;
+                masks.push(mask.map_err(|e| e.at(format!("picture {i} of the batch")))?);
+            }
+            return Ok(masks);
+        };
+        let pool = on.executors();
+        let mut parts = Parts::of(Request::labels(pictures.len(), size));
+        while let Some((images, mut lent)) = parts.next(&pool).await? {
+            let pictures = &pictures[images];
+            let mut bytes = Vec::with_capacity(4 * pictures.len() * size[0] * size[1]);
+            for picture in pictures {
+                bytes.extend_from_slice(&picture.rgba());
+            }
+            let labels = lent.executor()?.run_bytes(&bytes).await?;
+            let labels = labels.into_iter().next().unwrap_or_default();
+            for labels in labels.chunks(size[0] * size[1]).take(pictures.len()) {
+                let mask = self.mask(size, labels.to_vec());
+                let at = format!("picture {} of the batch", masks.len());
+                masks.push(mask.map_err(|e| e.at(at))?);
+            }
+        }
+        Ok(masks)
     }
 
     /// Many pictures, one after the other, several under way at a time.
-    pub fn frames(&self) -> Frames<'_> {
-        Frames::new(self)
+    pub fn frames(&self) -> Frames {
+        Frames::new(self.clone())
     }
 
-    /// What it takes to find the labels of `picture`.
-    fn task(&self, picture: &Picture) -> Result<Task> {
-        self.task_of([picture.height(), picture.width()])
-    }
-
-    /// The same, of a picture of `size` `[h, w]`.
-    fn task_of(&self, size: [usize; 2]) -> Result<Task> {
-        let graph = picture_graph(&self.model, size)?;
-        let outputs = [graph.output()];
-        Task::new(graph, Shape::new(1, 3, size[0], size[1]), &outputs)
-    }
-
-    /// The mask of a picture of `size` `[h, w]` from what its task gave back, which may be padded.
-    fn mask(&self, [h, w]: [usize; 2], outputs: Vec<Vec<u8>>) -> Result<Mask> {
-        let mut labels = outputs.into_iter().next().unwrap_or_default();
+    /// The mask of a picture of `size` `[h, w]` from its labels, which may be padded.
+    fn mask(&self, [h, w]: [usize; 2], mut labels: Vec<u8>) -> Result<Mask> {
         labels.truncate(h * w);
         check_labels(labels.iter().copied(), w)?;
-        let (classes, palette) = (self.model.classes().clone(), self.model.palette().clone());
+        let model = self.model();
+        let (classes, palette) = (model.classes().clone(), model.palette().clone());
         Mask::new(w, h, labels, classes, palette)
     }
 
@@ -277,25 +314,28 @@ impl Segmenter {
         size: [usize; 2],
         time: Duration,
     ) -> Result<Vec<TunedLayer>> {
-        let Engine::Gpu(on) = &self.engine else {
+        let Engine::Gpu(on) = &self.0.engine else {
             bail!(Request, "the CPU reference has no kernels to choose from");
         };
-        // Its buffers go before those of the candidates come, and its plan is an old one.
-        on.forget();
-        let (graph, parameters) = (self.model.graph(), self.model.parameters());
+        let pool = on.executors();
+        // Their buffers go before those of the candidates come, and their plans are of the old choice.
+        pool.forget();
+        let (graph, parameters) = (self.model().graph(), self.model().parameters());
         let input = Shape::new(batch, 3, size[0], size[1]);
         let outputs = [graph.output()];
-        let profile = &on.profile;
-        gpu::tune(
-            &on.network,
-            profile,
+        let tuned = gpu::tune(
+            pool.network(),
+            pool.profile(),
             graph,
             input,
             &outputs,
             parameters,
             time,
         )
-        .await
+        .await;
+        // Others may have planned meanwhile.
+        pool.forget();
+        tuned
     }
 
     /// Measures the whole way of `batch` pictures of `size` `[h, w]`, from pixels in host memory to class
@@ -311,15 +351,12 @@ impl Segmenter {
                 "a profile is of at least one run of at least one picture"
             );
         }
-        let graph = picture_graph(&self.model, size)?;
-        let shape = Shape::new(batch, 3, size[0], size[1]);
         let begin = std::time::Instant::now();
-        let outputs = [graph.output()];
-        let task = Task::new(graph, shape, &outputs)?;
-        let mut lent = self.on_gpu()?.lend(&self.model, task).await?;
+        let request = Request::labels(batch, size);
+        let mut lent = self.pool()?.lend(&request).await?;
         let executor = lent.executor()?;
         // Pixels of many colours; what they show does not matter.
-        let words: Vec<u32> = (0..shape.pixels() as u32)
+        let words: Vec<u32> = (0..request.input().pixels() as u32)
             .map(|i| i.wrapping_mul(2_654_435_761))
             .collect();
         executor.run_bytes(bytemuck::cast_slice(&words)).await?;
@@ -346,15 +383,8 @@ impl Segmenter {
     /// `Request` if there is no such node, `Shape` if the network cannot take the input, `Limit` if even
     /// one image is too large for the device, `NotFinite` as in [`Segmenter::segment`].
     pub async fn run(&self, input: &Tensor, fetch: &[&str]) -> Result<Run> {
-        let mut graph = self.model.graph().clone();
-        let mut outputs = vec![graph.output()];
-        for name in fetch {
-            outputs.push(graph.find_op(name)?);
-        }
-        if self.model.has_labels() {
-            outputs.push(graph.op(LABELS, Argmax::default(), &[graph.output()])?);
-        }
-        let mut values = self.values(&graph, input, &outputs).await?.into_iter();
+        let request = Request::run(input.shape(), fetch);
+        let mut values = self.values(&request, input).await?.into_iter();
         let output = first(values.by_ref())?;
         let fetched = fetch.iter().map(|name| name.to_string());
         let fetched = fetched.zip(values.by_ref().take(fetch.len())).collect();
@@ -369,97 +399,46 @@ impl Segmenter {
         })
     }
 
-    /// The values of `outputs` of `graph`, on this segmenter's device, each whole.
-    pub(crate) async fn values(
-        &self,
-        graph: &Graph,
-        input: &Tensor,
-        outputs: &[NodeId],
-    ) -> Result<Vec<Tensor>> {
-        if let Engine::Reference = self.engine {
-            let values = reference::run(graph, self.model.parameters(), input, outputs)?;
-            return Ok(values.into_iter().map(|(_, value)| value).collect());
+    /// What `request` asks for of `input`, on this segmenter's device, each value whole.
+    pub(crate) async fn values(&self, request: &Request, input: &Tensor) -> Result<Vec<Tensor>> {
+        let Engine::Gpu(on) = &self.0.engine else {
+            return self.on_reference(request, input);
+        };
+        let pool = on.executors();
+        let mut parts = Parts::of(request.clone());
+        let mut values = Vec::new();
+        while let Some((images, mut lent)) = parts.next(&pool).await? {
+            let input = part_of(input, images)?;
+            let outputs = lent.executor()?.run(&input).await?;
+            values.push(outputs.into_iter().map(|(_, value)| value).collect());
         }
-        let shape = input.shape();
-        let mut at_once = shape.n;
-        let mut parts: Vec<Vec<Tensor>> = Vec::new();
-        let mut done = 0;
-        while done < shape.n {
-            let n = at_once.min(shape.n - done);
-            let task = Task::new(graph.clone(), shape.with_batch(n), outputs)?;
-            match self.on_gpu()?.lend(&self.model, task).await {
-                Err(e) if e.kind() == ErrorKind::Limit && n > 1 => at_once = n.div_ceil(2),
-                Err(e) => return Err(e),
-                Ok(mut lent) => {
-                    let input = images(input, done, n)?;
-                    let values = lent.executor()?.run(&input).await?;
-                    parts.push(values.into_iter().map(|(_, value)| value).collect());
-                    done += n;
-                }
-            }
-        }
-        join(parts)
+        join(values)
+    }
+
+    /// What `request` asks for of `input`, on the CPU.
+    fn on_reference(&self, request: &Request, input: &Tensor) -> Result<Vec<Tensor>> {
+        let (model, task) = (self.model(), request.task(self.model())?);
+        let values = reference::run(&task.graph, model.parameters(), input, &task.outputs)?;
+        Ok(values.into_iter().map(|(_, value)| value).collect())
     }
 
     fn on_gpu(&self) -> Result<&OnGpu> {
-        match &self.engine {
+        match &self.0.engine {
             Engine::Gpu(on) => Ok(on),
             Engine::Reference => bail!(Request, "the CPU reference is no device"),
         }
+    }
+
+    /// The executors on the device that it has now.
+    fn pool(&self) -> Result<Arc<Executors>> {
+        Ok(self.on_gpu()?.executors())
     }
 }
 
 impl fmt::Display for Segmenter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} on {}", self.model.architecture(), self.device())
+        write!(f, "{} on {}", self.model().architecture(), self.device())
     }
-}
-
-/// The whole way of a picture of `size` `[h, w]`: preprocess, network, scores at the picture's size,
-/// labels.
-pub(crate) fn picture_graph(model: &Model, size: [usize; 2]) -> Result<Graph> {
-    picture_graph_at(model, size, model.network_size(size)?)
-}
-
-/// The same, with the network at `network_size`.
-fn picture_graph_at(model: &Model, size: [usize; 2], network_size: [usize; 2]) -> Result<Graph> {
-    let mut graph = network_graph(model, network_size)?;
-    let output = graph.output();
-    let scores = at_size(&mut graph, "resized", output, size)?;
-    graph.op(LABELS, Argmax::default(), &[scores])?;
-    Ok(graph)
-}
-
-/// A picture, preprocessed to `network_size`, and the network.
-fn network_graph(model: &Model, network_size: [usize; 2]) -> Result<Graph> {
-    let preprocess = model.preprocessing().op(network_size);
-    model.graph().after(PICTURE, preprocess)
-}
-
-/// The node that has `scores` of a picture of `size` `[h, w]` at that size: a resize called `name`, unless they have it.
-fn at_size(graph: &mut Graph, name: &str, scores: NodeId, size: [usize; 2]) -> Result<NodeId> {
-    let shapes = graph.shapes(Shape::new(1, 3, size[0], size[1]))?;
-    let Shape { h, w, .. } = shapes[scores.index()];
-    if [h, w] == size {
-        return Ok(scores);
-    }
-    graph.op(name, Interpolate::bilinear(size, false), &[scores])
-}
-
-/// Graphs of small pictures, with a resize of the scores and without, that need every pipeline and weight
-/// that a picture of any size does.
-fn nominal_graphs(model: &Model) -> Result<Vec<(Graph, Shape)>> {
-    let side = model.side_from(NOMINAL_SIDE)?;
-    if !model.has_labels() {
-        return Ok(vec![(model.graph().clone(), Shape::new(1, 3, side, side))]);
-    }
-    [side, side + 1]
-        .map(|size| {
-            let graph = picture_graph_at(model, [size; 2], [side; 2])?;
-            Ok((graph, Shape::new(1, 3, size, size)))
-        })
-        .into_iter()
-        .collect()
 }
 
 /// An error if a label is no class: its pixel's scores are not finite.
@@ -483,12 +462,16 @@ fn first(values: impl IntoIterator<Item = Tensor>) -> Result<Tensor> {
     }
 }
 
-/// `count` images of a batch, from `first` on.
-fn images(batch: &Tensor, first: usize, count: usize) -> Result<Tensor> {
+/// These images of a batch.
+fn part_of(batch: &Tensor, images: Range<usize>) -> Result<Cow<'_, Tensor>> {
     let shape = batch.shape();
+    if images == (0..shape.n) {
+        return Ok(Cow::Borrowed(batch));
+    }
     let size = shape.with_batch(1).elements();
-    let data = batch.data()[first * size..(first + count) * size].to_vec();
-    Tensor::new(shape.with_batch(count), data)
+    let data = &batch.data()[images.start * size..images.end * size];
+    let part = Tensor::new(shape.with_batch(images.len()), data.to_vec())?;
+    Ok(Cow::Owned(part))
 }
 
 /// Parts of batches, each with one tensor an output, to whole batches.

@@ -513,7 +513,10 @@ fn a_texture_whose_values_f16_does_not_hold_gets_no_class() {
         return;
     }
     let half = |model: &Model| {
-        let made = Segmenter::with_precision(&gpu, model, Precision::F16);
+        let made = Segmenter::builder(model)
+            .gpu(&gpu)
+            .precision(Precision::F16)
+            .build();
         block_on(made).unwrap()
     };
     let picture = noise(30, 20, 69);
@@ -557,7 +560,7 @@ fn a_segmenter_whose_device_is_lost_recovers_on_another() {
 
 fn check_recovery(lost: &Gpu) {
     let (model, picture) = (golden("fcn8s-same"), noise(40, 30, 70));
-    let mut segmenter = open(lost, &model);
+    let segmenter = open(lost, &model);
     let expected = segmenter.segment_blocking(&picture).unwrap();
     let frame = texture(lost, &picture, Rgba8Unorm);
     let pass = block_on(segmenter.texture_pass([30, 40])).unwrap();

@@ -397,7 +397,10 @@ fn every_model_in_f16_is_near_pytorchs() {
             continue;
         }
         check_models(&format!("{how}, in f16"), Bound::Follows, |model| {
-            let segmenter = Segmenter::with_precision(&gpu, model, Precision::F16);
+            let segmenter = Segmenter::builder(model)
+                .gpu(&gpu)
+                .precision(Precision::F16)
+                .build();
             pollster::block_on(segmenter).unwrap()
         });
     }

@@ -332,7 +332,10 @@ fn a_device_without_the_feature_says_so() {
     };
     let Some(gpu) = gpu(options) else { return };
     let model = Model::from_bytes(fullconv_demo::MODEL).unwrap();
-    let segmenter = Segmenter::with_precision(&gpu, &model, Precision::F16);
+    let segmenter = Segmenter::builder(&model)
+        .gpu(&gpu)
+        .precision(Precision::F16)
+        .build();
     let error = block_on(segmenter).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("SHADER_F16"), "{error}");
@@ -370,7 +373,10 @@ fn a_trained_network_is_off_by_less_than_two_thousandths() {
     let input = Random::new(3).tensor(Shape::new(1, 3, 64, 96));
     let expected = block_on(Segmenter::on_cpu(&model).run(&input, &[])).unwrap();
     for (name, gpu) in gpus() {
-        let segmenter = Segmenter::with_precision(&gpu, &model, Precision::F16);
+        let segmenter = Segmenter::builder(&model)
+            .gpu(&gpu)
+            .precision(Precision::F16)
+            .build();
         let found = block_on(block_on(segmenter).unwrap().run(&input, &[])).unwrap();
         let error = common::relative_error(&expected.output, &found.output);
         assert!(error < 2e-3, "{name}: {error:e}");
@@ -386,7 +392,14 @@ fn a_picture_in_f16_is_within_its_bounds_and_both_precisions_share_a_device() {
     let picture = Picture::from_rgb(40, 30, pixels).unwrap();
     let model = common::golden("fcn8s-same");
     for (name, gpu) in gpus() {
-        let open = |precision| block_on(Segmenter::with_precision(&gpu, &model, precision));
+        let open = |precision| {
+            block_on(
+                Segmenter::builder(&model)
+                    .gpu(&gpu)
+                    .precision(precision)
+                    .build(),
+            )
+        };
         let (wide, half) = (open(Precision::F32).unwrap(), open(Precision::F16).unwrap());
         for (segmenter, least, most) in [(&wide, 0.0, 1e-5), (&half, 1e-5, 1e-2)] {
             let report = block_on(compare::compare_picture(segmenter, &picture)).unwrap();

@@ -30,17 +30,15 @@ const LAYERS: &[&[&str]] = &[
 
 /// Where in the library each dependency may be named: files, or folders that end in `/`.
 const HOMES: &[(&str, &[&str])] = &[
-    (
-        "bytemuck",
-        &["gpu/", "parameters.rs", "segmenter.rs", "segmenter/"],
-    ),
+    ("bytemuck", &["gpu/", "parameters.rs", "segmenter.rs"]),
     ("colorous", &["heatmap.rs"]),
+    ("futures_core", &["segmenter/frames.rs"]),
     ("half", &["ops/narrow.rs", "parameters.rs"]),
     ("image", &["picture.rs"]),
     ("memmap2", &["parameters.rs"]),
     ("png", &["heatmap.rs", "mask.rs"]),
     // Where a blocking function wraps an async one.
-    ("pollster", &["segmenter.rs"]),
+    ("pollster", &["segmenter.rs", "segmenter/frames.rs"]),
     ("rayon", &["parallel.rs"]),
     ("safetensors", &["convert.rs", "parameters.rs"]),
     (

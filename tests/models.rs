@@ -276,6 +276,21 @@ fn a_batch_that_does_not_fit_at_once_is_run_in_parts() {
 }
 
 #[test]
+fn pictures_that_do_not_fit_at_once_are_segmented_in_parts() {
+    let Some(gpu) = adopted(little()) else { return };
+    let segmenter = open(&gpu, &golden("fcn8s-same"));
+    let pictures: Vec<_> = (0..12).map(|i| noise(150, 150, i)).collect();
+    let masks = block_on(segmenter.segment_batch(&pictures)).unwrap();
+    assert_eq!(masks.len(), 12);
+    for (i, (picture, mask)) in pictures.iter().zip(masks).enumerate() {
+        let alone = segmenter.segment_blocking(picture).unwrap();
+        assert_eq!(mask, alone, "picture {i}");
+    }
+    let error = block_on(segmenter.segment_batch(&[noise(800, 700, 1)])).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
+}
+
+#[test]
 fn a_batch_is_its_images() {
     let Some(gpu) = any_gpu() else { return };
     for name in ["fcn8s-caffe", "fcn16s-floor", "fcn8s-atonce-caffe"] {

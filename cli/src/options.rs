@@ -289,8 +289,10 @@ impl DeviceOptions {
 
     /// `model`, opened by `options`, on `gpu`, which these opened.
     pub fn on(&self, gpu: &Gpu, model: &Model, options: &ModelOptions) -> Result<Segmenter> {
-        let segmenter = Segmenter::with_precision(gpu, model, self.precision());
-        pollster::block_on(segmenter).map_err(|e| options.blame(e))
+        let segmenter = Segmenter::builder(model)
+            .gpu(gpu)
+            .precision(self.precision());
+        pollster::block_on(segmenter.build()).map_err(|e| options.blame(e))
     }
 }
 

@@ -209,7 +209,7 @@ struct Labelled {
 struct OnDevice<'a> {
     segmenter: &'a Segmenter,
     wanted: Wanted,
-    frames: Frames<'a>,
+    frames: Frames,
     pictures: VecDeque<Picture>,
     labelled: Outbox<Result<Labelled>>,
 }

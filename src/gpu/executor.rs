@@ -106,7 +106,7 @@ impl Network {
 #[derive(Debug)]
 pub struct Executor {
     gpu: Gpu,
-    pub(super) plan: Plan,
+    pub(super) plan: Arc<Plan>,
     pub(super) slots: Vec<wgpu::Buffer>,
     mirror: Option<Texels>,
     pipelines: Vec<Arc<wgpu::ComputePipeline>>,
@@ -121,16 +121,17 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Makes the buffers of `plan`, of `graph`, for `network`.
+    /// Makes the buffers of `plan`, of `graph`, for `network`. Executors may share a plan.
     ///
     /// # Errors
     /// As [`Network::load`].
     pub async fn new(
         network: &Network,
-        plan: Plan,
+        plan: impl Into<Arc<Plan>>,
         graph: &Graph,
         parameters: &Parameters,
     ) -> Result<Self> {
+        let plan = plan.into();
         let gpu = network.gpu.clone();
         let pipelines = network.pipelines.get(&gpu, &plan.pipelines).await?;
         let weights = network.parameters(&plan, graph, parameters).await?;
@@ -168,6 +169,17 @@ impl Executor {
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Bytes of device memory that an executor of `plan` takes beside the weights that it shares with others:
+    /// activations, and the buffers that the outputs of a run are read back through.
+    pub fn bytes_of(plan: &Plan) -> u64 {
+        plan.peak_device_bytes() - plan.parameter_bytes()
+    }
+
+    /// The same of this one, with what running on textures takes once that was prepared.
+    pub fn device_bytes(&self) -> u64 {
+        Self::bytes_of(&self.plan) + self.ends.as_ref().map_or(0, Ends::bytes)
     }
 
     /// Runs the plan on `input` and gives back its outputs, in the order asked for.

@@ -1,12 +1,20 @@
 //! Pictures on their way through the device, several at a time.
 
-use super::on_gpu::Lent;
-use super::{Engine, Segmenter};
+use super::executors::Lent;
+use super::{Engine, Request, Segmenter};
 use crate::error::Result;
 use crate::gpu::{self, IN_FLIGHT, Pending};
 use crate::mask::Mask;
 use crate::picture::Picture;
+use futures_core::Stream;
+#[cfg(not(target_arch = "wasm32"))]
+use std::borrow::Borrow;
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+#[cfg(not(target_arch = "wasm32"))]
+use std::iter::Fuse;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// Pictures on their way through a [`Segmenter`], masks out in the order in which the pictures came in:
@@ -33,12 +41,15 @@ use std::time::{Duration, Instant};
 /// # }
 /// ```
 ///
+/// As a [`Stream`] it yields the masks of the pictures under way and ends when there are none; it goes on when another
+/// picture is pushed. [`Frames::blocking`] makes an iterator of it.
+///
 /// Futures of it may be dropped at any time: no mask is lost by that, and what the device still does is
 /// not waited for.
 #[derive(Debug)]
-pub struct Frames<'a> {
-    segmenter: &'a Segmenter,
-    lent: Option<Lent<'a>>,
+pub struct Frames {
+    segmenter: Segmenter,
+    lent: Option<Lent>,
     /// The oldest first.
     under_way: VecDeque<Frame>,
     /// When the last picture was done that is.
@@ -61,11 +72,11 @@ enum State {
     Done(Result<Mask>, Option<Duration>),
 }
 
-impl<'a> Frames<'a> {
+impl Frames {
     /// The most pictures that are under way at a time.
     pub const DEPTH: usize = IN_FLIGHT;
 
-    pub(super) fn new(segmenter: &'a Segmenter) -> Self {
+    pub(super) fn new(segmenter: Segmenter) -> Self {
         Self {
             segmenter,
             lent: None,
@@ -91,7 +102,7 @@ impl<'a> Frames<'a> {
     pub async fn push(&mut self, picture: &Picture) -> Option<Result<Mask>> {
         let is_full = self.under_way.len() >= Self::DEPTH;
         if is_full {
-            self.land(0).await;
+            poll_fn(|context| self.poll_land(0, context)).await;
         }
         let begin = gpu::now();
         let state = match self.start(picture).await {
@@ -108,8 +119,34 @@ impl<'a> Frames<'a> {
 
     /// The mask of the oldest picture under way, when it is done; `None` if there is none.
     pub async fn next(&mut self) -> Option<Result<Mask>> {
-        self.land(0).await;
-        self.take_done()
+        poll_fn(|context| self.poll_oldest(context)).await
+    }
+
+    fn poll_oldest(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Mask>>> {
+        ready!(self.poll_land(0, context));
+        Poll::Ready(self.take_done())
+    }
+
+    /// The masks of `pictures` in their order, several under way at a time, for programs that block. What is under
+    /// way already comes first.
+    ///
+    /// ```no_run
+    /// # fn example(segmenter: &fullconv::Segmenter, video: Vec<fullconv::Picture>) -> fullconv::Result<()> {
+    /// for mask in segmenter.frames().blocking(video) {
+    ///     println!("{:?}", mask?.shares());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn blocking<P: IntoIterator<Item: Borrow<Picture>>>(
+        self,
+        pictures: P,
+    ) -> BlockingFrames<P::IntoIter> {
+        BlockingFrames {
+            frames: self,
+            pictures: pictures.into_iter().fuse(),
+        }
     }
 
     /// How long the picture took whose mask was handed back last, from pixels in memory to class ids; if it
@@ -132,18 +169,18 @@ impl<'a> Frames<'a> {
         }
     }
 
-    /// Waits until picture `i` of those under way is done.
-    async fn land(&mut self, i: usize) {
+    /// Ready when picture `i` of those under way is done, or there is none.
+    fn poll_land(&mut self, i: usize, context: &mut Context<'_>) -> Poll<()> {
         let Some(frame) = self.under_way.get_mut(i) else {
-            return;
+            return Poll::Ready(());
         };
         let State::InFlight(labels) = &mut frame.state else {
-            return;
+            return Poll::Ready(());
         };
-        let mask = match (&mut *labels).await {
-            Ok(labels) => self.segmenter.mask(frame.size, labels),
-            Err(error) => Err(error),
-        };
+        let mask = ready!(Pin::new(&mut *labels).poll(context)).and_then(|outputs| {
+            let labels = outputs.into_iter().next().unwrap_or_default();
+            self.segmenter.mask(frame.size, labels)
+        });
         let done = labels.completed();
         // While another was before it, the device did not work on this one.
         let begin = frame.begin.max(self.last_done);
@@ -152,32 +189,69 @@ impl<'a> Frames<'a> {
             .map(|(done, begin)| done.duration_since(begin));
         frame.state = State::Done(mask, time);
         self.last_done = done;
+        Poll::Ready(())
     }
 
     async fn start(&mut self, picture: &Picture) -> Result<State> {
-        let segmenter = self.segmenter;
-        let on = match &segmenter.engine {
-            Engine::Gpu(on) => on,
-            Engine::Reference => {
-                let begin = gpu::now();
-                let mask = segmenter.segment(picture).await;
-                return Ok(State::Done(mask, begin.map(|begin| begin.elapsed())));
-            }
+        let Engine::Gpu(on) = &self.segmenter.0.engine else {
+            let begin = gpu::now();
+            let mask = self.segmenter.segment(picture).await;
+            return Ok(State::Done(mask, begin.map(|begin| begin.elapsed())));
         };
-        let task = segmenter.task(picture)?;
-        if self.lent.as_ref().is_none_or(|lent| !lent.fits(&task)) {
-            // What is in flight still uses the buffers that have to go before the new ones come.
+        let pool = on.executors();
+        let request = Request::labels(1, [picture.height(), picture.width()]);
+        let fits = |lent: &Lent| lent.fits(&pool, &request);
+        if !self.lent.as_ref().is_some_and(fits) {
+            // What is in flight still uses the buffers that may have to go before the new ones come.
             for i in 0..self.under_way.len() {
-                self.land(i).await;
+                poll_fn(|context| self.poll_land(i, context)).await;
             }
             self.lent = None;
         }
         let lent = match &mut self.lent {
             Some(lent) => lent,
-            none => none.insert(on.lend(&segmenter.model, task).await?),
+            none => none.insert(pool.lend(&request).await?),
         };
-        let words = picture.to_rgba_words();
-        let words = bytemuck::cast_slice(&words);
-        Ok(State::InFlight(lent.executor()?.submit(words).await?))
+        let executor = lent.executor()?;
+        Ok(State::InFlight(executor.submit(&picture.rgba()).await?))
+    }
+}
+
+impl Stream for Frames {
+    type Item = Result<Mask>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Mask>>> {
+        self.get_mut().poll_oldest(context)
+    }
+}
+
+/// Masks of pictures in their order, several under way at a time, for programs that block. See [`Frames::blocking`].
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Debug)]
+pub struct BlockingFrames<P> {
+    frames: Frames,
+    pictures: Fuse<P>,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl<P> BlockingFrames<P> {
+    /// How long the picture took whose mask came last, see [`Frames::time`].
+    pub fn time(&self) -> Option<Duration> {
+        self.frames.time()
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl<P: Iterator<Item: Borrow<Picture>>> Iterator for BlockingFrames<P> {
+    type Item = Result<Mask>;
+
+    fn next(&mut self) -> Option<Result<Mask>> {
+        for picture in self.pictures.by_ref() {
+            let mask = pollster::block_on(self.frames.push(picture.borrow()));
+            if mask.is_some() {
+                return mask;
+            }
+        }
+        pollster::block_on(self.frames.next())
     }
 }

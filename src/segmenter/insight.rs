@@ -1,10 +1,9 @@
 //! More than the labels: scores, probabilities, and what the coarser stages of a network see.
 
-use super::{Segmenter, at_size, first, network_graph};
+use super::request::{Request, strides};
+use super::{Segmenter, first};
 use crate::error::{Result, bail};
-use crate::graph::NodeId;
 use crate::mask::Mask;
-use crate::ops::{Argmax, Softmax};
 use crate::picture::Picture;
 use crate::tensor::Tensor;
 
@@ -24,11 +23,8 @@ impl Segmenter {
     /// # Errors
     /// As [`Segmenter::segment`].
     pub async fn scores(&self, picture: &Picture) -> Result<Tensor> {
-        let size = [picture.height(), picture.width()];
-        let graph = network_graph(&self.model, self.model.network_size(size)?)?;
-        let outputs = [graph.output()];
-        let values = self.values(&graph, &picture.to_tensor()?, &outputs).await?;
-        first(values)
+        let request = Request::scores([picture.height(), picture.width()]);
+        first(self.values(&request, &picture.to_tensor()?).await?)
     }
 
     /// The probability of each class at each pixel, the softmax of the scores resized to the picture's size:
@@ -37,13 +33,8 @@ impl Segmenter {
     /// # Errors
     /// As [`Segmenter::segment`].
     pub async fn probabilities(&self, picture: &Picture) -> Result<Tensor> {
-        let size = [picture.height(), picture.width()];
-        let mut graph = network_graph(&self.model, self.model.network_size(size)?)?;
-        let output = graph.output();
-        let scores = at_size(&mut graph, "resized", output, size)?;
-        let outputs = [graph.op("probabilities", Softmax {}, &[scores])?];
-        let values = self.values(&graph, &picture.to_tensor()?, &outputs).await?;
-        let probabilities = first(values)?;
+        let request = Request::probabilities([picture.height(), picture.width()]);
+        let probabilities = first(self.values(&request, &picture.to_tensor()?).await?)?;
         if let Some(i) = probabilities.data().iter().position(|p| !p.is_finite()) {
             let [_, _, y, x] = probabilities.position(i);
             bail!(NotFinite, "the scores of pixel ({x}, {y}) are not finite");
@@ -57,35 +48,13 @@ impl Segmenter {
     /// # Errors
     /// As [`Segmenter::segment`], and `Request` for a network without such stages.
     pub async fn stages(&self, picture: &Picture) -> Result<Vec<StageMask>> {
-        let (model, stages) = (&self.model, self.model.stages());
-        if stages.is_empty() || !model.has_labels() {
-            bail!(
-                Request,
-                "{model} has no coarser stages: FCN-8s and FCN-16s have"
-            );
-        }
+        let strides = strides(self.model())?;
         let size = [picture.height(), picture.width()];
-        let mut graph = network_graph(model, model.network_size(size)?)?;
-        let output = graph.output();
-        let image = graph.find_op(&model.graph().node(model.graph().input()).name)?;
-        let mut strides: Vec<usize> = Vec::with_capacity(stages.len() + 1);
-        let mut outputs: Vec<NodeId> = Vec::with_capacity(stages.len() + 1);
-        for stage in stages {
-            let scores = graph.find_op(&model.graph().node(stage.node).name)?;
-            let scores = stage.add_to(&mut graph, [scores, image], model.class_count())?;
-            strides.push(stage.stride);
-            outputs.push(scores);
-        }
-        strides.push(strides[strides.len() - 1] / 2);
-        outputs.push(output);
-        for (scores, stride) in outputs.iter_mut().zip(&strides) {
-            let resized = at_size(&mut graph, &format!("resized{stride}"), *scores, size)?;
-            *scores = graph.op(format!("labels{stride}"), Argmax::default(), &[resized])?;
-        }
-        let values = self.values(&graph, &picture.to_tensor()?, &outputs).await?;
+        let (request, input) = (Request::stages(size), picture.to_tensor()?);
+        let values = self.values(&request, &input).await?;
         let mask = |(stride, labels): (usize, Tensor)| {
             let labels = labels.data().iter().map(|label| *label as u8).collect();
-            let mask = self.mask(size, vec![labels])?;
+            let mask = self.mask(size, labels)?;
             Ok(StageMask { stride, mask })
         };
         strides.into_iter().zip(values).map(mask).collect()

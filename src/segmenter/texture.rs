@@ -1,5 +1,6 @@
 //! Texture → [`MaskTexture`], on the program's own device: no pixel passes through the host.
 
+use super::request::Request;
 use super::{Segmenter, check_labels};
 use crate::error::{Result, bail};
 use crate::gpu::{Executor, MaskTextures, Tint};
@@ -158,11 +159,10 @@ impl Segmenter {
         colours: Colours,
     ) -> Result<MaskTexture> {
         let size = [texture.height(), texture.width()].map(|side| side as usize);
-        let on = self.on_gpu()?;
-        let mut lent = on.lend(&self.model, self.task_of(size)?).await?;
+        let mut lent = self.pool()?.lend(&Request::labels(1, size)).await?;
         let executor = lent.executor()?;
         executor.prepare_textures().await?;
-        let mask = mask(executor, &self.model, colours).await?;
+        let mask = mask(executor, self.model(), colours).await?;
         executor.submit_textures(texture, &mask.textures).await?;
         Ok(mask)
     }
@@ -172,12 +172,12 @@ impl Segmenter {
     /// # Errors
     /// As [`Segmenter::segment`], and `Request` on the CPU reference.
     pub async fn texture_pass(&self, size: [usize; 2]) -> Result<TexturePass> {
-        let task = self.task_of(size)?;
-        let mut executor = self.on_gpu()?.executor(&self.model, &task).await?;
+        let pool = self.pool()?;
+        let mut executor = pool.executor(&Request::labels(1, size)).await?;
         executor.prepare_textures().await?;
         Ok(TexturePass {
             executor,
-            model: self.model.clone(),
+            model: self.model().clone(),
         })
     }
 }

@@ -41,6 +41,11 @@ struct Planned {
 }
 
 impl Labels {
+    /// Bytes of the rows that are on their way to the texture.
+    pub(super) fn bytes(&self) -> u64 {
+        self.rows.size()
+    }
+
     pub(super) fn new(executor: &Executor, pipeline: Arc<wgpu::ComputePipeline>) -> Result<Self> {
         let (gpu, plan) = (executor.gpu(), executor.plan());
         let [(_, labels)] = &plan.outputs[..] else {

@@ -40,6 +40,13 @@ pub(super) struct Ends {
     colours: Arc<wgpu::ComputePipeline>,
 }
 
+impl Ends {
+    /// Bytes of device memory that it takes, but for its parameters.
+    pub(super) fn bytes(&self) -> u64 {
+        self.labels.bytes()
+    }
+}
+
 impl Executor {
     /// Makes what it takes to run on textures, where that is not there yet. The plan is one of a picture in and
     /// labels out.

@@ -1,0 +1,150 @@
+//! How a [`Segmenter`] comes onto a device.
+
+use super::executors::Executors;
+use super::request::nominal_graphs;
+use super::{Engine, Precision, Segmenter};
+use crate::error::Result;
+use crate::gpu::{Gpu, Network};
+use crate::model_file::Model;
+use crate::plan::Plan;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// The bytes of device memory that executors may take unless [`SegmenterBuilder::memory`] says otherwise: 2 GiB.
+const MEMORY_BYTES: u64 = 2 << 30;
+
+/// On which device a [`Segmenter`] runs, and how. See [`Segmenter::builder`].
+///
+/// ```no_run
+/// # async fn example() -> fullconv::Result<()> {
+/// use fullconv::{Gpu, Model, Precision, Segmenter};
+///
+/// let segmenter = Segmenter::builder(&Model::read("fcn8s.safetensors")?)
+///     .gpu(&Gpu::new().await?)
+///     .precision(Precision::F16)
+///     .memory(512 << 20)
+///     .build()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder makes nothing before it is told to build"]
+pub struct SegmenterBuilder {
+    model: Model,
+    gpu: Option<Gpu>,
+    settings: Settings,
+}
+
+/// What stays the same on every device.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    precision: Precision,
+    memory_bytes: u64,
+}
+
+impl SegmenterBuilder {
+    pub(super) fn new(model: &Model) -> Self {
+        Self {
+            model: model.clone(),
+            gpu: None,
+            settings: Settings {
+                precision: Precision::default(),
+                memory_bytes: MEMORY_BYTES,
+            },
+        }
+    }
+
+    /// The device. Without this, the one that [`Gpu::new`] opens.
+    pub fn gpu(mut self, gpu: &Gpu) -> Self {
+        self.gpu = Some(gpu.clone());
+        self
+    }
+
+    /// How activations and weights are kept. Without this, in `f32`.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.settings.precision = precision;
+        self
+    }
+
+    /// The most bytes of device memory that executors may take before idle ones are let go of, the least recently
+    /// used first. Without this, 2 GiB; never more than [`GpuOptions::memory_bytes`](crate::GpuOptions::memory_bytes).
+    ///
+    /// An executor holds the activations and read-back buffers of one size of picture
+    /// ([`Plan::peak_device_bytes`], without the parameters). Weights are shared by all executors and are not
+    /// counted. The bound is on what is kept, not on what may run: executors at work are never let go of, so as many
+    /// pictures at a time as the program asks for have memory of their own, and an executor larger than the bound is
+    /// used once. With 0 bytes none is kept.
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.settings.memory_bytes = bytes;
+        self
+    }
+
+    /// Compiles the model's pipelines and uploads its weights.
+    ///
+    /// # Errors
+    /// As [`Segmenter::new`]; `NoAdapter` if no device was given and there is none; `Unsupported` if the device cannot
+    /// keep values in the precision asked for, and `ModelFile` if a weight is too large for it.
+    pub async fn build(self) -> Result<Segmenter> {
+        let gpu = match self.gpu {
+            Some(gpu) => gpu,
+            None => Gpu::new().await?,
+        };
+        let executors = load(&gpu, &self.model, self.settings).await?;
+        let on = OnGpu {
+            settings: self.settings,
+            executors: RwLock::new(Arc::new(executors)),
+        };
+        Ok(Segmenter::with_engine(&self.model, Engine::Gpu(on)))
+    }
+}
+
+/// A segmenter's device, which changes when the segmenter recovers.
+#[derive(Debug)]
+pub(super) struct OnGpu {
+    settings: Settings,
+    executors: RwLock<Arc<Executors>>,
+}
+
+impl OnGpu {
+    pub(super) fn precision(&self) -> Precision {
+        self.settings.precision
+    }
+
+    /// The executors on the device that it has now.
+    pub(super) fn executors(&self) -> Arc<Executors> {
+        let executors = self.executors.read();
+        executors.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Loads `model` onto `gpu`, and has that instead of the device that it has.
+    pub(super) async fn move_to(&self, gpu: &Gpu, model: &Model) -> Result<()> {
+        let new = Arc::new(load(gpu, model, self.settings).await?);
+        let mut executors = self
+            .executors
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *executors, new);
+        drop(executors);
+        drop(old);
+        Ok(())
+    }
+}
+
+/// `model` on `gpu`, without executors.
+async fn load(gpu: &Gpu, model: &Model, settings: Settings) -> Result<Executors> {
+    // Another segmenter may have loaded all of it, so that nothing below would tell.
+    gpu.check_lost()?;
+    let profile = match settings.precision {
+        Precision::F32 => gpu.profile().clone(),
+        Precision::F16 => gpu.half_profile()?,
+    };
+    let network = Network::sharing_weights(gpu, model.parameters(), profile.half);
+    for (graph, input) in nominal_graphs(model)? {
+        let (outputs, choices) = ([graph.output()], gpu.choices());
+        let plan = Plan::with_choices(&graph, input, &outputs, &profile, &choices)?;
+        network.load(&plan, &graph, model.parameters()).await?;
+    }
+    gpu.keep_pipelines();
+    let most_bytes = settings.memory_bytes.min(profile.memory_bytes);
+    Ok(Executors::new(model, network, profile, most_bytes))
+}

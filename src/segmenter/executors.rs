@@ -1,0 +1,352 @@
+//! The pool of executors of one network on one device. An executor is lent for a request and kept for the next equal
+//! one; those used longest ago go first when a bound on device memory is reached.
+
+use super::request::{Request, Task};
+use crate::device_profile::DeviceProfile;
+use crate::error::{ErrorKind, Result, bail};
+use crate::gpu::{Executor, Gpu, Network};
+use crate::graph::Graph;
+use crate::model_file::Model;
+use crate::plan::Plan;
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// The most executors that are kept, whatever they take of the device: their plans lie in host memory.
+const MOST_KEPT: usize = 64;
+
+/// The plans and executors of a [`Segmenter`](super::Segmenter), as counts and sizes. Counts begin anew when it
+/// recovers on another device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Plans that were made. A plan serves all requests for the same of inputs of the same size, and is kept as long
+    /// as an executor of it is.
+    pub plans: u64,
+    /// Executors that were made.
+    pub executors: u64,
+    /// Executors that were let go of to stay within the bound on memory, or because more than 64 were idle.
+    pub evicted: u64,
+    /// Executors that are at work.
+    pub in_use: usize,
+    /// Executors that wait for the next request.
+    pub idle: usize,
+    /// Bytes of device memory that both take: activations and read-back buffers. Weights are shared and not counted.
+    pub bytes: u64,
+}
+
+/// Executors of one network, shared by all that ask for one.
+#[derive(Debug)]
+pub(super) struct Executors {
+    model: Model,
+    network: Network,
+    /// What plans are made for.
+    profile: DeviceProfile,
+    /// The most bytes of device memory that executors may take before idle ones are let go of.
+    most_bytes: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The plan of each request that has an executor.
+    plans: HashMap<Request, Weak<Planned>>,
+    /// The least recently used first.
+    idle: VecDeque<Kept>,
+    stats: PoolStats,
+}
+
+/// A request, and its plan once it was made.
+#[derive(Debug)]
+struct Planned {
+    request: Request,
+    /// Held while it is planned, so that whoever asks for the same meanwhile waits instead of planning again.
+    plan: Mutex<Option<(Arc<Plan>, Arc<Graph>)>>,
+}
+
+/// An executor that waits for the next request.
+#[derive(Debug)]
+struct Kept {
+    planned: Arc<Planned>,
+    executor: Executor,
+    bytes: u64,
+}
+
+impl Executors {
+    /// A pool without executors; idle ones are let go of where all take more than `most_bytes`.
+    pub(super) fn new(
+        model: &Model,
+        network: Network,
+        profile: DeviceProfile,
+        most_bytes: u64,
+    ) -> Self {
+        Self {
+            model: model.clone(),
+            network,
+            profile,
+            most_bytes,
+            state: Mutex::default(),
+        }
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn network(&self) -> &Network {
+        &self.network
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn profile(&self) -> &DeviceProfile {
+        &self.profile
+    }
+
+    pub(super) fn gpu(&self) -> &Gpu {
+        self.network.gpu()
+    }
+
+    pub(super) fn stats(&self) -> PoolStats {
+        let state = self.lock();
+        PoolStats {
+            idle: state.idle.len(),
+            ..state.stats
+        }
+    }
+
+    /// An executor for `request`: an idle one, else a new one.
+    ///
+    /// # Errors
+    /// What [`Request::task`] says, `Limit` if the device cannot hold it, `Device` or `DeviceLost` if that fails.
+    pub(super) async fn lend(self: &Arc<Self>, request: &Request) -> Result<Lent> {
+        if let Some(kept) = self.lock().take(request) {
+            return Ok(Lent {
+                pool: self.clone(),
+                planned: kept.planned,
+                executor: Some(kept.executor),
+                bytes: kept.bytes,
+            });
+        }
+        let planned = self.lock().planned(request);
+        let (plan, graph) = self.plan(&planned)?;
+        let bytes = Executor::bytes_of(&plan);
+        // Idle executors go before the buffers of the new one come.
+        let evicted = self.lock().begin(bytes, self.most_bytes);
+        drop(evicted);
+        let mut lent = Lent {
+            pool: self.clone(),
+            planned,
+            executor: None,
+            bytes,
+        };
+        let made = match self.make(&plan, &graph).await {
+            // The device has less memory than the bound says.
+            Err(error) if error.kind() == ErrorKind::Limit && self.let_go_of_idle() => {
+                self.make(&plan, &graph).await
+            }
+            made => made,
+        };
+        lent.executor = Some(made?);
+        Ok(lent)
+    }
+
+    /// An executor for `request` that is not the pool's: it never comes back, and its memory is not counted.
+    pub(super) async fn executor(&self, request: &Request) -> Result<Executor> {
+        let planned = self.lock().planned(request);
+        let (plan, graph) = self.plan(&planned)?;
+        self.make(&plan, &graph).await
+    }
+
+    /// Lets go of the plans, and of the executors as soon as they are idle: what comes is planned anew.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn forget(&self) {
+        self.lock().plans.clear();
+        self.let_go_of_idle();
+    }
+
+    /// The plan of a request and its graph, made here if nobody has made it.
+    fn plan(&self, planned: &Planned) -> Result<(Arc<Plan>, Arc<Graph>)> {
+        let mut plan = planned.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((plan, graph)) = &*plan {
+            return Ok((plan.clone(), graph.clone()));
+        }
+        let request = &planned.request;
+        let Task { graph, outputs } = request.task(&self.model)?;
+        let choices = self.gpu().choices();
+        let made = Plan::with_choices(&graph, request.input(), &outputs, &self.profile, &choices)?;
+        self.lock().stats.plans += 1;
+        let (made, graph) = plan.insert((Arc::new(made), Arc::new(graph)));
+        Ok((made.clone(), graph.clone()))
+    }
+
+    async fn make(&self, plan: &Arc<Plan>, graph: &Graph) -> Result<Executor> {
+        let parameters = self.model.parameters();
+        let executor = Executor::new(&self.network, plan.clone(), graph, parameters).await?;
+        self.lock().stats.executors += 1;
+        Ok(executor)
+    }
+
+    /// Lets go of all idle executors. False if there are none.
+    fn let_go_of_idle(&self) -> bool {
+        let mut state = self.lock();
+        let idle = std::mem::take(&mut state.idle);
+        state.stats.bytes -= idle.iter().map(|kept| kept.bytes).sum::<u64>();
+        drop(state);
+        !idle.is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The idle executor for `request` that was used last.
+    fn take(&mut self, request: &Request) -> Option<Kept> {
+        let of_request = |kept: &Kept| kept.planned.request == *request;
+        let kept = self.idle.remove(self.idle.iter().rposition(of_request)?)?;
+        self.stats.in_use += 1;
+        Some(kept)
+    }
+
+    /// The plan of `request`, or where it will be.
+    fn planned(&mut self, request: &Request) -> Arc<Planned> {
+        if let Some(planned) = self.plans.get(request).and_then(Weak::upgrade) {
+            return planned;
+        }
+        self.plans.retain(|_, planned| planned.strong_count() > 0);
+        let planned = Arc::new(Planned {
+            request: request.clone(),
+            plan: Mutex::default(),
+        });
+        self.plans.insert(request.clone(), Arc::downgrade(&planned));
+        planned
+    }
+
+    /// Counts an executor of `bytes` as in use, and takes out the idle ones that have to go for it.
+    fn begin(&mut self, bytes: u64, most_bytes: u64) -> Vec<Kept> {
+        self.stats.in_use += 1;
+        self.stats.bytes += bytes;
+        self.evict(most_bytes)
+    }
+
+    /// Counts an executor that took `bytes` as in use no more, and keeps it, if it is still there and nobody has
+    /// made its plan anew. What has to go is given back.
+    fn end(&mut self, bytes: u64, kept: Option<Kept>, most_bytes: u64) -> Vec<Kept> {
+        self.stats.in_use -= 1;
+        self.stats.bytes -= bytes;
+        let is_current = |kept: &Kept| {
+            let current = self.plans.get(&kept.planned.request);
+            current.is_some_and(|plan| std::ptr::eq(plan.as_ptr(), &*kept.planned))
+        };
+        match kept {
+            Some(kept) if !is_current(&kept) => vec![kept],
+            // Whatever else goes, there is no room for it.
+            Some(kept) if kept.bytes > most_bytes => {
+                self.stats.evicted += 1;
+                vec![kept]
+            }
+            Some(kept) => {
+                self.stats.bytes += kept.bytes;
+                self.idle.push_back(kept);
+                self.evict(most_bytes)
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// Takes out idle executors, the least recently used first, until all take no more than `most_bytes`.
+    fn evict(&mut self, most_bytes: u64) -> Vec<Kept> {
+        let mut evicted = Vec::new();
+        while (self.stats.bytes > most_bytes || self.idle.len() > MOST_KEPT)
+            && let Some(kept) = self.idle.pop_front()
+        {
+            self.stats.bytes -= kept.bytes;
+            self.stats.evicted += 1;
+            evicted.push(kept);
+        }
+        evicted
+    }
+}
+
+/// An executor on loan. It goes back to the pool when this is dropped: at the end of a run, or in the middle of one
+/// that nobody waits for.
+#[derive(Debug)]
+pub(super) struct Lent {
+    pool: Arc<Executors>,
+    planned: Arc<Planned>,
+    /// Until it goes back; none before it is made.
+    executor: Option<Executor>,
+    /// What it is counted with.
+    bytes: u64,
+}
+
+impl Lent {
+    pub(super) fn executor(&mut self) -> Result<&mut Executor> {
+        match &mut self.executor {
+            Some(executor) => Ok(executor),
+            None => bail!(Request, "there is nothing to run with"),
+        }
+    }
+
+    /// Whether it is of `pool`, and made for such a request.
+    pub(super) fn fits(&self, pool: &Arc<Executors>, request: &Request) -> bool {
+        Arc::ptr_eq(&self.pool, pool) && self.planned.request == *request
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let kept = self.executor.take().map(|executor| Kept {
+            planned: self.planned.clone(),
+            bytes: executor.device_bytes(),
+            executor,
+        });
+        let most_bytes = self.pool.most_bytes;
+        let evicted = self.pool.lock().end(self.bytes, kept, most_bytes);
+        // Their buffers are freed here, and nobody who asks for an executor meanwhile waits for that.
+        drop(evicted);
+    }
+}
+
+/// A batch in parts, each as large as the device can run.
+#[derive(Debug)]
+pub(super) struct Parts {
+    request: Request,
+    done: usize,
+    at_once: usize,
+}
+
+impl Parts {
+    /// The parts of the batch of `request`: at first all of it.
+    pub(super) fn of(request: Request) -> Self {
+        let at_once = request.input().n;
+        Self {
+            request,
+            done: 0,
+            at_once,
+        }
+    }
+
+    /// The next images, and an executor of `pool` for so many; none after the last. Where the device cannot hold so
+    /// many at a time, half of them are tried.
+    ///
+    /// # Errors
+    /// As [`Executors::lend`]; `Limit` if the device cannot hold even one.
+    pub(super) async fn next(
+        &mut self,
+        pool: &Arc<Executors>,
+    ) -> Result<Option<(Range<usize>, Lent)>> {
+        let all = self.request.input().n;
+        while self.done < all {
+            let n = self.at_once.min(all - self.done);
+            match pool.lend(&self.request.with_batch(n)).await {
+                Err(e) if e.kind() == ErrorKind::Limit && n > 1 => self.at_once = n.div_ceil(2),
+                Err(e) => return Err(e),
+                Ok(lent) => {
+                    let images = self.done..self.done + n;
+                    self.done += n;
+                    return Ok(Some((images, lent)));
+                }
+            }
+        }
+        Ok(None)
+    }
+}

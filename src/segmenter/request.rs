@@ -1,0 +1,256 @@
+//! What is asked of a network: the key of the executor pool, and the graph that answers it.
+
+use crate::error::{Result, bail};
+use crate::graph::{Graph, NodeId};
+use crate::model_file::Model;
+use crate::ops::{Argmax, Interpolate, Softmax};
+use crate::tensor::Shape;
+
+/// The node that holds the class of each pixel.
+const LABELS: &str = "labels";
+/// The input of a graph that begins with a picture.
+const PICTURE: &str = "picture";
+/// Pipelines and weights are loaded for a picture of about this side; other sizes need no others.
+const NOMINAL_SIDE: usize = 64;
+
+/// What is asked of a network, and for an input of which shape. Equal requests to one model have equal graphs, so a
+/// plan that was made for one serves the other.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Request {
+    wanted: Wanted,
+    /// `[n, 3, h, w]`: of the pictures, or of the preprocessed input.
+    input: Shape,
+}
+
+/// What the outputs are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Wanted {
+    /// The class of each pixel of a picture, at the picture's size.
+    Labels,
+    /// The class scores of a picture, at the size at which the network gives them.
+    Scores,
+    /// The probabilities of the classes at each pixel of a picture, at the picture's size.
+    Probabilities,
+    /// The labels at each of the network's strides, at the picture's size, the coarsest first.
+    Stages,
+    /// Of a preprocessed input: the scores, the nodes of these names, and the labels where the network has any.
+    Run { fetch: Vec<String> },
+    /// The nodes of these names, from preprocessing or the network's input to the labels.
+    Nodes { begin: Begin, names: Vec<String> },
+}
+
+/// What a graph begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Begin {
+    /// Pictures, which are preprocessed first.
+    Picture,
+    /// An input that is preprocessed already.
+    Tensor,
+}
+
+/// The graph that answers a request.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub graph: Graph,
+    /// The nodes whose values are the answer, in the order in which they are given back.
+    pub outputs: Vec<NodeId>,
+}
+
+impl Request {
+    /// The labels of `n` pictures of `size` `[h, w]`.
+    pub(super) fn labels(n: usize, size: [usize; 2]) -> Self {
+        Self::of_picture(Wanted::Labels, n, size)
+    }
+
+    /// The scores of a picture of `size` `[h, w]`.
+    pub(super) fn scores(size: [usize; 2]) -> Self {
+        Self::of_picture(Wanted::Scores, 1, size)
+    }
+
+    /// The probabilities at each pixel of a picture of `size` `[h, w]`.
+    pub(super) fn probabilities(size: [usize; 2]) -> Self {
+        Self::of_picture(Wanted::Probabilities, 1, size)
+    }
+
+    /// The labels of a picture of `size` `[h, w]` at each stride of the network.
+    pub(super) fn stages(size: [usize; 2]) -> Self {
+        Self::of_picture(Wanted::Stages, 1, size)
+    }
+
+    /// What [`Segmenter::run`](super::Segmenter::run) gives back of an input of shape `input`.
+    pub(super) fn run(input: Shape, fetch: &[&str]) -> Self {
+        let fetch = fetch.iter().map(|name| name.to_string()).collect();
+        let wanted = Wanted::Run { fetch };
+        Self { wanted, input }
+    }
+
+    /// The values of the nodes called `names` of [`whole_graph`], for an input of shape `input`.
+    pub(crate) fn nodes(begin: Begin, input: Shape, names: Vec<String>) -> Self {
+        let wanted = Wanted::Nodes { begin, names };
+        Self { wanted, input }
+    }
+
+    fn of_picture(wanted: Wanted, n: usize, [h, w]: [usize; 2]) -> Self {
+        let input = Shape::new(n, 3, h, w);
+        Self { wanted, input }
+    }
+
+    /// The shape of the input.
+    pub(super) fn input(&self) -> Shape {
+        self.input
+    }
+
+    /// The same for `n` images at a time.
+    pub(super) fn with_batch(&self, n: usize) -> Self {
+        Self {
+            wanted: self.wanted.clone(),
+            input: self.input.with_batch(n),
+        }
+    }
+
+    /// The graph of `model` that answers it.
+    ///
+    /// # Errors
+    /// `Shape` if the network cannot take the size; `Request` if there is no node of a name, or the network has no
+    /// stages.
+    pub(super) fn task(&self, model: &Model) -> Result<Task> {
+        let size = [self.input.h, self.input.w];
+        match &self.wanted {
+            Wanted::Labels => {
+                let graph = picture_graph(model, size, model.network_size(size)?)?;
+                Ok(Task::of_output(graph))
+            }
+            Wanted::Scores => {
+                let graph = network_graph(model, model.network_size(size)?)?;
+                Ok(Task::of_output(graph))
+            }
+            Wanted::Probabilities => {
+                let mut graph = network_graph(model, model.network_size(size)?)?;
+                let output = graph.output();
+                let scores = at_size(&mut graph, "resized", output, size)?;
+                graph.op("probabilities", Softmax {}, &[scores])?;
+                Ok(Task::of_output(graph))
+            }
+            Wanted::Stages => stages(model, size),
+            Wanted::Run { fetch } => {
+                let mut graph = model.graph().clone();
+                let mut outputs = vec![graph.output()];
+                for name in fetch {
+                    outputs.push(graph.find_op(name)?);
+                }
+                outputs.extend(add_labels(&mut graph, model)?);
+                Ok(Task { graph, outputs })
+            }
+            Wanted::Nodes { begin, names } => {
+                let graph = whole_graph(model, *begin, size)?;
+                let outputs = names.iter().map(|name| graph.find_op(name));
+                let outputs = outputs.collect::<Result<_>>()?;
+                Ok(Task { graph, outputs })
+            }
+        }
+    }
+}
+
+impl Task {
+    fn of_output(graph: Graph) -> Self {
+        let outputs = vec![graph.output()];
+        Self { graph, outputs }
+    }
+}
+
+/// All of `model`'s way to the labels, of a picture of `size` `[h, w]` or of a preprocessed input of any size.
+pub(crate) fn whole_graph(model: &Model, begin: Begin, size: [usize; 2]) -> Result<Graph> {
+    match begin {
+        Begin::Picture => picture_graph(model, size, model.network_size(size)?),
+        Begin::Tensor => {
+            let mut graph = model.graph().clone();
+            add_labels(&mut graph, model)?;
+            Ok(graph)
+        }
+    }
+}
+
+/// Graphs of small pictures, with a resize of the scores and without, that need every pipeline and weight
+/// that a picture of any size does.
+pub(super) fn nominal_graphs(model: &Model) -> Result<Vec<(Graph, Shape)>> {
+    let side = model.side_from(NOMINAL_SIDE)?;
+    if !model.has_labels() {
+        return Ok(vec![(model.graph().clone(), Shape::new(1, 3, side, side))]);
+    }
+    [side, side + 1]
+        .map(|size| {
+            let graph = picture_graph(model, [size; 2], [side; 2])?;
+            Ok((graph, Shape::new(1, 3, size, size)))
+        })
+        .into_iter()
+        .collect()
+}
+
+/// Preprocess, the network at `network_size`, scores at the picture's `size`, labels.
+fn picture_graph(model: &Model, size: [usize; 2], network_size: [usize; 2]) -> Result<Graph> {
+    let mut graph = network_graph(model, network_size)?;
+    let output = graph.output();
+    let scores = at_size(&mut graph, "resized", output, size)?;
+    graph.op(LABELS, Argmax::default(), &[scores])?;
+    Ok(graph)
+}
+
+/// A picture, preprocessed to `network_size`, and the network.
+fn network_graph(model: &Model, network_size: [usize; 2]) -> Result<Graph> {
+    let preprocess = model.preprocessing().op(network_size);
+    model.graph().after(PICTURE, preprocess)
+}
+
+/// Adds the labels to the network's own graph, if it has any.
+fn add_labels(graph: &mut Graph, model: &Model) -> Result<Option<NodeId>> {
+    if !model.has_labels() {
+        return Ok(None);
+    }
+    let labels = graph.op(LABELS, Argmax::default(), &[graph.output()])?;
+    Ok(Some(labels))
+}
+
+/// The labels of a picture of `size` `[h, w]` at each of the network's strides, the network's own last.
+fn stages(model: &Model, size: [usize; 2]) -> Result<Task> {
+    let mut graph = network_graph(model, model.network_size(size)?)?;
+    let output = graph.output();
+    let image = graph.find_op(&model.graph().node(model.graph().input()).name)?;
+    let mut scores: Vec<NodeId> = Vec::with_capacity(model.stages().len() + 1);
+    for stage in model.stages() {
+        let coarse = graph.find_op(&model.graph().node(stage.node).name)?;
+        scores.push(stage.add_to(&mut graph, [coarse, image], model.class_count())?);
+    }
+    scores.push(output);
+    let mut outputs = Vec::with_capacity(scores.len());
+    for (scores, stride) in scores.into_iter().zip(strides(model)?) {
+        let resized = at_size(&mut graph, &format!("resized{stride}"), scores, size)?;
+        outputs.push(graph.op(format!("labels{stride}"), Argmax::default(), &[resized])?);
+    }
+    Ok(Task { graph, outputs })
+}
+
+/// Pixels from one prediction to the next at each of the network's strides, the coarsest first, its own last.
+///
+/// # Errors
+/// `Request` for a network without coarser stages.
+pub(super) fn strides(model: &Model) -> Result<Vec<usize>> {
+    let stages = model.stages();
+    let Some(finest) = stages.last().filter(|_| model.has_labels()) else {
+        bail!(
+            Request,
+            "{model} has no coarser stages: FCN-8s and FCN-16s have"
+        );
+    };
+    let coarse = stages.iter().map(|stage| stage.stride);
+    Ok(coarse.chain([finest.stride / 2]).collect())
+}
+
+/// The node that has `scores` of a picture of `size` `[h, w]` at that size: a resize called `name`, unless they have it.
+fn at_size(graph: &mut Graph, name: &str, scores: NodeId, size: [usize; 2]) -> Result<NodeId> {
+    let shapes = graph.shapes(Shape::new(1, 3, size[0], size[1]))?;
+    let Shape { h, w, .. } = shapes[scores.index()];
+    if [h, w] == size {
+        return Ok(scores);
+    }
+    graph.op(name, Interpolate::bilinear(size, false), &[scores])
+}
