@@ -13,6 +13,7 @@ use crate::preprocess::Preprocessing;
 use crate::tensor::Shape;
 use safetensors::{Dtype, View};
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
@@ -86,11 +87,13 @@ impl Conversion {
         let entries = HashMap::from([("fullconv".to_owned(), text)]);
         let mut model = String::new();
         files::write_atomically_with(output, |path| {
+            let unread = RefCell::new(None);
             let views = tensors.iter().map(|(name, tensor)| {
                 let stored = Stored {
                     tensor,
                     file,
                     half: self.half,
+                    unread: &unread,
                 };
                 (name, stored)
             });
@@ -100,6 +103,9 @@ impl Conversion {
                     format!("cannot write {}: {e}", output.display()),
                 )
             })?;
+            if let Some(error) = unread.take() {
+                return Err(error);
+            }
             model = Model::read(path)?.to_string();
             Ok(())
         })?;
@@ -381,43 +387,30 @@ struct Stored<'a> {
     tensor: &'a Made,
     file: &'a TensorFile,
     half: bool,
+    /// Why a tensor could not be read while it was written, which its view cannot say.
+    unread: &'a RefCell<Option<Error>>,
 }
 
 impl Stored<'_> {
-    fn raw(&self) -> Option<(Dtype, &[u8])> {
+    /// The type and the name of the checkpoint's tensor, if it is one.
+    fn own(&self) -> Option<(Dtype, &str)> {
         match &self.tensor.origin {
-            Origin::Tensor(old) => self.file.raw(old),
+            Origin::Tensor(old) => Some((self.file.type_of(old)?, old)),
             _ => None,
         }
     }
-}
 
-impl View for Stored<'_> {
-    fn dtype(&self) -> Dtype {
-        match (self.half, self.raw()) {
-            (true, _) => Dtype::F16,
-            (false, Some((dtype, _))) => dtype,
-            (false, None) => Dtype::F32,
-        }
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.tensor.dimensions
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
+    fn bytes(&self) -> Result<Cow<'_, [u8]>> {
         let dtype = self.dtype();
-        if let Some((own, bytes)) = self.raw()
+        if let Some((own, name)) = self.own()
             && own == dtype
         {
-            return Cow::Borrowed(bytes);
+            return self.file.raw(name);
         }
         let mut data = Vec::with_capacity(self.data_len());
-        // What cannot be read was found when it was checked.
-        if let Ok(Some(rows)) = self.tensor.rows(self.file) {
-            for row in
-                (0..self.tensor.dimensions.first().copied().unwrap_or(1)).flat_map(|i| rows.row(i))
-            {
+        if let Some(rows) = self.tensor.rows(self.file)? {
+            for i in 0..self.tensor.dimensions.first().copied().unwrap_or(1) {
+                let row = rows.row(i)?;
                 match self.half {
                     true => data.extend(
                         narrow::from_f32(&row)
@@ -429,7 +422,28 @@ impl View for Stored<'_> {
             }
         }
         data.resize(self.data_len(), 0);
-        Cow::Owned(data)
+        Ok(Cow::Owned(data))
+    }
+}
+
+impl View for Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        match (self.half, self.own()) {
+            (true, _) => Dtype::F16,
+            (false, Some((dtype, _))) => dtype,
+            (false, None) => Dtype::F32,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.tensor.dimensions
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.bytes().unwrap_or_else(|error| {
+            self.unread.borrow_mut().get_or_insert(error);
+            Cow::Owned(vec![0; self.data_len()])
+        })
     }
 
     fn data_len(&self) -> usize {

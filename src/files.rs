@@ -27,6 +27,31 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     }
 }
 
+/// Fills `buffer` with the bytes of `file` from `offset` on, wherever others read it. A file that ends before is an
+/// error of the kind `UnexpectedEof`.
+#[cfg(unix)]
+pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+/// Fills `buffer` with the bytes of `file` from `offset` on, wherever others read it. A file that ends before is an
+/// error of the kind `UnexpectedEof`.
+#[cfg(windows)]
+pub(crate) fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, buffer, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => {
+                buffer = &mut buffer[length..];
+                offset += length as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
 /// Writes `bytes` to `path` in one piece: whoever looks finds the old file or the whole new one.
 ///
 /// The bytes go to a temporary file in the same folder, which then takes the name. A new file gets

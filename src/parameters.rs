@@ -1,222 +1,17 @@
-//! The tensors of a model file, read where they lie: F32, F16, BF16 or F64, one row at a time.
+//! The parameters of a network: tensors of its file, F32, F16, BF16 or F64, and what follows from them, one row at a
+//! time.
 
-use crate::error::{Error, ErrorKind, Result, bail};
+mod file;
+
+pub use file::TensorFile;
+
+use crate::error::{Result, bail};
 use crate::ops::packing::Rows;
 use crate::tensor::{Shape, Tensor};
-use safetensors::{Dtype, SafeTensors};
+use file::InFile;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
-#[cfg(not(target_arch = "wasm32"))]
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Where the bytes of a file are.
-enum Bytes {
-    #[cfg(not(target_arch = "wasm32"))]
-    Mapped(memmap2::Mmap),
-    Memory(Cow<'static, [u8]>),
-}
-
-impl std::ops::Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            #[cfg(not(target_arch = "wasm32"))]
-            Self::Mapped(map) => map,
-            Self::Memory(bytes) => bytes,
-        }
-    }
-}
-
-/// A tensor in the file.
-struct Stored {
-    dtype: Dtype,
-    dimensions: Vec<usize>,
-    bytes: Range<usize>,
-}
-
-/// A safetensors file: its tensors by name, and its metadata.
-pub struct TensorFile {
-    bytes: Bytes,
-    tensors: BTreeMap<String, Stored>,
-    metadata: HashMap<String, String>,
-}
-
-impl std::fmt::Debug for TensorFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_map()
-            .entries(self.tensors.iter().map(|(name, t)| (name, &t.dimensions)))
-            .finish()
-    }
-}
-
-impl TensorFile {
-    /// Opens the file at `path` without reading its tensors; they are read when they are used, so the
-    /// file must stay as it is while this lives.
-    ///
-    /// # Errors
-    /// `Io` if it cannot be opened; `ModelFile` if it is not a whole safetensors file.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn open(path: &Path) -> Result<Self> {
-        let io = |e: std::io::Error| {
-            Error::new(
-                ErrorKind::Io,
-                format!("cannot open {}: {e}", path.display()),
-            )
-        };
-        let file = std::fs::File::open(path).map_err(io)?;
-        let metadata = file.metadata().map_err(io)?;
-        if metadata.is_dir() {
-            bail!(Io, "{} is a folder, not a safetensors file", path.display());
-        }
-        if metadata.len() == 0 {
-            bail!(ModelFile, "{} is empty", path.display());
-        }
-        // SAFETY: the map is read only. That nobody cuts the file short meanwhile is asked of the caller
-        // in this function's documentation, as by every program that maps files.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io)?;
-        Self::parse(Bytes::Mapped(map)).map_err(|e| e.at(path.display()))
-    }
-
-    /// A file in memory: a vector, or bytes that are part of the program, which are not copied.
-    ///
-    /// # Errors
-    /// `ModelFile` if it is not a whole safetensors file.
-    pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
-        Self::parse(Bytes::Memory(bytes.into()))
-    }
-
-    fn parse(bytes: Bytes) -> Result<Self> {
-        let broken = |e: safetensors::SafeTensorError| {
-            Error::new(
-                ErrorKind::ModelFile,
-                format!("not a whole safetensors file: {e}"),
-            )
-        };
-        let (header, info) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
-        let data = header + size_of::<u64>();
-        let tensors = info
-            .tensors()
-            .into_iter()
-            .map(|(name, info)| {
-                let (begin, end) = info.data_offsets;
-                let stored = Stored {
-                    dtype: info.dtype,
-                    dimensions: info.shape.clone(),
-                    bytes: data + begin..data + end,
-                };
-                (name, stored)
-            })
-            .collect::<BTreeMap<_, _>>();
-        if tensors.values().any(|t| t.bytes.end > bytes.len()) {
-            bail!(
-                ModelFile,
-                "not a whole safetensors file: tensors past its end"
-            );
-        }
-        let metadata = info.metadata().clone().unwrap_or_default();
-        Ok(Self {
-            bytes,
-            tensors,
-            metadata,
-        })
-    }
-
-    /// The entry `key` of the file's metadata.
-    pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.metadata.get(key).map(String::as_str)
-    }
-
-    /// Names and dimensions of all tensors, in the order of the names.
-    pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
-        self.tensors
-            .iter()
-            .map(|(name, t)| (name.as_str(), t.dimensions.as_slice()))
-    }
-
-    /// The name of the type that a tensor is stored in.
-    pub fn dtype(&self, name: &str) -> Option<String> {
-        self.tensors.get(name).map(|t| format!("{:?}", t.dtype))
-    }
-
-    /// Bytes of the whole file.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Whether the file has no bytes, which a file that could be read never has.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// A tensor of one to four dimensions as floats. One of one dimension is `[n, 1, 1, 1]`.
-    ///
-    /// # Errors
-    /// `ModelFile` if it is not there, is no float tensor, has more dimensions, or an element that is not
-    /// finite.
-    pub fn tensor(&self, name: &str) -> Result<Tensor> {
-        let stored = self.stored(name)?;
-        let mut dimensions = [1; 4];
-        if stored.dimensions.len() > 4 {
-            bail!(
-                ModelFile,
-                "tensor {name} has {} dimensions",
-                stored.dimensions.len()
-            );
-        }
-        dimensions[..stored.dimensions.len()].copy_from_slice(&stored.dimensions);
-        let [n, c, h, w] = dimensions;
-        let shape = Shape::new(n, c, h, w);
-        self.view(name, shape)?.tensor()
-    }
-
-    /// The type and the bytes of a tensor.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn raw(&self, name: &str) -> Option<(Dtype, &[u8])> {
-        let stored = self.tensors.get(name)?;
-        Some((stored.dtype, &self.bytes[stored.bytes.clone()]))
-    }
-
-    fn stored(&self, name: &str) -> Result<&Stored> {
-        match self.tensors.get(name) {
-            Some(stored) => Ok(stored),
-            None => bail!(ModelFile, "tensor {name} is missing"),
-        }
-    }
-
-    /// The tensor called `name`, which has the elements of `shape`.
-    pub(crate) fn view<'a>(&'a self, name: &'a str, shape: Shape) -> Result<Parameter<'a>> {
-        let stored = self.stored(name)?;
-        let elements = stored.dimensions.iter().product::<usize>();
-        if elements != shape.elements() {
-            bail!(
-                ModelFile,
-                "tensor {name} has shape {:?}; {shape} is needed",
-                stored.dimensions
-            );
-        }
-        if !matches!(
-            stored.dtype,
-            Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64
-        ) {
-            bail!(
-                ModelFile,
-                "tensor {name} is {:?}; F32, F16, BF16 and F64 are read",
-                stored.dtype
-            );
-        }
-        Ok(Parameter {
-            name,
-            shape,
-            source: Source::File {
-                dtype: stored.dtype,
-                bytes: &self.bytes[stored.bytes.clone()],
-            },
-        })
-    }
-}
 
 /// A parameter that is no tensor of the file, but follows from the network and its tensors.
 #[derive(Clone, Debug, PartialEq)]
@@ -287,35 +82,11 @@ impl Parameters {
         derived.filter_map(bilinear)
     }
 
-    /// Lets go of the memory that reading `rows` of `count` rows of the parameter called `name` has taken;
-    /// reading them again brings it back from the file. What is copied to a device need not stay on the host
-    /// too.
-    pub(crate) fn release(&self, name: &str, rows: Range<usize>, count: usize) {
-        let name = match self.derived.get(name) {
-            Some(Derived::Scaled { weight, .. }) => weight,
-            _ => name,
-        };
-        #[cfg(unix)]
-        if let (Bytes::Mapped(map), Some(stored)) = (&self.file.bytes, self.file.tensors.get(name))
-        {
-            let row = stored.bytes.len() / count.max(1);
-            let (offset, len) = (stored.bytes.start + rows.start * row, rows.len() * row);
-            // SAFETY: the map is a read-only view of a file: pages let go are read again from there.
-            let released = unsafe {
-                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len)
-            };
-            if let Err(e) = released {
-                tracing::debug!("memory of {name} was not released: {e}");
-            }
-        }
-        #[cfg(not(unix))]
-        let _ = (name, rows, count);
-    }
-
     /// The parameter called `name`, of `shape`.
     ///
     /// # Errors
-    /// `ModelFile` if it is not there, has another number of elements, or is not of a float type.
+    /// `ModelFile` if it is not there, has another number of elements, or is not of a float type; `Io` if it cannot be
+    /// read.
     pub fn get<'a>(&'a self, name: &'a str, shape: Shape) -> Result<Parameter<'a>> {
         let source = match self.derived.get(name) {
             None => return self.file.view(name, shape),
@@ -368,10 +139,7 @@ pub struct Parameter<'a> {
 
 #[derive(Debug)]
 enum Source<'a> {
-    File {
-        dtype: Dtype,
-        bytes: &'a [u8],
-    },
+    File(InFile<'a>),
     Bilinear,
     Scaled {
         weight: Box<Parameter<'a>>,
@@ -395,7 +163,7 @@ impl Parameter<'_> {
     /// All of it.
     ///
     /// # Errors
-    /// `ModelFile` if an element is not finite; `Limit` if the host has no memory for it.
+    /// `ModelFile` if an element is not finite; `Io` if it cannot be read; `Limit` if the host has no memory for it.
     pub fn tensor(&self) -> Result<Tensor> {
         let mut tensor = Tensor::zeros(self.shape)?;
         let size = self.row_elements();
@@ -455,28 +223,11 @@ impl Rows for Parameter<'_> {
                 let scaled = |x: &f32| (f64::from(*x) * factors[i]) as f32;
                 weight.row(i)?.iter().map(scaled).collect()
             }
-            Source::File { dtype, bytes } => {
-                let width = dtype.bitsize() / 8;
-                let bytes = &bytes[i * size * width..][..size * width];
-                match dtype {
-                    Dtype::F16 => convert(bytes, |b| half::f16::from_le_bytes(b).to_f32()),
-                    Dtype::BF16 => convert(bytes, |b| half::bf16::from_le_bytes(b).to_f32()),
-                    Dtype::F64 => convert(bytes, |b| f64::from_le_bytes(b) as f32),
-                    _ => match bytemuck::try_cast_slice(bytes) {
-                        Ok(floats) if cfg!(target_endian = "little") => Cow::Borrowed(floats),
-                        _ => convert(bytes, f32::from_le_bytes),
-                    },
-                }
-            }
+            Source::File(stored) => stored.row(i, size, self.name)?,
         };
         self.check(i, &row)?;
         Ok(row)
     }
-}
-
-fn convert<const N: usize>(bytes: &[u8], f: impl Fn([u8; N]) -> f32) -> Cow<'static, [f32]> {
-    let (elements, _) = bytes.as_chunks::<N>();
-    elements.iter().map(|b| f(*b)).collect()
 }
 
 /// Row `i` of the kernel that upsamples bilinearly, each class by itself: w[i, i, y, x] = (1 − |y − c| /

@@ -30,17 +30,16 @@ const LAYERS: &[&[&str]] = &[
 
 /// Where in the library each dependency may be named: files, or folders that end in `/`.
 const HOMES: &[(&str, &[&str])] = &[
-    ("bytemuck", &["gpu/", "parameters.rs", "segmenter.rs"]),
+    ("bytemuck", &["gpu/", "parameters/file.rs", "segmenter.rs"]),
     ("colorous", &["heatmap.rs"]),
     ("futures_core", &["segmenter/frames.rs"]),
-    ("half", &["ops/narrow.rs", "parameters.rs"]),
+    ("half", &["ops/narrow.rs", "parameters/file.rs"]),
     ("image", &["picture.rs"]),
-    ("memmap2", &["parameters.rs"]),
     ("png", &["heatmap.rs", "mask.rs"]),
     // Where a blocking function wraps an async one.
     ("pollster", &["segmenter.rs", "segmenter/frames.rs"]),
     ("rayon", &["parallel.rs"]),
-    ("safetensors", &["convert.rs", "parameters.rs"]),
+    ("safetensors", &["convert.rs", "parameters/file.rs"]),
     (
         "serde",
         &[
@@ -60,10 +59,11 @@ const HOMES: &[(&str, &[&str])] = &[
             "model_file.rs",
             "models/described.rs",
             "ops/mod.rs",
+            "parameters/file.rs",
         ],
     ),
     ("tempfile", &["files.rs"]),
-    ("tracing", &["gpu/", "parameters.rs"]),
+    ("tracing", &["gpu/"]),
     // Textures and encoders are the program's.
     ("wgpu", &["gpu/", "segmenter/texture.rs"]),
 ];

@@ -315,3 +315,39 @@ fn a_batch_of_which_one_image_does_not_fit_is_a_limit() {
     assert_eq!(nowhere.kind(), ErrorKind::Request);
     assert!(nowhere.to_string().contains("pool9"), "{nowhere}");
 }
+
+/// A mapped file would end the program here, with a signal.
+#[test]
+fn a_model_file_that_is_cut_short_while_it_is_in_use_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    std::fs::copy("tests/goldens/fcn8s-same.safetensors", &path).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let model = Model::read(&path).unwrap();
+    let segmenter = any_gpu().map(|gpu| (open(&gpu, &model), gpu));
+    let picture = noise(9, 7, 1);
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(whole.len() as u64 / 2).unwrap();
+    let refused = |error: fullconv::Error| {
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        let message = error.to_string();
+        assert_eq!(message.lines().count(), 1, "{message}");
+        for part in ["model.safetensors: tensor ", "cut short"] {
+            assert!(message.contains(part), "{message}");
+        }
+    };
+    let on_cpu = Segmenter::on_cpu(&model);
+    refused(on_cpu.segment_blocking(&picture).unwrap_err());
+    if let Some((segmenter, _gpu)) = segmenter {
+        // What the device has it keeps; another one would need the file.
+        let expected = segmenter.segment_blocking(&picture).unwrap();
+        let other = any_gpu().unwrap();
+        refused(block_on(Segmenter::new(&other, &model)).unwrap_err());
+        refused(block_on(segmenter.recover(&other)).unwrap_err());
+        assert_eq!(segmenter.segment_blocking(&picture).unwrap(), expected);
+        // Put back, it serves again.
+        std::fs::write(&path, &whole).unwrap();
+        block_on(segmenter.recover(&other)).unwrap();
+        assert_eq!(segmenter.segment_blocking(&picture).unwrap(), expected);
+    }
+}

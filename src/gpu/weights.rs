@@ -80,7 +80,7 @@ impl Weights {
             add_chunks(&mut chunks, wanted, &target, shapes, parameters)?;
             new.insert(wanted, target);
         }
-        upload(gpu, &chunks, parameters).await?;
+        upload(gpu, &chunks).await?;
         let mut all = self.lock();
         for (wanted, target) in new {
             all.entry(wanted.clone()).or_insert(target);
@@ -180,7 +180,7 @@ fn add_chunks<'a>(
 }
 
 /// Packs each chunk while the one before it is sent to the device, and the device copies those before.
-async fn upload(gpu: &Gpu, chunks: &[Chunk<'_>], parameters: &Parameters) -> Result<()> {
+async fn upload(gpu: &Gpu, chunks: &[Chunk<'_>]) -> Result<()> {
     let largest = chunks.iter().map(Chunk::elements).max().unwrap_or(0);
     let (mut ready, mut next) = (vec![0.0; largest], vec![0.0; largest]);
     let mut under_way: VecDeque<Done> = VecDeque::new();
@@ -198,8 +198,6 @@ async fn upload(gpu: &Gpu, chunks: &[Chunk<'_>], parameters: &Parameters) -> Res
         let what = format!("uploading {}", chunk.name);
         let submission = gpu.guarded(&what, send).await?;
         packed?;
-        let rows = chunk.wanted.packing.rows(chunk.shape, &chunk.tiles);
-        parameters.release(chunk.name, rows, chunk.shape.n);
         under_way.push_back(readback::done(gpu, submission, readback::patience(0)));
         if under_way.len() > UPLOADS
             && let Some(first) = under_way.pop_front()

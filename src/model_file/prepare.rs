@@ -17,7 +17,6 @@ pub(super) fn mark_diagonal_weights(graph: &mut Graph, parameters: &Parameters) 
             return None;
         };
         let is_diagonal = parameters.get(&weight.name, shape).ok()?.is_diagonal();
-        parameters.release(&weight.name, 0..shape.n, shape.n);
         is_diagonal.then_some(op)
     };
     let found: Vec<_> = graph

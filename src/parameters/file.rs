@@ -1,0 +1,388 @@
+//! A safetensors file: its header, and its tensors, read at positions when they are used.
+
+use super::{Parameter, Source};
+use crate::error::{Error, ErrorKind, Result, bail};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::files;
+use crate::tensor::{Shape, Tensor};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+#[cfg(not(target_arch = "wasm32"))]
+use std::fs::File;
+use std::ops::Range;
+#[cfg(not(target_arch = "wasm32"))]
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// Bytes before the header, which hold its length.
+const LENGTH_BYTES: usize = size_of::<u64>();
+/// The longest header that the format allows.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// A tensor of at most so many bytes is read at once: a row of a bias is one number.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// Where the bytes of a file are.
+enum Bytes {
+    /// On disk, read at positions: a file that is cut short meanwhile gives an error, where a mapped one would end the
+    /// program.
+    #[cfg(not(target_arch = "wasm32"))]
+    File {
+        file: File,
+        path: PathBuf,
+        length: usize,
+    },
+    /// In memory.
+    Memory(Cow<'static, [u8]>),
+}
+
+impl Bytes {
+    fn len(&self) -> usize {
+        match self {
+            #[cfg(not(target_arch = "wasm32"))]
+            Self::File { length, .. } => *length,
+            Self::Memory(bytes) => bytes.len(),
+        }
+    }
+
+    /// Those at `range`, if they are in memory.
+    fn in_memory(&self, range: Range<usize>) -> Option<&[u8]> {
+        match self {
+            #[cfg(not(target_arch = "wasm32"))]
+            Self::File { .. } => None,
+            Self::Memory(bytes) => bytes.get(range),
+        }
+    }
+
+    /// Fills `buffer` with those from `offset` on; an error says that `what` cannot be read.
+    fn read_at(&self, buffer: &mut [u8], offset: usize, what: &str) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Self::File { file, path, .. } = self {
+            let reason = match files::read_exact_at(file, buffer, offset as u64) {
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    "the file was cut short after it was opened; put it back and open it again"
+                        .into()
+                }
+                Err(e) => e.to_string(),
+            };
+            bail!(Io, "{}: {what} cannot be read: {reason}", path.display());
+        }
+        match self.in_memory(offset..offset + buffer.len()) {
+            Some(bytes) => buffer.copy_from_slice(bytes),
+            None => bail!(ModelFile, "{what} is past the end of the file"),
+        }
+        Ok(())
+    }
+
+    /// Those at `range`; an error says that `what` cannot be read.
+    fn read(&self, range: Range<usize>, what: &str) -> Result<Cow<'_, [u8]>> {
+        if let Some(bytes) = self.in_memory(range.clone()) {
+            return Ok(Cow::Borrowed(bytes));
+        }
+        let mut bytes = vec![0; range.len()];
+        self.read_at(&mut bytes, range.start, what)?;
+        Ok(Cow::Owned(bytes))
+    }
+}
+
+/// A tensor in the file.
+struct Stored {
+    dtype: Dtype,
+    dimensions: Vec<usize>,
+    bytes: Range<usize>,
+}
+
+/// A safetensors file: its tensors by name, and its metadata.
+pub struct TensorFile {
+    bytes: Bytes,
+    tensors: BTreeMap<String, Stored>,
+    metadata: HashMap<String, String>,
+}
+
+impl std::fmt::Debug for TensorFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map()
+            .entries(self.tensors.iter().map(|(name, t)| (name, &t.dimensions)))
+            .finish()
+    }
+}
+
+impl TensorFile {
+    /// Opens the file at `path` without reading its tensors; they are read when they are used, so the
+    /// file must stay as it is while this lives. One that is cut short meanwhile gives errors of the kind `Io`.
+    ///
+    /// # Errors
+    /// `Io` if it cannot be opened; `ModelFile` if it is not a whole safetensors file.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open(path: &Path) -> Result<Self> {
+        let io = |e: std::io::Error| {
+            Error::new(
+                ErrorKind::Io,
+                format!("cannot open {}: {e}", path.display()),
+            )
+        };
+        let file = File::open(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        if metadata.is_dir() {
+            bail!(Io, "{} is a folder, not a safetensors file", path.display());
+        }
+        if metadata.len() == 0 {
+            bail!(ModelFile, "{} is empty", path.display());
+        }
+        let length = match usize::try_from(metadata.len()) {
+            Ok(length) => length,
+            Err(_) => bail!(
+                Limit,
+                "{} has {} bytes, more than this system can address",
+                path.display(),
+                metadata.len()
+            ),
+        };
+        let path = path.to_owned();
+        let shown = path.display().to_string();
+        let bytes = Bytes::File { file, path, length };
+        Self::parse(bytes).map_err(|e| match e.kind() {
+            // It names the file already.
+            ErrorKind::Io => e,
+            _ => e.at(shown),
+        })
+    }
+
+    /// A file in memory: a vector, or bytes that are part of the program, which are not copied.
+    ///
+    /// # Errors
+    /// `ModelFile` if it is not a whole safetensors file.
+    pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
+        Self::parse(Bytes::Memory(bytes.into()))
+    }
+
+    fn parse(bytes: Bytes) -> Result<Self> {
+        let (data, info) = header(&bytes)?;
+        let tensors = info
+            .tensors()
+            .into_iter()
+            .map(|(name, info)| {
+                let (begin, end) = info.data_offsets;
+                let stored = Stored {
+                    dtype: info.dtype,
+                    dimensions: info.shape.clone(),
+                    bytes: data + begin..data + end,
+                };
+                (name, stored)
+            })
+            .collect::<BTreeMap<_, _>>();
+        let metadata = info.metadata().clone().unwrap_or_default();
+        Ok(Self {
+            bytes,
+            tensors,
+            metadata,
+        })
+    }
+
+    /// The entry `key` of the file's metadata.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata.get(key).map(String::as_str)
+    }
+
+    /// Names and dimensions of all tensors, in the order of the names.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.tensors
+            .iter()
+            .map(|(name, t)| (name.as_str(), t.dimensions.as_slice()))
+    }
+
+    /// The name of the type that a tensor is stored in.
+    pub fn dtype(&self, name: &str) -> Option<String> {
+        self.tensors.get(name).map(|t| format!("{:?}", t.dtype))
+    }
+
+    /// Bytes of the whole file.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether the file has no bytes, which a file that could be read never has.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A tensor of one to four dimensions as floats. One of one dimension is `[n, 1, 1, 1]`.
+    ///
+    /// # Errors
+    /// `ModelFile` if it is not there, is no float tensor, has more dimensions, or an element that is not
+    /// finite.
+    pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        let stored = self.stored(name)?;
+        let mut dimensions = [1; 4];
+        if stored.dimensions.len() > 4 {
+            bail!(
+                ModelFile,
+                "tensor {name} has {} dimensions",
+                stored.dimensions.len()
+            );
+        }
+        dimensions[..stored.dimensions.len()].copy_from_slice(&stored.dimensions);
+        let [n, c, h, w] = dimensions;
+        let shape = Shape::new(n, c, h, w);
+        self.view(name, shape)?.tensor()
+    }
+
+    /// The type of a tensor.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn type_of(&self, name: &str) -> Option<Dtype> {
+        Some(self.tensors.get(name)?.dtype)
+    }
+
+    /// The bytes of a tensor.
+    ///
+    /// # Errors
+    /// `ModelFile` if it is not there, `Io` if it cannot be read.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn raw(&self, name: &str) -> Result<Cow<'_, [u8]>> {
+        let range = self.stored(name)?.bytes.clone();
+        self.bytes.read(range, &format!("tensor {name}"))
+    }
+
+    fn stored(&self, name: &str) -> Result<&Stored> {
+        match self.tensors.get(name) {
+            Some(stored) => Ok(stored),
+            None => bail!(ModelFile, "tensor {name} is missing"),
+        }
+    }
+
+    /// The tensor called `name`, which has the elements of `shape`.
+    pub(crate) fn view<'a>(&'a self, name: &'a str, shape: Shape) -> Result<Parameter<'a>> {
+        let stored = self.stored(name)?;
+        let elements = stored.dimensions.iter().product::<usize>();
+        if elements != shape.elements() {
+            bail!(
+                ModelFile,
+                "tensor {name} has shape {:?}; {shape} is needed",
+                stored.dimensions
+            );
+        }
+        if !matches!(
+            stored.dtype,
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64
+        ) {
+            bail!(
+                ModelFile,
+                "tensor {name} is {:?}; F32, F16, BF16 and F64 are read",
+                stored.dtype
+            );
+        }
+        Ok(Parameter {
+            name,
+            shape,
+            source: Source::File(InFile {
+                dtype: stored.dtype,
+                file: &self.bytes,
+                range: stored.bytes.clone(),
+                small: OnceLock::new(),
+            }),
+        })
+    }
+}
+
+/// The header of a safetensors file, and where the bytes of its tensors begin. They end where the file does.
+fn header(bytes: &Bytes) -> Result<(usize, Metadata)> {
+    const WHAT: &str = "the header";
+    let broken = |reason: &dyn std::fmt::Display| {
+        let message = format!("not a whole safetensors file: {reason}");
+        Error::new(ErrorKind::ModelFile, message)
+    };
+    let total = bytes.len();
+    if total < LENGTH_BYTES {
+        return Err(broken(&format!("it has {total} bytes")));
+    }
+    let mut length = [0; LENGTH_BYTES];
+    bytes.read_at(&mut length, 0, WHAT)?;
+    let length = u64::from_le_bytes(length);
+    let after = (total - LENGTH_BYTES) as u64;
+    if length > after.min(MAX_HEADER_BYTES) {
+        let reason = format!("its header would take {length} of the {after} bytes that follow");
+        return Err(broken(&reason));
+    }
+    let data = LENGTH_BYTES + length as usize;
+    let text = bytes.read(LENGTH_BYTES..data, WHAT)?;
+    let info: Metadata = serde_json::from_slice(&text).map_err(|e| broken(&e))?;
+    let (needed, there) = (info.data_len(), total - data);
+    if needed != there {
+        let reason = format!("its tensors take {needed} bytes, and {there} follow the header");
+        return Err(broken(&reason));
+    }
+    Ok((data, info))
+}
+
+/// A tensor in a file.
+pub(super) struct InFile<'a> {
+    dtype: Dtype,
+    file: &'a Bytes,
+    range: Range<usize>,
+    /// All of it, once it was read, if it is small and not in memory.
+    small: OnceLock<Vec<u8>>,
+}
+
+impl std::fmt::Debug for InFile<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} at {:?}", self.dtype, self.range)
+    }
+}
+
+impl InFile<'_> {
+    /// Row `i` of `size` elements of the tensor called `name`.
+    pub(super) fn row(&self, i: usize, size: usize, name: &str) -> Result<Cow<'_, [f32]>> {
+        let width = self.dtype.bitsize() / 8;
+        let within = i * size * width..(i + 1) * size * width;
+        if let Some(bytes) = self.bytes(within.clone(), name)? {
+            return Ok(self.floats(bytes));
+        }
+        let begin = self.range.start + within.start;
+        let what = format!("tensor {name}");
+        if self.dtype == Dtype::F32 && cfg!(target_endian = "little") {
+            let mut floats = vec![0.0f32; size];
+            let bytes = bytemuck::cast_slice_mut(&mut floats);
+            self.file.read_at(bytes, begin, &what)?;
+            return Ok(Cow::Owned(floats));
+        }
+        let bytes = self.file.read(begin..begin + within.len(), &what)?;
+        Ok(Cow::Owned(self.floats(&bytes).into_owned()))
+    }
+
+    /// The bytes `within` the tensor, if they are in memory, or all of it is small enough to be brought there.
+    fn bytes(&self, within: Range<usize>, name: &str) -> Result<Option<&[u8]>> {
+        if let Some(bytes) = self.file.in_memory(self.range.clone()) {
+            return Ok(bytes.get(within));
+        }
+        if self.range.len() > SMALL_BYTES {
+            return Ok(None);
+        }
+        if self.small.get().is_none() {
+            let bytes = self
+                .file
+                .read(self.range.clone(), &format!("tensor {name}"))?;
+            // Another thread may have read the same meanwhile.
+            let _ = self.small.set(bytes.into_owned());
+        }
+        Ok(self.small.get().and_then(|bytes| bytes.get(within)))
+    }
+
+    fn floats<'b>(&self, bytes: &'b [u8]) -> Cow<'b, [f32]> {
+        match self.dtype {
+            Dtype::F16 => convert(bytes, |b| half::f16::from_le_bytes(b).to_f32()),
+            Dtype::BF16 => convert(bytes, |b| half::bf16::from_le_bytes(b).to_f32()),
+            Dtype::F64 => convert(bytes, |b| f64::from_le_bytes(b) as f32),
+            _ => match bytemuck::try_cast_slice(bytes) {
+                Ok(floats) if cfg!(target_endian = "little") => Cow::Borrowed(floats),
+                _ => convert(bytes, f32::from_le_bytes),
+            },
+        }
+    }
+}
+
+fn convert<const N: usize>(bytes: &[u8], f: impl Fn([u8; N]) -> f32) -> Cow<'static, [f32]> {
+    let (elements, _) = bytes.as_chunks::<N>();
+    elements.iter().map(|b| f(*b)).collect()
+}
