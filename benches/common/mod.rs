@@ -19,8 +19,8 @@ pub struct Options {
     /// The device's peak bandwidth in GB/s
     #[arg(long, value_name = "X", requires = "peak_gflops")]
     peak_gbs: Option<f64>,
-    /// The adapter, by its index in `fullconv devices` or a part of its name
-    #[arg(long, value_name = "NAME|INDEX")]
+    /// The adapter, by its index in `fullconv devices`, its PCI address (0000:01:00.0) or a part of its name
+    #[arg(long, value_name = "NAME|INDEX|PCI")]
     adapter: Option<String>,
     /// What `cargo bench` adds
     #[arg(long, hide = true)]

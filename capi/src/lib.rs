@@ -213,7 +213,8 @@ pub extern "C" fn fullconv_model_free(model: *mut fullconv_model) -> fullconv_st
 
 /// Opens a device. `backend` is "vulkan", "metal", "dx12" or "gl"; null, "" or "auto" for the best there
 /// is; or "cpu" for the CPU reference, which is slow and on every machine. `adapter` is a part of the
-/// name of an adapter, or its number among the backend's; null or "" for the first that works.
+/// name of an adapter, its address on the PCI bus ("0000:01:00.0") or its number among the backend's; null or ""
+/// for the first that works.
 ///
 /// # Safety
 /// `backend` and `adapter` are null or texts that end in a zero; `device` is null or may be written to.

@@ -32,6 +32,8 @@ struct Entry {
     backend: String,
     r#type: &'static str,
     driver: String,
+    /// Such as `0000:01:00.0`, where the backend says.
+    pci_address: Option<String>,
     limits: Limits,
     /// The smallest and the largest subgroup, where shaders may use them.
     subgroups: Option<[u32; 2]>,
@@ -86,6 +88,7 @@ fn entry((index, adapter): (usize, &Adapter)) -> Entry {
         driver: format!("{} {}", info.driver, info.driver_info)
             .trim()
             .to_owned(),
+        pci_address: adapter.pci_address().map(str::to_owned),
         limits: Limits {
             max_buffer_bytes: limits.max_buffer_size,
             max_binding_bytes: limits.max_storage_buffer_binding_size,
@@ -112,7 +115,7 @@ fn shown(entry: &Entry, default: Option<usize>) -> String {
         (None, false) => "usable".to_owned(),
     };
     format!(
-        "{}  {}\n   state      {state}\n   backend    {}, {}\n   driver     {}\n   buffers    up to \
+        "{}  {}\n   state      {state}\n   backend    {}, {}\n   driver     {}\n   PCI        {}\n   buffers    up to \
          {}; bindings up to {}, {} a shader\n   workgroups {} invocations, {} KiB of memory; {} a \
          dimension\n   subgroups  {subgroups}",
         entry.index,
@@ -124,6 +127,7 @@ fn shown(entry: &Entry, default: Option<usize>) -> String {
         } else {
             &entry.driver
         },
+        entry.pci_address.as_deref().unwrap_or("unknown"),
         terminal::bytes(limits.max_buffer_bytes),
         terminal::bytes(limits.max_binding_bytes),
         limits.max_storage_buffers,

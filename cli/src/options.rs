@@ -113,8 +113,8 @@ pub struct DeviceOptions {
     /// What to reach the device through
     #[arg(long, value_enum, value_name = "NAME", default_value_t = BackendChoice::Auto)]
     backend: BackendChoice,
-    /// The adapter, by its index in `fullconv devices` or a part of its name
-    #[arg(long, value_name = "NAME|INDEX")]
+    /// The adapter, by its index in `fullconv devices`, its PCI address (0000:01:00.0) or a part of its name
+    #[arg(long, value_name = "NAME|INDEX|PCI")]
     adapter: Option<String>,
     /// Open the device with WebGPU's default limits and no features: what runs so runs everywhere
     #[arg(long)]

@@ -5,6 +5,7 @@ use crate::device_profile::CooperativeMatrix;
 use crate::error::{Error, Result, bail};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 /// A graphics API to reach a device through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,12 @@ impl Adapter {
     /// What wgpu says of it.
     pub fn info(&self) -> &wgpu::AdapterInfo {
         &self.info
+    }
+
+    /// Where it is on the PCI bus, such as `0000:01:00.0`; none where the backend does not say, or it is not there.
+    pub fn pci_address(&self) -> Option<&str> {
+        let address = self.info.device_pci_bus_id.as_str();
+        (!address.is_empty()).then_some(address)
     }
 
     /// The adapter.
@@ -196,12 +203,15 @@ pub(super) fn describe(info: &wgpu::AdapterInfo) -> String {
     format!("{name} ({}, {kind})", info.backend.to_str())
 }
 
+/// One instance after the other: NVIDIA's driver for Linux crashes where several are made at a time (wgpu's issue 5930).
 fn instance(backend: Option<Backend>) -> wgpu::Instance {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = backend.map_or(wgpu::Backends::all(), Backend::flags);
     // WGPU_DEBUG, WGPU_VALIDATION and what else wgpu reads.
     descriptor.flags = wgpu::InstanceFlags::from_env_or_default();
     descriptor.backend_options = wgpu::BackendOptions::from_env_or_default();
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     wgpu::Instance::new(descriptor)
 }
 
@@ -255,13 +265,7 @@ pub(super) fn pick<'a>(found: &'a [Adapter], options: &GpuOptions) -> Result<&'a
             }
         };
     };
-    let lower = wanted.to_lowercase();
-    let by_name = |a: &&Adapter| a.info.name.to_lowercase().contains(&lower);
-    let adapter = match wanted.parse::<usize>() {
-        Ok(index) => found.get(index),
-        Err(_) => found.iter().find(by_name),
-    };
-    match adapter {
+    match find(found, wanted) {
         None => bail!(
             Request,
             "no adapter{through} is {wanted:?}; there are {}",
@@ -271,5 +275,63 @@ pub(super) fn pick<'a>(found: &'a [Adapter], options: &GpuOptions) -> Result<&'a
             None => Ok(adapter),
             Some(trouble) => bail!(NoAdapter, "{adapter} cannot be used: {trouble}"),
         },
+    }
+}
+
+/// The adapter at the index `wanted`, at this PCI address, or with this in its name.
+fn find<'a>(found: &'a [Adapter], wanted: &str) -> Option<&'a Adapter> {
+    if let Ok(index) = wanted.parse::<usize>() {
+        return found.get(index);
+    }
+    let lower = wanted.to_lowercase();
+    let by_address = |a: &&Adapter| a.pci_address().is_some_and(|at| is_at(at, &lower));
+    let by_name = |a: &&Adapter| a.info.name.to_lowercase().contains(&lower);
+    let mut addressed = found.iter().filter(by_address);
+    // The first that works: one device may be there through several backends.
+    let first = addressed.clone().find(|a| a.trouble().is_none());
+    first
+        .or_else(|| addressed.next())
+        .or_else(|| found.iter().find(by_name))
+}
+
+/// Whether `wanted` is the PCI address `address`, in whole or without the domain, as `lspci` shows it. Systems differ
+/// in the digits of a domain.
+fn is_at(address: &str, wanted: &str) -> bool {
+    let parts = |text: &str| {
+        let (domain, rest) = match text.matches(':').count() {
+            1 => ("0", text),
+            _ => text.split_once(':')?,
+        };
+        let domain = u32::from_str_radix(domain, 16).ok()?;
+        Some((domain, rest.to_lowercase()))
+    };
+    let wanted = parts(wanted);
+    wanted.is_some() && wanted == parts(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_at;
+
+    #[test]
+    fn pci_addresses_are_compared_as_numbers_and_not_as_parts_of_names() {
+        let at = "0000:01:00.0";
+        for same in [at, "01:00.0", "00000000:01:00.0"] {
+            assert!(is_at(at, same), "{same}");
+            assert!(is_at(same, at), "{same}");
+        }
+        assert!(is_at("0000:C1:00.0", "c1:00.0"));
+        for other in [
+            "",
+            ":",
+            "01",
+            "0001:01:00.0",
+            "02:00.0",
+            "1:00.0",
+            "llvmpipe",
+            "x:01:00.0",
+        ] {
+            assert!(!is_at(at, other), "{other}");
+        }
     }
 }

@@ -20,7 +20,8 @@ use std::time::Duration;
 pub struct GpuOptions {
     /// Only this backend.
     pub backend: Option<Backend>,
-    /// An adapter by its position in [`adapters`], or by a part of its name, in any case.
+    /// An adapter by its position in [`adapters`], by its address on the PCI bus (`0000:01:00.0`, or
+    /// without the domain), or by a part of its name, in any case.
     pub adapter: Option<String>,
     /// Open the device with the limits that every WebGPU device has and no features, whatever it could
     /// do: what runs here runs everywhere.
