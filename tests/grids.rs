@@ -358,7 +358,7 @@ fn check_workgroups(target: &Target, way: &Way, random: &mut Random) -> bool {
 
 /// The first workgroup, some others, and all.
 fn prefixes(all: usize) -> Vec<usize> {
-    let some = [1, 2, 3, all / 3, all / 2, all.saturating_sub(1), all];
+    let some = [1, 2, all / 2, all.saturating_sub(1), all];
     let some: BTreeSet<_> = some.into_iter().filter(|n| (1..=all).contains(n)).collect();
     some.into_iter().collect()
 }
@@ -367,10 +367,11 @@ fn prefixes(all: usize) -> Vec<usize> {
 fn each_workgroup_writes_what_its_grid_says() {
     let mut random = Random::new(41);
     let mut checked = BTreeSet::new();
-    for target in targets() {
+    for (i, target) in targets().into_iter().enumerate() {
         // The networks of a device share its pipelines, for as long as there is one.
         let _kept = Network::new(&target.gpu);
-        for case in ops::cases() {
+        // Each target has every second case: what a grid says depends on the kernel, and kernels come on several.
+        for case in ops::cases().into_iter().skip(i % 2).step_by(2) {
             for way in single_kernels(&case.op, &case.inputs, &target.profile) {
                 // Matrices that are emulated take seconds to compile, each.
                 let is_slow = way.kernels[0].shader.name == "conv2d_coop";

@@ -1,6 +1,6 @@
-//! A network that unpools by the indices of its poolings, as SegNet does: every node against the reference, in f32 and in
-//! f16, where indices stay f32, and in bands. The reference is given what the device computed before: rounding may decide
-//! which of two values is the larger, and where the network goes on from there.
+//! A network that unpools by the indices of its poolings, as SegNet does: every node against the reference, in f32
+//! and in f16, where indices stay f32, and in bands. The reference is given what the device computed before:
+//! rounding may decide which of two values is the larger, and where the network goes on from there.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Which kernels are the fastest on the device at hand: every candidate is held to the reference implementation, and those that
-//! pass are timed.
+//! Which kernels are the fastest on the device at hand: every candidate is held to the reference implementation,
+//! and those that pass are timed.
 //!
 //! Candidates run one layer alone, on the network's own weights and random numbers, through the planner and
 //! the executor that run networks. A candidate that does not give the reference's numbers is out before it is timed.

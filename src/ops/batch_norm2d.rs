@@ -64,8 +64,8 @@ impl Op for BatchNorm2d {
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
-        // The difference from the mean, the variance with eps (half of whose error counts), its root, the factor and the
-        // product: 1 + ½ + 4 + 1 + 1 units of what bias is added to; that sum has one, and the reference.
+        // The difference from the mean, the variance with eps (half of whose error counts), its root, the factor and
+        // the product: 1 + ½ + 4 + 1 + 1 units of what bias is added to. That sum has one, and the reference.
         Numerics::elements(2, |inputs, expected| {
             let bias = inputs[2].data();
             Tensor::from_fn(expected.shape(), |n, c, y, x| {

@@ -1,4 +1,5 @@
-//! What an op does to the precision of numbers: the one place that tests, [`compare`](crate::compare) and the tuner ask.
+//! What an op does to the precision of numbers: the one place that tests, [`compare`](crate::compare) and the tuner
+//! ask.
 //!
 //! Bounds follow from what WGSL says of its own functions: sums, products and differences are rounded correctly, a
 //! division errs by 2.5 ULP, `exp(x)` by 3 + 2·|x|, `inverseSqrt` by 2. One ULP is at most two roundings, each of
