@@ -353,6 +353,18 @@ fn check_workgroups(target: &Target, way: &Way, random: &mut Random) -> bool {
             kernel.grid
         );
     }
+    let pixels = output.n * output.h * output.w;
+    let all = match region.pixels_per_element {
+        1 => pixels * output.c4(),
+        per => pixels.div_ceil(per),
+    };
+    assert_eq!(
+        expected.len(),
+        all,
+        "{}: {} leaves some of {output}",
+        target.name,
+        kernel.shader.name
+    );
     true
 }
 
