@@ -19,9 +19,9 @@
 
 use crate::error::{Result, bail};
 use crate::graph::{Node, NodeId};
-use crate::ops::MaxPool2dIndices;
 use crate::ops::narrow;
 use crate::ops::numerics::UNIT;
+use crate::ops::{Argmax, MaxPool2dIndices};
 use crate::picture::Picture;
 use crate::plan::Plan;
 use crate::reference;
@@ -150,10 +150,7 @@ async fn compare(segmenter: &Segmenter, begin: Begin, input: &Tensor) -> Result<
     };
     let mut bounds = vec![0.0; graph.nodes().len()];
     let precision = segmenter.precision();
-    let is_picture = graph
-        .iter()
-        .any(|(_, n)| n.op().is_some_and(|op| op.name() == "preprocess"));
-    if !is_picture {
+    if begin == Begin::Tensor {
         bounds[graph.input().index()] = rounding(precision, input);
     }
     let mut scores: Option<Tensor> = None;
@@ -172,13 +169,14 @@ async fn compare(segmenter: &Segmenter, begin: Begin, input: &Tensor) -> Result<
                 expected.position(i)
             );
         }
-        if op.name() == "argmax" {
+        let any: &dyn Any = op.as_ref();
+        if any.is::<Argmax>() {
             let bound = bounds[node.inputs[0].index()];
             let scores = scores.as_ref();
             report.labels = scores.map(|scores| labels(scores, expected, &found, bound));
             return Ok(());
         }
-        if let Some(indices) = (op.as_ref() as &dyn Any).downcast_ref() {
+        if let Some(indices) = any.downcast_ref() {
             let bound = indices_bound(indices, inputs[0], expected, bounds[node.inputs[0].index()]);
             let [expected_values, found_values] =
                 [&*expected, &found].map(|indices| named(inputs[0], indices));

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::ops::candidate::Candidate;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
+use std::any::Any;
 use std::sync::Arc;
 
 /// Addition has no attributes.
@@ -56,7 +57,8 @@ impl Op for Add {
     }
 
     fn fused_with(&self, next: &dyn Op) -> Option<Arc<dyn Op>> {
-        (next.name() == "relu" && !self.relu).then(|| Arc::new(Self { relu: true }) as Arc<dyn Op>)
+        let next: &dyn Any = next;
+        (next.is::<Relu>() && !self.relu).then(|| Arc::new(Self { relu: true }) as Arc<dyn Op>)
     }
 }
 
