@@ -7,7 +7,7 @@ mod common;
 use common::emulation::emulated_plan;
 use common::plans::{check_limits, check_liveness};
 use common::ways::{Target, targets};
-use common::{Random, diagonal, relative_error, run_plan, serialize};
+use common::{Random, assert_labels, diagonal, relative_error, run_plan, serialize};
 use fullconv::gpu::Network;
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::Argmax;
@@ -242,7 +242,11 @@ fn check(model: &Model, input: &Tensor, target: &Target, what: &str) -> BTreeSet
             let error = relative_error(&expected[0].1, &found[0].1);
             assert!(error < most, "{what}: {error:e}");
         } else if !target.profile.half {
-            check_labels(&expected[0].1, &expected[1].1, &found[0].1, &what);
+            let scores = &expected[0].1;
+            let largest = scores.data().iter().fold(0.0f32, |max, x| max.max(x.abs()));
+            // Of the two scores that are compared, each may err by half of it.
+            let bounds = scores.map(|_| 0.5e-5 * largest);
+            assert_labels(&expected[1].1, &found[0].1, scores, &bounds, &what);
         }
         layers.extend(
             plan.layers
@@ -263,24 +267,6 @@ fn kinds(name: &str, kernel: &str) -> String {
         "{} by {kernel}",
         name.replace("poold", "pool").replace("normd", "norm")
     )
-}
-
-/// Panics where a label is not that of the highest score, or of one as high but for rounding.
-fn check_labels(scores: &Tensor, expected: &Tensor, found: &Tensor, what: &str) {
-    let largest = scores.data().iter().fold(0.0f32, |max, x| max.max(x.abs()));
-    for (i, (e, f)) in expected.data().iter().zip(found.data()).enumerate() {
-        let [n, _, y, x] = found.position(i);
-        let score = |label: f32| match label as usize {
-            class if class < scores.shape().c => scores.at(n, class, y, x),
-            _ => f32::NAN,
-        };
-        let lost = score(*e) - score(*f);
-        assert!(
-            lost <= 1e-5 * largest,
-            "{what}: label {f} at {:?}, not {e}",
-            [n, y, x]
-        );
-    }
 }
 
 /// The plan for a target, cut small where it is to be.
