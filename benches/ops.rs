@@ -151,7 +151,7 @@ fn graph(channels: usize, kind: &Kind) -> Result<(Graph, Weights)> {
         }
         Upsampling(stride) => graph.op("op", ConvTranspose2d::strided(stride, 0), &inputs)?,
         Pool => graph.op("op", MaxPool2d::square(2, 2, true), &inputs)?,
-        Kind::Argmax => graph.op("op", Argmax::default(), &inputs)?,
+        Kind::Argmax => graph.op("op", Argmax {}, &inputs)?,
     };
     if let ConvRelu(..) | ConvPool(..) = kind {
         graph.op("relu", Relu {}, &[id])?;

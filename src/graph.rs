@@ -3,7 +3,7 @@
 use crate::error::{Result, bail};
 use crate::ops::Op;
 use crate::tensor::Shape;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A node of the [`Graph`] that handed it out.
@@ -62,6 +62,7 @@ pub struct Graph {
     nodes: Vec<Node>,
     output: NodeId,
     folds: BTreeMap<NodeId, Fold>,
+    diagonal: BTreeSet<NodeId>,
 }
 
 /// Parameters with which the convolution before a batch normalisation computes both.
@@ -91,6 +92,7 @@ impl Graph {
             }],
             output: NodeId(0),
             folds: BTreeMap::new(),
+            diagonal: BTreeSet::new(),
         }
     }
 
@@ -159,9 +161,14 @@ impl Graph {
         self.folds.get(&id).copied()
     }
 
-    /// Puts `op`, which does the same, in the place of the op at `id`.
-    pub(crate) fn replace_op(&mut self, id: NodeId, op: impl Op + 'static) {
-        self.nodes[id.0].kind = NodeKind::Op(Arc::new(op));
+    /// Marks the weight at `id`, `[c, c, kh, kw]`, as zero wherever its first two indices differ.
+    pub(crate) fn mark_diagonal(&mut self, id: NodeId) {
+        self.diagonal.insert(id);
+    }
+
+    /// Whether the weight at `id` is known to be zero wherever its first two indices differ.
+    pub fn is_diagonal(&self, id: NodeId) -> bool {
+        self.diagonal.contains(&id)
     }
 
     /// The input.
@@ -259,6 +266,7 @@ impl Graph {
             (moved(*id), fold)
         });
         graph.folds = folds.collect();
+        graph.diagonal = self.diagonal.iter().copied().map(moved).collect();
         Ok(graph)
     }
 }
@@ -297,7 +305,7 @@ mod tests {
     fn an_op_put_first_keeps_the_rest() {
         let mut graph = Graph::new("input");
         let a = graph.op("a", Relu {}, &[graph.input()]).unwrap();
-        graph.op("b", Add::default(), &[a, graph.input()]).unwrap();
+        graph.op("b", Add {}, &[a, graph.input()]).unwrap();
         let graph = graph.after("picture", Scale { factor: 2.0 }).unwrap();
         let names: Vec<_> = graph.nodes().iter().map(|n| n.name.as_str()).collect();
         assert_eq!(names, ["picture", "input", "a", "b"]);

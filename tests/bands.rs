@@ -255,7 +255,7 @@ fn a_4k_picture_fits_webgpus_default_limits_in_the_demo_model() {
 /// Published FCN-8s with its labels.
 fn full_width_with_labels() -> Graph {
     let mut graph = full_width();
-    let op = fullconv::ops::Argmax::default();
+    let op = fullconv::ops::Argmax {};
     graph.op("labels", op, &[graph.output()]).unwrap();
     graph
 }

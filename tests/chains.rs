@@ -221,7 +221,7 @@ fn side(random: &mut Random) -> usize {
 fn check(model: &Model, input: &Tensor, target: &Target, what: &str) -> BTreeSet<String> {
     let mut graph = model.graph().clone();
     let scores = graph.output();
-    graph.op("labels", Argmax::default(), &[scores]).unwrap();
+    graph.op("labels", Argmax {}, &[scores]).unwrap();
     let labels = graph.output();
     let expected = reference::run(&graph, model.parameters(), input, &[scores, labels]).unwrap();
     let mut layers = BTreeSet::new();

@@ -8,11 +8,10 @@ use common::emulation::emulated_plan;
 use common::ways::{Target, Way, assert_all_kernels, targets, ways};
 use common::{OneOp, Random, assert_labels, assert_within};
 use fullconv::gpu::Network;
-use fullconv::ops::argmax::Scores;
 use fullconv::ops::grid::Grid;
-use fullconv::ops::{
-    self, Argmax, Case, Conv2d, ConvTranspose2d, Crop, Interpolate, MaxPool2d, Mean, Op, Paste,
-    PasteAxis, Preprocess, Zeros,
+use fullconv::ops::{Case, Conv2d, Crop, Interpolate, MaxPool2d, Mean, Op, Preprocess};
+use fullconv::plan::lowered::{
+    self, Convolution, Labels, Paste, PasteAxis, Scores, TransposedConvolution, Zeros,
 };
 use fullconv::{Shape, Tensor};
 use std::any::Any;
@@ -80,16 +79,16 @@ fn at_size(case: &Case, n: usize, [h, w]: [usize; 2], larger: bool) -> Option<Ca
     let (mut op, mut inputs) = (case.op.clone(), case.inputs.clone());
     let cropped = any.is::<Crop>()
         || any
-            .downcast_ref::<ConvTranspose2d>()
+            .downcast_ref::<TransposedConvolution>()
             .is_some_and(|op| op.crop.is_some())
         || any
-            .downcast_ref::<Argmax>()
+            .downcast_ref::<Labels>()
             .is_some_and(|op| matches!(&op.scores, Scores::Upsampled(up) if up.crop.is_some()));
-    if let Some(Argmax {
+    if let Some(Labels {
         scores: Scores::Resized(_),
     }) = any.downcast_ref()
     {
-        op = Arc::new(Argmax {
+        op = Arc::new(Labels {
             scores: Scores::Resized(Interpolate::bilinear([h, w], false)),
         });
     } else if let Some(resize) = any.downcast_ref::<Interpolate>() {
@@ -155,18 +154,20 @@ fn case(op: impl Op + 'static, inputs: &[[usize; 4]]) -> Case {
 
 /// Convolutions that are pooled in both modes, and dilated, with channels for each family of kernels.
 fn convolutions() -> Vec<Case> {
-    let relu = Conv2d {
+    let relu = |conv: Conv2d| Convolution {
         relu: true,
-        ..Conv2d::padded(1)
+        ..conv.into()
     };
-    let pooled = |ceil_mode| Conv2d {
+    let pooled = |ceil_mode| Convolution {
         pool: Some(MaxPool2d::square(2, 2, ceil_mode)),
-        ..relu.clone()
+        ..relu(Conv2d::padded(1))
     };
-    let dilated = |dilation| Conv2d {
-        dilation: [dilation; 2],
-        padding: [dilation; 2],
-        ..relu.clone()
+    let dilated = |dilation| {
+        relu(Conv2d {
+            dilation: [dilation; 2],
+            padding: [dilation; 2],
+            ..Conv2d::default()
+        })
     };
     let wide = [[1, 64, 9, 9], [128, 64, 3, 3], [128, 1, 1, 1]];
     let narrow = [[1, 12, 9, 9], [24, 12, 3, 3], [24, 1, 1, 1]];
@@ -220,11 +221,8 @@ impl Sample {
     fn new(case: Case, half: bool, random: &mut Random) -> Self {
         let one = OneOp::of_case(case, random);
         let one = if half { one.in_half() } else { one };
-        let bounds = match (one.op.as_ref() as &dyn Any).downcast_ref() {
-            Some(Argmax { scores }) => {
-                let (scores, bounds) = one.scores_of_labels(scores);
-                Bounds::Labels { scores, bounds }
-            }
+        let bounds = match one.scores_of_labels() {
+            Some((scores, bounds)) => Bounds::Labels { scores, bounds },
             None if half => Bounds::Elements(one.half_bounds()),
             None => Bounds::Elements(one.bounds()),
         };
@@ -368,7 +366,7 @@ fn every_kernel_is_the_reference_where_its_tiles_end() {
         .collect();
     let mut random = Random::new(51);
     let mut reached = Reached::default();
-    for case in ops::cases()
+    for case in lowered::cases()
         .into_iter()
         .chain(convolutions())
         .chain(of_fixed_sizes())

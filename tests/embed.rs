@@ -220,9 +220,7 @@ impl Bytes {
         let weight = graph.parameter("weight", shape).unwrap();
         let bias = graph.parameter("bias", vector).unwrap();
         let scores = graph.op("scores", Conv2d::default(), &[input, weight, bias]);
-        graph
-            .op("labels", Argmax::default(), &[scores.unwrap()])
-            .unwrap();
+        graph.op("labels", Argmax {}, &[scores.unwrap()]).unwrap();
         Self {
             graph,
             parameters: Parameters::new(common::tensor_file(&tensors), BTreeMap::new()),

@@ -5,9 +5,10 @@ mod common;
 
 use common::{OneOp, Random, all_gpus, gpu};
 use fullconv::device_profile::DeviceProfile;
-use fullconv::ops::argmax::{NO_CLASS, Scores};
-use fullconv::ops::{Argmax, Conv2d, ConvTranspose2d, Interpolate, from_name};
+use fullconv::ops::argmax::NO_CLASS;
+use fullconv::ops::{Argmax, Conv2d, ConvTranspose2d, Interpolate, Op, from_name};
 use fullconv::plan::Plan;
+use fullconv::plan::lowered::{Labels, Scores, TransposedConvolution};
 use fullconv::{
     ErrorKind, GpuOptions, Model, Picture, Segmenter, Shape, Tensor, TensorFile, compare,
 };
@@ -64,6 +65,7 @@ fn windows_of_thousands_of_taps_are_summed_whole() {
 fn a_pixel_with_a_score_that_is_not_finite_has_no_class() {
     let shape = Shape::new(1, 6, 3, 4);
     let resize = Interpolate::bilinear([3, 4], false);
+    let labels = |scores| Arc::new(Labels { scores }) as Arc<dyn Op>;
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut scores = Random::new(8).tensor(shape);
         // Pixel 5, in a class that is not the first of its four.
@@ -71,17 +73,17 @@ fn a_pixel_with_a_score_that_is_not_finite_has_no_class() {
         // A transposed convolution that changes nothing.
         let same = Tensor::from_fn(Shape::new(6, 6, 1, 1), |i, o, _, _| f32::from(i == o)).unwrap();
         let upsampled = |diagonal| {
-            let op = ConvTranspose2d::default();
-            Scores::Upsampled(ConvTranspose2d { diagonal, ..op })
+            let op = TransposedConvolution::from(ConvTranspose2d::default());
+            labels(Scores::Upsampled(TransposedConvolution { diagonal, ..op }))
         };
         for (made, parameters) in [
-            (Scores::Given, vec![]),
-            (Scores::Resized(resize.clone()), vec![]),
+            (Arc::new(Argmax {}) as Arc<dyn Op>, vec![]),
+            (labels(Scores::Resized(resize.clone())), vec![]),
             (upsampled(false), vec![same.clone()]),
             (upsampled(true), vec![same]),
         ] {
             let inputs = [vec![scores.clone()], parameters].concat();
-            let one = OneOp::new(Arc::new(Argmax { scores: made }), inputs);
+            let one = OneOp::new(made, inputs);
             let expected = one.expected();
             let none = expected
                 .data()
@@ -103,7 +105,7 @@ fn a_pixel_with_a_score_that_is_not_finite_has_no_class() {
 fn upsampling_kernels(model: &Model) -> Vec<&'static str> {
     let mut graph = model.graph().clone();
     let scores = graph.output();
-    graph.op("labels", Argmax::default(), &[scores]).unwrap();
+    graph.op("labels", Argmax {}, &[scores]).unwrap();
     let (shape, profile) = (Shape::new(1, 3, 40, 30), DeviceProfile::WEBGPU_DEFAULTS);
     let plan = Plan::new(&graph, shape, &[graph.output()], &profile).unwrap();
     let layers = plan.layers.iter().filter(|l| l.name.contains("upscore"));

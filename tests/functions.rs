@@ -130,8 +130,8 @@ fn a_tensor_of_the_file_may_stand_where_an_activation_does() {
         graph.parameter(name, shape).unwrap()
     });
     let gated = graph.op("gated", Mul {}, &[ids[0], graph.input()]).unwrap();
-    let moved = graph.op("moved", Add::default(), &[gated, ids[1]]).unwrap();
-    let again = graph.op("again", Add::default(), &[moved, ids[1]]).unwrap();
+    let moved = graph.op("moved", Add {}, &[gated, ids[1]]).unwrap();
+    let again = graph.op("again", Add {}, &[moved, ids[1]]).unwrap();
     let output = graph.op("both", Cat {}, &[again, ids[2]]).unwrap();
     let parameters = Parameters::new(common::tensor_file(&tensors), BTreeMap::new());
     let input = random.tensor(Shape::new(2, 5, 4, 3));

@@ -7,7 +7,6 @@ mod common;
 
 use common::{OneOp, Random, assert_labels, gpu, preferences};
 use fullconv::device_profile::DeviceProfile;
-use fullconv::ops::argmax::Scores;
 use fullconv::ops::interpolate::Mode;
 use fullconv::ops::preprocess::Channels;
 use fullconv::ops::{
@@ -16,6 +15,7 @@ use fullconv::ops::{
     LocalResponseNorm, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Mean, Mul, Op, Pad, PixelShuffle,
     Prelu, Preprocess, Relu, Scale, Sigmoid, Silu, Softmax, Sub, Tanh, pad,
 };
+use fullconv::plan::lowered::{Convolution, Labels, Scores, TransposedConvolution};
 use fullconv::{ErrorKind, Gpu, GpuOptions, Shape, Tensor};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -156,8 +156,8 @@ fn conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
         1usize..=9,
         1usize..=40,
     );
-    (geometry, channels, 1usize..=3, any::<bool>(), any::<bool>()).prop_map(
-        |((kernel, stride, padding, dilation, more), (groups, c, out), n, bias, relu)| {
+    (geometry, channels, 1usize..=3, any::<bool>()).prop_map(
+        |((kernel, stride, padding, dilation, more), (groups, c, out), n, bias)| {
             // Groups of up to 10 outputs, and more than one tile of 32 without them.
             let out = if groups == 1 {
                 out
@@ -169,8 +169,6 @@ fn conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
                 padding,
                 dilation,
                 groups,
-                relu,
-                ..Conv2d::default()
             };
             let size = |i: usize| {
                 let window = dilation[i] * (kernel[i] - 1) + 1;
@@ -182,6 +180,19 @@ fn conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
             (op, shapes)
         },
     )
+}
+
+/// Perhaps with ReLU.
+fn with_relu(
+    convs: impl Strategy<Value = (Conv2d, Vec<Shape>)>,
+) -> impl Strategy<Value = (Convolution, Vec<Shape>)> {
+    (convs, any::<bool>()).prop_map(|((conv, shapes), relu)| {
+        let op = Convolution {
+            relu,
+            ..conv.into()
+        };
+        (op, shapes)
+    })
 }
 
 /// One of groups of whole fours of channels, or depthwise: groups, and channels in and out of each.
@@ -202,17 +213,14 @@ fn grouped_conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
 }
 
 /// An ungrouped one, pooled.
-fn pooled_conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
-    (conv2d(), any::<bool>()).prop_map(|((op, mut shapes), ceil_mode)| {
-        shapes[0].c /= op.groups;
-        let op = Conv2d { groups: 1, ..op };
+fn pooled_conv2d() -> impl Strategy<Value = (Convolution, Vec<Shape>)> {
+    (with_relu(conv2d()), any::<bool>()).prop_map(|((mut op, mut shapes), ceil_mode)| {
+        shapes[0].c /= op.conv.groups;
+        op.conv.groups = 1;
         let map = op.output_shape(&shapes).unwrap();
         // A window that reaches past both ends is there in ceil mode alone.
         let pool = MaxPool2d::square(2, 2, ceil_mode || map.h.min(map.w) == 1);
-        let op = Conv2d {
-            pool: Some(pool),
-            ..op
-        };
+        op.pool = Some(pool);
         (op, shapes)
     })
 }
@@ -243,7 +251,6 @@ fn conv_transpose2d() -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
                 padding,
                 output_padding,
                 groups,
-                ..ConvTranspose2d::default()
             };
             let input = Shape::new(n, c * groups, size[0], size[1]);
             let mut shapes = vec![input, Shape::new(c * groups, out, kernel[0], kernel[1])];
@@ -254,9 +261,10 @@ fn conv_transpose2d() -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
 }
 
 /// A transposed convolution of which a window is wanted, perhaps.
-fn windowed() -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
+fn windowed() -> impl Strategy<Value = (TransposedConvolution, Vec<Shape>)> {
     (conv_transpose2d(), any::<bool>(), pair(0..=7), pair(1..=20)).prop_map(
-        |((mut op, mut shapes), crop, offset, size)| {
+        |((conv, mut shapes), crop, offset, size)| {
+            let mut op = TransposedConvolution::from(conv);
             if crop {
                 let full = op.output_shape(&shapes).unwrap();
                 let offset = [offset[0].min(full.h - 1), offset[1].min(full.w - 1)];
@@ -273,21 +281,24 @@ fn windowed() -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
 }
 
 /// An ungrouped one of those, dense or diagonal, with rows long enough that many pixels share their taps.
-fn transposed(diagonal: bool) -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
+fn transposed(diagonal: bool) -> impl Strategy<Value = (TransposedConvolution, Vec<Shape>)> {
     (windowed(), 0usize..30).prop_map(move |((op, shapes), longer)| {
         let mut shapes = shapes;
         shapes[0].w += longer;
         if let (Some(_), Some(like)) = (&op.crop, shapes.last_mut()) {
-            like.w += longer * op.stride[1];
+            like.w += longer * op.conv.stride[1];
         }
-        let (c, out) = (shapes[0].c / op.groups, shapes[1].c);
+        let (c, out) = (shapes[0].c / op.conv.groups, shapes[1].c);
         let c = if diagonal { out } else { c };
         (shapes[0].c, shapes[1].n) = (c, c);
         if shapes.len() > 2 && shapes[2].n > 1 {
             shapes[2] = Shape::vector(out);
         }
-        let op = ConvTranspose2d {
-            groups: 1,
+        let op = TransposedConvolution {
+            conv: ConvTranspose2d {
+                groups: 1,
+                ..op.conv
+            },
             diagonal,
             ..op
         };
@@ -483,7 +494,7 @@ fn function() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
 /// Sum, difference or product; each size of either operand may be 1.
 fn arithmetic() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
     let op = prop_oneof![
-        Just(Arc::new(Add::default()) as Arc<dyn Op>),
+        Just(Arc::new(Add {}) as Arc<dyn Op>),
         Just(Arc::new(Sub {}) as Arc<dyn Op>),
         Just(Arc::new(Mul {}) as Arc<dyn Op>),
     ];
@@ -610,12 +621,12 @@ proptest! {
     #![proptest_config(config(ON_DEVICE))]
 
     #[test]
-    fn conv2d_is_the_reference(sample in samples(conv2d())) {
+    fn conv2d_is_the_reference(sample in samples(with_relu(conv2d()))) {
         sample.check();
     }
 
     #[test]
-    fn grouped_conv2d_is_the_reference(sample in samples(grouped_conv2d())) {
+    fn grouped_conv2d_is_the_reference(sample in samples(with_relu(grouped_conv2d()))) {
         sample.check();
     }
 
@@ -735,7 +746,7 @@ proptest! {
 
     #[test]
     fn argmax_is_the_reference(
-        sample in samples(tensors(23).prop_map(|s| (Argmax::default(), vec![s])))
+        sample in samples(tensors(23).prop_map(|s| (Argmax {}, vec![s])))
     ) {
         sample.check();
     }
@@ -748,12 +759,12 @@ proptest! {
     #[test]
     fn argmax_of_resized_scores_is_the_reference((resize, shape) in argmax_resized(), seed: u8) {
         let case = Case {
-            op: Arc::new(Argmax { scores: Scores::Resized(resize.clone()) }),
+            op: Arc::new(Labels { scores: Scores::Resized(resize) }),
             inputs: vec![shape],
             diagonal: false,
         };
         let one = OneOp::of_case(case, &mut Random::new(seed));
-        let (scores, bounds) = one.scores_of_labels(&Scores::Resized(resize));
+        let (scores, bounds) = one.scores_of_labels().unwrap();
         check_labels(&one, &scores, &bounds, 1 << 12);
     }
 
@@ -767,7 +778,7 @@ proptest! {
             let case = Case { op, inputs: shapes.clone(), diagonal };
             OneOp::of_case(case, &mut Random::new(seed))
         };
-        let labels = Argmax { scores: Scores::Upsampled(op.clone()) };
+        let labels = Labels { scores: Scores::Upsampled(op.clone()) };
         let diagonal = op.diagonal;
         let (one, scores) = (of(Arc::new(labels), diagonal), of(Arc::new(op), diagonal));
         check_labels(&one, &scores.expected(), &scores.bounds(), 1 << log2);
@@ -832,7 +843,7 @@ proptest! {
 
     #[test]
     fn the_shape_of_a_pooled_conv2d_is_that_of_both((op, shapes) in pooled_conv2d()) {
-        let alone = Conv2d { pool: None, ..op.clone() };
+        let alone = Convolution { pool: None, ..op.clone() };
         let map = alone.output_shape(&shapes).unwrap();
         let pooled = op.pool.clone().unwrap().output_shape(&[map]).unwrap();
         prop_assert_eq!(op.output_shape(&shapes).unwrap(), pooled);

@@ -278,9 +278,7 @@ struct ModelCase {
 
 /// The class of the highest of each pixel's scores, the lower one of equals.
 fn best(scores: &Tensor) -> Tensor {
-    fullconv::ops::Argmax::default()
-        .reference(&[scores])
-        .unwrap()
+    fullconv::ops::Argmax {}.reference(&[scores]).unwrap()
 }
 
 /// Panics unless `found` is where PyTorch is: scores and nodes within the bound of relative error that

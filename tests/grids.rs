@@ -9,11 +9,12 @@ use common::writes::written;
 use common::{OneOp, Random};
 use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::Network;
+use fullconv::ops::Op;
 use fullconv::ops::candidate::Candidate;
 use fullconv::ops::grid::{Count, Counts, Grid, Line, Region, Run};
 use fullconv::ops::kernel::{Format, Kernel, Word};
 use fullconv::ops::numerics::Numerics;
-use fullconv::ops::{self, Op};
+use fullconv::plan::lowered;
 use fullconv::plan::{Bound, Plan, Step};
 use fullconv::{ErrorKind, Shape, Tensor};
 use proptest::prelude::*;
@@ -383,7 +384,7 @@ fn each_workgroup_writes_what_its_grid_says() {
         // The networks of a device share its pipelines, for as long as there is one.
         let _kept = Network::new(&target.gpu);
         // Each target has every second case: what a grid says depends on the kernel, and kernels come on several.
-        for case in ops::cases().into_iter().skip(i % 2).step_by(2) {
+        for case in lowered::cases().into_iter().skip(i % 2).step_by(2) {
             for way in single_kernels(&case.op, &case.inputs, &target.profile) {
                 // Matrices that are emulated take seconds to compile, each.
                 let is_slow = way.kernels[0].shader.name == "conv2d_coop";
@@ -434,7 +435,7 @@ impl Op for Changed {
 #[test]
 fn a_kernel_that_counts_by_itself_is_refused() {
     let mut refused = BTreeSet::new();
-    for case in ops::cases() {
+    for case in lowered::cases() {
         for profile in common::preferences(&DeviceProfile::WEBGPU_DEFAULTS) {
             for way in single_kernels(&case.op, &case.inputs, &profile) {
                 let count = |kernel: &mut Kernel| {
@@ -476,7 +477,7 @@ fn a_kernel_that_counts_by_itself_is_refused() {
 #[test]
 fn shaders_read_the_counts_that_they_are_told() {
     for target in targets() {
-        for case in ops::cases() {
+        for case in lowered::cases() {
             for way in single_kernels(&case.op, &case.inputs, &target.profile) {
                 let Kernel { shader, params, .. } = &way.kernels[0];
                 for (_, word) in params {

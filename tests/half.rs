@@ -240,7 +240,7 @@ fn scaled(factor: f32) -> Graph {
     let fine = graph.op("fine", Scale { factor: 2.0 }, &[input]).unwrap();
     let large = graph.op("large", Scale { factor }, &[input]).unwrap();
     let hidden = graph.op("hidden", Relu {}, &[large]).unwrap();
-    graph.op("sum", Add::default(), &[fine, hidden]).unwrap();
+    graph.op("sum", Add {}, &[fine, hidden]).unwrap();
     graph
 }
 
@@ -380,7 +380,7 @@ fn a_trained_network_is_off_by_less_than_two_thousandths() {
         let found = block_on(block_on(segmenter).unwrap().run(&input, &[])).unwrap();
         let error = common::relative_error(&expected.output, &found.output);
         assert!(error < 2e-3, "{name}: {error:e}");
-        let argmax = ops::Argmax::default();
+        let argmax = ops::Argmax {};
         let labels = ops::Op::reference(&argmax, &[&found.output]).unwrap();
         assert_eq!(found.labels, Some(labels), "{name}");
     }

@@ -12,6 +12,7 @@ use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::kernel::Format;
 use fullconv::ops::{Add, Argmax, Conv2d, ConvTranspose2d, Crop, Interpolate, Op, Relu, Softmax};
 use fullconv::plan::Plan;
+use fullconv::plan::lowered::{self, Convolution};
 use fullconv::{
     ErrorKind, Gpu, GpuOptions, Parameters, Picture, Segmenter, Shape, Tensor, reference,
 };
@@ -78,7 +79,7 @@ fn every_case_cut_as_small_as_can_be_is_the_reference() {
     for gpu in devices() {
         let mut random = Random::new(2);
         let (mut in_steps, mut in_shards, mut cases) = (0, 0, 0);
-        for case in fullconv::ops::cases() {
+        for case in lowered::cases() {
             let one = OneOp::of_case(case, &mut random);
             let smallest = preferences(gpu.profile()).into_iter().map(|preferred| {
                 let (plan, profile) = smallest(&preferred, |profile| one.plan(profile));
@@ -104,7 +105,7 @@ fn every_case_cut_as_small_as_can_be_is_the_reference() {
 #[test]
 fn a_band_binds_every_row_that_it_is_made_of() {
     let mut random = Random::new(3);
-    for case in fullconv::ops::cases() {
+    for case in lowered::cases() {
         OneOp::of_case(case, &mut random).check_rows();
     }
 }
@@ -135,7 +136,7 @@ fn networks_cut_as_small_as_can_be_are_the_reference() {
             let expected = reference::run(&graph, model.parameters(), &input, &outputs).unwrap();
             let error = relative_error(&expected[0].1, &found[0].1);
             assert!(error < 1e-5, "{file}: {error:e}");
-            let labels = Argmax::default().reference(&[&found[0].1]).unwrap();
+            let labels = Argmax {}.reference(&[&found[0].1]).unwrap();
             assert_eq!(labels, found[1].1, "{file}");
         }
     }
@@ -151,18 +152,16 @@ fn fusible(also: bool) -> (Graph, Parameters) {
     let conv = graph.op("conv", Conv2d::padded(1), &inputs).unwrap();
     let relu = graph.op("relu", Relu {}, &[conv]).unwrap();
     let sum = match also {
-        true => graph.op("sum", Add::default(), &[conv, relu]).unwrap(),
+        true => graph.op("sum", Add {}, &[conv, relu]).unwrap(),
         false => relu,
     };
     let resize = Interpolate::bilinear([13, 9], false);
     let resized = graph.op("resized", resize, &[sum]).unwrap();
     if also {
         let soft = graph.op("soft", Softmax {}, &[resized]).unwrap();
-        graph
-            .op("resized_soft", Add::default(), &[resized, soft])
-            .unwrap();
+        graph.op("resized_soft", Add {}, &[resized, soft]).unwrap();
     }
-    graph.op("labels", Argmax::default(), &[resized]).unwrap();
+    graph.op("labels", Argmax {}, &[resized]).unwrap();
     let file = common::tensor_file(&[("weight".into(), weight)]);
     (graph, Parameters::new(file, BTreeMap::new()))
 }
@@ -226,7 +225,7 @@ fn tail() -> (Graph, Parameters) {
     let up = graph.op("up", op, &[relu, up]).unwrap();
     let crop = Crop { offset: [3, 1] };
     let score = graph.op("score", crop, &[up, conv]).unwrap();
-    graph.op("labels", Argmax::default(), &[score]).unwrap();
+    graph.op("labels", Argmax {}, &[score]).unwrap();
     let file = common::tensor_file(&tensors);
     (graph, Parameters::new(file, BTreeMap::new()))
 }
@@ -531,10 +530,13 @@ fn a_sum_too_long_for_one_dispatch_is_continued_by_the_next() {
 fn relu_waits_for_the_end_of_a_sum() {
     for gpu in devices() {
         for (groups, out) in [(1, 3), (1, 12), (2, 6)] {
-            let op = Conv2d {
+            let conv = Conv2d {
                 groups,
-                relu: true,
                 ..Conv2d::default()
+            };
+            let op = Convolution {
+                relu: true,
+                ..conv.into()
             };
             let terms = LONG / groups;
             let rising = |c: usize| if c % terms < terms / 2 { -1.0 } else { 2.0 };
@@ -548,9 +550,9 @@ fn relu_waits_for_the_end_of_a_sum() {
         let rising = |c: usize| if c < 16_384 { -1.0 } else { 2.0 };
         let input = Tensor::from_fn(Shape::new(1, 32_768, 3, 4), |_, c, _, _| rising(c));
         let weight = Tensor::from_fn(Shape::new(33, 32_768, 3, 3), |o, _, _, _| (o + 1) as f32);
-        let op = Conv2d {
+        let op = Convolution {
             relu: true,
-            ..Conv2d::default()
+            ..Conv2d::default().into()
         };
         let one = OneOp::new(Arc::new(op), vec![input.unwrap(), weight.unwrap()]);
         check_exact(&gpu, &one, 2);

@@ -6,10 +6,11 @@ mod common;
 use common::emulation::emulated;
 use common::{OneOp, Random, gpu, matrices, with_matrices};
 use fullconv::device_profile::{CooperativeMatrix, DeviceProfile};
+use fullconv::ops::Op;
 use fullconv::ops::candidate::Candidate;
 use fullconv::ops::kernel::Kernel;
 use fullconv::ops::numerics::Numerics;
-use fullconv::ops::{self, Op};
+use fullconv::plan::lowered;
 use fullconv::{GpuOptions, Shape, Tensor};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -75,7 +76,9 @@ fn all_around_the_matrices_agrees_with_the_reference() {
     let matrix = matrix.unwrap();
     let mut random = Random::new(25);
     let mut checked = BTreeSet::new();
-    let convolutions = ops::cases().into_iter().filter(|c| c.op.name() == "conv2d");
+    let convolutions = lowered::cases()
+        .into_iter()
+        .filter(|c| c.op.name() == "conv2d");
     for (i, case) in convolutions.step_by(2).enumerate() {
         let one = OneOp::of_case(case, &mut random);
         let shapes: Vec<_> = one.inputs.iter().map(Tensor::shape).collect();

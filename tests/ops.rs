@@ -4,11 +4,12 @@ mod common;
 
 use common::{OneOp, Random, all_gpus, wanted_backend};
 use fullconv::gpu::Backend;
-use fullconv::{ErrorKind, Gpu, GpuOptions, ops};
+use fullconv::plan::lowered;
+use fullconv::{ErrorKind, Gpu, GpuOptions};
 
 fn check_every_case(gpu: &Gpu, how: &str) {
     let mut random = Random::new(1);
-    for case in ops::cases() {
+    for case in lowered::cases() {
         OneOp::of_case(case, &mut random).check(gpu, how);
     }
 }

@@ -13,6 +13,7 @@ use fullconv::graph::Graph;
 use fullconv::ops::grid::Grid;
 use fullconv::ops::kernel::{self, Binding, Format, Kernel, Packing, Shader, Word};
 use fullconv::ops::narrow::{self, SATURATED_GROUP};
+use fullconv::plan::lowered;
 use fullconv::plan::{Pipeline, Plan};
 use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
@@ -111,7 +112,7 @@ fn elsewhere() -> Vec<(&'static str, wgpu::Backend, DeviceProfile)> {
 /// Every kernel of every case on every device.
 fn kernels() -> Vec<Kernel> {
     let mut kernels = Vec::new();
-    for case in fullconv::ops::cases() {
+    for case in lowered::cases() {
         for profile in profiles() {
             kernels.extend(common::kernels(case.op.as_ref(), &case.inputs, &profile));
         }
@@ -460,7 +461,7 @@ fn plans_for_metal_and_dx12_take_nothing_that_is_not_there() {
     let graph = full_width();
     for (device, backend, profile) in elsewhere() {
         let mut pipelines = planned(&graph, &profile);
-        for case in fullconv::ops::cases() {
+        for case in lowered::cases() {
             let kernels = common::kernels(case.op.as_ref(), &case.inputs, &profile);
             let kernels = kernels.into_iter().flat_map(|kernel| match profile.half {
                 true => [halves(&kernel), vec![kernel]].concat(),

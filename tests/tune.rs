@@ -9,7 +9,8 @@ use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::{Network, Outcome, tune};
 use fullconv::ops::candidate::Candidate;
 use fullconv::ops::numerics::Numerics;
-use fullconv::ops::{self, Conv2d, Op};
+use fullconv::ops::{Conv2d, Op};
+use fullconv::plan::lowered::{self, Convolution};
 use fullconv::plan::{Choice, Choices, Plan, tunable};
 use fullconv::{Gpu, GpuOptions, Parameters, Segmenter, Shape, Tensor, reference};
 use std::collections::BTreeMap;
@@ -30,7 +31,7 @@ fn as_gpu(options: GpuOptions) -> Option<Gpu> {
 /// A convolution with the kernel for any device, and before it this kernel with something replaced.
 #[derive(Debug)]
 struct Altered {
-    conv: Conv2d,
+    conv: Convolution,
     from: &'static str,
     to: &'static str,
 }
@@ -121,7 +122,7 @@ fn a_kernel_that_is_not_right_is_neither_timed_nor_chosen() {
         ),
     ] {
         let altered = Altered {
-            conv: Conv2d::padded(1),
+            conv: Conv2d::padded(1).into(),
             from,
             to,
         };
@@ -147,7 +148,7 @@ fn a_kernel_that_is_not_right_is_neither_timed_nor_chosen() {
 #[test]
 fn nothing_is_chosen_where_nothing_is_right() {
     #[derive(Debug)]
-    struct Lies(Conv2d);
+    struct Lies(Convolution);
     impl Op for Lies {
         fn name(&self) -> &'static str {
             "lies"
@@ -174,7 +175,7 @@ fn nothing_is_chosen_where_nothing_is_right() {
     };
     let shapes = [Shape::new(1, 8, 9, 9), Shape::new(8, 8, 1, 1)];
     let one = OneOp::random(
-        Arc::new(Lies(Conv2d::default())),
+        Arc::new(Lies(Conv2d::default().into())),
         &shapes,
         &mut Random::new(4),
     );
@@ -288,7 +289,7 @@ fn gpus_have_a_choice_of_tiles_and_parts() {
 #[test]
 fn single_elements_are_those_of_the_twin() {
     let mut random = Random::new(5);
-    for case in ops::cases()
+    for case in lowered::cases()
         .into_iter()
         .filter(|case| case.op.name() == "conv2d")
     {
@@ -451,7 +452,7 @@ fn a_kernel_that_is_not_right_in_f16_is_not_chosen() {
         return;
     };
     let altered = Altered {
-        conv: Conv2d::padded(1),
+        conv: Conv2d::padded(1).into(),
         from: "var sum0 = bias[channel];",
         to: "var sum0 = bias[channel] + f32(lane / 3u) * 0.1;",
     };

@@ -211,7 +211,7 @@ impl Tried {
 fn assert_labels_of(scores: &Tensor, found: &Tensor, what: &str) {
     let largest = scores.data().iter().fold(0.0f32, |max, x| max.max(x.abs()));
     let bounds = scores.map(|_| 1e-5 * largest);
-    let expected = Argmax::default().reference(&[scores]).unwrap();
+    let expected = Argmax {}.reference(&[scores]).unwrap();
     assert_labels(&expected, found, scores, &bounds, what);
 }
 

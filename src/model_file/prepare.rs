@@ -8,24 +8,21 @@ use crate::parameters::{Derived, Norm, Parameters};
 use std::any::Any;
 use std::collections::BTreeMap;
 
-/// Says of each transposed convolution whose weight is zero off its diagonal that it is.
+/// Marks the weights of transposed convolutions that are zero off their diagonal.
 pub(super) fn mark_diagonal_weights(graph: &mut Graph, parameters: &Parameters) {
     let diagonal = |node: &Node| {
-        let op = op_of::<ConvTranspose2d>(node)?.with_diagonal_weight()?;
-        let weight = graph.node(*node.inputs.get(1)?);
+        // Kernels for groups read no more than they need as it is.
+        op_of::<ConvTranspose2d>(node).filter(|op| op.groups == 1)?;
+        let id = *node.inputs.get(1)?;
+        let weight = graph.node(id);
         let NodeKind::Parameter(shape) = weight.kind else {
             return None;
         };
         let is_diagonal = parameters.get(&weight.name, shape).ok()?.is_diagonal();
-        is_diagonal.then_some(op)
+        is_diagonal.then_some(id)
     };
-    let found: Vec<_> = graph
-        .iter()
-        .filter_map(|(id, node)| Some((id, diagonal(node)?)))
-        .collect();
-    for (id, op) in found {
-        graph.replace_op(id, op);
-    }
+    let found: Vec<_> = graph.nodes().iter().filter_map(diagonal).collect();
+    found.into_iter().for_each(|id| graph.mark_diagonal(id));
 }
 
 /// Adds to the graph, for each convolution with a batch normalisation after it, the parameters with which it does

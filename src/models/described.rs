@@ -7,6 +7,7 @@ use crate::graph::{Graph, NodeId};
 use crate::ops::{self, Op};
 use crate::tensor::Shape;
 use serde::{Deserialize, Serialize};
+use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -58,10 +59,11 @@ pub(super) fn build(
     let mut shapes = HashMap::from([(graph.input(), nominal)]);
     for i in order {
         let node = &description.nodes[i];
+        let broadcasts = ops[i].as_ref().is_some_and(|op| op.broadcasts());
         let inputs = node.inputs.iter().map(|name| match ids.get(name.as_str()) {
             Some(id) => Ok(Some(*id)),
             None if checkpoint.has(name) => {
-                check_operand(node, checkpoint.dimensions(name)?)?;
+                check_operand(broadcasts, checkpoint.dimensions(name)?)?;
                 let shape = checkpoint.parameter_shape(name)?;
                 let id = graph.parameter(name.as_str(), shape)?;
                 shapes.insert(id, shape);
@@ -109,10 +111,10 @@ pub(super) fn build(
     })
 }
 
-/// An error for an operand of arithmetic of which PyTorch's rules of broadcasting say something else than the shape that
-/// a tensor of so few dimensions has here.
-fn check_operand(node: &Described, dimensions: &[usize]) -> Result<()> {
-    if matches!(node.op.as_str(), "add" | "sub" | "mul") && dimensions.len() != 4 {
+/// An error for an operand that broadcasts and has fewer dimensions than 4: PyTorch would align them with the last
+/// ones, and a tensor's shape here begins with the first.
+fn check_operand(broadcasts: bool, dimensions: &[usize]) -> Result<()> {
+    if broadcasts && dimensions.len() != 4 {
         bail!(
             ModelFile,
             "a tensor that it reads has {} dimensions, not 4: [1, c, 1, 1] for a number a channel",
@@ -164,10 +166,12 @@ fn ops(
     faults: &mut Faults,
 ) -> Vec<Option<Arc<dyn Op>>> {
     let mut seen: HashMap<&str, usize> = HashMap::from([(description.input.as_str(), 0)]);
-    let op = |node: &'_ Described| match node.op.as_str() {
-        // What a picture becomes stands beside the graph.
-        "preprocess" => bail!(Unsupported, "it stands in the metadata's own entry"),
-        name => ops::from_name(name, node.attributes.clone().into()),
+    let op = |node: &Described| {
+        let op = ops::from_name(&node.op, node.attributes.clone().into())?;
+        if (op.as_ref() as &dyn Any).is::<ops::Preprocess>() {
+            bail!(Unsupported, "it stands in the metadata's own entry");
+        }
+        Ok(op)
     };
     let mut all = Vec::with_capacity(description.nodes.len());
     for node in &description.nodes {

@@ -126,10 +126,7 @@ impl Net<'_> {
                 .conv_norm(&part("downsample.0"), &part("downsample.1"), shortcut, x)?,
             false => x,
         };
-        let sum = self
-            .0
-            .graph
-            .op(part("add"), Add::default(), &[out, identity])?;
+        let sum = self.0.graph.op(part("add"), Add {}, &[out, identity])?;
         self.0.graph.op(part("relu3"), Relu {}, &[sum])
     }
 }

@@ -92,10 +92,7 @@ impl Net<'_> {
             }
             false => x,
         };
-        let sum = self
-            .0
-            .graph
-            .op(part("add"), Add::default(), &[out, identity])?;
+        let sum = self.0.graph.op(part("add"), Add {}, &[out, identity])?;
         self.0.graph.op(part("relu2"), Relu {}, &[sum])
     }
 }

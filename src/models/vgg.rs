@@ -261,9 +261,7 @@ impl Net<'_> {
                 self.crop(&format!("{score}c"), offset, skip, upsampled)?,
             )
         };
-        self.b
-            .graph
-            .op(format!("fuse_{pool}"), Add::default(), &[a, b])
+        self.b.graph.op(format!("fuse_{pool}"), Add {}, &[a, b])
     }
 
     fn crop(&mut self, name: &str, offset: usize, x: NodeId, like: NodeId) -> Result<NodeId> {

@@ -6,34 +6,20 @@ use crate::error::{Result, bail};
 use crate::ops::kernel::{Binding, Format, Kernel, Param, Rows, shader, sizes};
 use crate::tensor::{Shape, Tensor};
 
-/// An operation in `shaders/broadcast.wgsl`, by the value of its `OPERATION`.
+/// An operation in `shaders/broadcast.wgsl`.
 #[derive(Clone, Copy)]
-pub(super) enum Operation {
-    Add = 0,
-    Sub = 1,
-    Mul = 2,
+pub(crate) struct Operation {
+    /// PyTorch's name.
+    pub name: &'static str,
+    /// Its number in the shader, the value of `OPERATION`.
+    pub number: u8,
+    /// What it makes of two numbers.
+    pub value: fn(f64, f64) -> f64,
 }
 
 impl Operation {
-    /// PyTorch's name.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Add => "add",
-            Self::Sub => "sub",
-            Self::Mul => "mul",
-        }
-    }
-
-    fn value(self, a: f64, b: f64) -> f64 {
-        match self {
-            Self::Add => a + b,
-            Self::Sub => a - b,
-            Self::Mul => a * b,
-        }
-    }
-
-    pub(super) fn output_shape(self, inputs: &[Shape]) -> Result<Shape> {
-        let [a, b] = take_inputs(self.name(), inputs)?;
+    pub(crate) fn output_shape(self, inputs: &[Shape]) -> Result<Shape> {
+        let [a, b] = take_inputs(self.name, inputs)?;
         let size = |a: usize, b: usize| match (a, b) {
             (1, size) | (size, 1) => Some(size),
             _ => (a == b).then_some(a),
@@ -51,14 +37,14 @@ impl Operation {
             None => bail!(
                 Shape,
                 "cannot {} tensors of shapes {a} and {b}: their sizes are equal or 1",
-                self.name()
+                self.name
             ),
         }
     }
 
-    pub(super) fn reference(self, inputs: &[&Tensor]) -> Result<Tensor> {
+    pub(crate) fn reference(self, inputs: &[&Tensor]) -> Result<Tensor> {
         let output = self.output_shape(&super::shapes(inputs))?;
-        let [a, b] = take_inputs(self.name(), inputs)?;
+        let [a, b] = take_inputs(self.name, inputs)?;
         let at = |t: &Tensor, [n, c, y, x]: [usize; 4]| {
             let s = t.shape();
             let inside = |i: usize, size: usize| if size == 1 { 0 } else { i };
@@ -70,14 +56,14 @@ impl Operation {
             ))
         };
         Tensor::from_fn(output, |n, c, y, x| {
-            self.value(at(a, [n, c, y, x]), at(b, [n, c, y, x])) as f32
+            (self.value)(at(a, [n, c, y, x]), at(b, [n, c, y, x])) as f32
         })
     }
 
     /// The kernel; with `relu`, which sums alone can have, of what is left of the result.
-    pub(super) fn kernel(self, inputs: &[Shape], relu: bool) -> Result<Kernel> {
+    pub(crate) fn kernel(self, inputs: &[Shape], relu: bool) -> Result<Kernel> {
         let output = self.output_shape(inputs)?;
-        let [a, b] = take_inputs(self.name(), inputs)?;
+        let [a, b] = take_inputs(self.name, inputs)?;
         let mut extra = sizes([
             ("height", output.h),
             ("width", output.w),
@@ -101,7 +87,7 @@ impl Operation {
         };
         Ok(Kernel {
             constants: vec![
-                ("OPERATION", f64::from(self as u8)),
+                ("OPERATION", f64::from(self.number)),
                 ("SAME_SHAPE", flag(a == b)),
                 ("A_SPLAT", flag(splat[0])),
                 ("B_SPLAT", flag(splat[1])),

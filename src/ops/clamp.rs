@@ -2,7 +2,7 @@
 //!
 //! Source: `torch.clamp`; `relu6` is that of 0 and 6.
 
-use super::unary::{Function, Unary};
+use super::unary::Unary;
 use super::{Case, case};
 use crate::error::{Result, bail};
 use serde::Deserialize;
@@ -19,7 +19,7 @@ pub struct Clamp {
 
 impl Unary for Clamp {
     const NAME: &'static str = "clamp";
-    const FUNCTION: Function = Function::Clamp;
+    const FUNCTION: u8 = 0;
 
     fn attributes(&self) -> [f32; 2] {
         [

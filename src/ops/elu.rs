@@ -3,7 +3,7 @@
 //! Source: `torch.nn.functional.elu`.
 
 use super::numerics::{FLUSHED, absolute, expm1_units};
-use super::unary::{Function, Unary};
+use super::unary::Unary;
 use super::{Case, case};
 use serde::Deserialize;
 
@@ -23,7 +23,7 @@ impl Default for Elu {
 
 impl Unary for Elu {
     const NAME: &'static str = "elu";
-    const FUNCTION: Function = Function::Elu;
+    const FUNCTION: u8 = 2;
 
     fn attributes(&self) -> [f32; 2] {
         [self.alpha, 0.0]

@@ -3,7 +3,7 @@
 //! Source: `torch.nn.functional.hardsigmoid`.
 
 use super::numerics::{FLUSHED, absolute};
-use super::unary::{Function, Unary};
+use super::unary::Unary;
 use super::{Case, case};
 use serde::Deserialize;
 
@@ -14,7 +14,7 @@ pub struct Hardsigmoid {}
 
 impl Unary for Hardsigmoid {
     const NAME: &'static str = "hardsigmoid";
-    const FUNCTION: Function = Function::Hardsigmoid;
+    const FUNCTION: u8 = 6;
 
     fn value(&self, x: f64) -> f64 {
         (x + 3.0).clamp(0.0, 6.0) / 6.0

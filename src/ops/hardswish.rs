@@ -3,7 +3,7 @@
 //! Source: `torch.nn.functional.hardswish`.
 
 use super::numerics::{FLUSHED, absolute};
-use super::unary::{Function, Unary};
+use super::unary::Unary;
 use super::{Case, case};
 use serde::Deserialize;
 
@@ -14,7 +14,7 @@ pub struct Hardswish {}
 
 impl Unary for Hardswish {
     const NAME: &'static str = "hardswish";
-    const FUNCTION: Function = Function::Hardswish;
+    const FUNCTION: u8 = 7;
 
     fn value(&self, x: f64) -> f64 {
         x * (x + 3.0).clamp(0.0, 6.0) / 6.0

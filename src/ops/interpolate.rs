@@ -19,7 +19,6 @@ use super::numerics::{Numerics, UNIT};
 use super::{Case, Op, case};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::argmax::{Argmax, Scores};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{
@@ -27,8 +26,6 @@ use crate::ops::kernel::{
 };
 use crate::tensor::{MAX_SIZE, Shape, Tensor};
 use serde::{Deserialize, Deserializer};
-use std::any::Any;
-use std::sync::Arc;
 
 /// The size to resize to, one of `size`, `scale_factor` and a second input, and how; pairs are
 /// `[vertical, horizontal]`.
@@ -85,7 +82,7 @@ fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
 
 /// Source positions along one axis: that of output i is max(i · `mul` + `add`, 0) / `div`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Positions {
+pub(crate) struct Positions {
     mul: usize,
     add: i64,
     div: usize,
@@ -102,14 +99,14 @@ impl Positions {
     }
 
     /// The parameters of a kernel that resizes along this axis.
-    pub(super) fn params(&self, [mul, add, div]: [&'static str; 3]) -> [Param; 3] {
+    pub(crate) fn params(&self, [mul, add, div]: [&'static str; 3]) -> [Param; 3] {
         let [mul, div] = sizes([(mul, self.mul), (div, self.div)]);
         [mul, (add, Word::Value(self.add as i32 as u32)), div]
     }
 
     /// The input rows that an output row needs: that of its position and the next. A position before the
     /// first row is moved to it, and reads its next one too, if only to multiply it by 0.
-    pub(super) fn rows(&self) -> Rows {
+    pub(crate) fn rows(&self) -> Rows {
         Rows {
             mul: self.mul as i64,
             div: self.div as i64,
@@ -150,7 +147,7 @@ impl Nearest {
 }
 
 /// `a / b` in lowest terms, so that sizes alike are counted with small numbers.
-pub(super) fn lowest_terms(a: usize, b: usize) -> (usize, usize) {
+pub(crate) fn lowest_terms(a: usize, b: usize) -> (usize, usize) {
     let (mut divisor, mut rest) = (a, b);
     while rest > 0 {
         (divisor, rest) = (rest, divisor % rest);
@@ -231,7 +228,7 @@ impl Interpolate {
     }
 
     /// The source positions of bilinear rows and columns, or an error where they would overflow an `i32`.
-    pub(super) fn positions(&self, input: Shape, output: Shape) -> Result<[Positions; 2]> {
+    pub(crate) fn positions(&self, input: Shape, output: Shape) -> Result<[Positions; 2]> {
         let along = |axis: usize, inputs: usize, outputs: usize| {
             // What is counted: a product of i32, and a divisor that f32 holds.
             let most = i32::MAX as usize / (outputs + 1) / 2;
@@ -414,16 +411,6 @@ impl Op for Interpolate {
                 Ok(expected.map(|_| bound))
             }),
         }
-    }
-
-    fn fused_with(&self, next: &dyn Op) -> Option<Arc<dyn Op>> {
-        let next: &dyn Any = next;
-        let fuses = next.downcast_ref::<Argmax>()?.scores == Scores::Given;
-        (fuses && self.mode == Mode::Bilinear).then(|| {
-            Arc::new(Argmax {
-                scores: Scores::Resized(self.clone()),
-            }) as Arc<dyn Op>
-        })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Source: `torch.nn.functional.leaky_relu`.
 
-use super::unary::{Function, Unary};
+use super::unary::Unary;
 use super::{Case, case};
 use serde::Deserialize;
 
@@ -24,7 +24,7 @@ impl Default for LeakyRelu {
 
 impl Unary for LeakyRelu {
     const NAME: &'static str = "leaky_relu";
-    const FUNCTION: Function = Function::LeakyRelu;
+    const FUNCTION: u8 = 1;
 
     fn attributes(&self) -> [f32; 2] {
         [self.negative_slope, 0.0]

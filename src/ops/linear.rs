@@ -1,17 +1,14 @@
 //! Linear layer over the channels of each pixel: `out[n, o, y, x] = bias[o] + Σ weight[o, i] · input[n, i, y, x]`.
 //!
 //! Inputs: `[n, c, h, w]`, weight `[out, c, 1, 1]`, of two dimensions in a file, and optionally bias
-//! `[out, 1, 1, 1]`. It is a convolution with a window of one pixel, and computed as one.
+//! `[out, 1, 1, 1]`. It is a convolution with a window of one pixel, and planned as one.
 //! Source: `torch.nn.functional.linear`, whose last dimension is the channels here.
 
-use super::candidate::Candidate;
 use super::numerics::Numerics;
 use super::{Case, Conv2d, Element, Op, case};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
-use std::sync::Arc;
 
 /// A linear layer has no attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -43,21 +40,12 @@ impl Op for Linear {
         Self::conv().reference(inputs)
     }
 
-    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
-        self.output_shape(inputs)?;
-        Self::conv().candidates(inputs, device)
-    }
-
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
         Numerics::weighted_sum(Self::conv().reduction_length(inputs))
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
         Self::conv().noise(inputs)
-    }
-
-    fn fused_with(&self, next: &dyn Op) -> Option<Arc<dyn Op>> {
-        Self::conv().fused_with(next)
     }
 
     fn elements(&self, inputs: &[&Tensor], at: &[[usize; 4]]) -> Result<Vec<Element>> {

@@ -120,7 +120,7 @@ impl MaxPool2d {
         }
     }
 
-    pub(super) fn over_input(&self) -> Window {
+    pub(crate) fn over_input(&self) -> Window {
         Window {
             size: [0, 1].map(|i| self.dilation[i] * self.kernel_size[i].saturating_sub(1) + 1),
             stride: self.stride,

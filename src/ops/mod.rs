@@ -1,19 +1,16 @@
-//! The operations: one file each, always in one order (formula and source, attributes, shape rule,
-//! reference implementation, kernels, cases), and the list of them all.
+//! The operations that a model file may name: one file each, always in one order (formula and source, attributes, shape
+//! rule, reference implementation, kernels, cases), and the list of them all.
 
 mod attributes;
 mod broadcast;
 pub mod candidate;
-mod constant;
 pub mod grid;
 pub mod kernel;
 mod means;
 pub mod narrow;
 pub mod numerics;
 pub mod packing;
-mod paste;
 pub mod unary;
-mod zeros;
 
 pub mod adaptive_avg_pool2d;
 pub mod add;
@@ -56,7 +53,6 @@ pub use avg_pool2d::AvgPool2d;
 pub use batch_norm2d::BatchNorm2d;
 pub use cat::Cat;
 pub use clamp::Clamp;
-pub use constant::Constant;
 pub use conv_transpose2d::ConvTranspose2d;
 pub use conv2d::Conv2d;
 pub use crop::Crop;
@@ -73,7 +69,6 @@ pub use max_unpool2d::MaxUnpool2d;
 pub use mean::Mean;
 pub use mul::Mul;
 pub use pad::Pad;
-pub use paste::{Paste, PasteAxis};
 pub use pixel_shuffle::PixelShuffle;
 pub use prelu::Prelu;
 pub use preprocess::Preprocess;
@@ -84,7 +79,6 @@ pub use silu::Silu;
 pub use softmax::Softmax;
 pub use sub::Sub;
 pub use tanh::Tanh;
-pub use zeros::Zeros;
 
 use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
@@ -117,11 +111,13 @@ pub trait Op: Any + Debug + Send + Sync {
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor>;
 
     /// The ways to compute this for inputs of these shapes on that device, best first: kernels, and other ops one after
-    /// the other.
+    /// the other. None for an op that planning [lowers](crate::plan::lowered::lower) to another.
     ///
     /// # Errors
     /// As [`Op::output_shape`], and `Unsupported` or `Limit` if there is no way.
-    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>>;
+    fn candidates(&self, _inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+        Ok(Vec::new())
+    }
 
     /// What the op does to the precision of numbers: the length of its sums, how far an element may be off, and what
     /// is kept in `f16`.
@@ -144,10 +140,9 @@ pub trait Op: Any + Debug + Send + Sync {
         true
     }
 
-    /// One op that does this and then `next`, whose first input is what this makes, if there is one. Its
-    /// inputs are those of this, then the others of `next`.
-    fn fused_with(&self, _next: &dyn Op) -> Option<Arc<dyn Op>> {
-        None
+    /// Whether a size of 1 in one input stands for any size in the other. PyTorch then counts dimensions from the last.
+    fn broadcasts(&self) -> bool {
+        false
     }
 
     /// The sliding window over the first input, if every output is computed from a window of one size. What lies
@@ -262,7 +257,7 @@ pub struct Case {
 }
 
 /// A case from an op and `[n, c, h, w]` of each input.
-fn case<const N: usize>(op: impl Op + 'static, inputs: [[usize; 4]; N]) -> Case {
+pub(crate) fn case<const N: usize>(op: impl Op + 'static, inputs: [[usize; 4]; N]) -> Case {
     Case {
         op: Arc::new(op),
         inputs: inputs.map(|[n, c, h, w]| Shape::new(n, c, h, w)).to_vec(),
@@ -271,7 +266,10 @@ fn case<const N: usize>(op: impl Op + 'static, inputs: [[usize; 4]; N]) -> Case 
 }
 
 /// A case with a weight that is zero off its diagonal.
-fn diagonal_case<const N: usize>(op: impl Op + 'static, inputs: [[usize; 4]; N]) -> Case {
+pub(crate) fn diagonal_case<const N: usize>(
+    op: impl Op + 'static,
+    inputs: [[usize; 4]; N],
+) -> Case {
     Case {
         diagonal: true,
         ..case(op, inputs)
@@ -354,15 +352,13 @@ pub fn from_name(name: &str, attributes: serde_json::Value) -> Result<Arc<dyn Op
         .map_err(|e| Error::new(ErrorKind::ModelFile, format!("attributes of {name}: {e}")))
 }
 
-/// The cases of all ops, those that planning alone makes among them.
+/// The cases of all of them.
 pub fn cases() -> Vec<Case> {
-    let of_planning = [constant::cases, paste::cases, zeros::cases];
-    let all = OPS.iter().map(|entry| entry.cases).chain(of_planning);
-    all.flat_map(|cases| cases()).collect()
+    OPS.iter().flat_map(|entry| (entry.cases)()).collect()
 }
 
 /// The inputs as an array, or an error that says how many the op takes.
-fn take_inputs<T: Copy, const N: usize>(op: &str, inputs: &[T]) -> Result<[T; N]> {
+pub(crate) fn take_inputs<T: Copy, const N: usize>(op: &str, inputs: &[T]) -> Result<[T; N]> {
     inputs.try_into().map_err(|_| {
         Error::new(
             ErrorKind::Shape,
@@ -372,7 +368,7 @@ fn take_inputs<T: Copy, const N: usize>(op: &str, inputs: &[T]) -> Result<[T; N]
 }
 
 /// An error if an attribute is larger than any that is computed with.
-fn check_attributes(attributes: &[[usize; 2]]) -> Result<()> {
+pub(crate) fn check_attributes(attributes: &[[usize; 2]]) -> Result<()> {
     if let Some(large) = attributes.iter().flatten().find(|a| **a > MAX_SIZE) {
         bail!(Shape, "an attribute of {large} is larger than {MAX_SIZE}");
     }
@@ -380,6 +376,6 @@ fn check_attributes(attributes: &[[usize; 2]]) -> Result<()> {
 }
 
 /// Shapes of the inputs of a reference implementation.
-fn shapes(inputs: &[&Tensor]) -> Vec<Shape> {
+pub(crate) fn shapes(inputs: &[&Tensor]) -> Vec<Shape> {
     inputs.iter().map(|t| t.shape()).collect()
 }

@@ -17,17 +17,23 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub struct Mul {}
 
+const MUL: Operation = Operation {
+    name: "mul",
+    number: 2,
+    value: |a, b| a * b,
+};
+
 impl Op for Mul {
     fn name(&self) -> &'static str {
-        Operation::Mul.name()
+        MUL.name
     }
 
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
-        Operation::Mul.output_shape(inputs)
+        MUL.output_shape(inputs)
     }
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        Operation::Mul.reference(inputs)
+        MUL.reference(inputs)
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
@@ -35,14 +41,16 @@ impl Op for Mul {
         2f64.sqrt() * inputs[0].root_mean_square() * inputs[1].root_mean_square()
     }
 
+    fn broadcasts(&self) -> bool {
+        true
+    }
+
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
         Numerics::rounded()
     }
 
     fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
-        Ok(vec![Candidate::kernel(
-            Operation::Mul.kernel(inputs, false)?,
-        )])
+        Ok(vec![Candidate::kernel(MUL.kernel(inputs, false)?)])
     }
 }
 

@@ -1,6 +1,7 @@
 //! How weights are laid out for the kernels, once, at load.
 
-use super::conv2d::winograd;
+pub(crate) mod winograd;
+
 use super::kernel::Packing;
 use crate::error::Result;
 use crate::tensor::Shape;

@@ -3,7 +3,7 @@
 //! Source: `torch.nn.functional.sigmoid`.
 
 use super::numerics::{FLUSHED, absolute, sigmoid_units};
-use super::unary::{Function, Unary};
+use super::unary::Unary;
 use super::{Case, case};
 use serde::Deserialize;
 
@@ -14,7 +14,7 @@ pub struct Sigmoid {}
 
 impl Unary for Sigmoid {
     const NAME: &'static str = "sigmoid";
-    const FUNCTION: Function = Function::Sigmoid;
+    const FUNCTION: u8 = 3;
 
     fn value(&self, x: f64) -> f64 {
         1.0 / (1.0 + (-x).exp())

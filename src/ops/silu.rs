@@ -3,7 +3,7 @@
 //! Source: `torch.nn.functional.silu`.
 
 use super::numerics::{FLUSHED, absolute, sigmoid_units};
-use super::unary::{Function, Unary};
+use super::unary::Unary;
 use super::{Case, case};
 use serde::Deserialize;
 
@@ -14,7 +14,7 @@ pub struct Silu {}
 
 impl Unary for Silu {
     const NAME: &'static str = "silu";
-    const FUNCTION: Function = Function::Silu;
+    const FUNCTION: u8 = 5;
 
     fn value(&self, x: f64) -> f64 {
         x / (1.0 + (-x).exp())

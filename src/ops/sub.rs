@@ -17,17 +17,23 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub struct Sub {}
 
+const SUB: Operation = Operation {
+    name: "sub",
+    number: 1,
+    value: |a, b| a - b,
+};
+
 impl Op for Sub {
     fn name(&self) -> &'static str {
-        Operation::Sub.name()
+        SUB.name
     }
 
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
-        Operation::Sub.output_shape(inputs)
+        SUB.output_shape(inputs)
     }
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        Operation::Sub.reference(inputs)
+        SUB.reference(inputs)
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
@@ -36,14 +42,16 @@ impl Op for Sub {
             .hypot(inputs[1].root_mean_square())
     }
 
+    fn broadcasts(&self) -> bool {
+        true
+    }
+
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
         Numerics::rounded()
     }
 
     fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
-        Ok(vec![Candidate::kernel(
-            Operation::Sub.kernel(inputs, false)?,
-        )])
+        Ok(vec![Candidate::kernel(SUB.kernel(inputs, false)?)])
     }
 }
 

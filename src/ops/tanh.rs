@@ -3,7 +3,7 @@
 //! Source: `torch.nn.functional.tanh`.
 
 use super::numerics::{FLUSHED, absolute, expm1_units};
-use super::unary::{Function, Unary};
+use super::unary::Unary;
 use super::{Case, case};
 use serde::Deserialize;
 
@@ -14,7 +14,7 @@ pub struct Tanh {}
 
 impl Unary for Tanh {
     const NAME: &'static str = "tanh";
-    const FUNCTION: Function = Function::Tanh;
+    const FUNCTION: u8 = 4;
 
     fn value(&self, x: f64) -> f64 {
         x.tanh()

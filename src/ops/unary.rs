@@ -1,5 +1,4 @@
-//! Functions of one number, applied to every element: what `Sigmoid`, `Tanh` and the like have in common, their
-//! shader among it.
+//! Functions of one number, applied to every element: what the ops that are such functions share, a shader too.
 
 use super::numerics::{Numerics, UNIT};
 use super::{Op, take_inputs};
@@ -10,33 +9,12 @@ use crate::ops::kernel::{Kernel, floats, shader, sizes};
 use crate::tensor::{Shape, Tensor};
 use std::fmt::Debug;
 
-/// A function in `shaders/unary.wgsl`, by the value of its `FUNCTION`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Function {
-    /// `p` bounds from below, `q` from above.
-    Clamp = 0,
-    /// `p` is the negative slope.
-    LeakyRelu = 1,
-    /// `p` is alpha.
-    Elu = 2,
-    /// See [`Sigmoid`](super::Sigmoid).
-    Sigmoid = 3,
-    /// See [`Tanh`](super::Tanh).
-    Tanh = 4,
-    /// See [`Silu`](super::Silu).
-    Silu = 5,
-    /// See [`Hardsigmoid`](super::Hardsigmoid).
-    Hardsigmoid = 6,
-    /// See [`Hardswish`](super::Hardswish).
-    Hardswish = 7,
-}
-
 /// An op that is a function of one number: it is an [`Op`] by that alone.
 pub trait Unary: Debug + Send + Sync + 'static {
     /// PyTorch's name of the operation.
     const NAME: &'static str;
-    /// What the shader is told.
-    const FUNCTION: Function;
+    /// Its number in `shaders/unary.wgsl`, the value of `FUNCTION`.
+    const FUNCTION: u8;
 
     /// The attributes `p` and `q` that the shader is given.
     fn attributes(&self) -> [f32; 2] {
@@ -102,7 +80,7 @@ impl<U: Unary> Op for U {
         let masked = !shape.c.is_multiple_of(4) && self.value(0.0) != 0.0;
         Ok(vec![Candidate::kernel(Kernel {
             constants: vec![
-                ("FUNCTION", f64::from(U::FUNCTION as u8)),
+                ("FUNCTION", f64::from(U::FUNCTION)),
                 ("MASKED", f64::from(u8::from(masked))),
             ],
             ..Kernel::elementwise(shader!("unary"), &["input_start"], &extra, shape)

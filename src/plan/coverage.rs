@@ -145,14 +145,15 @@ mod tests {
     use crate::device_profile::DeviceProfile;
     use crate::error::ErrorKind;
     use crate::graph::Graph;
-    use crate::ops::argmax::Scores;
     use crate::ops::kernel::{Kernel, Word};
-    use crate::ops::{Argmax, Conv2d, ConvTranspose2d, MaxPool2d, Op};
+    use crate::ops::{Conv2d, ConvTranspose2d, MaxPool2d, Op};
+    use crate::plan::lowered::{Convolution, Labels, Scores, lower};
     use crate::plan::{Plan, Step};
     use crate::tensor::Shape;
+    use std::sync::Arc;
 
     /// The kernel of an op, the shape of its output and the dispatches, on a device that binds hardly anything.
-    fn cut(op: impl Op + Clone, inputs: &[[usize; 4]]) -> (Kernel, Shape, Vec<Step>) {
+    fn cut(op: impl Op, inputs: &[[usize; 4]]) -> (Kernel, Shape, Vec<Step>) {
         let shapes: Vec<_> = inputs
             .iter()
             .map(|[n, c, h, w]| Shape::new(*n, *c, *h, *w))
@@ -167,8 +168,9 @@ mod tests {
         for (i, shape) in shapes.iter().enumerate().skip(1) {
             ids.push(graph.parameter(format!("w{i}"), *shape).unwrap());
         }
-        let kernels = (&op as &dyn Op).kernels(&shapes, &device(27)).unwrap();
-        graph.op("op", op, &ids).unwrap();
+        let op = lower(&(Arc::new(op) as Arc<dyn Op>));
+        let kernels = op.kernels(&shapes, &device(27)).unwrap();
+        graph.shared_op("op", op, &ids).unwrap();
         let plan = |log2| Plan::new(&graph, shapes[0], &[graph.output()], &device(log2));
         let plan = (10..27).find_map(|log2| plan(log2).ok()).unwrap();
         assert!(plan.layers.len() == 1 && plan.groups.is_empty(), "{plan}");
@@ -199,12 +201,12 @@ mod tests {
 
     #[test]
     fn whatever_leaves_an_element_unwritten_is_refused() {
-        let pooled = Conv2d {
+        let pooled = Convolution {
             pool: Some(MaxPool2d::square(2, 2, false)),
-            ..Conv2d::padded(1)
+            ..Conv2d::padded(1).into()
         };
-        let labels = Argmax {
-            scores: Scores::Upsampled(ConvTranspose2d::strided(4, 0)),
+        let labels = Labels {
+            scores: Scores::Upsampled(ConvTranspose2d::strided(4, 0).into()),
         };
         let cases = [
             // Bands and shards, and bands, shards and runs of terms.

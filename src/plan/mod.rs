@@ -4,31 +4,28 @@
 //! tested without a device, and the executor decides nothing beyond it.
 
 mod choices;
-mod constants;
+mod compile;
 mod coverage;
 mod display;
-mod fuse;
+mod draft;
 mod groups;
+pub mod lowered;
 mod memory;
-mod padding;
+mod passes;
 mod precision;
 mod program;
+mod select;
 mod split;
-mod stages;
+mod tunable;
 
-use crate::device_profile::DeviceProfile;
-use crate::error::{Error, ErrorKind, Result, bail};
-use crate::graph::{Graph, NodeId};
-use crate::ops::Op;
-use crate::ops::kernel::{Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader};
+use crate::graph::NodeId;
+use crate::ops::kernel::{Format, Packing, Rows, Shader};
 use crate::tensor::Shape;
 pub(crate) use choices::hash;
-pub use choices::{Choice, Choices, Lowering, Tunable, tunable};
-use fuse::Operation;
-use groups::{Band, Group};
-use program::Program;
-use std::collections::HashMap;
+pub use choices::{Choice, Choices};
+pub use select::Lowering;
 use std::ops::Range;
+pub use tunable::{Tunable, tunable};
 
 /// Where a tensor lies: in which activation buffer, from its beginning. Of an output that is larger than any
 /// buffer, the rows of one band at a time lie there.
@@ -215,203 +212,6 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans `graph` for an input of shape `input` so that the values of `outputs` can be read.
-    ///
-    /// # Errors
-    /// `Shape` if the graph does not fit the input; `Limit` if even in bands of single rows a tensor outgrows
-    /// the device's buffers, or all of it the memory that may be taken, with the figures; `Unsupported` if no
-    /// kernel can run a node.
-    pub fn new(
-        graph: &Graph,
-        input: Shape,
-        outputs: &[NodeId],
-        device: &DeviceProfile,
-    ) -> Result<Self> {
-        Self::with_choices(graph, input, outputs, device, &Choices::default())
-    }
-
-    /// As [`Plan::new`], by the kernels in `choices`, as far as they and the device have them.
-    ///
-    /// # Errors
-    /// As [`Plan::new`].
-    pub fn with_choices(
-        graph: &Graph,
-        input: Shape,
-        outputs: &[NodeId],
-        device: &DeviceProfile,
-        choices: &Choices,
-    ) -> Result<Self> {
-        if input.elements() == 0 {
-            bail!(Shape, "the input {input} has no elements");
-        }
-        let mut shapes = graph.shapes(input)?;
-        let counted =
-            |shape: &Shape| shape.pixels().saturating_mul(shape.c4()) <= u32::MAX as usize;
-        if let Some(large) = shapes.iter().find(|shape| !counted(shape)) {
-            bail!(
-                Limit,
-                "a tensor of shape {large} is more than kernels can count, {} groups of four channels: use a \
-                 smaller picture or batch",
-                u32::MAX
-            );
-        }
-        let operations = fused(graph, outputs, &shapes, device);
-        let operations = padding::cut(operations, graph, &mut shapes, outputs, device)?;
-        let between = shapes.len();
-        let operations = stages::expand(operations, &mut shapes, device, choices)?;
-        let operations = precision::keep_sums(operations, between, &mut shapes, device)?;
-        let mut with_kernels = Vec::with_capacity(operations.len());
-        for operation in operations {
-            let inputs = shapes_of(&operation.inputs, &shapes);
-            let best = || best_kernel(operation.op.as_ref(), &inputs, device);
-            let kernel = operation.chosen.clone().map_or_else(best, Ok);
-            let kernel = kernel.map_err(|error| {
-                error.at(format!("{} ({})", operation.name, operation.op.name()))
-            })?;
-            let kernel = precision::adapt(kernel, &operation, between, device);
-            with_kernels.push((operation, kernel));
-        }
-        let with_kernels = constants::load(with_kernels, graph, &shapes, device)?;
-        let (operations, kernels): (Vec<_>, Vec<_>) = with_kernels.into_iter().unzip();
-        let mut program = Program {
-            formats: formats(graph, &operations, &kernels, device.half)?,
-            graph,
-            shapes,
-            operations,
-            kernels,
-            outputs,
-            device,
-            between,
-            most_bytes: device.max_buffer_bytes,
-        };
-        let mut plan = Self::of(&program)?;
-        // Smaller buffers, and so more bands, until all of it fits: in small steps, since bands cost work.
-        while plan.peak_device_bytes() > device.memory_bytes {
-            let largest = plan.slots.iter().copied().max().unwrap_or(0);
-            program.most_bytes = program.most_bytes.min(largest) / 8 * 7;
-            plan = match Self::of(&program) {
-                Err(e) if e.kind() == ErrorKind::Limit => bail!(
-                    Limit,
-                    "the smallest plan for an input of {input} takes {} MiB of device memory; {} MiB may be \
-                     taken: use a smaller picture or batch",
-                    plan.peak_device_bytes().div_ceil(1 << 20),
-                    device.memory_bytes >> 20
-                ),
-                smaller => smaller?,
-            };
-        }
-        Ok(plan)
-    }
-
-    fn of(program: &Program) -> Result<Self> {
-        let groups = groups::groups(program)?;
-        let places = memory::places(program, &groups);
-        let mut plan = Self {
-            input: places.of[&program.graph.input()].clone(),
-            outputs: program
-                .outputs
-                .iter()
-                .map(|id| (*id, places.of[id].clone()))
-                .collect(),
-            slots: places.slots,
-            mirror_bytes: 0,
-            parameters: Vec::new(),
-            pipelines: Vec::new(),
-            layers: Vec::new(),
-            groups: Vec::new(),
-            steps: Vec::new(),
-            read_backs: Vec::new(),
-        };
-        for group in &groups {
-            plan.add_group(program, group, &places.of)?;
-        }
-        for (output, (_, place)) in plan.outputs.iter().enumerate() {
-            if plan.read_backs.iter().all(|r| r.output != output) {
-                plan.read_backs.push(ReadBack {
-                    output,
-                    after: plan.steps.len(),
-                    bytes: 0..place.bytes(),
-                });
-            }
-        }
-        Ok(plan)
-    }
-
-    /// Plans the operations of a group, band by band.
-    fn add_group(
-        &mut self,
-        program: &Program,
-        group: &Group,
-        places: &HashMap<NodeId, Place>,
-    ) -> Result<()> {
-        let first = self.layers.len();
-        let at = |i: usize| move |error: Error| error.at(&program.operations[i].name);
-        let mut layers = Vec::with_capacity(group.operations.len());
-        for i in group.operations.clone() {
-            layers.push(split::add_layer(self, program, i, places).map_err(at(i))?);
-        }
-        for band in &group.bands {
-            let held = |id| group.held(program, band, id);
-            for ((i, layer), rows) in group.operations.clone().zip(&layers).zip(&band.rows) {
-                layer
-                    .add_steps(self, rows, places, held, program.device)
-                    .map_err(at(i))?;
-            }
-            self.read_back_band(program, group, band);
-        }
-        self.count_bands(group, first);
-        Ok(())
-    }
-
-    /// Notes which rows a group, whose layers begin at `first`, computes twice, and which not at all.
-    fn count_bands(&mut self, group: &Group, first: usize) {
-        let mut recomputed_flops = 0;
-        for (i, layer) in self.layers[first..].iter_mut().enumerate() {
-            let (work, rows) = (group.work(i), layer.shape.n * layer.shape.h);
-            if work.again > 0 || work.computed != rows {
-                let flops = |part: usize| (layer.flops as f64 * part as f64 / rows as f64) as u64;
-                recomputed_flops += flops(work.again);
-                layer.flops = flops(work.computed);
-            }
-        }
-        if group.bands.len() > 1 {
-            self.groups.push(BandGroup {
-                layers: first..self.layers.len(),
-                bands: group.bands.len(),
-                recomputed_flops,
-            });
-        }
-    }
-
-    /// Reads back the band's share of the outputs of which memory holds a band at a time.
-    fn read_back_band(&mut self, program: &Program, group: &Group, band: &Band) {
-        for (output, (id, _)) in self.outputs.iter().enumerate() {
-            let Some(i) = group.windowed(*id) else {
-                continue;
-            };
-            let (rows, share) = (&band.rows[i], &band.shares[i]);
-            let at = |row: usize| program.bytes(*id, row);
-            if !share.is_empty() {
-                self.read_backs.push(ReadBack {
-                    output,
-                    after: self.steps.len(),
-                    bytes: at(share.start) - at(rows.start)..at(share.end) - at(rows.start),
-                });
-            }
-        }
-    }
-
-    /// The nodes that are computed together with a later one when only `outputs` are asked for, as far as
-    /// the device has a kernel that can, and which one that is.
-    pub fn fused(graph: &Graph, outputs: &[NodeId]) -> HashMap<NodeId, NodeId> {
-        let mut into = HashMap::new();
-        for operation in fuse::operations(graph, outputs, |_, _, _| true) {
-            let others = operation.nodes.iter().filter(|id| **id != operation.id);
-            into.extend(others.map(|id| (*id, operation.id)));
-        }
-        into
-    }
-
     /// Floating-point operations of a run.
     pub fn flops(&self) -> u64 {
         self.layers.iter().map(|layer| layer.flops).sum()
@@ -433,88 +233,4 @@ impl Plan {
     pub fn parameter_bytes(&self) -> u64 {
         self.parameters.iter().map(|p| p.bytes).sum()
     }
-}
-
-fn shapes_of(nodes: &[NodeId], shapes: &[Shape]) -> Vec<Shape> {
-    nodes.iter().map(|id| shapes[id.index()]).collect()
-}
-
-/// The operations that `outputs` need, fused where the device can run the result.
-fn fused(
-    graph: &Graph,
-    outputs: &[NodeId],
-    shapes: &[Shape],
-    device: &DeviceProfile,
-) -> Vec<Operation> {
-    fuse::operations(graph, outputs, |before, op, inputs| {
-        let inputs = shapes_of(inputs, shapes);
-        let tried = |op: &dyn Op| {
-            op.other_kernels(&inputs, device)
-                .is_ok_and(|k| !k.is_empty())
-        };
-        // The first alone may have a kernel that is worth a try, and both together none.
-        let loses_one = tried(before) && !tried(op);
-        !loses_one
-            && best_kernel(op, &inputs, device).is_ok_and(|kernel| {
-                let steps = kernel.steps_per_term.saturating_add(kernel.fixed_steps);
-                steps <= MAX_LOOP_STEPS && split::is_short(op, &kernel, &inputs)
-            })
-    })
-}
-
-/// The best kernel of an op that fits the device.
-fn best_kernel(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Result<Kernel> {
-    let most = device.max_binding_bytes.min(device.max_buffer_bytes);
-    let tile_fits = |binding: &Binding| match (binding.parameter(), binding.is_texels()) {
-        (Some((input, packing)), false) => packing.tile_bytes(inputs[input]) <= most,
-        _ => true,
-    };
-    let kernels = op.kernels(inputs, device)?.into_iter();
-    let kernels: Vec<_> = kernels.filter(|kernel| kernel.fits(device)).collect();
-    // One whose weights cannot be cut small enough is left to fail, with the figures.
-    let cuts_small = |kernel: &Kernel| kernel.bindings.iter().all(tile_fits);
-    let best = kernels.iter().position(cuts_small).unwrap_or(0);
-    match kernels.into_iter().nth(best) {
-        Some(kernel) => Ok(kernel),
-        None => bail!(
-            Unsupported,
-            "no kernel for inputs of shapes {inputs:?} fits this device"
-        ),
-    }
-}
-
-/// The format of every activation: that of the kernel which writes it. The input has the one its
-/// readers want.
-fn formats(
-    graph: &Graph,
-    operations: &[Operation],
-    kernels: &[Kernel],
-    half: bool,
-) -> Result<HashMap<NodeId, Format>> {
-    let mut formats = HashMap::new();
-    for (operation, kernel) in operations.iter().zip(kernels) {
-        for binding in &kernel.bindings {
-            let Some((input, format, _)) = binding.activation() else {
-                continue;
-            };
-            let id = operation.inputs[input];
-            let node = graph.nodes().get(id.index());
-            let name = node.map_or(stages::BETWEEN, |node| &node.name);
-            let written = *formats.entry(id).or_insert(format);
-            if written != format {
-                bail!(
-                    Unsupported,
-                    "{} reads {name} as {format:?}, but it is {written:?}",
-                    operation.name
-                );
-            }
-        }
-        formats.insert(operation.id, kernel.output);
-    }
-    let of_input = match half {
-        true => Format::Nhwc4Half,
-        false => Format::Nhwc4,
-    };
-    formats.entry(graph.input()).or_insert(of_input);
-    Ok(formats)
 }

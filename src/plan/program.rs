@@ -1,8 +1,8 @@
 //! What is planned: operations and their kernels, and what is known of every tensor.
 
-use super::fuse::Operation;
-use super::stages::BETWEEN;
+use super::draft::{BETWEEN, Draft, Operation};
 use crate::device_profile::DeviceProfile;
+use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeId};
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows};
@@ -30,7 +30,36 @@ pub(super) struct Program<'a> {
     pub most_bytes: u64,
 }
 
-impl Program<'_> {
+impl<'a> Program<'a> {
+    /// What the passes made.
+    ///
+    /// # Errors
+    /// `Unsupported` if an operation reads a tensor in another format than it is written in.
+    pub(super) fn new(mut draft: Draft<'a>) -> Result<Self> {
+        let take = |operation: &mut Operation| {
+            let message = || format!("{} has no kernel", operation.name);
+            let kernel = operation.kernel.take();
+            kernel.ok_or_else(|| Error::new(ErrorKind::Internal, message()))
+        };
+        let kernels: Vec<_> = draft
+            .operations
+            .iter_mut()
+            .map(take)
+            .collect::<Result<_>>()?;
+        let device = draft.device;
+        Ok(Self {
+            formats: formats(draft.graph, &draft.operations, &kernels, device.half)?,
+            graph: draft.graph,
+            shapes: draft.shapes,
+            operations: draft.operations,
+            kernels,
+            outputs: draft.outputs,
+            device,
+            between: draft.between,
+            most_bytes: device.max_buffer_bytes,
+        })
+    }
+
     pub(super) fn shape(&self, id: NodeId) -> Shape {
         self.shapes[id.index()]
     }
@@ -97,4 +126,40 @@ impl Program<'_> {
             .flat_map(|i| self.reads(i).map(move |(id, _)| (id, i)))
             .collect()
     }
+}
+
+/// The format of every activation: that of the kernel which writes it. The input has the one its
+/// readers want.
+fn formats(
+    graph: &Graph,
+    operations: &[Operation],
+    kernels: &[Kernel],
+    half: bool,
+) -> Result<HashMap<NodeId, Format>> {
+    let mut formats = HashMap::new();
+    for (operation, kernel) in operations.iter().zip(kernels) {
+        for binding in &kernel.bindings {
+            let Some((input, format, _)) = binding.activation() else {
+                continue;
+            };
+            let id = operation.inputs[input];
+            let node = graph.nodes().get(id.index());
+            let name = node.map_or(BETWEEN, |node| &node.name);
+            let written = *formats.entry(id).or_insert(format);
+            if written != format {
+                bail!(
+                    Unsupported,
+                    "{} reads {name} as {format:?}, but it is {written:?}",
+                    operation.name
+                );
+            }
+        }
+        formats.insert(operation.id, kernel.output);
+    }
+    let of_input = match half {
+        true => Format::Nhwc4Half,
+        false => Format::Nhwc4,
+    };
+    formats.entry(graph.input()).or_insert(of_input);
+    Ok(formats)
 }

@@ -2,7 +2,7 @@
 //! loop or dispatch is longer than the device allows.
 
 use super::coverage;
-use super::fuse::Operation;
+use super::draft::Operation;
 use super::program::Program;
 use super::{Bound, Layer, Mirror, PackedParameter, Pipeline, Place, Plan, Read, Step};
 use crate::device_profile::{DeviceProfile, TEXEL_ROW_BYTES};

@@ -191,7 +191,7 @@ fn picture_graph(model: &Model, size: [usize; 2], network_size: [usize; 2]) -> R
     let mut graph = network_graph(model, network_size)?;
     let output = graph.output();
     let scores = at_size(&mut graph, "resized", output, size)?;
-    graph.op(LABELS, Argmax::default(), &[scores])?;
+    graph.op(LABELS, Argmax {}, &[scores])?;
     Ok(graph)
 }
 
@@ -206,7 +206,7 @@ fn add_labels(graph: &mut Graph, model: &Model) -> Result<Option<NodeId>> {
     if !model.has_labels() {
         return Ok(None);
     }
-    let labels = graph.op(LABELS, Argmax::default(), &[graph.output()])?;
+    let labels = graph.op(LABELS, Argmax {}, &[graph.output()])?;
     Ok(Some(labels))
 }
 
@@ -224,7 +224,7 @@ fn stages(model: &Model, size: [usize; 2]) -> Result<Task> {
     let mut outputs = Vec::with_capacity(scores.len());
     for (scores, stride) in scores.into_iter().zip(strides(model)?) {
         let resized = at_size(&mut graph, &format!("resized{stride}"), scores, size)?;
-        outputs.push(graph.op(format!("labels{stride}"), Argmax::default(), &[resized])?);
+        outputs.push(graph.op(format!("labels{stride}"), Argmax {}, &[resized])?);
     }
     Ok(Task { graph, outputs })
 }

@@ -10,7 +10,6 @@ pub mod writes;
 use fullconv::device_profile::{CooperativeMatrix, DeviceProfile};
 use fullconv::gpu::{Backend, Executor, Network, wgpu};
 use fullconv::graph::{Graph, NodeId};
-use fullconv::ops::argmax::Scores;
 use fullconv::ops::candidate::Candidate;
 use fullconv::ops::interpolate::Mode;
 use fullconv::ops::kernel::{Binding, Format, Kernel};
@@ -19,6 +18,7 @@ use fullconv::ops::{
     Argmax, Case, Interpolate, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Op, StageInput,
 };
 use fullconv::plan::Plan;
+use fullconv::plan::lowered::{Labels, Scores, lower};
 use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Parameters, Shape, Tensor, TensorFile};
 use parts::{Builder, Role, roles, side_by_side};
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -71,9 +71,7 @@ pub fn golden(file: &str) -> Model {
 /// A model's own graph, with its labels.
 pub fn with_labels(model: &Model) -> Graph {
     let mut graph = model.graph().clone();
-    graph
-        .op("labels", Argmax::default(), &[graph.output()])
-        .unwrap();
+    graph.op("labels", Argmax {}, &[graph.output()]).unwrap();
     graph
 }
 
@@ -248,10 +246,11 @@ impl OneOp {
         Self::new(case.op, inputs)
     }
 
-    /// `op` on `inputs`. Of several activations, the graph's input holds all, side by side in its channels, and they
+    /// `op`, lowered, on `inputs`. Of several activations, the graph's input holds all, side by side in its channels, and they
     /// are taken apart by operations that change no number. Where it cannot, since it has one batch and finite
     /// numbers, those but the first are tensors of the file.
     pub fn new(op: Arc<dyn Op>, inputs: Vec<Tensor>) -> Self {
+        let op = lower(&op);
         if let Some(unpool) = (op.as_ref() as &dyn Any).downcast_ref() {
             return Self::of_unpool(unpool, op.clone(), &inputs);
         }
@@ -457,19 +456,18 @@ impl OneOp {
         assert_within(&expected, found, &bounds, &what);
     }
 
-    /// The scores that these labels are of, and how far those may be off.
-    pub fn scores_of_labels(&self, scores: &Scores) -> (Tensor, Tensor) {
-        match scores {
-            Scores::Given => (self.input.clone(), self.input.map(|_| 0.0)),
-            Scores::Resized(resize) => {
-                let one = Self::new(Arc::new(resize.clone()), self.inputs.clone());
-                (one.expected(), one.bounds())
-            }
-            Scores::Upsampled(upsample) => {
-                let one = Self::new(Arc::new(upsample.clone()), self.inputs.clone());
-                (one.expected(), one.bounds())
-            }
+    /// Where the op makes labels: the scores of which they are, and how far those may be off.
+    pub fn scores_of_labels(&self) -> Option<(Tensor, Tensor)> {
+        let op: &dyn Any = self.op.as_ref();
+        if op.is::<Argmax>() {
+            return Some((self.input.clone(), self.input.map(|_| 0.0)));
         }
+        let op: Arc<dyn Op> = match &op.downcast_ref::<Labels>()?.scores {
+            Scores::Resized(resize) => Arc::new(resize.clone()),
+            Scores::Upsampled(upsampling) => Arc::new(upsampling.clone()),
+        };
+        let one = Self::new(op, self.inputs.clone());
+        Some((one.expected(), one.bounds()))
     }
 
     /// Panics unless the rows that the planner binds for a row of the output hold all that it is made of:

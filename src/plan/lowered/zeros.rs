@@ -1,13 +1,13 @@
 //! Zeros, for as many images of as many channels as the input has, of another height and width.
 //!
-//! No network has it: planning needs it, to see what a network makes of nothing.
+//! No model file names it: planning needs it, to see what a network makes of nothing.
 
-use super::numerics::Numerics;
-use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Kernel, shader};
+use crate::ops::numerics::Numerics;
+use crate::ops::{Case, Op, case, take_inputs};
 use crate::tensor::{Shape, Tensor};
 
 /// The size of the output.
@@ -24,12 +24,12 @@ impl Op for Zeros {
 
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
         let [input] = take_inputs(self.name(), inputs)?;
-        super::check_attributes(&[self.size])?;
+        crate::ops::check_attributes(&[self.size])?;
         Ok(input.with_size(self.size[0], self.size[1]))
     }
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        let output = self.output_shape(&super::shapes(inputs))?;
+        let output = self.output_shape(&crate::ops::shapes(inputs))?;
         Tensor::from_fn(output, |_, _, _, _| 0.0)
     }
 

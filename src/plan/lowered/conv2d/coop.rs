@@ -6,7 +6,7 @@
 //! and loads 8 matrices for 16 products. Matrices are values of the shader, whose text [`source`] unrolls.
 
 use super::template::fill;
-use super::{Conv2d, Parts};
+use super::{Convolution, Parts};
 use crate::device_profile::{CooperativeMatrix, DeviceProfile};
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
@@ -94,12 +94,12 @@ struct Staging {
 }
 
 impl Staging {
-    fn new(op: &Conv2d, kernel: [usize; 2], tile: Tile, rows: usize, groups: usize) -> Self {
+    fn new(op: &Convolution, kernel: [usize; 2], tile: Tile, rows: usize, groups: usize) -> Self {
         let taps = [rows, kernel[1]];
         let outputs = [tile.rows, tile.columns];
         let step = |i: usize| match taps[i] {
-            1 => [op.stride[i], 1],
-            _ => [1, op.stride[i]],
+            1 => [op.conv.stride[i], 1],
+            _ => [1, op.conv.stride[i]],
         };
         let [(source_h, halo_h), (source_w, halo_w)] = [0, 1].map(|i| step(i).into());
         let halo_step = [halo_h, halo_w];
@@ -109,19 +109,24 @@ impl Staging {
             source_step: [source_h, source_w],
             halo_step,
             halo: [0, 1]
-                .map(|i| (outputs[i] - 1) * halo_step[i] + (taps[i] - 1) * op.dilation[i] + 1),
+                .map(|i| (outputs[i] - 1) * halo_step[i] + (taps[i] - 1) * op.conv.dilation[i] + 1),
             taps_rows: kernel[1].saturating_mul(rows * groups * 4),
         }
     }
 
     /// The stage with the most work between two barriers that fits the device.
-    fn best(op: &Conv2d, inputs: &[Shape], tile: Tile, device: &DeviceProfile) -> Option<Self> {
+    fn best(
+        op: &Convolution,
+        inputs: &[Shape],
+        tile: Tile,
+        device: &DeviceProfile,
+    ) -> Option<Self> {
         let most = MOST_BYTES.map(|bytes| bytes.min(device.max_workgroup_bytes as usize));
         most.into_iter()
             .find_map(|bytes| Self::best_within(op, inputs, tile, bytes))
     }
 
-    fn best_within(op: &Conv2d, inputs: &[Shape], tile: Tile, bytes: usize) -> Option<Self> {
+    fn best_within(op: &Convolution, inputs: &[Shape], tile: Tile, bytes: usize) -> Option<Self> {
         let (input, weight) = (inputs[0], inputs[1]);
         let least = tile.size / 4;
         let most = MOST_GROUPS.min(input.c4().next_multiple_of(least));
@@ -159,12 +164,12 @@ impl Staging {
 /// A kernel for each tile that fits, the largest first: candidates that a plan takes only where they were
 /// measured, on devices that keep numbers in f16.
 pub(super) fn kernels(
-    op: &Conv2d,
+    op: &Convolution,
     inputs: &[Shape],
     output: Shape,
     device: &DeviceProfile,
 ) -> Vec<Kernel> {
-    if !device.half || device.is_cpu || op.groups > 1 || op.pool.is_some() {
+    if !device.half || device.is_cpu || op.conv.groups > 1 || op.pool.is_some() {
         return Vec::new();
     }
     let most = device.max_invocations_per_workgroup as usize;
@@ -213,7 +218,7 @@ impl Variant {
     }
 }
 
-fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape, variant: &Variant) -> Option<Kernel> {
+fn kernel(op: &Convolution, inputs: &[Shape], output: Shape, variant: &Variant) -> Option<Kernel> {
     let Variant { tile, stage, .. } = *variant;
     let parts = op.parts;
     let mut kernel = op
@@ -401,8 +406,9 @@ fn products(variant: &Variant) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Conv2d;
 
-    fn variant(op: &Conv2d, weight: [usize; 4], tile: Tile) -> Option<Variant> {
+    fn variant(conv: Conv2d, weight: [usize; 4], tile: Tile) -> Option<Variant> {
         let [out, c, h, w] = weight;
         let shapes = [Shape::new(1, c, 50, 50), Shape::new(out, c, h, w)];
         let device = DeviceProfile {
@@ -411,7 +417,7 @@ mod tests {
         };
         Some(Variant {
             tile,
-            stage: Staging::best(op, &shapes, tile, &device)?,
+            stage: Staging::best(&conv.into(), &shapes, tile, &device)?,
             matrix: CooperativeMatrix {
                 size: [tile.size as u32; 3],
                 subgroup: 32,
@@ -426,7 +432,7 @@ mod tests {
             env!("CARGO_MANIFEST_DIR"),
             "/shaders/conv2d_coop.wgsl"
         ));
-        let variant = variant(&Conv2d::padded(1), [128, 64, 3, 3], TILES[0]).unwrap();
+        let variant = variant(Conv2d::padded(1), [128, 64, 3, 3], TILES[0]).unwrap();
         assert!(source(&variant) == file);
     }
 
@@ -454,7 +460,7 @@ mod tests {
                     dilation: [dilation; 2],
                     ..Conv2d::default()
                 };
-                let variant = variant(&op, [64, 64, kernel, kernel], tile);
+                let variant = variant(op.clone(), [64, 64, kernel, kernel], tile);
                 assert!(variant.is_some(), "{tile:?} {op:?} {kernel}");
             }
         }
@@ -464,7 +470,7 @@ mod tests {
     #[test]
     fn matrices_are_aligned() {
         for tile in TILES {
-            let variant = variant(&Conv2d::padded(1), [128, 64, 3, 3], tile).unwrap();
+            let variant = variant(Conv2d::padded(1), [128, 64, 3, 3], tile).unwrap();
             for pitch in [
                 variant.stage.groups + APART,
                 tile.quads + APART,

@@ -8,7 +8,7 @@
 
 use super::sum_parts::SumParts;
 use super::template::fill;
-use super::{Conv2d, Parts};
+use super::{Convolution, Parts};
 use crate::device_profile::DeviceProfile;
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{DISPATCH_FLOPS, Format, Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
@@ -120,7 +120,7 @@ struct Work {
 }
 
 impl Work {
-    fn new(op: &Conv2d, inputs: &[Shape], output: Shape, device: &DeviceProfile) -> Self {
+    fn new(op: &Convolution, inputs: &[Shape], output: Shape, device: &DeviceProfile) -> Self {
         let weight = inputs[1];
         let flops = op.flops(inputs).max(1) as f64;
         Self {
@@ -191,17 +191,17 @@ struct Staging {
 }
 
 impl Staging {
-    fn new(op: &Conv2d, kernel: [usize; 2], tile: Tile, rows: usize, groups: usize) -> Self {
+    fn new(op: &Convolution, kernel: [usize; 2], tile: Tile, rows: usize, groups: usize) -> Self {
         let taps = [rows, kernel[1]];
         let outputs = [tile.rows, tile.columns];
         let step = |i: usize| match taps[i] {
-            1 => [op.stride[i], 1],
-            _ => [1, op.stride[i]],
+            1 => [op.conv.stride[i], 1],
+            _ => [1, op.conv.stride[i]],
         };
         let [(source_h, halo_h), (source_w, halo_w)] = [0, 1].map(|i| step(i).into());
         let halo_step = [halo_h, halo_w];
-        let halo =
-            [0, 1].map(|i| (outputs[i] - 1) * halo_step[i] + (taps[i] - 1) * op.dilation[i] + 1);
+        let halo = [0, 1]
+            .map(|i| (outputs[i] - 1) * halo_step[i] + (taps[i] - 1) * op.conv.dilation[i] + 1);
         let pitch = pitch(halo[1], halo_step.map(|step| step * tile.pool), tile.step());
         Self {
             rows,
@@ -216,7 +216,7 @@ impl Staging {
     }
 
     /// The stage with the most work between two barriers that fits into `bytes`.
-    fn best(op: &Conv2d, inputs: &[Shape], tile: Tile, bytes: usize) -> Option<Self> {
+    fn best(op: &Convolution, inputs: &[Shape], tile: Tile, bytes: usize) -> Option<Self> {
         let weight = inputs[1];
         let groups = (0..)
             .map(|i| 1 << i)
@@ -259,7 +259,7 @@ fn pitch(columns: usize, halo_step: [usize; 2], across: usize) -> usize {
 /// Every tile that fits the device, what it stages and the parts, those that suit the convolution best first;
 /// with `parts` given, so many.
 fn choices(
-    op: &Conv2d,
+    op: &Convolution,
     inputs: &[Shape],
     map: Shape,
     device: &DeviceProfile,
@@ -271,7 +271,7 @@ fn choices(
     let mut choices: Vec<_> = TILES
         .into_iter()
         .map(|tile| Tile { pool, ..tile })
-        .filter(|tile| op.groups == 1 || op.group_quads(inputs[1]).is_multiple_of(tile.quads))
+        .filter(|tile| op.conv.groups == 1 || op.group_quads(inputs[1]).is_multiple_of(tile.quads))
         .filter(|tile| tile.invocations() <= device.max_invocations_per_workgroup as usize)
         .filter_map(|tile| Some((tile, Staging::best(op, inputs, tile, bytes)?)))
         .map(|(tile, stage)| {
@@ -287,8 +287,8 @@ fn choices(
 }
 
 /// In how many parts the sum is best left, if in more than one.
-fn parts(op: &Conv2d, inputs: &[Shape], map: Shape, device: &DeviceProfile) -> Option<usize> {
-    if device.is_cpu || op.groups > 1 || op.parts > 1 {
+fn parts(op: &Convolution, inputs: &[Shape], map: Shape, device: &DeviceProfile) -> Option<usize> {
+    if device.is_cpu || op.conv.groups > 1 || op.parts > 1 {
         return None;
     }
     let (_, _, parts) = *choices(op, inputs, map, device, None).first()?;
@@ -296,21 +296,25 @@ fn parts(op: &Conv2d, inputs: &[Shape], map: Shape, device: &DeviceProfile) -> O
 }
 
 /// The convolution with its sums left in parts, and their sum, where that keeps more of the device busy.
-pub(super) fn stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> Option<Vec<Stage>> {
+pub(super) fn stages(
+    op: &Convolution,
+    inputs: &[Shape],
+    device: &DeviceProfile,
+) -> Option<Vec<Stage>> {
     let parts = parts(op, inputs, op.map_shape(inputs).ok()?, device)?;
     in_parts(op, inputs, device, parts)
 }
 
 /// The same in other numbers of parts, where one part leaves some of the device idle.
 pub(super) fn other_stages(
-    op: &Conv2d,
+    op: &Convolution,
     inputs: &[Shape],
     device: &DeviceProfile,
 ) -> Vec<Vec<Stage>> {
     let Ok(map) = op.map_shape(inputs) else {
         return Vec::new();
     };
-    if device.is_cpu || op.groups > 1 || op.parts > 1 {
+    if device.is_cpu || op.conv.groups > 1 || op.parts > 1 {
         return Vec::new();
     }
     let work = Work::new(op, inputs, map, device);
@@ -329,12 +333,12 @@ pub(super) fn other_stages(
 
 /// The convolution with its sums left in `parts`, and their sum.
 fn in_parts(
-    op: &Conv2d,
+    op: &Convolution,
     inputs: &[Shape],
     device: &DeviceProfile,
     parts: usize,
 ) -> Option<Vec<Stage>> {
-    let leaving = Conv2d {
+    let leaving = Convolution {
         relu: false,
         parts,
         ..op.unpooled()
@@ -364,7 +368,7 @@ fn in_parts(
 /// nor on a CPU device, whose workgroup memory is no faster than any other, but for sums in parts, which
 /// only this kernel makes.
 pub(super) fn kernels(
-    op: &Conv2d,
+    op: &Convolution,
     inputs: &[Shape],
     map: Shape,
     device: &DeviceProfile,
@@ -380,7 +384,13 @@ pub(super) fn kernels(
     choices.into_iter().filter_map(kernel).collect()
 }
 
-fn kernel(op: &Conv2d, inputs: &[Shape], map: Shape, tile: Tile, stage: Staging) -> Option<Kernel> {
+fn kernel(
+    op: &Convolution,
+    inputs: &[Shape],
+    map: Shape,
+    tile: Tile,
+    stage: Staging,
+) -> Option<Kernel> {
     let parts = op.parts;
     let mut kernel = op
         .kernel(
@@ -518,11 +528,12 @@ fn products(tile: Tile, stage: Staging) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Conv2d;
 
-    fn stage(op: &Conv2d, weight: [usize; 4], tile: Tile) -> Option<Staging> {
+    fn stage(conv: Conv2d, weight: [usize; 4], tile: Tile) -> Option<Staging> {
         let [out, c, h, w] = weight;
         let shapes = [Shape::new(1, c, 50, 50), Shape::new(out, c, h, w)];
-        Staging::best(op, &shapes, tile, MOST_BYTES)
+        Staging::best(&conv.into(), &shapes, tile, MOST_BYTES)
     }
 
     #[test]
@@ -531,7 +542,7 @@ mod tests {
             env!("CARGO_MANIFEST_DIR"),
             "/shaders/conv2d_tiled.wgsl"
         ));
-        let stage = stage(&Conv2d::padded(1), [64, 64, 3, 3], TILES[0]).unwrap();
+        let stage = stage(Conv2d::padded(1), [64, 64, 3, 3], TILES[0]).unwrap();
         assert!(source(TILES[0], stage) == file);
     }
 
@@ -554,7 +565,7 @@ mod tests {
                     dilation: [dilation; 2],
                     ..Conv2d::default()
                 };
-                let stage = stage(&op, [64, 64, kernel, kernel], tile);
+                let stage = stage(op.clone(), [64, 64, kernel, kernel], tile);
                 assert!(stage.is_some(), "{tile:?} {op:?} {kernel}");
             }
         }
@@ -562,7 +573,7 @@ mod tests {
 
     /// Pixels and channels of the tile, and the parts, for a layer of FCN-8s at 500×500.
     fn choice(channels: usize, side: usize, out: usize, kernel: usize) -> ([usize; 3], usize) {
-        let op = Conv2d::padded(if kernel == 3 { 1 } else { 0 });
+        let op = Convolution::from(Conv2d::padded(if kernel == 3 { 1 } else { 0 }));
         let inputs = [[1, channels, side, side], [out, channels, kernel, kernel]]
             .map(|[n, c, h, w]| Shape::new(n, c, h, w));
         let output = op.output_shape(&inputs).unwrap();
@@ -589,7 +600,7 @@ mod tests {
 
     #[test]
     fn no_part_is_left_without_terms() {
-        let op = Conv2d::default();
+        let op = Convolution::from(Conv2d::default());
         for channels in (1024..9000).step_by(404) {
             let inputs = [Shape::new(1, channels, 4, 4), Shape::new(8, channels, 1, 1)];
             let output = op.output_shape(&inputs).unwrap();
@@ -604,7 +615,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_left_to_another_kernel() {
-        assert_eq!(stage(&Conv2d::default(), [4, 4, 1, 100], TILES[3]), None);
+        assert_eq!(stage(Conv2d::default(), [4, 4, 1, 100], TILES[3]), None);
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! A parameter as an activation: `out = parameter`, `[n, c, h, w]`.
 //!
-//! No network has it: planning puts it before an operation that reads a tensor of the model file where it
+//! No model file names it: planning puts it before an operation that reads a tensor of the model file where it
 //! reads activations. ONNX calls it `Constant`.
 
-use super::numerics::Numerics;
-use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::Result;
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Binding, Kernel, Packing, shader};
+use crate::ops::numerics::Numerics;
+use crate::ops::{Case, Op, case, take_inputs};
 use crate::tensor::{Shape, Tensor};
 
 /// It has no attributes.

@@ -4,7 +4,7 @@
 //! Kernels pool squares of 2×2 pixels that lie side by side from the first on. What of a square lies past the end
 //! of the map (`ceil_mode`) does not count. ReLU may come before or after: the largest value passes it the same.
 
-use super::Conv2d;
+use super::Convolution;
 use crate::error::{Result, bail};
 use crate::ops::{Element, MaxPool2d};
 use crate::tensor::{Shape, Tensor};
@@ -12,11 +12,11 @@ use crate::tensor::{Shape, Tensor};
 /// Side of the squares that kernels pool.
 const SIDE: usize = 2;
 
-impl Conv2d {
+impl Convolution {
     /// The same convolution, then `pool`, if kernels pool such windows.
     pub(super) fn pooled_by(&self, pool: &MaxPool2d) -> Option<Self> {
         // Where convolutions are dilated, Winograd's tiles do not hold squares, and pooling would lose them.
-        let is_plain = self.parts == 1 && self.groups == 1 && self.dilation == [1, 1];
+        let is_plain = self.parts == 1 && self.conv.groups == 1 && self.conv.dilation == [1, 1];
         let is_free = self.pool.is_none() && is_plain;
         (is_free && is_of_squares(pool)).then(|| Self {
             pool: Some(pool.clone()),

@@ -6,7 +6,7 @@
 //! [`texels`](super::texels)), others buffers.
 
 use super::template::fill;
-use super::{Conv2d, Parts};
+use super::{Convolution, Parts};
 use crate::device_profile::DeviceProfile;
 use crate::ops::grid::{Count, Grid, Run};
 use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
@@ -35,13 +35,13 @@ struct Unrolled {
 }
 
 impl Unrolled {
-    fn new(op: &Conv2d, weight: Shape, map: Shape, texels: bool) -> Self {
+    fn new(op: &Convolution, weight: Shape, map: Shape, texels: bool) -> Self {
         let with = |pixels| Self {
             lanes: map.c4().next_power_of_two().min(MOST_LANES),
             pixels,
             taps: weight.w,
-            stride: op.stride[1],
-            dilation: op.dilation[1],
+            stride: op.conv.stride[1],
+            dilation: op.conv.dilation[1],
             texels,
         };
         // Only a CPU device is busy with few invocations.
@@ -123,13 +123,13 @@ impl Unrolled {
 
 /// The kernels, if the convolution is depthwise and its windows are small.
 pub(super) fn kernels(
-    op: &Conv2d,
+    op: &Convolution,
     inputs: &[Shape],
     map: Shape,
     device: &DeviceProfile,
 ) -> Vec<Kernel> {
     let (input, weight) = (inputs[0], inputs[1]);
-    let is_depthwise = weight.c == 1 && op.groups == input.c && op.groups > 1;
+    let is_depthwise = weight.c == 1 && op.conv.groups == input.c && op.conv.groups > 1;
     let is_small = weight.w <= MOST_TAPS && (weight.h as u64) < MAX_LOOP_STEPS;
     if !is_depthwise || !is_small || op.pool.is_some() {
         return Vec::new();
@@ -145,7 +145,7 @@ pub(super) fn kernels(
         .collect()
 }
 
-fn kernel(op: &Conv2d, inputs: &[Shape], map: Shape, texels: bool) -> Option<Kernel> {
+fn kernel(op: &Convolution, inputs: &[Shape], map: Shape, texels: bool) -> Option<Kernel> {
     let weight = inputs[1];
     let unrolled = Unrolled::new(op, weight, map, texels);
     let parts = Parts {
@@ -175,7 +175,7 @@ fn kernel(op: &Conv2d, inputs: &[Shape], map: Shape, texels: bool) -> Option<Ker
     let mut constants: Vec<_> = constants
         .filter(|(name, _)| !name.ends_with("_W"))
         .collect();
-    constants.push(("MULTIPLIER", (weight.n / op.groups) as f64));
+    constants.push(("MULTIPLIER", (weight.n / op.conv.groups) as f64));
     let kernel = Kernel {
         constants,
         steps_per_term: weight.h as u64,

@@ -2,13 +2,13 @@
 //! For those of which no four channels that lie together are of two, and for depthwise convolutions of small windows,
 //! there are faster kernels.
 
-use super::{Conv2d, Parts};
+use super::{Convolution, Parts};
 use crate::error::Result;
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{Kernel, Packing, counts, shader, sizes};
 use crate::tensor::Shape;
 
-pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape) -> Result<Kernel> {
+pub(super) fn kernel(op: &Convolution, inputs: &[Shape], output: Shape) -> Result<Kernel> {
     let weight = inputs[1];
     op.kernel(
         inputs,
@@ -28,7 +28,7 @@ pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], output: Shape) -> Result<Ker
                 &counts([Count::PixelGroups])[..],
                 &sizes([
                     ("out_channels", output.c),
-                    ("group_outputs", output.c / op.groups),
+                    ("group_outputs", output.c / op.conv.groups),
                 ]),
             ]
             .concat(),

@@ -1,20 +1,15 @@
 //! Winograd's F(4×4, 3×3) for CPU devices: a 3×3 convolution of stride 1 in three stages that take a quarter
 //! of the multiplications.
 //!
-//! With d a tile of 6×6 input pixels and g a window of weights, 4×4 outputs are
-//! Aᵀ[(G·g·Gᵀ) ⊙ (Bᵀ·d·B)]A, the products summed over input channels. The matrices are those of Toom and Cook
-//! for the points 0, ±√½, ±√2, ∞, whose rounding errors are half those of the usual 0, ±1, ±2, ∞.
-//! Sources: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks"; Alam et al., "Winograd
-//! Convolution for Deep Neural Networks: Efficient Point Selection".
-//!
-//! The products between the stages are tensors `[n, c, tile rows, 36 · tile columns]`: point p of a tile lies
+//! The matrices, and the sources, are those of [`packing::winograd`](crate::ops::packing::winograd); the products are
+//! summed over input channels. The products between the stages are tensors `[n, c, tile rows, 36 · tile columns]`: point p of a tile lies
 //! in column p · tile columns + tile column.
 //!
 //! A dilated convolution is several undilated ones, each of every D-th row and column, in each direction. Their tiles
 //! stand side by side: tile T is made of outputs from ⌊T / D⌋ · 4·D + T mod D on, of which every D-th is its own.
 
 use super::texels::{Template, Tile};
-use super::{Conv2d, bias_binding, pool};
+use super::{Convolution, bias_binding, pool};
 use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
@@ -24,66 +19,17 @@ use crate::ops::kernel::{
     words,
 };
 use crate::ops::numerics::Numerics;
+use crate::ops::packing::winograd::{A, B, OUTPUTS, SIDE, on_both_sides, transform_weight};
 use crate::ops::{MaxPool2d, Op, Stage, StageInput, shapes, take_inputs};
 use crate::tensor::{Shape, Tensor};
-use std::f64::consts::{FRAC_1_SQRT_2 as HALF, SQRT_2 as TWO};
 use std::sync::Arc;
 
-/// Pixels along a side of the tile that is computed.
-const OUTPUTS: usize = 4;
-/// Pixels along a side of the tile that is read: as many points.
-const SIDE: usize = 6;
 /// Points of a tile.
 const POINTS: usize = SIDE * SIDE;
 /// Dilations that are computed so: those of which D² tiles, which lie in one block, fill workgroups of the last stage.
 const DILATIONS: [usize; 3] = [1, 2, 4];
 /// With fewer input or output channels, the stages around the products cost more than is saved.
 const LEAST_CHANNELS: [usize; 2] = [64, 128];
-
-/// Aᵀ.
-const A: [[f64; SIDE]; OUTPUTS] = [
-    [1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
-    [0.0, HALF, -HALF, TWO, -TWO, 0.0],
-    [0.0, 0.5, 0.5, 2.0, 2.0, 0.0],
-    [0.0, 0.5 * HALF, -0.5 * HALF, 2.0 * TWO, -2.0 * TWO, 1.0],
-];
-/// Bᵀ.
-const B: [[f64; SIDE]; SIDE] = [
-    [1.0, 0.0, -2.5, 0.0, 1.0, 0.0],
-    [0.0, -TWO, -2.0, HALF, 1.0, 0.0],
-    [0.0, TWO, -2.0, -HALF, 1.0, 0.0],
-    [0.0, -HALF, -0.5, TWO, 1.0, 0.0],
-    [0.0, HALF, -0.5, -TWO, 1.0, 0.0],
-    [0.0, 1.0, 0.0, -2.5, 0.0, 1.0],
-];
-/// G.
-const G: [[f64; 3]; SIDE] = [
-    [1.0, 0.0, 0.0],
-    [-2.0 / 3.0, -2.0 / 3.0 * HALF, -1.0 / 3.0],
-    [-2.0 / 3.0, 2.0 / 3.0 * HALF, -1.0 / 3.0],
-    [1.0 / 6.0, TWO / 6.0, 1.0 / 3.0],
-    [1.0 / 6.0, -TWO / 6.0, 1.0 / 3.0],
-    [0.0, 0.0, 1.0],
-];
-
-/// `matrix · values · matrixᵀ`, where `values` is a square, row by row.
-fn on_both_sides<const N: usize, const M: usize>(
-    matrix: &[[f64; N]; M],
-    values: impl Fn(usize, usize) -> f64,
-) -> [[f64; M]; M] {
-    let half: [[f64; N]; M] = std::array::from_fn(|i| {
-        std::array::from_fn(|j| (0..N).map(|k| matrix[i][k] * values(k, j)).sum())
-    });
-    std::array::from_fn(|i| {
-        std::array::from_fn(|j| (0..N).map(|k| half[i][k] * matrix[j][k]).sum())
-    })
-}
-
-/// G·g·Gᵀ of a window of 3×3 weights, point by point.
-pub(crate) fn transform_weight(window: &[f32]) -> impl Iterator<Item = f32> {
-    let transformed = on_both_sides(&G, |y, x| f64::from(window[3 * y + x]));
-    transformed.into_iter().flatten().map(|value| value as f32)
-}
 
 /// The tiles of so many outputs.
 fn tiles(outputs: usize, dilation: usize) -> usize {
@@ -97,10 +43,15 @@ fn first_of(tile: usize, dilation: usize) -> usize {
 }
 
 /// The stages of `op`, if it is such a convolution and the device gains by them.
-pub(super) fn stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> Option<Vec<Stage>> {
+pub(super) fn stages(
+    op: &Convolution,
+    inputs: &[Shape],
+    device: &DeviceProfile,
+) -> Option<Vec<Stage>> {
     let (input, weight) = (inputs[0], inputs[1]);
-    let dilation = op.dilation[0];
-    let plain = op.groups == 1 && op.stride == [1, 1] && op.dilation == [dilation; 2];
+    let dilation = op.conv.dilation[0];
+    let plain =
+        op.conv.groups == 1 && op.conv.stride == [1, 1] && op.conv.dilation == [dilation; 2];
     // A square of pixels to pool lies in one tile only where neighbours do.
     let plain = plain && DILATIONS.contains(&dilation) && (dilation == 1 || op.pool.is_none());
     let large = input.c >= LEAST_CHANNELS[0] && weight.n >= LEAST_CHANNELS[1];
@@ -115,7 +66,7 @@ pub(super) fn stages(op: &Conv2d, inputs: &[Shape], device: &DeviceProfile) -> O
     Some(vec![
         Stage {
             op: Arc::new(Input {
-                padding: op.padding,
+                padding: op.conv.padding,
                 dilation,
             }),
             inputs: vec![StageInput::Op(0)],
@@ -497,6 +448,7 @@ impl Op for Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Conv2d;
 
     #[test]
     fn every_output_is_of_one_tile() {
@@ -534,10 +486,13 @@ mod tests {
             (19, 13, 3, 4),
             (1, 2, 4, 4),
         ] {
-            let op = Conv2d {
-                relu: true,
+            let conv = Conv2d {
                 dilation: [dilation; 2],
                 ..Conv2d::padded(padding)
+            };
+            let op = Convolution {
+                relu: true,
+                ..conv.into()
             };
             let (input, weight) = (tensor(2, 128, h, w), tensor(128, 128, 3, 3));
             let bias = tensor(128, 1, 1, 1);

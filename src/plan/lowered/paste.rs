@@ -3,16 +3,16 @@
 //! last `far` rows and columns are those of the output, and what lies between them is b's row and column `near`
 //! over and over.
 //!
-//! No network has it: planning needs it, where a large padding makes much of a tensor independent of the
+//! No model file names it: planning needs it, where a large padding makes much of a tensor independent of the
 //! picture.
 
-use super::numerics::Numerics;
-use super::{Case, Op, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
+use crate::ops::numerics::Numerics;
+use crate::ops::{Case, Op, case, take_inputs};
 use crate::tensor::{Shape, Tensor};
 
 /// One axis of a [`Paste`].
@@ -79,7 +79,7 @@ impl Op for Paste {
     }
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        let output = self.output_shape(&super::shapes(inputs))?;
+        let output = self.output_shape(&crate::ops::shapes(inputs))?;
         let [a, b] = take_inputs(self.name(), inputs)?;
         let [rows, columns] = self.axes;
         let (h, w) = (b.shape().h, b.shape().w);

@@ -1,6 +1,6 @@
 //! The portable kernel: an invocation computes four pixels of four channels straight from memory.
 
-use super::{Conv2d, Parts};
+use super::{Convolution, Parts};
 use crate::error::Result;
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{Kernel, Packing, counts, shader, sizes};
@@ -13,7 +13,7 @@ const PIXELS: usize = 4;
 
 /// Neighbouring invocations take neighbouring channels, up to 64 of them, and share their pixels.
 /// Where the map is pooled, the four pixels are a square of it.
-pub(super) fn kernel(op: &Conv2d, inputs: &[Shape], map: Shape) -> Result<Kernel> {
+pub(super) fn kernel(op: &Convolution, inputs: &[Shape], map: Shape) -> Result<Kernel> {
     let lanes = map.c4().next_power_of_two().min(16);
     let side = op.pool_side();
     let mut extra = counts([Count::PixelGroups]).to_vec();

@@ -10,7 +10,7 @@
 //! [`Template::source`] writes the text of this kernel and of Winograd's products.
 
 use super::template::fill;
-use super::{Conv2d, Parts};
+use super::{Convolution, Parts};
 use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
@@ -80,10 +80,10 @@ impl Tile {
     }
 
     /// The tile for a convolution with this weight: all its channels are of one group.
-    fn of_groups(op: &Conv2d, weight: Shape, device: &DeviceProfile) -> Self {
+    fn of_groups(op: &Convolution, weight: Shape, device: &DeviceProfile) -> Self {
         let quads = op.group_quads(weight);
         let tile = Self::choose(quads, device);
-        if op.groups == 1 || quads.is_multiple_of(tile.lanes * tile.blocks) {
+        if op.conv.groups == 1 || quads.is_multiple_of(tile.lanes * tile.blocks) {
             return tile;
         }
         if tile.broadcast && quads.is_multiple_of(tile.lanes) {
@@ -117,7 +117,7 @@ impl Tile {
 }
 
 pub(super) fn kernel(
-    op: &Conv2d,
+    op: &Convolution,
     inputs: &[Shape],
     map: Shape,
     device: &DeviceProfile,

@@ -7,11 +7,11 @@
 //! from what the picture can be seen in; once more on a small tensor of zeros, for the frame; and [`Paste`] puts
 //! the two together. The values are those of the whole network: the same sums of the same numbers.
 
-use super::fuse::Operation;
-use crate::device_profile::DeviceProfile;
 use crate::error::Result;
-use crate::graph::{Graph, NodeId, NodeKind};
-use crate::ops::{Op, Paste, PasteAxis, Window, Zeros};
+use crate::graph::NodeId;
+use crate::ops::{Op, Window};
+use crate::plan::draft::{Draft, Operation};
+use crate::plan::lowered::{Paste, PasteAxis, Zeros};
 use crate::tensor::Shape;
 use std::sync::Arc;
 
@@ -140,46 +140,38 @@ impl Chain {
     }
 }
 
-/// `operations`, those that a large padding makes larger than they need be replaced. New tensors are of no
-/// node: their shapes are added to `shapes`.
-pub(super) fn cut(
-    operations: Vec<Operation>,
-    graph: &Graph,
-    shapes: &mut Vec<Shape>,
-    outputs: &[NodeId],
-    device: &DeviceProfile,
-) -> Result<Vec<Operation>> {
-    if device.whole_padding {
-        return Ok(operations);
+/// Replaces the operations that a large padding makes larger than they need be.
+pub(super) fn cut_padding(draft: &mut Draft) -> Result<()> {
+    if draft.device.whole_padding {
+        return Ok(());
     }
-    let Some(chain) = chain(&operations, graph, shapes, outputs) else {
-        return Ok(operations);
+    let Some(chain) = chain(draft) else {
+        return Ok(());
     };
     let flops = |operations: &[Operation], shapes: &[Shape]| -> u64 {
         let of = |o: &Operation| o.op.flops(&shapes_of(&o.inputs, shapes));
         operations.iter().map(of).sum()
     };
-    let mut best = (flops(&operations, shapes), None);
+    let mut least = flops(&draft.operations, &draft.shapes);
+    let mut best = None;
     for length in 1..=chain.at.len() {
         let part = Chain {
             at: chain.at[..length].to_vec(),
             windows: chain.windows[..length].to_vec(),
         };
-        let mut with_new = shapes.clone();
-        if let Some(new) = replace(&operations, &part, &mut with_new)? {
+        let mut with_new = draft.shapes.clone();
+        if let Some(new) = replace(&draft.operations, &part, &mut with_new)? {
             let cost = flops(&new, &with_new);
-            if cost < best.0 {
-                best = (cost, Some((new, with_new)));
+            if cost < least {
+                least = cost;
+                best = Some((new, with_new));
             }
         }
     }
-    Ok(match best.1 {
-        Some((new, with_new)) => {
-            *shapes = with_new;
-            new
-        }
-        None => operations,
-    })
+    if let Some(best) = best {
+        (draft.operations, draft.shapes) = best;
+    }
+    Ok(())
 }
 
 fn shapes_of(ids: &[NodeId], shapes: &[Shape]) -> Vec<Shape> {
@@ -187,19 +179,12 @@ fn shapes_of(ids: &[NodeId], shapes: &[Shape]) -> Vec<Shape> {
 }
 
 /// The first padded operation, and those after it that read nothing but the one before them.
-fn chain(
-    operations: &[Operation],
-    graph: &Graph,
-    shapes: &[Shape],
-    outputs: &[NodeId],
-) -> Option<Chain> {
+fn chain(draft: &Draft) -> Option<Chain> {
+    let operations = &draft.operations;
     let windows = |o: &Operation| {
-        let is_parameter = |id: &NodeId| {
-            let node = graph.nodes().get(id.index());
-            node.is_some_and(|node| matches!(node.kind, NodeKind::Parameter(_)))
-        };
-        let one_activation = o.inputs.iter().skip(1).all(is_parameter);
-        let windows = o.op.windows(&shapes_of(&o.inputs, shapes));
+        let mut others = o.inputs.iter().skip(1);
+        let one_activation = others.all(|id| draft.is_parameter(*id));
+        let windows = o.op.windows(&draft.shapes_of(&o.inputs));
         (one_activation && !windows.is_empty()).then_some(windows)
     };
     let is_padded = |windows: Vec<Window>| windows[0].padding.iter().any(|p| *p >= LEAST_PADDING);
@@ -211,7 +196,7 @@ fn chain(
         windows: vec![windows(&operations[first])?],
     };
     let mut last = operations[first].id;
-    while !outputs.contains(&last) {
+    while !draft.outputs.contains(&last) {
         let mut readers = (0..operations.len()).filter(|i| operations[*i].inputs.contains(&last));
         let (Some(next), None) = (readers.next(), readers.next()) else {
             break;

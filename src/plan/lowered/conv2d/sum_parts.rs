@@ -11,16 +11,16 @@ use crate::ops::numerics::Numerics;
 use crate::ops::{MaxPool2d, Op, take_inputs};
 use crate::tensor::{Shape, Tensor};
 
-/// Planned behind a convolution in [`parts`](super::Conv2d::parts).
+/// Planned behind a convolution in [`parts`](super::Convolution::parts).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SumParts {
+pub struct SumParts {
     /// How many parts.
     pub parts: usize,
     /// Channels of the sum.
     pub channels: usize,
     /// Apply ReLU to the sum.
     pub relu: bool,
-    /// Pool the result, as [`Conv2d::pool`](super::Conv2d::pool).
+    /// Pool the result, as [`Convolution::pool`](super::Convolution::pool).
     pub pool: Option<MaxPool2d>,
 }
 

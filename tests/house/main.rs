@@ -269,3 +269,24 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
     }
     names
 }
+
+/// The name of an op may stand as a string in its own file, in the list, and in `shader!`, which names a file. Networks
+/// name nodes, as their originals do.
+#[test]
+fn no_op_is_named_outside_its_own_file() {
+    let mut named = 0;
+    let sources = sources();
+    let names_nodes = |file: &str| file.starts_with("models/") && file != "models/described.rs";
+    for (file, code) in sources.iter().filter(|(file, _)| !names_nodes(file)) {
+        for name in fullconv::ops::names() {
+            let literal = format!("\"{name}\"");
+            let own = [format!("ops/{name}.rs"), "ops/mod.rs".to_owned()];
+            for (at, _) in code.match_indices(&literal) {
+                named += 1;
+                let is_shader = code[..at].ends_with("shader!(");
+                assert!(is_shader || own.contains(file), "{file} names {literal}");
+            }
+        }
+    }
+    assert!(named > 60, "only {named} names were found");
+}

@@ -1,0 +1,79 @@
+//! A plan under way: operations on tensors, which the passes turn into what a device runs.
+
+use super::choices::Choices;
+use crate::device_profile::DeviceProfile;
+use crate::graph::{Graph, NodeId, NodeKind};
+use crate::ops::Op;
+use crate::ops::kernel::Kernel;
+use crate::tensor::Shape;
+use std::sync::Arc;
+
+/// What messages call a tensor that no node of the graph stands for.
+pub(super) const BETWEEN: &str = "a tensor between the stages of an operation";
+
+/// One or more nodes computed by one op.
+#[derive(Clone, Debug)]
+pub(super) struct Operation {
+    /// The tensor that is written: the last of the nodes, or one beyond the graph's nodes.
+    pub id: NodeId,
+    /// All nodes it computes.
+    pub nodes: Vec<NodeId>,
+    /// The names of all nodes it computes, joined by `+`.
+    pub name: String,
+    /// The op.
+    pub op: Arc<dyn Op>,
+    /// What it is computed from.
+    pub inputs: Vec<NodeId>,
+    /// Its kernel, once there is one.
+    pub kernel: Option<Kernel>,
+}
+
+/// What the passes change, and what they know.
+pub(super) struct Draft<'a> {
+    pub graph: &'a Graph,
+    pub outputs: &'a [NodeId],
+    pub device: &'a DeviceProfile,
+    pub choices: &'a Choices,
+    /// Of every node, then of the tensors beyond them; a tensor's id is its position.
+    pub shapes: Vec<Shape>,
+    /// Tensors from here on lie between the stages of an operation.
+    pub between: usize,
+    /// In the order in which they run.
+    pub operations: Vec<Operation>,
+}
+
+impl<'a> Draft<'a> {
+    /// A draft without operations, for a graph whose nodes have these shapes.
+    pub(super) fn new(
+        graph: &'a Graph,
+        shapes: Vec<Shape>,
+        outputs: &'a [NodeId],
+        device: &'a DeviceProfile,
+        choices: &'a Choices,
+    ) -> Self {
+        Self {
+            graph,
+            outputs,
+            device,
+            choices,
+            between: shapes.len(),
+            shapes,
+            operations: Vec::new(),
+        }
+    }
+
+    pub(super) fn shapes_of(&self, ids: &[NodeId]) -> Vec<Shape> {
+        ids.iter().map(|id| self.shapes[id.index()]).collect()
+    }
+
+    /// Adds a tensor that no node of the graph stands for.
+    pub(super) fn add_tensor(&mut self, shape: Shape) -> NodeId {
+        self.shapes.push(shape);
+        NodeId(self.shapes.len() - 1)
+    }
+
+    pub(super) fn is_parameter(&self, id: NodeId) -> bool {
+        let node = self.graph.nodes().get(id.index());
+        node.is_some_and(|node| matches!(node.kind, NodeKind::Parameter(_)))
+    }
+}

@@ -1,0 +1,97 @@
+//! Shapes to try.
+
+use super::{Convolution, SumParts};
+use crate::ops::{Case, Conv2d, MaxPool2d, case};
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    let with = |stride, padding, dilation, groups| Conv2d {
+        stride: [stride; 2],
+        padding: [padding; 2],
+        dilation: [dilation; 2],
+        groups,
+    };
+    let relu_of = |conv: Conv2d| Convolution {
+        relu: true,
+        ..conv.into()
+    };
+    let relu = relu_of(Conv2d::padded(1));
+    let parts = Convolution {
+        parts: 3,
+        ..Conv2d::padded(1).into()
+    };
+    let sum = |channels, relu| SumParts {
+        parts: 3,
+        channels,
+        relu,
+        pool: None,
+    };
+    let pooled_by = |op: Convolution, ceil_mode| Convolution {
+        pool: Some(MaxPool2d::square(2, 2, ceil_mode)),
+        ..op
+    };
+    let pooled = |conv: Conv2d, ceil_mode| pooled_by(conv.into(), ceil_mode);
+    let pooled_sum = SumParts {
+        pool: Some(MaxPool2d::square(2, 2, true)),
+        ..sum(10, true)
+    };
+    vec![
+        // Maps of odd and even sides, without ReLU, of few and many channels, and of several images.
+        case(
+            pooled_by(relu.clone(), true),
+            [[2, 5, 9, 7], [20, 5, 3, 3], [20, 1, 1, 1]],
+        ),
+        case(
+            pooled_by(relu.clone(), false),
+            [[1, 16, 11, 38], [64, 16, 3, 3], [64, 1, 1, 1]],
+        ),
+        case(
+            pooled(Conv2d::padded(1), true),
+            [[2, 128, 13, 9], [132, 128, 3, 3], [132, 1, 1, 1]],
+        ),
+        case(
+            pooled(Conv2d::padded(1), false),
+            [[1, 64, 19, 8], [130, 64, 3, 3]],
+        ),
+        case(
+            pooled_by(relu.clone(), true),
+            [[2, 600, 5, 5], [12, 600, 3, 3], [12, 1, 1, 1]],
+        ),
+        case(
+            pooled(Conv2d::padded(5), true),
+            [[1, 4, 1, 1], [3, 4, 3, 3], [3, 1, 1, 1]],
+        ),
+        case(
+            pooled(with(2, 2, 2, 1), true),
+            [[1, 6, 17, 22], [33, 6, 3, 3], [33, 1, 1, 1]],
+        ),
+        case(
+            pooled(Conv2d::padded(0), true),
+            [[3, 9, 3, 1], [70, 9, 1, 1]],
+        ),
+        case(pooled_sum, [[2, 36, 5, 7]]),
+        case(
+            parts.clone(),
+            [[2, 18, 9, 7], [66, 18, 3, 3], [66, 1, 1, 1]],
+        ),
+        case(parts, [[1, 13, 5, 20], [6, 13, 2, 3]]),
+        case(sum(5, false), [[2, 24, 7, 3]]),
+        case(sum(12, true), [[1, 36, 4, 5]]),
+        case(relu.clone(), [[3, 6, 8, 11], [70, 6, 3, 3], [70, 1, 1, 1]]),
+        case(
+            relu.clone(),
+            [[1, 230, 6, 9], [68, 230, 3, 3], [68, 1, 1, 1]],
+        ),
+        case(relu, [[2, 16, 17, 5], [64, 16, 3, 3], [64, 1, 1, 1]]),
+        // Depthwise: several outputs of an input channel, strides, dilations, large windows.
+        case(
+            relu_of(with(1, 1, 1, 70)),
+            [[2, 70, 9, 21], [70, 1, 3, 3], [70, 1, 1, 1]],
+        ),
+        // Groups of whole fours of channels, narrow and wide.
+        case(
+            relu_of(with(1, 1, 1, 3)),
+            [[2, 12, 9, 7], [24, 4, 3, 3], [24, 1, 1, 1]],
+        ),
+    ]
+}

@@ -1,0 +1,349 @@
+//! What planning makes of a convolution and of a linear layer, and its kernels: perhaps with ReLU, with pooling, or
+//! with the sums left in parts.
+
+mod cases;
+mod coop;
+mod depthwise;
+mod direct;
+mod grouped;
+mod pool;
+mod sum_parts;
+mod template;
+mod texels;
+mod tiled;
+mod winograd;
+
+pub use cases::cases;
+pub use sum_parts::SumParts;
+
+use super::bias_binding;
+use crate::device_profile::DeviceProfile;
+use crate::error::{Result, bail};
+use crate::ops::candidate::{Candidate, Trust};
+use crate::ops::grid::Grid;
+use crate::ops::kernel::{
+    Binding, Format, Kernel, Packing, Param, Rows, Shader, Word, sizes, words,
+};
+use crate::ops::numerics::Numerics;
+use crate::ops::{Conv2d, Element, Linear, MaxPool2d, Op, Relu, Window, shapes};
+use crate::tensor::{Shape, Tensor};
+use std::any::Any;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A convolution, and what its kernels do beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Convolution {
+    /// The convolution.
+    pub conv: Conv2d,
+    /// Apply ReLU to the result.
+    pub relu: bool,
+    /// Pool the result: windows of 2×2 pixels alone, side by side.
+    pub pool: Option<MaxPool2d>,
+    /// Leave the sum in as many parts: runs of as many groups of four input channels, each in output channels of its
+    /// own, padded to a multiple of 4; the bias is in the first.
+    pub parts: usize,
+}
+
+impl From<Conv2d> for Convolution {
+    fn from(conv: Conv2d) -> Self {
+        Self {
+            conv,
+            relu: false,
+            pool: None,
+            parts: 1,
+        }
+    }
+}
+
+/// What planning makes of a convolution or a linear layer, which is one with a window of one pixel.
+pub(super) fn lower(op: &dyn Op) -> Option<Convolution> {
+    let op: &dyn Any = op;
+    let of_linear = || op.is::<Linear>().then(Conv2d::default);
+    let conv = op.downcast_ref::<Conv2d>().cloned().or_else(of_linear)?;
+    Some(conv.into())
+}
+
+/// A convolution takes in a pooling of 2×2 pixels, and ReLU.
+pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
+    let (before, next): (&dyn Any, &dyn Any) = (before, next);
+    let before = before.downcast_ref::<Convolution>()?;
+    let fused = match next.downcast_ref::<MaxPool2d>() {
+        Some(pool) => before.pooled_by(pool),
+        None => (next.is::<Relu>() && !before.relu && before.parts == 1).then(|| Convolution {
+            relu: true,
+            ..before.clone()
+        }),
+    };
+    fused.map(|fused| Arc::new(fused) as Arc<dyn Op>)
+}
+
+impl Op for Convolution {
+    fn name(&self) -> &'static str {
+        self.conv.name()
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        pool::pooled(self.pool.as_ref(), self.map_shape(inputs)?)
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let map = self.map_shape(&shapes(inputs))?;
+        let weight = inputs[1].shape();
+        let sums = (0..self.parts).map(|part| {
+            self.conv
+                .sums(inputs, self.channels(weight, part), part == 0)
+        });
+        let sums = sums.collect::<Result<Vec<_>>>()?;
+        let padded = map.c.div_ceil(self.parts);
+        let map = Tensor::from_planes(map, |n, o, plane| {
+            let (part, o) = (o / padded, o % padded);
+            if o >= weight.n {
+                return;
+            }
+            for (out, sum) in plane.iter_mut().zip(sums[part].plane(n, o)) {
+                *out = self.activation(*sum);
+            }
+        })?;
+        pool::pool_map(self.pool.as_ref(), map)
+    }
+
+    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
+        let map = self.map_shape(inputs)?;
+        let in_parts = tiled::stages(self, inputs, device);
+        let stages = in_parts.or_else(|| winograd::stages(self, inputs, device));
+        let mut all: Vec<_> = stages.map(Candidate::stages).into_iter().collect();
+        let kernels = self.static_kernels(inputs, map, device)?;
+        all.extend(kernels.into_iter().map(Candidate::kernel));
+        let others = tiled::other_stages(self, inputs, device).into_iter();
+        all.extend(others.map(|stages| Candidate::stages(stages).trusted(Trust::Measured)));
+        let output = self.output_shape(inputs)?;
+        let by_matrices = coop::kernels(self, inputs, output, device).into_iter();
+        all.extend(by_matrices.map(|k| Candidate::kernel(k).trusted(Trust::Experimental)));
+        Ok(all)
+    }
+
+    fn windows(&self, inputs: &[Shape]) -> Vec<Window> {
+        let of_pool = self.pool.as_ref().map(MaxPool2d::over_input);
+        self.conv
+            .window(inputs)
+            .into_iter()
+            .chain(of_pool)
+            .collect()
+    }
+
+    fn with_padding(&self, padding: [usize; 2]) -> Option<Arc<dyn Op>> {
+        Some(Arc::new(Self {
+            conv: Conv2d {
+                padding,
+                ..self.conv.clone()
+            },
+            ..self.clone()
+        }))
+    }
+
+    fn elements(&self, inputs: &[&Tensor], at: &[[usize; 4]]) -> Result<Vec<Element>> {
+        let map = self.map_shape(&shapes(inputs))?;
+        crate::parallel::try_map(at, |&[n, c, y, x]| {
+            Ok(match self.pool {
+                None => self.element(inputs, [n, c, y, x]),
+                Some(_) => pool::largest(map, [y, x], |y, x| self.element(inputs, [n, c, y, x])),
+            })
+        })
+    }
+
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        let weight = inputs[1];
+        Numerics::weighted_sum(self.channels(weight, 0).len() * weight.h * weight.w)
+    }
+
+    fn noise(&self, inputs: &[&Tensor]) -> f64 {
+        self.conv.noise(inputs)
+    }
+
+    fn flops(&self, inputs: &[Shape]) -> u64 {
+        let of_map = self
+            .map_shape(inputs)
+            .map_or(0, |map| map.elements() as u64);
+        of_map.saturating_mul(2 * self.reduction_length(inputs) as u64)
+    }
+}
+
+impl Convolution {
+    /// The shape of the convolution, before it is pooled.
+    fn map_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let map = self.conv.output_shape(inputs)?;
+        let is_plain = self.conv.groups == 1 && !self.relu && self.pool.is_none();
+        match self.parts {
+            1 => Ok(map),
+            parts if parts > 1 && is_plain => Ok(map.with_channels(parts * 4 * map.c4())),
+            parts => bail!(
+                Shape,
+                "a convolution with groups, ReLU or pooling cannot be left in {parts} parts"
+            ),
+        }
+    }
+
+    /// The input channels in one part of the sum.
+    fn channels(&self, weight: Shape, part: usize) -> Range<usize> {
+        let per_part = 4 * weight.c4().div_ceil(self.parts.max(1));
+        let at = |part: usize| weight.c.min(part * per_part);
+        at(part)..at(part + 1)
+    }
+
+    fn activation(&self, sum: f32) -> f32 {
+        if self.relu && sum < 0.0 { 0.0 } else { sum }
+    }
+
+    fn element(&self, inputs: &[&Tensor], [n, o, y, x]: [usize; 4]) -> Element {
+        let weight = inputs[1].shape();
+        let padded = 4 * weight.n.div_ceil(4);
+        let (part, o) = (o / padded * usize::from(self.parts > 1), o % padded);
+        if o >= weight.n {
+            return Element {
+                value: 0.0,
+                magnitude: 0.0,
+            };
+        }
+        let channels = self.channels(weight, part);
+        let sum = self.conv.element(inputs, [n, o, y, x], channels, part == 0);
+        Element {
+            value: self.activation(sum.value),
+            ..sum
+        }
+    }
+
+    /// The kernels that a plan may take unmeasured, best first.
+    fn static_kernels(
+        &self,
+        inputs: &[Shape],
+        map: Shape,
+        device: &DeviceProfile,
+    ) -> Result<Vec<Kernel>> {
+        let mut kernels = depthwise::kernels(self, inputs, map, device);
+        if self.has_whole_quads(inputs[1]) {
+            kernels.extend(tiled::kernels(self, inputs, map, device));
+            if self.parts > 1 {
+                return Ok(kernels);
+            }
+            kernels.extend(texels::kernel(self, inputs, map, device));
+            kernels.push(direct::kernel(self, inputs, map)?);
+        }
+        if self.conv.groups > 1 && self.pool.is_none() {
+            kernels.push(grouped::kernel(self, inputs, map)?);
+        }
+        Ok(kernels)
+    }
+
+    /// Whether no four channels that lie together are of two groups: then a kernel finds those of a group by where
+    /// they begin.
+    fn has_whole_quads(&self, weight: Shape) -> bool {
+        self.conv.groups == 1
+            || weight.c.is_multiple_of(4) && (weight.n / self.conv.groups).is_multiple_of(4)
+    }
+
+    /// Groups of four output channels that are made of the same input channels.
+    fn group_quads(&self, weight: Shape) -> usize {
+        (weight.n / self.conv.groups).div_ceil(4)
+    }
+
+    /// What the kernels for whole groups of four channels have in their parameters beside those of all: the size of
+    /// the map, and how many such groups a group of the convolution reads and makes.
+    fn sizes_of_groups(&self, map: Shape, weight: Shape) -> [Param; 4] {
+        sizes([
+            ("map_height", map.h),
+            ("map_width", map.w),
+            ("group_in_c4", weight.c4()),
+            ("group_out_c4", self.group_quads(weight)),
+        ])
+    }
+
+    /// Bindings, rows and the parameters that all kernels of this op share; `map` is what the convolution makes
+    /// before it is pooled.
+    fn kernel(&self, inputs: &[Shape], map: Shape, parts: Parts) -> Result<Kernel> {
+        let (input, weight) = (inputs[0], inputs[1]);
+        let output = pool::pooled(self.pool.as_ref(), map)?;
+        let mut params = sizes([
+            ("in_height", input.h),
+            ("in_width", input.w),
+            ("in_c4", input.c4()),
+            ("out_height", output.h),
+            ("out_width", output.w),
+            ("out_c4", output.c4() / self.parts),
+            ("padding_h", self.conv.padding[0]),
+            ("padding_w", self.conv.padding[1]),
+        ])
+        .to_vec();
+        params.extend(words([
+            Word::RowBegin,
+            Word::RowEnd,
+            Word::ChannelBegin,
+            Word::ChannelEnd,
+        ]));
+        if let Some(terms) = parts.terms {
+            params.extend(words([Word::TermBegin, Word::TermEnd]));
+            params.extend(sizes([("terms", terms)]));
+        }
+        params.extend(words([Word::InputStart(0), Word::OutputStart]));
+        params.extend(parts.extra);
+        let taps = (weight.h * weight.w) as u64;
+        let quads = inputs[0].c4().min(weight.c4());
+        let reach = self.conv.dilation[0] * (weight.h - 1);
+        let side = self.pool_side();
+        let kernel = Kernel {
+            shader: parts.shader,
+            constants: vec![
+                ("KERNEL_H", weight.h as f64),
+                ("KERNEL_W", weight.w as f64),
+                ("STRIDE_H", self.conv.stride[0] as f64),
+                ("STRIDE_W", self.conv.stride[1] as f64),
+                ("DILATION_H", self.conv.dilation[0] as f64),
+                ("DILATION_W", self.conv.dilation[1] as f64),
+                ("RELU", f64::from(u8::from(self.relu))),
+            ],
+            bindings: vec![
+                Binding::Activation {
+                    input: 0,
+                    format: Format::Nhwc4,
+                    rows: Rows {
+                        mul: (side * self.conv.stride[0]) as i64,
+                        div: 1,
+                        first: -(self.conv.padding[0] as i64),
+                        last: ((side - 1) * self.conv.stride[0] + reach) as i64
+                            - self.conv.padding[0] as i64,
+                    },
+                },
+                Binding::Parameter {
+                    input: 1,
+                    packing: parts.packing,
+                },
+                bias_binding(inputs.len() > 2, 2, weight.n),
+            ],
+            output: Format::Nhwc4,
+            params,
+            grid: parts.grid,
+            terms: parts.terms,
+            steps_per_term: match parts.terms {
+                Some(_) => taps,
+                None => taps * quads as u64,
+            },
+            fixed_steps: (weight.h * (weight.w + 1)) as u64,
+        };
+        // Only whole sums can be pooled.
+        Ok(if side > 1 {
+            kernel.of_all_terms()
+        } else {
+            kernel
+        })
+    }
+}
+
+/// Where the kernels of a convolution differ.
+struct Parts {
+    shader: Shader,
+    packing: Packing,
+    grid: Grid,
+    /// The length of the loop over input channels, if dispatches may continue each other's sums.
+    terms: Option<usize>,
+    extra: Vec<Param>,
+}

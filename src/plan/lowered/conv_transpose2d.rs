@@ -1,0 +1,336 @@
+//! What planning makes of a transposed convolution, and its kernels: perhaps for a diagonal weight, perhaps with a crop.
+
+use super::bias_binding;
+use crate::device_profile::DeviceProfile;
+use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
+use crate::ops::grid::{Count, Grid, Run};
+use crate::ops::kernel::{
+    Binding, Format, Kernel, Packing, Param, Rows, Word, counts, shader, sizes, words,
+};
+use crate::ops::numerics::Numerics;
+use crate::ops::{Case, ConvTranspose2d, Crop, Op, case, diagonal_case, shapes};
+use crate::tensor::{Shape, Tensor};
+use std::any::Any;
+use std::sync::Arc;
+
+/// A transposed convolution, and what its kernels do beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransposedConvolution {
+    /// The transposed convolution.
+    pub conv: ConvTranspose2d,
+    /// The weight `[c, c, kh, kw]` is zero off its diagonal, as in bilinear upsampling. Kernels then read the
+    /// diagonal alone; the reference implementation computes with all of the weight.
+    pub diagonal: bool,
+    /// Compute a window of the result alone. The last input then gives the window's size.
+    pub crop: Option<Crop>,
+}
+
+impl From<ConvTranspose2d> for TransposedConvolution {
+    fn from(conv: ConvTranspose2d) -> Self {
+        Self {
+            conv,
+            diagonal: false,
+            crop: None,
+        }
+    }
+}
+
+/// What planning makes of a transposed convolution; `diagonal` says that its weight is zero off its diagonal.
+pub(super) fn lower(op: &dyn Op, diagonal: bool) -> Option<TransposedConvolution> {
+    let op: &dyn Any = op;
+    let conv = op.downcast_ref::<ConvTranspose2d>()?.clone();
+    Some(TransposedConvolution {
+        // Groups make the weight smaller already.
+        diagonal: diagonal && conv.groups == 1,
+        ..conv.into()
+    })
+}
+
+/// A transposed convolution takes in a crop.
+pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
+    let (before, next): (&dyn Any, &dyn Any) = (before, next);
+    let before = before.downcast_ref::<TransposedConvolution>()?;
+    let crop = next.downcast_ref::<Crop>()?;
+    before.crop.is_none().then(|| {
+        Arc::new(TransposedConvolution {
+            crop: Some(crop.clone()),
+            ..before.clone()
+        }) as Arc<dyn Op>
+    })
+}
+
+/// The inputs by what they are.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<T> {
+    pub input: T,
+    pub weight: T,
+    pub bias: Option<T>,
+}
+
+impl TransposedConvolution {
+    /// The inputs of the convolution, and what the window is as large as, where there is one.
+    fn split<'a, T: Copy>(&self, inputs: &'a [T]) -> (&'a [T], Option<T>) {
+        match (&self.crop, inputs) {
+            (Some(_), [inputs @ .., like]) => (inputs, Some(*like)),
+            _ => (inputs, None),
+        }
+    }
+
+    pub(super) fn inputs<T: Copy>(&self, inputs: &[T]) -> Result<Inputs<T>> {
+        let (input, weight, bias) = ConvTranspose2d::inputs(self.split(inputs).0)?;
+        Ok(Inputs {
+            input,
+            weight,
+            bias,
+        })
+    }
+
+    /// Rows and columns cut from the top and the left of the full result.
+    fn cut(&self) -> [usize; 2] {
+        let offset = self.crop.as_ref().map_or([0, 0], |crop| crop.offset);
+        let padding = self.conv.padding;
+        [padding[0] + offset[0], padding[1] + offset[1]]
+    }
+
+    /// Sizes that all kernels are given.
+    pub(super) fn sizes(
+        &self,
+        input: Shape,
+        weight: Shape,
+        output: Shape,
+        channels: (&'static str, usize),
+    ) -> [Param; 12] {
+        let [top, left] = self.cut();
+        sizes([
+            ("in_height", input.h),
+            ("in_width", input.w),
+            ("in_c4", input.c4()),
+            ("out_height", output.h),
+            ("out_width", output.w),
+            channels,
+            ("kernel_h", weight.h),
+            ("kernel_w", weight.w),
+            ("stride_h", self.conv.stride[0]),
+            ("stride_w", self.conv.stride[1]),
+            ("padding_h", top),
+            ("padding_w", left),
+        ])
+    }
+
+    /// The buffers that all kernels read.
+    pub(super) fn bindings(&self, inputs: Inputs<Shape>, channels: usize) -> Vec<Binding> {
+        let top = self.cut()[0] as i64;
+        let packing = match self.diagonal {
+            true => Packing::Diagonal,
+            false => Packing::ConvTranspose {
+                groups: self.conv.groups,
+            },
+        };
+        vec![
+            Binding::Activation {
+                input: 0,
+                format: Format::Nhwc4,
+                rows: Rows {
+                    mul: 1,
+                    div: self.conv.stride[0] as i64,
+                    first: top - (inputs.weight.h as i64 - 1),
+                    last: top,
+                },
+            },
+            Binding::Parameter { input: 1, packing },
+            bias_binding(inputs.bias.is_some(), 2, channels),
+        ]
+    }
+}
+
+impl Op for TransposedConvolution {
+    fn name(&self) -> &'static str {
+        self.conv.name()
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let (inputs, like) = self.split(inputs);
+        let full = self.conv.output_shape(inputs)?;
+        if self.diagonal && inputs[1].n != inputs[1].c {
+            bail!(Shape, "a weight of shape {} has no diagonal", inputs[1]);
+        }
+        match (&self.crop, like) {
+            (Some(crop), Some(like)) => crop.output_shape(&[full, like]),
+            _ => Ok(full),
+        }
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        self.output_shape(&shapes(inputs))?;
+        let (inputs, like) = self.split(inputs);
+        let full = self.conv.reference(inputs)?;
+        match (&self.crop, like) {
+            (Some(crop), Some(like)) => crop.reference(&[&full, like]),
+            _ => Ok(full),
+        }
+    }
+
+    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
+        let output = self.output_shape(inputs)?;
+        let inputs = self.inputs(inputs)?;
+        let mut kernel = if self.conv.groups > 1 {
+            self.grouped(inputs, output)
+        } else if self.diagonal {
+            self.diagonal(inputs, output)
+        } else {
+            self.dense(inputs, output, device)
+        };
+        let [rows, columns] = self.conv.taps(inputs.weight).map(|taps| taps as u64);
+        kernel.steps_per_term = rows * columns;
+        kernel.fixed_steps = rows * (columns + 1);
+        Ok(vec![Candidate::kernel(kernel)])
+    }
+
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        let [rows, columns] = self.conv.taps(inputs[1]);
+        match self.diagonal {
+            true => Numerics::weighted_sum(rows * columns),
+            false => Numerics::weighted_sum(self.conv.reduction_length(inputs)),
+        }
+    }
+
+    fn noise(&self, inputs: &[&Tensor]) -> f64 {
+        // That of all of the weight, with the zeros off its diagonal.
+        self.conv.noise(inputs)
+    }
+}
+
+/// How many groups of four output channels, of `c4`, an invocation computes: up to three, and few that
+/// are not there.
+pub(super) fn groups_at_once(c4: usize) -> usize {
+    c4.div_ceil(c4.div_ceil(3))
+}
+
+impl TransposedConvolution {
+    /// The kernel for any weight of ungrouped channels. An invocation computes pixels of one row that read
+    /// the same taps: on a CPU device, where loads cost the most, twice as many.
+    fn dense(&self, inputs: Inputs<Shape>, output: Shape, device: &DeviceProfile) -> Kernel {
+        let groups = groups_at_once(output.c4());
+        let pixels = if device.is_cpu { 8 } else { 4 };
+        let mut kernel = self.kernel(inputs, output, true);
+        kernel.shader = shader!("conv_transpose2d");
+        kernel.constants = vec![
+            ("GROUPS", groups as f64),
+            ("WIDE", f64::from(u8::from(device.is_cpu))),
+        ];
+        kernel.params.extend(counts([Count::LineItems]));
+        kernel.grid = Grid::Items {
+            items: 64,
+            run: self.run(pixels),
+            channels: 4 * groups,
+        };
+        kernel.terms = Some(inputs.input.c4());
+        kernel
+    }
+
+    /// The kernel for a weight that is zero off its diagonal.
+    fn diagonal(&self, inputs: Inputs<Shape>, output: Shape) -> Kernel {
+        let mut kernel = self.kernel(inputs, output, false);
+        kernel.shader = shader!("conv_transpose2d_diagonal");
+        kernel.params.extend(counts([Count::LineItems]));
+        kernel.grid = Grid::Items {
+            items: 64,
+            run: self.run(4),
+            channels: 4,
+        };
+        kernel
+    }
+
+    /// The kernel for groups.
+    fn grouped(&self, inputs: Inputs<Shape>, output: Shape) -> Kernel {
+        let group_inputs = inputs.input.c / self.conv.groups;
+        let mut kernel = self.kernel(inputs, output, true);
+        kernel.params.extend(sizes([
+            ("group_inputs", group_inputs),
+            ("out_channels", output.c),
+            ("group_outputs", inputs.weight.c),
+        ]));
+        kernel.terms = Some(group_inputs);
+        kernel
+    }
+
+    /// What an invocation writes that computes so many pixels of a row that read the same taps.
+    fn run(&self, pixels: usize) -> Run {
+        Run {
+            apart: self.conv.stride[1],
+            ..Run::of_row(pixels)
+        }
+    }
+
+    /// What the kernels that write the result share; in full, the one for groups.
+    fn kernel(&self, inputs: Inputs<Shape>, output: Shape, in_runs: bool) -> Kernel {
+        let sizes = self.sizes(inputs.input, inputs.weight, output, ("out_c4", output.c4()));
+        let mut params = sizes.to_vec();
+        params.extend(words([
+            Word::RowBegin,
+            Word::RowEnd,
+            Word::ChannelBegin,
+            Word::ChannelEnd,
+        ]));
+        if in_runs {
+            params.extend(words([Word::TermBegin, Word::TermEnd]));
+        }
+        params.extend(words([
+            Word::InputStart(0),
+            Word::OutputStart,
+            Word::Count(Count::PixelGroups),
+        ]));
+        Kernel {
+            shader: shader!("conv_transpose2d_grouped"),
+            constants: Vec::new(),
+            bindings: self.bindings(inputs, output.c),
+            output: Format::Nhwc4,
+            params,
+            grid: Grid::Tiles {
+                pixels: 64,
+                channels: 4,
+            },
+            terms: None,
+            steps_per_term: 0,
+            fixed_steps: 0,
+        }
+    }
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    let strided = ConvTranspose2d::strided;
+    let odd = ConvTranspose2d {
+        output_padding: [1, 1],
+        ..strided(2, 1)
+    };
+    let grouped = ConvTranspose2d {
+        groups: 2,
+        ..odd.clone()
+    };
+    let window = |op: TransposedConvolution, y, x| TransposedConvolution {
+        crop: Some(Crop { offset: [y, x] }),
+        ..op
+    };
+    let diagonal = |conv: ConvTranspose2d| TransposedConvolution {
+        diagonal: true,
+        ..conv.into()
+    };
+    vec![
+        case(
+            window(odd.clone().into(), 2, 1),
+            [[3, 6, 4, 5], [6, 9, 3, 3], [9, 1, 1, 1], [3, 2, 5, 7]],
+        ),
+        case(
+            window(grouped.into(), 0, 3),
+            [[1, 6, 4, 5], [6, 3, 3, 3], [1, 1, 6, 6]],
+        ),
+        diagonal_case(diagonal(strided(8, 4)), [[2, 7, 3, 4], [7, 7, 16, 16]]),
+        diagonal_case(diagonal(odd), [[3, 6, 4, 5], [6, 6, 3, 3], [6, 1, 1, 1]]),
+        diagonal_case(
+            window(diagonal(strided(4, 0)), 5, 3),
+            [[1, 9, 3, 11], [9, 9, 8, 8], [1, 1, 8, 37]],
+        ),
+    ]
+}

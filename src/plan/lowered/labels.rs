@@ -1,0 +1,260 @@
+//! The labels of scores that are never written: argmax with the op that makes the scores, a bilinear resize or a
+//! transposed convolution. The scores of a large picture are by far its largest tensor.
+
+use super::TransposedConvolution;
+use super::conv_transpose2d::groups_at_once;
+use crate::device_profile::DeviceProfile;
+use crate::error::{Result, bail};
+use crate::ops::argmax;
+use crate::ops::candidate::Candidate;
+use crate::ops::grid::{Count, Grid, Line, Run};
+use crate::ops::interpolate::{Mode, lowest_terms};
+use crate::ops::kernel::{Binding, Format, Kernel, Word, counts, shader, sizes, words};
+use crate::ops::numerics::Numerics;
+use crate::ops::{Argmax, Case, ConvTranspose2d, Crop, Interpolate, Op, case, diagonal_case};
+use crate::tensor::{Shape, Tensor};
+use std::any::Any;
+use std::sync::Arc;
+
+/// The op that makes the scores.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scores {
+    /// A bilinear resize.
+    Resized(Interpolate),
+    /// A transposed convolution without groups.
+    Upsampled(TransposedConvolution),
+}
+
+/// The class of each pixel of the scores.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labels {
+    /// The op that makes the scores.
+    pub scores: Scores,
+}
+
+/// A bilinear resize and a transposed convolution without groups take in argmax.
+pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
+    let (before, next): (&dyn Any, &dyn Any) = (before, next);
+    next.downcast_ref::<Argmax>()?;
+    let resized = before.downcast_ref::<Interpolate>();
+    let resized = resized.filter(|resize| resize.mode == Mode::Bilinear);
+    let upsampled = before.downcast_ref::<TransposedConvolution>();
+    let upsampled = upsampled.filter(|upsampling| upsampling.conv.groups == 1);
+    let scores = match (resized, upsampled) {
+        (Some(resize), _) => Scores::Resized(resize.clone()),
+        (_, Some(upsampling)) => Scores::Upsampled(upsampling.clone()),
+        _ => return None,
+    };
+    Some(Arc::new(Labels { scores }))
+}
+
+impl Labels {
+    fn op(&self) -> &dyn Op {
+        match &self.scores {
+            Scores::Resized(op) => op,
+            Scores::Upsampled(op) => op,
+        }
+    }
+}
+
+impl Op for Labels {
+    fn name(&self) -> &'static str {
+        Argmax {}.name()
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        Argmax {}.output_shape(&[self.op().output_shape(inputs)?])
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        self.output_shape(&crate::ops::shapes(inputs))?;
+        Argmax {}.reference(&[&self.op().reference(inputs)?])
+    }
+
+    fn reads(&self, input: usize) -> bool {
+        self.op().reads(input)
+    }
+
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::exact()
+    }
+
+    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
+        let output = self.output_shape(inputs)?;
+        let kernel = match &self.scores {
+            Scores::Upsampled(upsampling) => of_upsampling(upsampling, inputs, device)?,
+            Scores::Resized(resize) => of_resize(resize, inputs[0], output)?,
+        };
+        Ok(vec![Candidate::kernel(kernel)])
+    }
+
+    fn flops(&self, inputs: &[Shape]) -> u64 {
+        let made = match &self.scores {
+            Scores::Upsampled(upsampling) => upsampling.flops(inputs),
+            Scores::Resized(_) => 0,
+        };
+        let pixels = self.output_shape(inputs).map_or(0, |s| s.elements() as u64);
+        made.saturating_add(pixels)
+    }
+}
+
+/// The kernel that labels the resized input.
+fn of_resize(resize: &Interpolate, input: Shape, output: Shape) -> Result<Kernel> {
+    let [rows, columns] = resize.positions(input, output)?;
+    let mut positions = rows.params(["row_mul", "row_add", "row_div"]).to_vec();
+    positions.extend(columns.params(["column_mul", "column_add", "column_div"]));
+    let shader = shader!("argmax_resized");
+    Ok(argmax::kernel(
+        input,
+        output,
+        shader,
+        rows.rows(),
+        &positions,
+    ))
+}
+
+/// The kernel that labels the result of `op` on `inputs`.
+///
+/// A label is a byte, four neighbours are a word, and pixels that share their taps are a stride apart. So an
+/// invocation labels words that lie a common multiple of four and the stride apart. Where rows are
+/// whole words, it keeps to one row; else to the band, and takes up the taps anew where its pixels go on in
+/// another row.
+///
+/// # Errors
+/// `Limit` where the weight does not fit one binding: all classes of a pixel are computed in one dispatch.
+fn of_upsampling(
+    op: &TransposedConvolution,
+    inputs: &[Shape],
+    device: &DeviceProfile,
+) -> Result<Kernel> {
+    let output = op.output_shape(inputs)?;
+    let by_name = op.inputs(inputs)?;
+    let bindings = op.bindings(by_name, output.c);
+    check_weight(&bindings, by_name.weight, device)?;
+
+    let pixels = if device.is_cpu { 8 } else { 4 };
+    let (across, _) = lowest_terms(4, op.conv.stride[1]);
+    let step = op.conv.stride[1] * across;
+    let whole_rows = output.w.is_multiple_of(4);
+
+    let params = op.sizes(
+        by_name.input,
+        by_name.weight,
+        output,
+        ("channels", output.c),
+    );
+    let mut params = params.to_vec();
+    params.extend(sizes([("step", step)]));
+    params.extend(counts([Count::LinePixels, Count::LineItems]));
+    params.extend(words([
+        Word::RowBegin,
+        Word::RowEnd,
+        Word::InputStart(0),
+        Word::OutputStart,
+    ]));
+    let wide = ("WIDE", f64::from(u8::from(device.is_cpu)));
+    let groups = groups_at_once(output.c4());
+    let [rows, columns] = op.conv.taps(by_name.weight);
+    let (shader, constants, of_pixel) = if op.diagonal {
+        let steps = output.c4() * (1 + rows * (1 + columns));
+        (shader!("argmax_upsampled_diagonal"), vec![wide], steps)
+    } else {
+        let of_groups = 1 + rows * (1 + columns * (1 + by_name.input.c4()));
+        let steps = output.c4().div_ceil(groups) * of_groups;
+        let constants = vec![("GROUPS", groups as f64), wide];
+        (shader!("argmax_upsampled"), constants, steps)
+    };
+    // The most rows that an invocation's pixels of one of its four columns lie in.
+    let lines = match whole_rows {
+        true => 1,
+        false => pixels.min(2 + (pixels - 1) * step / output.w),
+    };
+    Ok(Kernel {
+        shader,
+        constants,
+        bindings,
+        output: Format::Labels8,
+        params,
+        grid: Grid::Items {
+            items: 64,
+            run: Run {
+                elements: pixels,
+                apart: step / 4,
+                quads: 1,
+                line: if whole_rows { Line::Row } else { Line::Band },
+            },
+            channels: 4,
+        },
+        terms: None,
+        steps_per_term: (4 * (1 + lines * (1 + of_pixel)) + pixels) as u64,
+        fixed_steps: 0,
+    })
+}
+
+/// An error if the weight is larger than a binding.
+fn check_weight(bindings: &[Binding], weight: Shape, device: &DeviceProfile) -> Result<()> {
+    let most = device.max_binding_bytes.min(device.max_buffer_bytes);
+    for binding in bindings {
+        let Binding::Parameter { input: 1, packing } = binding else {
+            continue;
+        };
+        let bytes = packing
+            .tile_bytes(weight)
+            .saturating_mul(packing.tiles(weight) as u64);
+        if bytes > most {
+            bail!(
+                Limit,
+                "labels need all {} MiB of the weights at once; the device binds at most {} MiB",
+                bytes >> 20,
+                most >> 20
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Shapes to try.
+pub fn cases() -> Vec<Case> {
+    let resized = |h, w| Labels {
+        scores: Scores::Resized(Interpolate::bilinear([h, w], false)),
+    };
+    let upsampled = |stride, diagonal, offset: Option<[usize; 2]>| Labels {
+        scores: Scores::Upsampled(TransposedConvolution {
+            conv: ConvTranspose2d::strided(stride, 0),
+            diagonal,
+            crop: offset.map(|offset| Crop { offset }),
+        }),
+    };
+    let mut cases = vec![
+        case(resized(9, 11), [[1, 11, 5, 4]]),
+        case(resized(5, 7), [[2, 6, 10, 9]]),
+        // Dense: a group of channels that is missing, windows of odd and of even width, strides that are no
+        // multiples of four, and rows of more than eight places.
+        case(
+            upsampled(8, false, None),
+            [[2, 5, 3, 11], [5, 13, 16, 16], [13, 1, 1, 1]],
+        ),
+        case(upsampled(3, false, None), [[3, 2, 3, 2], [2, 2, 5, 4]]),
+    ];
+    for diagonal in [false, true] {
+        let case = |op, inputs| match diagonal {
+            true => diagonal_case(op, inputs),
+            false => case(op, inputs),
+        };
+        cases.extend([
+            case(
+                upsampled(8, diagonal, Some([31, 30])),
+                [[1, 21, 11, 10], [21, 21, 16, 16], [1, 3, 50, 45]],
+            ),
+            case(
+                upsampled(2, diagonal, Some([1, 5])),
+                [[3, 7, 6, 41], [7, 7, 4, 4], [3, 1, 9, 76]],
+            ),
+        ]);
+    }
+    cases.push(diagonal_case(
+        upsampled(1, true, None),
+        [[1, 6, 5, 9], [6, 6, 3, 3], [6, 1, 1, 1]],
+    ));
+    cases
+}

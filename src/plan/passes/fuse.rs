@@ -1,0 +1,81 @@
+//! Operations that run as one.
+
+use crate::error::Result;
+use crate::graph::{Fold, NodeId};
+use crate::ops::Op;
+use crate::ops::kernel::MAX_LOOP_STEPS;
+use crate::plan::draft::{Draft, Operation};
+use crate::plan::select::best_kernel;
+use crate::plan::{lowered, split};
+use std::sync::Arc;
+
+/// Fuses operations where the device has a kernel for the result.
+pub(super) fn fuse(draft: &mut Draft) -> Result<()> {
+    let (device, shapes) = (draft.device, draft.shapes.clone());
+    fuse_where(draft, |before, op, inputs| {
+        let inputs: Vec<_> = inputs.iter().map(|id| shapes[id.index()]).collect();
+        let tried = |op: &dyn Op| {
+            op.other_kernels(&inputs, device)
+                .is_ok_and(|k| !k.is_empty())
+        };
+        // The first alone may have a kernel that is worth a try, and both together none.
+        let loses_one = tried(before) && !tried(op);
+        !loses_one
+            && best_kernel(op, &inputs, device).is_ok_and(|kernel| {
+                let steps = kernel.steps_per_term.saturating_add(kernel.fixed_steps);
+                steps <= MAX_LOOP_STEPS && split::is_short(op, &kernel, &inputs)
+            })
+    });
+    Ok(())
+}
+
+/// Fuses an operation with the one that makes its first input where their ops can be, and `runs` says yes to the first
+/// of them and the result, if nothing else reads what is between them and it is not an output itself.
+pub(in crate::plan) fn fuse_where(
+    draft: &mut Draft,
+    runs: impl Fn(&dyn Op, &dyn Op, &[NodeId]) -> bool,
+) {
+    let mut readers = vec![0; draft.graph.nodes().len()];
+    let outputs = draft.outputs.iter();
+    outputs.for_each(|id| readers[id.index()] += 1);
+    for operation in &draft.operations {
+        let inputs = operation.inputs.iter().enumerate();
+        let read = inputs.filter(|(i, _)| operation.op.reads(*i));
+        read.for_each(|(_, id)| readers[id.index()] += 1);
+    }
+    let mut operations: Vec<Operation> = Vec::with_capacity(draft.operations.len());
+    for mut operation in std::mem::take(&mut draft.operations) {
+        if let Some(first) = operation.inputs.first()
+            && readers[first.index()] == 1
+            && let Some(at) = operations.iter().position(|o| o.id == *first)
+            && let Some((fused, inputs)) = fused(draft, &operations[at], &operation)
+            && runs(operations[at].op.as_ref(), fused.as_ref(), &inputs)
+        {
+            // It runs where the last of its nodes stands, when all that it reads is there.
+            let before = operations.remove(at);
+            operation.nodes.splice(0..0, before.nodes);
+            operation.name = format!("{}+{}", before.name, operation.name);
+            operation.op = fused;
+            operation.inputs = inputs;
+        }
+        operations.push(operation);
+    }
+    draft.operations = operations;
+}
+
+/// The op that does what `before` does and then `next`, and its inputs.
+fn fused(
+    draft: &Draft,
+    before: &Operation,
+    next: &Operation,
+) -> Option<(Arc<dyn Op>, Vec<NodeId>)> {
+    match draft.graph.fold(next.id) {
+        // The parameters are those of a convolution that nothing was fused with.
+        Some(Fold { weight, bias }) => (before.nodes.len() == 1)
+            .then(|| (before.op.clone(), vec![before.inputs[0], weight, bias])),
+        None => {
+            let fused = lowered::fuse(before.op.as_ref(), next.op.as_ref())?;
+            Some((fused, [&before.inputs, &next.inputs[1..]].concat()))
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Where values are kept in f16: sums that take several dispatches stay in f32, and are rounded once.
+
+use crate::error::Result;
+use crate::plan::draft::{Draft, Operation};
+use crate::plan::lowered::SumParts;
+use crate::plan::select::best_kernel;
+use crate::plan::{precision, split};
+use std::sync::Arc;
+
+/// Gives each operation whose sums take several dispatches a second stage, which rounds them.
+pub(super) fn round_sums(draft: &mut Draft) -> Result<()> {
+    if !draft.device.half {
+        return Ok(());
+    }
+    for operation in std::mem::take(&mut draft.operations) {
+        if runs(draft, &operation) == 1 {
+            draft.operations.push(operation);
+            continue;
+        }
+        let output = draft.shapes[operation.id.index()];
+        let sums = draft.add_tensor(output.with_channels(4 * output.c4()));
+        let round = Operation {
+            op: Arc::new(SumParts {
+                parts: 1,
+                channels: output.c,
+                relu: false,
+                pool: None,
+            }),
+            inputs: vec![sums],
+            kernel: None,
+            ..operation.clone()
+        };
+        draft.operations.push(Operation {
+            id: sums,
+            ..operation
+        });
+        draft.operations.push(round);
+    }
+    Ok(())
+}
+
+/// Dispatches that an operation's sums take; 1 where its sums stay in f32 in any case.
+fn runs(draft: &Draft, operation: &Operation) -> usize {
+    if operation.id.index() >= draft.between {
+        return 1;
+    }
+    let (op, device) = (operation.op.as_ref(), draft.device);
+    let inputs = draft.shapes_of(&operation.inputs);
+    let best = || best_kernel(op, &inputs, device);
+    // Where there is no kernel, the pass that selects them says so.
+    let Ok(kernel) = operation.kernel.clone().map_or_else(best, Ok) else {
+        return 1;
+    };
+    let kernel = precision::adapt(kernel, operation, draft.between, device);
+    let output = draft.shapes[operation.id.index()];
+    split::runs(op, &kernel, &inputs, output, device).unwrap_or(1)
+}

@@ -1,0 +1,24 @@
+//! A kernel for each operation that has none yet, in the precision that the device is to compute in.
+
+use crate::error::Result;
+use crate::plan::draft::Draft;
+use crate::plan::precision;
+use crate::plan::select::best_kernel;
+
+/// Gives each operation its kernel.
+pub(super) fn select_kernels(draft: &mut Draft) -> Result<()> {
+    let (shapes, device, between) = (&draft.shapes, draft.device, draft.between);
+    for operation in &mut draft.operations {
+        let inputs: Vec<_> = operation
+            .inputs
+            .iter()
+            .map(|id| shapes[id.index()])
+            .collect();
+        let best = || best_kernel(operation.op.as_ref(), &inputs, device);
+        let kernel = operation.kernel.take().map_or_else(best, Ok);
+        let kernel = kernel
+            .map_err(|error| error.at(format!("{} ({})", operation.name, operation.op.name())))?;
+        operation.kernel = Some(precision::adapt(kernel, operation, between, device));
+    }
+    Ok(())
+}

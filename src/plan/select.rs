@@ -1,0 +1,163 @@
+//! The choice of kernels: the best one of an op on a device, and all the ways to compute it.
+
+use super::choices::{Choices, hash};
+use crate::device_profile::DeviceProfile;
+use crate::error::{Result, bail};
+use crate::ops::grid::Grid;
+use crate::ops::kernel::{Binding, Format, Kernel, Packing};
+use crate::ops::{Op, Stage, StageInput};
+use crate::tensor::Shape;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// The best kernel of an op that fits the device.
+pub(super) fn best_kernel(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Result<Kernel> {
+    let most = device.max_binding_bytes.min(device.max_buffer_bytes);
+    let tile_fits = |binding: &Binding| match (binding.parameter(), binding.is_texels()) {
+        (Some((input, packing)), false) => packing.tile_bytes(inputs[input]) <= most,
+        _ => true,
+    };
+    let kernels = op.kernels(inputs, device)?.into_iter();
+    let kernels: Vec<_> = kernels.filter(|kernel| kernel.fits(device)).collect();
+    // One whose weights cannot be cut small enough is left to fail, with the figures.
+    let cuts_small = |kernel: &Kernel| kernel.bindings.iter().all(tile_fits);
+    let best = kernels.iter().position(cuts_small).unwrap_or(0);
+    match kernels.into_iter().nth(best) {
+        Some(kernel) => Ok(kernel),
+        None => bail!(
+            Unsupported,
+            "no kernel for inputs of shapes {inputs:?} fits this device"
+        ),
+    }
+}
+
+/// An op lowered to kernels: ops one after the other, with a kernel each.
+#[derive(Clone, Debug)]
+pub struct Lowering {
+    /// The ops; the op itself where it is one.
+    pub stages: Vec<Stage>,
+    /// One a stage.
+    pub kernels: Vec<Kernel>,
+}
+
+impl Lowering {
+    /// A number that is another one when a shader, a constant or the packing of a weight is.
+    pub fn fingerprint(&self) -> u64 {
+        let of = |kernel: &Kernel| {
+            let packings: Vec<_> = kernel.bindings.iter().map(|b| b.parameter()).collect();
+            let Kernel {
+                shader, constants, ..
+            } = kernel;
+            format!(
+                "{} {constants:?} {packings:?} {}",
+                shader.name, shader.source
+            )
+        };
+        hash(self.kernels.iter().map(of).collect::<String>().as_bytes())
+    }
+
+    /// Which of the op's inputs are weights that its kernels multiply by: where values are kept in f16, so are
+    /// these.
+    pub fn weights(&self) -> Vec<usize> {
+        let mut weights = Vec::new();
+        for (stage, kernel) in self.stages.iter().zip(&self.kernels) {
+            let packed = kernel.bindings.iter().filter_map(|b| b.parameter());
+            let factors = packed.filter(|(_, packing)| *packing != Packing::Vector);
+            weights.extend(factors.filter_map(|(input, _)| match stage.inputs[input] {
+                StageInput::Op(input) => Some(input),
+                StageInput::Stage(_) => None,
+            }));
+        }
+        weights
+    }
+
+    /// The names of its kernels, with their tiles.
+    pub fn description(&self) -> String {
+        let of = |kernel: &Kernel| match kernel.grid {
+            Grid::Blocks {
+                rows,
+                columns,
+                channels,
+                ..
+            } => {
+                format!("{} {rows}x{columns}x{channels}", kernel.shader.name)
+            }
+            _ => kernel.shader.name.to_owned(),
+        };
+        let parts = self.kernels.first().map_or(1, |kernel| kernel.grid.parts());
+        let names = self.kernels.iter().map(of).collect::<Vec<_>>().join(" + ");
+        match parts {
+            1 => names,
+            parts => format!("{names}, {parts} parts"),
+        }
+    }
+}
+
+/// The candidate that `choices` name for an op, if the device still has it.
+pub(super) fn chosen(
+    choices: &Choices,
+    op: &Arc<dyn Op>,
+    inputs: &[Shape],
+    device: &DeviceProfile,
+) -> Option<Lowering> {
+    let choice = choices.get(op.as_ref(), inputs, device)?;
+    let candidates = candidates(op, inputs, device).ok()?;
+    let is_chosen = |c: &Lowering| c.fingerprint() == choice.fingerprint;
+    candidates.into_iter().find(is_chosen)
+}
+
+/// The ways to compute an op on the device, that of a plan without choices first, each once.
+pub(super) fn candidates(
+    op: &Arc<dyn Op>,
+    inputs: &[Shape],
+    device: &DeviceProfile,
+) -> Result<Vec<Lowering>> {
+    let whole = vec![Stage {
+        op: op.clone(),
+        inputs: (0..inputs.len()).map(StageInput::Op).collect(),
+    }];
+    let mut ways = vec![op.stages(inputs, device), whole];
+    ways.extend(op.other_stages(inputs, device));
+    let mut seen = HashSet::new();
+    let mut all = Vec::new();
+    for stages in ways.into_iter().filter(|stages| !stages.is_empty()) {
+        for kernels in combinations(&stages, inputs, device)? {
+            let stages = stages.clone();
+            let candidate = Lowering { stages, kernels };
+            let writes = candidate.kernels.last().map(|kernel| kernel.output);
+            // Labels are no sums: they are not held to a bound.
+            if writes != Some(Format::Labels8) && seen.insert(candidate.fingerprint()) {
+                all.push(candidate);
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Every kernel of each stage with every one of the others, the best of all first.
+fn combinations(
+    stages: &[Stage],
+    inputs: &[Shape],
+    device: &DeviceProfile,
+) -> Result<Vec<Vec<Kernel>>> {
+    let mut between: Vec<Shape> = Vec::with_capacity(stages.len());
+    let mut all: Vec<Vec<Kernel>> = vec![Vec::new()];
+    for stage in stages {
+        let of = |input: &StageInput| match *input {
+            StageInput::Op(i) => inputs[i],
+            StageInput::Stage(i) => between[i],
+        };
+        let shapes: Vec<_> = stage.inputs.iter().map(of).collect();
+        let mut kernels = stage.op.kernels(&shapes, device)?;
+        kernels.extend(stage.op.other_kernels(&shapes, device)?);
+        kernels.retain(|kernel| kernel.fits(device));
+        let with = |before: Vec<Kernel>| {
+            let append =
+                move |kernel: &Kernel| [before.as_slice(), std::slice::from_ref(kernel)].concat();
+            kernels.iter().map(append).collect::<Vec<_>>()
+        };
+        all = all.into_iter().flat_map(with).collect();
+        between.push(stage.op.output_shape(&shapes)?);
+    }
+    Ok(all)
+}

@@ -1,0 +1,129 @@
+//! The operations of a graph that the tuner can measure, each alone.
+
+use super::choices::{Choice, Choices, key};
+use super::draft::{Draft, Operation};
+use super::select::{Lowering, candidates, chosen};
+use super::{Plan, passes};
+use crate::device_profile::DeviceProfile;
+use crate::error::Result;
+use crate::graph::{Graph, NodeId, NodeKind};
+use crate::ops::Op;
+use crate::tensor::Shape;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// An operation of a graph that there are several ways to compute.
+#[derive(Clone, Debug)]
+pub struct Tunable {
+    /// The names of the nodes it computes, joined by `+`.
+    pub name: String,
+    /// The op.
+    pub op: Arc<dyn Op>,
+    /// The shapes of its inputs.
+    pub inputs: Vec<Shape>,
+    /// The op alone, under its name, on an input of the first of these shapes; the other inputs are parameters
+    /// under their own names.
+    pub graph: Graph,
+    /// The ways, that of a plan without choices first.
+    pub candidates: Vec<Lowering>,
+}
+
+impl Tunable {
+    /// The plan of the operation alone by one of its candidates, for an input of shape `input`; `None` if it is no
+    /// candidate at that size.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn plan(
+        &self,
+        candidate: &Lowering,
+        input: Shape,
+        device: &DeviceProfile,
+    ) -> Result<Option<Plan>> {
+        let mut inputs = self.inputs.clone();
+        inputs[0] = input;
+        // What there was to cut away of the padding is gone.
+        let device = DeviceProfile {
+            whole_padding: true,
+            ..device.clone()
+        };
+        let choice = Choice {
+            kernel: candidate.description(),
+            fingerprint: candidate.fingerprint(),
+            microseconds: 0,
+        };
+        let mut only = Choices::default();
+        only.insert(self.op.as_ref(), &inputs, &device, choice);
+        if chosen(&only, &self.op, &inputs, &device).is_none() {
+            return Ok(None);
+        }
+        let outputs = [self.graph.output()];
+        Plan::with_choices(&self.graph, input, &outputs, &device, &only).map(Some)
+    }
+}
+
+/// The operations of `graph` between which and the device there is a choice: sums of products of an activation
+/// and parameters, by several candidates. Each shape comes once, the most work first.
+///
+/// # Errors
+/// As [`Plan::new`].
+pub fn tunable(
+    graph: &Graph,
+    input: Shape,
+    outputs: &[NodeId],
+    device: &DeviceProfile,
+) -> Result<Vec<Tunable>> {
+    let choices = Choices::default();
+    let mut draft = Draft::new(graph, graph.shapes(input)?, outputs, device, &choices);
+    passes::OPERATIONS
+        .iter()
+        .try_for_each(|pass| pass(&mut draft))?;
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    for operation in std::mem::take(&mut draft.operations) {
+        let inputs = draft.shapes_of(&operation.inputs);
+        let op = &operation.op;
+        if op.reduction_length(&inputs) == 1 || !seen.insert(key(op.as_ref(), &inputs, device)) {
+            continue;
+        }
+        let Some(alone) = alone(graph, &operation)? else {
+            continue;
+        };
+        let candidates = candidates(op, &inputs, device)?;
+        if candidates.len() > 1 {
+            found.push(Tunable {
+                name: operation.name,
+                op: operation.op,
+                inputs,
+                graph: alone,
+                candidates,
+            });
+        }
+    }
+    found.sort_by_key(|tunable| std::cmp::Reverse(tunable.op.flops(&tunable.inputs)));
+    Ok(found)
+}
+
+/// The graph of one operation; `None` if it is not made of one activation and parameters.
+fn alone(graph: &Graph, operation: &Operation) -> Result<Option<Graph>> {
+    let Some((first, others)) = operation.inputs.split_first() else {
+        return Ok(None);
+    };
+    let first = graph.nodes().get(first.index());
+    if first.is_some_and(|node| matches!(node.kind, NodeKind::Parameter(_))) {
+        return Ok(None);
+    }
+    let mut alone = Graph::new("");
+    let mut ids = vec![alone.input()];
+    for id in others {
+        let Some(node) = graph.nodes().get(id.index()) else {
+            return Ok(None);
+        };
+        let NodeKind::Parameter(shape) = node.kind else {
+            return Ok(None);
+        };
+        ids.push(alone.parameter(node.name.as_str(), shape)?);
+    }
+    alone.shared_op(operation.name.as_str(), operation.op.clone(), &ids)?;
+    Ok(Some(alone))
+}
