@@ -5,9 +5,9 @@ use crate::error::{Error, ErrorKind, Result, bail};
 use crate::files;
 use crate::graph::NodeKind;
 use crate::model_file::{self, METADATA_VERSION, Metadata, Model};
-use crate::models::{self, Checkpoint, Choice};
+use crate::models::{self, ArchitectureOverride, Checkpoint};
 use crate::ops::narrow;
-use crate::ops::packing::Rows;
+use crate::ops::packing::RowSource;
 use crate::parameters::{Parameter, TensorFile};
 use crate::preprocess::Preprocessing;
 use crate::tensor::Shape;
@@ -23,7 +23,7 @@ pub struct Conversion {
     /// Beginnings of tensor names, and what stands in their place: the first that fits counts.
     pub renames: Vec<(String, String)>,
     /// Architecture and geometry, where names do not say them.
-    pub choice: Choice,
+    pub overrides: ArchitectureOverride,
     /// Make of a VGG16 classifier the FCN of this architecture, with so many classes, that training begins with.
     pub start: Option<(String, usize)>,
     /// Store weights in f16.
@@ -89,7 +89,7 @@ impl Conversion {
         files::write_atomically_with(output, |path| {
             let unread = RefCell::new(None);
             let views = tensors.iter().map(|(name, tensor)| {
-                let stored = Stored {
+                let stored = Rewritten {
                     tensor,
                     file,
                     half: self.half,
@@ -122,10 +122,12 @@ impl Conversion {
     /// The metadata of the new file.
     fn metadata(&self, old: Metadata) -> Metadata {
         let (architecture, geometry) = match &self.start {
-            Some((architecture, _)) => (Some(architecture.clone()), self.choice.geometry.clone()),
+            Some((architecture, _)) => {
+                (Some(architecture.clone()), self.overrides.geometry.clone())
+            }
             None => (
-                self.choice.architecture.clone().or(old.architecture),
-                self.choice.geometry.clone().or(old.geometry),
+                self.overrides.architecture.clone().or(old.architecture),
+                self.overrides.geometry.clone().or(old.geometry),
             ),
         };
         Metadata {
@@ -189,7 +191,11 @@ impl Conversion {
         metadata: &Metadata,
     ) -> Result<Vec<String>> {
         // What was chosen stands in the metadata.
-        let network = model_file::network(&checkpoint(tensors), &Choice::default(), metadata)?;
+        let network = model_file::network(
+            &checkpoint(tensors),
+            &ArchitectureOverride::default(),
+            metadata,
+        )?;
         let is_used = |name: &str| {
             let node = network.graph.find(name).map(|id| network.graph.node(id));
             node.is_some_and(|node| matches!(node.kind, NodeKind::Parameter(_)))
@@ -383,7 +389,7 @@ impl Made {
 }
 
 /// A tensor as it is written: a checkpoint's in its own type, but for `half`.
-struct Stored<'a> {
+struct Rewritten<'a> {
     tensor: &'a Made,
     file: &'a TensorFile,
     half: bool,
@@ -391,7 +397,7 @@ struct Stored<'a> {
     unread: &'a RefCell<Option<Error>>,
 }
 
-impl Stored<'_> {
+impl Rewritten<'_> {
     /// The type and the name of the checkpoint's tensor, if it is one.
     fn own(&self) -> Option<(Dtype, &str)> {
         match &self.tensor.origin {
@@ -426,7 +432,7 @@ impl Stored<'_> {
     }
 }
 
-impl View for Stored<'_> {
+impl View for Rewritten<'_> {
     fn dtype(&self) -> Dtype {
         match (self.half, self.own()) {
             (true, _) => Dtype::F16,

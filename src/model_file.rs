@@ -7,7 +7,10 @@ mod prepare;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeKind};
 use crate::mask::Palette;
-use crate::models::{self, Checkpoint, Choice, Description, Network, Origin, Stage};
+use crate::models::{
+    self, ArchitectureOverride, Checkpoint, Description, FcnStage, InputConvention,
+    NetworkDefinition,
+};
 use crate::ops::argmax::MAX_CLASSES;
 use crate::parameters::{Derived, Parameters, TensorFile};
 use crate::preprocess::Preprocessing;
@@ -66,7 +69,7 @@ struct Inner {
     parameters: Parameters,
     architecture: &'static str,
     geometry: Option<&'static str>,
-    stages: Vec<Stage>,
+    stages: Vec<FcnStage>,
     preprocessing: Preprocessing,
     classes: Arc<[String]>,
     class_count: usize,
@@ -83,7 +86,7 @@ impl Model {
     /// `Io` if it cannot be opened; `ModelFile` if it is damaged, incomplete or of no known network.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
-        Self::read_as(path, &Choice::default())
+        Self::read_as(path, &ArchitectureOverride::default())
     }
 
     /// As [`Model::read`], with architecture or geometry chosen instead of recognised.
@@ -91,9 +94,9 @@ impl Model {
     /// # Errors
     /// As [`Model::read`], and `Request` for an unknown name.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn read_as(path: impl AsRef<Path>, choice: &Choice) -> Result<Self> {
+    pub fn read_as(path: impl AsRef<Path>, overrides: &ArchitectureOverride) -> Result<Self> {
         let path = path.as_ref();
-        Self::from_file(TensorFile::open(path)?, choice).map_err(|e| e.at(path.display()))
+        Self::from_file(TensorFile::open(path)?, overrides).map_err(|e| e.at(path.display()))
     }
 
     /// A model file in memory: a vector, or bytes that are part of the program, which are not copied.
@@ -101,10 +104,13 @@ impl Model {
     /// # Errors
     /// As [`Model::read`].
     pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
-        Self::from_file(TensorFile::from_bytes(bytes)?, &Choice::default())
+        Self::from_file(
+            TensorFile::from_bytes(bytes)?,
+            &ArchitectureOverride::default(),
+        )
     }
 
-    fn from_file(file: TensorFile, choice: &Choice) -> Result<Self> {
+    fn from_file(file: TensorFile, overrides: &ArchitectureOverride) -> Result<Self> {
         let metadata = match file.metadata("fullconv") {
             Some(text) => Self::metadata(text)?,
             None => Metadata::default(),
@@ -113,7 +119,7 @@ impl Model {
             .tensors()
             .map(|(name, shape)| (name.to_owned(), shape.to_vec()))
             .collect();
-        let mut network = network(&checkpoint, choice, &metadata)?;
+        let mut network = network(&checkpoint, overrides, &metadata)?;
         let nominal = nominal();
         let shapes = network.graph.shapes(nominal).map_err(|e| {
             Error::new(ErrorKind::ModelFile, e.to_string()).at(network.architecture)
@@ -133,10 +139,12 @@ impl Model {
                 metadata.palette.len()
             );
         }
-        let preprocessing = metadata.preprocess.unwrap_or(match network.origin {
-            Origin::Caffe => Preprocessing::CAFFE,
-            Origin::Torchvision => Preprocessing::TORCHVISION,
-        });
+        let preprocessing = metadata
+            .preprocess
+            .unwrap_or(match network.input_convention {
+                InputConvention::Caffe => Preprocessing::CAFFE,
+                InputConvention::Torchvision => Preprocessing::TORCHVISION,
+            });
         preprocessing.validate()?;
         let of_stages = network.stages.iter().map(|stage| stage.weight.clone());
         let bilinear = network.bilinear.into_keys().chain(of_stages);
@@ -220,7 +228,7 @@ impl Model {
     }
 
     /// Its predictions at coarser strides, the coarsest first; none where it has but one.
-    pub fn stages(&self) -> &[Stage] {
+    pub fn stages(&self) -> &[FcnStage] {
         &self.0.stages
     }
 
@@ -305,28 +313,28 @@ fn nominal() -> Shape {
 /// The network that was chosen, or else the one that the file describes, names, or has the tensors of.
 pub(crate) fn network(
     checkpoint: &Checkpoint,
-    choice: &Choice,
+    overrides: &ArchitectureOverride,
     metadata: &Metadata,
-) -> Result<Network> {
-    match (&metadata.graph, &choice.architecture) {
+) -> Result<NetworkDefinition> {
+    match (&metadata.graph, &overrides.architecture) {
         (Some(_), None) if metadata.architecture.is_some() => bail!(
             ModelFile,
             "fullconv metadata: a file has a graph of its own or an architecture, not both"
         ),
-        (Some(_), None) if choice.geometry.is_some() || metadata.geometry.is_some() => bail!(
+        (Some(_), None) if overrides.geometry.is_some() || metadata.geometry.is_some() => bail!(
             Request,
             "the file holds a graph of its own, which has no other geometry"
         ),
         (Some(graph), None) => models::build_described(checkpoint, graph, nominal()),
         _ => {
-            let choice = Choice {
-                architecture: choice
+            let overrides = ArchitectureOverride {
+                architecture: overrides
                     .architecture
                     .clone()
                     .or(metadata.architecture.clone()),
-                geometry: choice.geometry.clone().or(metadata.geometry.clone()),
+                geometry: overrides.geometry.clone().or(metadata.geometry.clone()),
             };
-            models::build(checkpoint, &choice)
+            models::build(checkpoint, &overrides)
         }
     }
 }

@@ -6,7 +6,7 @@ mod file;
 pub use file::TensorFile;
 
 use crate::error::{Result, bail};
-use crate::ops::packing::Rows;
+use crate::ops::packing::RowSource;
 use crate::tensor::{Shape, Tensor};
 use file::InFile;
 use std::borrow::Cow;
@@ -213,7 +213,7 @@ impl Parameter<'_> {
     }
 }
 
-impl Rows for Parameter<'_> {
+impl RowSource for Parameter<'_> {
     fn row(&self, i: usize) -> Result<Cow<'_, [f32]>> {
         let size = self.row_elements();
         let row = match &self.source {

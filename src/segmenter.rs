@@ -28,7 +28,7 @@ use crate::plan::Plan;
 use crate::reference;
 use crate::tensor::{Shape, Tensor};
 use builder::OnGpu;
-use executors::{Executors, Parts};
+use executors::{BatchParts, Executors};
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
@@ -258,7 +258,7 @@ impl Segmenter {
             return Ok(masks);
         };
         let pool = on.executors();
-        let mut parts = Parts::of(Request::labels(pictures.len(), size));
+        let mut parts = BatchParts::of(Request::labels(pictures.len(), size));
         while let Some((images, mut lent)) = parts.next(&pool).await? {
             let pictures = &pictures[images];
             let mut bytes = Vec::with_capacity(4 * pictures.len() * size[0] * size[1]);
@@ -405,7 +405,7 @@ impl Segmenter {
             return self.on_reference(request, input);
         };
         let pool = on.executors();
-        let mut parts = Parts::of(request.clone());
+        let mut parts = BatchParts::of(request.clone());
         let mut values = Vec::new();
         while let Some((images, mut lent)) = parts.next(&pool).await? {
             let input = part_of(input, images)?;
@@ -474,7 +474,7 @@ fn part_of(batch: &Tensor, images: Range<usize>) -> Result<Cow<'_, Tensor>> {
     Ok(Cow::Owned(part))
 }
 
-/// Parts of batches, each with one tensor an output, to whole batches.
+/// BatchParts of batches, each with one tensor an output, to whole batches.
 fn join(parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
     let mut whole: Vec<(Shape, Vec<f32>)> = Vec::new();
     for part in parts {

@@ -11,7 +11,7 @@ use fullconv::gpu::Network;
 use fullconv::ops::grid::Grid;
 use fullconv::ops::{Case, Conv2d, Crop, Interpolate, MaxPool2d, Mean, Op, Preprocess};
 use fullconv::plan::lowered::{
-    self, Convolution, Labels, Paste, PasteAxis, Scores, TransposedConvolution, Zeros,
+    self, Convolution, FusedArgmax, Paste, PasteAxis, Scores, TransposedConvolution, Zeros,
 };
 use fullconv::{Shape, Tensor};
 use std::any::Any;
@@ -82,13 +82,13 @@ fn at_size(case: &Case, n: usize, [h, w]: [usize; 2], larger: bool) -> Option<Ca
             .downcast_ref::<TransposedConvolution>()
             .is_some_and(|op| op.crop.is_some())
         || any
-            .downcast_ref::<Labels>()
+            .downcast_ref::<FusedArgmax>()
             .is_some_and(|op| matches!(&op.scores, Scores::Upsampled(up) if up.crop.is_some()));
-    if let Some(Labels {
+    if let Some(FusedArgmax {
         scores: Scores::Resized(_),
     }) = any.downcast_ref()
     {
-        op = Arc::new(Labels {
+        op = Arc::new(FusedArgmax {
             scores: Scores::Resized(Interpolate::bilinear([h, w], false)),
         });
     } else if let Some(resize) = any.downcast_ref::<Interpolate>() {

@@ -8,7 +8,7 @@ use fullconv::device_profile::DeviceProfile;
 use fullconv::ops::argmax::NO_CLASS;
 use fullconv::ops::{Argmax, Conv2d, ConvTranspose2d, Interpolate, Op, from_name};
 use fullconv::plan::Plan;
-use fullconv::plan::lowered::{Labels, Scores, TransposedConvolution};
+use fullconv::plan::lowered::{FusedArgmax, Scores, TransposedConvolution};
 use fullconv::{
     ErrorKind, GpuOptions, Model, Picture, Segmenter, Shape, Tensor, TensorFile, compare,
 };
@@ -65,7 +65,7 @@ fn windows_of_thousands_of_taps_are_summed_whole() {
 fn a_pixel_with_a_score_that_is_not_finite_has_no_class() {
     let shape = Shape::new(1, 6, 3, 4);
     let resize = Interpolate::bilinear([3, 4], false);
-    let labels = |scores| Arc::new(Labels { scores }) as Arc<dyn Op>;
+    let labels = |scores| Arc::new(FusedArgmax { scores }) as Arc<dyn Op>;
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut scores = Random::new(8).tensor(shape);
         // Pixel 5, in a class that is not the first of its four.

@@ -7,7 +7,7 @@ mod common;
 
 use common::{OneOp, Random, assert_labels, gpu, preferences};
 use fullconv::device_profile::DeviceProfile;
-use fullconv::ops::interpolate::Mode;
+use fullconv::ops::interpolate::InterpolateMode;
 use fullconv::ops::preprocess::Channels;
 use fullconv::ops::{
     AdaptiveAvgPool2d, Add, Argmax, AvgPool2d, BatchNorm2d, Case, Cat, Clamp, Conv2d,
@@ -15,7 +15,7 @@ use fullconv::ops::{
     LocalResponseNorm, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Mean, Mul, Op, Pad, PixelShuffle,
     Prelu, Preprocess, Relu, Scale, Sigmoid, Silu, Softmax, Sub, Tanh, pad,
 };
-use fullconv::plan::lowered::{Convolution, Labels, Scores, TransposedConvolution};
+use fullconv::plan::lowered::{Convolution, FusedArgmax, Scores, TransposedConvolution};
 use fullconv::{ErrorKind, Gpu, GpuOptions, Shape, Tensor};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -459,9 +459,9 @@ fn interpolate() -> impl Strategy<Value = (Interpolate, Vec<Shape>)> {
                 size: (how == 0).then_some(size),
                 scale_factor: (how == 1).then_some(factors),
                 mode: if bilinear {
-                    Mode::Bilinear
+                    InterpolateMode::Bilinear
                 } else {
-                    Mode::Nearest
+                    InterpolateMode::Nearest
                 },
                 align_corners: bilinear && corners,
                 recompute_scale_factor: recompute,
@@ -540,9 +540,9 @@ fn cat() -> impl Strategy<Value = (Cat, Vec<Shape>)> {
 
 fn pad() -> impl Strategy<Value = (Pad, Vec<Shape>)> {
     let modes = prop_oneof![
-        Just(pad::Mode::Constant),
-        Just(pad::Mode::Reflect),
-        Just(pad::Mode::Replicate)
+        Just(pad::PadMode::Constant),
+        Just(pad::PadMode::Reflect),
+        Just(pad::PadMode::Replicate)
     ];
     (
         tensors(9),
@@ -552,7 +552,7 @@ fn pad() -> impl Strategy<Value = (Pad, Vec<Shape>)> {
     )
         .prop_map(|(shape, padding, mode, value)| {
             let most = |size: usize| match mode {
-                pad::Mode::Reflect => size - 1,
+                pad::PadMode::Reflect => size - 1,
                 _ => usize::MAX,
             };
             let [left, right, top, bottom] = padding;
@@ -759,7 +759,7 @@ proptest! {
     #[test]
     fn argmax_of_resized_scores_is_the_reference((resize, shape) in argmax_resized(), seed: u8) {
         let case = Case {
-            op: Arc::new(Labels { scores: Scores::Resized(resize) }),
+            op: Arc::new(FusedArgmax { scores: Scores::Resized(resize) }),
             inputs: vec![shape],
             diagonal: false,
         };
@@ -778,7 +778,7 @@ proptest! {
             let case = Case { op, inputs: shapes.clone(), diagonal };
             OneOp::of_case(case, &mut Random::new(seed))
         };
-        let labels = Labels { scores: Scores::Upsampled(op.clone()) };
+        let labels = FusedArgmax { scores: Scores::Upsampled(op.clone()) };
         let diagonal = op.diagonal;
         let (one, scores) = (of(Arc::new(labels), diagonal), of(Arc::new(op), diagonal));
         check_labels(&one, &scores.expected(), &scores.bounds(), 1 << log2);

@@ -11,7 +11,7 @@ use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::Network;
 use fullconv::ops::Op;
 use fullconv::ops::candidate::Candidate;
-use fullconv::ops::grid::{Count, Counts, Grid, Line, Region, Run};
+use fullconv::ops::grid::{Count, Counts, Grid, Line, PixelRun, Region};
 use fullconv::ops::kernel::{Format, Kernel, Word};
 use fullconv::ops::numerics::Numerics;
 use fullconv::plan::lowered;
@@ -41,7 +41,7 @@ fn grids() -> impl Strategy<Value = Grid> {
         (1usize..=7, 1usize..=5, 1usize..=4, line, channels()).prop_map(
             |(items, elements, apart, line, channels)| Grid::Items {
                 items,
-                run: Run {
+                run: PixelRun {
                     elements,
                     apart,
                     quads: 1,

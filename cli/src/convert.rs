@@ -4,7 +4,7 @@ use crate::{Outcome, interrupt, terminal};
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use fullconv::convert::{Conversion, Converted, Origin};
-use fullconv::models::{self, Choice};
+use fullconv::models::{self, ArchitectureOverride};
 use fullconv::{Error, ErrorKind, Preprocessing, Result, TensorFile, files};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -93,7 +93,7 @@ struct Written<'a> {
 pub fn run(args: &Args) -> Outcome {
     let conversion = Conversion {
         renames: args.rename.clone(),
-        choice: Choice {
+        overrides: ArchitectureOverride {
             architecture: args.arch.clone(),
             geometry: args.geometry.clone(),
         },

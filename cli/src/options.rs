@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use fullconv::gpu::Backend;
 use fullconv::gpu::{TunedLayer, cache_folder};
-use fullconv::models::{self, Choice};
+use fullconv::models::{self, ArchitectureOverride};
 use fullconv::{Error, ErrorKind, Gpu, GpuOptions, Model, Picture, Precision, Result, Segmenter};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -54,13 +54,15 @@ impl ModelOptions {
 
     /// Opens the model in `file`, or the demo model.
     pub fn open_file(&self, file: Option<&Path>) -> Outcome<Model> {
-        let choice = Choice {
+        let overrides = ArchitectureOverride {
             architecture: self.arch.clone(),
             geometry: self.geometry.clone(),
         };
         match file {
-            Some(file) => Ok(Model::read_as(file, &choice)?),
-            None if choice == Choice::default() => Ok(Model::from_bytes(fullconv_demo::MODEL)?),
+            Some(file) => Ok(Model::read_as(file, &overrides)?),
+            None if overrides == ArchitectureOverride::default() => {
+                Ok(Model::from_bytes(fullconv_demo::MODEL)?)
+            }
             None => Err(Failure::Usage(
                 "--arch and --geometry say how to read a model file: name it too",
             )),

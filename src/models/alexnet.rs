@@ -1,7 +1,7 @@
 //! FCN-AlexNet, `voc-fcn-alexnet` of the paper's repository: CaffeNet with its fully connected layers as
 //! convolutions, and one transposed convolution of stride 32 (Long, Shelhamer, Darrell 2015).
 
-use super::{Builder, Checkpoint, Family, Network, Origin, no_geometry};
+use super::{Builder, Checkpoint, Family, InputConvention, NetworkDefinition, no_geometry};
 use crate::error::{Result, bail};
 use crate::graph::NodeId;
 use crate::ops::{Conv2d, ConvTranspose2d, Crop, LocalResponseNorm, MaxPool2d};
@@ -32,11 +32,11 @@ fn build(
     checkpoint: &Checkpoint,
     architecture: &'static str,
     geometry: Option<&str>,
-) -> Result<Network> {
+) -> Result<NetworkDefinition> {
     no_geometry(geometry)?;
     let mut net = Net(Builder::new(checkpoint));
     net.build()?;
-    Ok(net.0.network(architecture, None, Origin::Caffe))
+    Ok(net.0.network(architecture, None, InputConvention::Caffe))
 }
 
 struct Net<'a>(Builder<'a>);

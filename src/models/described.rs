@@ -1,7 +1,7 @@
 //! A network whose graph stands in its file: `docs/model-file.md` says how. All that is wrong with it is
 //! found at once.
 
-use super::{Checkpoint, Network, Origin};
+use super::{Checkpoint, InputConvention, NetworkDefinition};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeId};
 use crate::ops::{self, Op};
@@ -50,7 +50,7 @@ pub(super) fn build(
     checkpoint: &Checkpoint,
     description: &Description,
     nominal: Shape,
-) -> Result<Network> {
+) -> Result<NetworkDefinition> {
     let mut faults = Faults::default();
     let ops = ops(description, checkpoint, &mut faults);
     let order = order(description, checkpoint, &mut faults);
@@ -101,12 +101,12 @@ pub(super) fn build(
             description.output
         ),
     }
-    Ok(Network {
+    Ok(NetworkDefinition {
         graph,
         architecture: NAME,
         geometry: None,
         bilinear: BTreeMap::new(),
-        origin: Origin::Torchvision,
+        input_convention: InputConvention::Torchvision,
         stages: Vec::new(),
     })
 }
@@ -249,7 +249,7 @@ mod tests {
         .collect()
     }
 
-    fn built(nodes: serde_json::Value) -> Result<Network> {
+    fn built(nodes: serde_json::Value) -> Result<NetworkDefinition> {
         let description = json!({"output": "score", "nodes": nodes});
         let description = serde_json::from_value(description).unwrap();
         build(&checkpoint(), &description, Shape::new(1, 3, 64, 64))

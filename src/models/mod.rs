@@ -71,7 +71,7 @@ impl Checkpoint {
 
 /// What is asked for instead of being recognised: an architecture, a geometry, or both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Choice {
+pub struct ArchitectureOverride {
     /// `fcn8s`, `fcn16s` …, see [`architectures`].
     pub architecture: Option<String>,
     /// `caffe`, `floor` or `same`, for FCN on VGG16.
@@ -80,7 +80,7 @@ pub struct Choice {
 
 /// A network built for a checkpoint.
 #[derive(Clone, Debug)]
-pub struct Network {
+pub struct NetworkDefinition {
     /// Its graph, whose parameters have the checkpoint's names.
     pub graph: Graph,
     /// Its name.
@@ -90,15 +90,15 @@ pub struct Network {
     /// Transposed convolutions that the checkpoint does not hold: they are bilinear.
     pub bilinear: BTreeMap<String, Shape>,
     /// Where it comes from.
-    pub origin: Origin,
+    pub input_convention: InputConvention,
     /// Its predictions at coarser strides, the coarsest first; none where it has but one.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<FcnStage>,
 }
 
 /// Class scores inside a network, and how they become scores of the whole picture by bilinear interpolation: as in the
 /// FCN of that stride.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stage {
+pub struct FcnStage {
     /// The node of the scores.
     pub node: NodeId,
     /// Pixels of the picture from one of them to the next.
@@ -111,7 +111,7 @@ pub struct Stage {
     pub offset: usize,
 }
 
-impl Stage {
+impl FcnStage {
     /// Adds its scores of the whole picture to `graph`, in which `scores` is its node and `image` what the network is
     /// given.
     ///
@@ -137,7 +137,7 @@ impl Stage {
 
 /// Whose pictures a network was trained on, which says what it wants of one unless its file does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum InputConvention {
     /// Caffe's.
     Caffe,
     /// torchvision's.
@@ -149,7 +149,7 @@ struct Family {
     architectures: &'static [&'static str],
     /// The architecture whose names the checkpoint has.
     recognise: fn(&Checkpoint) -> Option<&'static str>,
-    build: fn(&Checkpoint, &'static str, Option<&str>) -> Result<Network>,
+    build: fn(&Checkpoint, &'static str, Option<&str>) -> Result<NetworkDefinition>,
 }
 
 static FAMILIES: [Family; 5] = [
@@ -171,18 +171,21 @@ pub fn geometries() -> impl Iterator<Item = &'static str> {
     vgg::geometries().into_iter()
 }
 
-/// Builds the network that `choice` names, or the one recognised from names and shapes.
+/// Builds the network that `overrides` names, or the one recognised from names and shapes.
 ///
 /// # Errors
 /// `Request` for a name that is unknown, `ModelFile` if the tensors are none of the known networks, or
 /// if one is missing or has another shape than the network needs.
-pub fn build(checkpoint: &Checkpoint, choice: &Choice) -> Result<Network> {
+pub fn build(
+    checkpoint: &Checkpoint,
+    overrides: &ArchitectureOverride,
+) -> Result<NetworkDefinition> {
     let list = || architectures().collect::<Vec<_>>().join(", ");
     let of_name = |name: &str| {
         let known = |family: &Family| family.architectures.iter().copied().find(|a| *a == name);
         FAMILIES.iter().find_map(|f| Some((f, known(f)?)))
     };
-    let (family, architecture) = match &choice.architecture {
+    let (family, architecture) = match &overrides.architecture {
         Some(name) => match of_name(name) {
             Some(known) => known,
             None => bail!(
@@ -202,7 +205,7 @@ pub fn build(checkpoint: &Checkpoint, choice: &Choice) -> Result<Network> {
             ),
         },
     };
-    (family.build)(checkpoint, architecture, choice.geometry.as_deref())
+    (family.build)(checkpoint, architecture, overrides.geometry.as_deref())
         .map_err(|error| error.at(architecture))
 }
 
@@ -226,7 +229,7 @@ pub fn build_described(
     checkpoint: &Checkpoint,
     description: &Description,
     nominal: Shape,
-) -> Result<Network> {
+) -> Result<NetworkDefinition> {
     described::build(checkpoint, description, nominal)
 }
 
@@ -235,7 +238,7 @@ struct Builder<'a> {
     graph: Graph,
     checkpoint: &'a Checkpoint,
     bilinear: BTreeMap<String, Shape>,
-    stages: Vec<Stage>,
+    stages: Vec<FcnStage>,
 }
 
 impl<'a> Builder<'a> {
@@ -253,14 +256,14 @@ impl<'a> Builder<'a> {
         self,
         architecture: &'static str,
         geometry: Option<&'static str>,
-        origin: Origin,
-    ) -> Network {
-        Network {
+        input_convention: InputConvention,
+    ) -> NetworkDefinition {
+        NetworkDefinition {
             graph: self.graph,
             architecture,
             geometry,
             bilinear: self.bilinear,
-            origin,
+            input_convention,
             stages: self.stages,
         }
     }

@@ -3,10 +3,10 @@
 //! Source: `torchvision.models.segmentation.fcn`, `torchvision.models.resnet` (He et al. 2015, the stride on the 3×3
 //! convolution). The number of blocks and all widths come from the tensors. `aux_classifier` is for training alone.
 
-use super::{Builder, Checkpoint, Family, Network, Origin, no_geometry};
+use super::{Builder, Checkpoint, Family, InputConvention, NetworkDefinition, no_geometry};
 use crate::error::{Result, bail};
 use crate::graph::NodeId;
-use crate::ops::interpolate::Mode;
+use crate::ops::interpolate::InterpolateMode;
 use crate::ops::{Add, Conv2d, Interpolate, MaxPool2d, Relu};
 
 pub(super) const FAMILY: Family = Family {
@@ -34,7 +34,7 @@ fn build(
     checkpoint: &Checkpoint,
     architecture: &'static str,
     geometry: Option<&str>,
-) -> Result<Network> {
+) -> Result<NetworkDefinition> {
     no_geometry(geometry)?;
     let blocks = blocks(checkpoint);
     let wanted = match architecture {
@@ -49,7 +49,9 @@ fn build(
     }
     let mut net = Net(Builder::new(checkpoint));
     net.build(blocks)?;
-    Ok(net.0.network(architecture, None, Origin::Torchvision))
+    Ok(net
+        .0
+        .network(architecture, None, InputConvention::Torchvision))
 }
 
 struct Net<'a>(Builder<'a>);
@@ -88,7 +90,7 @@ impl Net<'_> {
         let x = self.0.graph.op("classifier.2", Relu {}, &[x])?;
         let score = self.0.conv("classifier.4", Conv2d::default(), x, false)?;
         let interpolate = Interpolate {
-            mode: Mode::Bilinear,
+            mode: InterpolateMode::Bilinear,
             ..Interpolate::default()
         };
         self.0.graph.op("out", interpolate, &[score, image])

@@ -2,7 +2,7 @@
 //! `nn.Sequential` of torchvision's ResNet-18 without its last two layers, a 1×1 convolution to the classes, and one
 //! transposed convolution of stride 32.
 
-use super::{Builder, Checkpoint, Family, Network, Origin, no_geometry};
+use super::{Builder, Checkpoint, Family, InputConvention, NetworkDefinition, no_geometry};
 use crate::error::Result;
 use crate::graph::NodeId;
 use crate::ops::{Add, Conv2d, ConvTranspose2d, MaxPool2d, Relu};
@@ -32,11 +32,13 @@ fn build(
     checkpoint: &Checkpoint,
     architecture: &'static str,
     geometry: Option<&str>,
-) -> Result<Network> {
+) -> Result<NetworkDefinition> {
     no_geometry(geometry)?;
     let mut net = Net(Builder::new(checkpoint));
     net.build()?;
-    Ok(net.0.network(architecture, None, Origin::Torchvision))
+    Ok(net
+        .0
+        .network(architecture, None, InputConvention::Torchvision))
 }
 
 struct Net<'a>(Builder<'a>);

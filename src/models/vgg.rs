@@ -4,7 +4,7 @@
 //! Widths come from the tensors. Names are those of pytorch-fcn and Caffe (`conv1_1`, `fc6`,
 //! `upscore8`) or of the numbered rewrites (`conv1` … `conv15`, `upscore2x2`).
 
-use super::{Builder, Checkpoint, Family, Network, Origin, Stage};
+use super::{Builder, Checkpoint, Family, FcnStage, InputConvention, NetworkDefinition};
 use crate::error::{Result, bail};
 use crate::graph::NodeId;
 use crate::ops::{Add, Conv2d, ConvTranspose2d, Crop, MaxPool2d, Scale};
@@ -124,7 +124,7 @@ fn build(
     checkpoint: &Checkpoint,
     architecture: &'static str,
     geometry: Option<&str>,
-) -> Result<Network> {
+) -> Result<NetworkDefinition> {
     let Some(names) = Names::of(checkpoint) else {
         bail!(ModelFile, "tensor conv1_1.weight is missing");
     };
@@ -148,7 +148,7 @@ fn build(
     net.build(architecture)?;
     Ok(net
         .b
-        .network(architecture, Some(geometry.name), Origin::Caffe))
+        .network(architecture, Some(geometry.name), InputConvention::Caffe))
 }
 
 struct Net<'a> {
@@ -225,7 +225,7 @@ impl Net<'_> {
     fn stage_of(&mut self, stride: usize, offset: usize, scores: NodeId) {
         let padding = if self.geometry.same { stride / 2 } else { 0 };
         let offset = if self.geometry.same { 0 } else { offset };
-        self.b.stages.push(Stage {
+        self.b.stages.push(FcnStage {
             node: scores,
             stride,
             upsampling: ConvTranspose2d::strided(stride, padding),
@@ -275,8 +275,8 @@ impl Net<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Choice, build};
-    use super::{Checkpoint, Network, STAGES};
+    use super::super::{ArchitectureOverride, build};
+    use super::{Checkpoint, NetworkDefinition, STAGES};
     use crate::tensor::Shape;
 
     /// The tensors of a network of full width but for its classes.
@@ -306,7 +306,7 @@ mod tests {
         tensors.into_iter().collect()
     }
 
-    fn shape_of(network: &Network, node: &str, size: usize) -> Shape {
+    fn shape_of(network: &NetworkDefinition, node: &str, size: usize) -> Shape {
         let shapes = network.graph.shapes(Shape::new(1, 3, size, size)).unwrap();
         shapes[network.graph.find(node).unwrap().index()]
     }
@@ -315,7 +315,7 @@ mod tests {
     fn the_sizes_are_those_of_the_paper() {
         let network = build(
             &checkpoint(&["score_pool4", "score_pool3"]),
-            &Choice::default(),
+            &ArchitectureOverride::default(),
         )
         .unwrap();
         assert_eq!(
@@ -331,11 +331,11 @@ mod tests {
     fn every_size_fits_in_the_caffe_and_same_geometries() {
         for layers in [&[][..], &["score_pool4"], &["score_pool4", "score_pool3"]] {
             for geometry in ["caffe", "same"] {
-                let choice = Choice {
+                let overrides = ArchitectureOverride {
                     geometry: Some(geometry.into()),
-                    ..Choice::default()
+                    ..ArchitectureOverride::default()
                 };
-                let network = build(&checkpoint(layers), &choice).unwrap();
+                let network = build(&checkpoint(layers), &overrides).unwrap();
                 for size in 1..300 {
                     assert_eq!(shape_of(&network, "score", size).w, size);
                 }
@@ -347,7 +347,7 @@ mod tests {
     fn a_missing_tensor_is_named() {
         let mut checkpoint = checkpoint(&[]);
         checkpoint.shapes.remove("conv3_2.bias");
-        let error = build(&checkpoint, &Choice::default())
+        let error = build(&checkpoint, &ArchitectureOverride::default())
             .unwrap_err()
             .to_string();
         assert_eq!(error, "fcn32s: tensor conv3_2.bias is missing");

@@ -5,7 +5,7 @@
 //! Which of `features` are convolutions, and which of them a pool follows, shows in the gaps between their numbers;
 //! with batch normalisation (`vgg16_bn`) or without.
 
-use super::{Builder, Checkpoint, Family, Network, Origin, no_geometry};
+use super::{Builder, Checkpoint, Family, InputConvention, NetworkDefinition, no_geometry};
 use crate::error::{Result, bail};
 use crate::graph::NodeId;
 use crate::ops::{Conv2d, MaxPool2d, Relu};
@@ -38,11 +38,13 @@ fn build(
     checkpoint: &Checkpoint,
     architecture: &'static str,
     geometry: Option<&str>,
-) -> Result<Network> {
+) -> Result<NetworkDefinition> {
     no_geometry(geometry)?;
     let mut net = Net(Builder::new(checkpoint));
     net.build()?;
-    Ok(net.0.network(architecture, None, Origin::Torchvision))
+    Ok(net
+        .0
+        .network(architecture, None, InputConvention::Torchvision))
 }
 
 struct Net<'a>(Builder<'a>);

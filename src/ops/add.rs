@@ -3,7 +3,7 @@
 //!
 //! Source: `torch.add`; in the FCN papers, the fusion of two streams.
 
-use super::broadcast::Operation;
+use super::broadcast::Arithmetic;
 use super::numerics::Numerics;
 use super::{Case, Op, case};
 use crate::device_profile::DeviceProfile;
@@ -17,7 +17,7 @@ use serde::Deserialize;
 #[serde(default, deny_unknown_fields)]
 pub struct Add {}
 
-pub(crate) const ADD: Operation = Operation {
+pub(crate) const ADD: Arithmetic = Arithmetic {
     name: "add",
     number: 0,
     value: |a, b| a + b,

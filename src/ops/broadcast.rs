@@ -8,7 +8,7 @@ use crate::tensor::{Shape, Tensor};
 
 /// An operation in `shaders/broadcast.wgsl`.
 #[derive(Clone, Copy)]
-pub(crate) struct Operation {
+pub(crate) struct Arithmetic {
     /// PyTorch's name.
     pub name: &'static str,
     /// Its number in the shader, the value of `OPERATION`.
@@ -17,7 +17,7 @@ pub(crate) struct Operation {
     pub value: fn(f64, f64) -> f64,
 }
 
-impl Operation {
+impl Arithmetic {
     pub(crate) fn output_shape(self, inputs: &[Shape]) -> Result<Shape> {
         let [a, b] = take_inputs(self.name, inputs)?;
         let size = |a: usize, b: usize| match (a, b) {

@@ -29,7 +29,7 @@ pub enum Grid {
         /// Items a workgroup.
         items: usize,
         /// What an item writes of its line.
-        run: Run,
+        run: PixelRun,
         /// Output channels a workgroup, a multiple of 4.
         channels: usize,
     },
@@ -61,7 +61,7 @@ pub enum Grid {
 /// What an item writes of a line: `elements` elements, `apart` from each other. Items `0..apart` begin at the line's
 /// first `apart` elements; the next `apart` items follow where the last of those ends, `elements · apart` further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct PixelRun {
     /// Elements of an item.
     pub elements: usize,
     /// Distance between them.
@@ -73,7 +73,7 @@ pub struct Run {
     pub line: Line,
 }
 
-impl Run {
+impl PixelRun {
     /// Neighbouring elements of a row.
     pub const fn of_row(elements: usize) -> Self {
         Self {
@@ -404,7 +404,7 @@ impl<T: Fn(Count) -> Option<usize>> Check<'_, T> {
     }
 
     /// All items, if together they write every element of every line once.
-    fn items(&self, run: &Run, channels: usize) -> Result<usize, String> {
+    fn items(&self, run: &PixelRun, channels: usize) -> Result<usize, String> {
         let (lines, quads) = (self.region.lines(run.line), self.region.quads.len());
         if run.quads > 1 && (run.quads != quads || channels != 4 * quads) {
             return Err(format!(

@@ -40,7 +40,7 @@ pub struct Interpolate {
     pub scale_factor: Option<[f64; 2]>,
     /// What an output pixel is made of.
     #[serde(default)]
-    pub mode: Mode,
+    pub mode: InterpolateMode,
     /// Of `bilinear`: the centres of the corner pixels stay where they are, instead of the corners of the picture.
     #[serde(default, deserialize_with = "flag")]
     pub align_corners: bool,
@@ -52,7 +52,7 @@ pub struct Interpolate {
 /// What an output pixel is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
+pub enum InterpolateMode {
     /// One input pixel.
     #[default]
     Nearest,
@@ -184,7 +184,7 @@ impl Interpolate {
     pub fn bilinear(size: [usize; 2], align_corners: bool) -> Self {
         Self {
             size: Some(size),
-            mode: Mode::Bilinear,
+            mode: InterpolateMode::Bilinear,
             align_corners,
             ..Self::default()
         }
@@ -335,7 +335,7 @@ impl Op for Interpolate {
         if input.elements() == 0 || size.contains(&0) {
             bail!(Shape, "cannot resize {input} to {size:?}");
         }
-        if self.align_corners && self.mode == Mode::Nearest {
+        if self.align_corners && self.mode == InterpolateMode::Nearest {
             bail!(Shape, "align_corners is of mode bilinear, not of nearest");
         }
         Ok(input.with_size(size[0], size[1]))
@@ -344,8 +344,8 @@ impl Op for Interpolate {
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let output = self.output_shape(&super::shapes(inputs))?;
         match self.mode {
-            Mode::Nearest => self.nearest_reference(inputs[0], output),
-            Mode::Bilinear => self.bilinear_reference(inputs[0], output),
+            InterpolateMode::Nearest => self.nearest_reference(inputs[0], output),
+            InterpolateMode::Bilinear => self.bilinear_reference(inputs[0], output),
         }
     }
 
@@ -365,7 +365,7 @@ impl Op for Interpolate {
         ])
         .to_vec();
         let (shader, rows) = match self.mode {
-            Mode::Nearest => {
+            InterpolateMode::Nearest => {
                 let [rows, columns] = self.nearest(input, output);
                 params.extend(floats([
                     ("row_scale", rows.scale),
@@ -373,7 +373,7 @@ impl Op for Interpolate {
                 ]));
                 (shader!("interpolate_nearest"), rows.rows())
             }
-            Mode::Bilinear => {
+            InterpolateMode::Bilinear => {
                 let [rows, columns] = self.positions(input, output)?;
                 params.extend(rows.params(["row_mul", "row_add", "row_div"]));
                 params.extend(columns.params(["column_mul", "column_add", "column_div"]));
@@ -405,8 +405,8 @@ impl Op for Interpolate {
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
         match self.mode {
-            Mode::Nearest => Numerics::exact(),
-            Mode::Bilinear => Numerics::elements(4, |inputs, expected| {
+            InterpolateMode::Nearest => Numerics::exact(),
+            InterpolateMode::Bilinear => Numerics::elements(4, |inputs, expected| {
                 let bound = resize_bound(inputs[0]);
                 Ok(expected.map(|_| bound))
             }),
@@ -426,7 +426,7 @@ fn resize_bound(input: &Tensor) -> f32 {
 pub fn cases() -> Vec<Case> {
     let resize = |h, w, align_corners| Interpolate::bilinear([h, w], align_corners);
     let nearest = |h, w| Interpolate {
-        mode: Mode::Nearest,
+        mode: InterpolateMode::Nearest,
         ..resize(h, w, false)
     };
     let scaled = |vertical, horizontal, mode| Interpolate {
@@ -445,10 +445,13 @@ pub fn cases() -> Vec<Case> {
         case(resize(3, 5, true), [[1, 8, 1, 1]]),
         case(nearest(13, 7), [[2, 5, 6, 9]]),
         case(nearest(82, 3), [[1, 4, 2, 8]]),
-        case(scaled(1.7, 0.6, Mode::Bilinear), [[1, 5, 6, 9]]),
-        case(scaled(2.0, 0.37, Mode::Nearest), [[3, 5, 6, 9]]),
-        case(like(Mode::Bilinear), [[2, 3, 5, 4], [1, 2, 9, 7]]),
-        case(like(Mode::Nearest), [[2, 3, 5, 4], [1, 2, 9, 7]]),
+        case(scaled(1.7, 0.6, InterpolateMode::Bilinear), [[1, 5, 6, 9]]),
+        case(scaled(2.0, 0.37, InterpolateMode::Nearest), [[3, 5, 6, 9]]),
+        case(
+            like(InterpolateMode::Bilinear),
+            [[2, 3, 5, 4], [1, 2, 9, 7]],
+        ),
+        case(like(InterpolateMode::Nearest), [[2, 3, 5, 4], [1, 2, 9, 7]]),
     ]
 }
 

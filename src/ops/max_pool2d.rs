@@ -13,7 +13,7 @@ use super::{Case, Op, Window, case, take_inputs};
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
-use crate::ops::grid::{Count, Grid, Run};
+use crate::ops::grid::{Count, Grid, PixelRun};
 use crate::ops::kernel::{
     Binding, Format, Kernel, MAX_LOOP_STEPS, Rows, Shader, Word, shader, sizes, words,
 };
@@ -211,9 +211,9 @@ impl MaxPool2d {
             params,
             grid: Grid::Items {
                 items: 64,
-                run: Run {
+                run: PixelRun {
                     quads: output.c4(),
-                    ..Run::of_row(pixels)
+                    ..PixelRun::of_row(pixels)
                 },
                 channels: 4 * output.c4(),
             },

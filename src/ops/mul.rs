@@ -3,7 +3,7 @@
 //!
 //! Source: `torch.mul`; with one value a channel, the gate of a squeeze-and-excitation block.
 
-use super::broadcast::Operation;
+use super::broadcast::Arithmetic;
 use super::numerics::Numerics;
 use super::{Case, Op, case};
 use crate::device_profile::DeviceProfile;
@@ -17,7 +17,7 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub struct Mul {}
 
-const MUL: Operation = Operation {
+const MUL: Arithmetic = Arithmetic {
     name: "mul",
     number: 2,
     value: |a, b| a * b,

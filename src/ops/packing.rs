@@ -12,7 +12,7 @@ use std::ops::Range;
 const CACHED_ELEMENTS: usize = 4096;
 
 /// Row i of a parameter: all its elements whose first index is i.
-pub trait Rows: Sync {
+pub trait RowSource: Sync {
     /// The elements of row `i`.
     ///
     /// # Errors
@@ -93,7 +93,7 @@ impl Packing {
     pub fn pack(
         self,
         shape: Shape,
-        rows: &dyn Rows,
+        rows: &dyn RowSource,
         tiles: Range<usize>,
         packed: &mut [f32],
     ) -> Result<()> {
@@ -139,7 +139,7 @@ impl Packing {
     fn pack_conv_tile(
         self,
         shape: Shape,
-        rows: &dyn Rows,
+        rows: &dyn RowSource,
         first: usize,
         packed: &mut [f32],
     ) -> Result<()> {
@@ -170,7 +170,7 @@ impl Packing {
     fn pack_winograd_tile(
         self,
         shape: Shape,
-        rows: &dyn Rows,
+        rows: &dyn RowSource,
         first: usize,
         packed: &mut [f32],
     ) -> Result<()> {
@@ -192,7 +192,7 @@ impl Packing {
     fn pack_diagonal(
         self,
         shape: Shape,
-        rows: &dyn Rows,
+        rows: &dyn RowSource,
         tiles: Range<usize>,
         packed: &mut [f32],
     ) -> Result<()> {
@@ -212,7 +212,7 @@ impl Packing {
     fn pack_transposed(
         self,
         shape: Shape,
-        rows: &dyn Rows,
+        rows: &dyn RowSource,
         tiles: Range<usize>,
         groups: usize,
         packed: &mut [f32],
@@ -239,7 +239,7 @@ impl Packing {
 }
 
 /// Packs all of a parameter as an activation lies in memory.
-fn pack_pixels(shape: Shape, rows: &dyn Rows, packed: &mut [f32]) -> Result<()> {
+fn pack_pixels(shape: Shape, rows: &dyn RowSource, packed: &mut [f32]) -> Result<()> {
     let (pixels, channels) = (shape.h * shape.w, 4 * shape.c4());
     for (n, image) in (0..shape.n).zip(packed.chunks_exact_mut((pixels * channels).max(1))) {
         for (i, value) in rows.row(n)?.iter().enumerate() {
@@ -263,7 +263,7 @@ mod tests {
     /// Element i is i + 1, so that padding shows.
     struct Counting(Shape);
 
-    impl Rows for Counting {
+    impl RowSource for Counting {
         fn row(&self, i: usize) -> Result<Cow<'_, [f32]>> {
             let size = self.0.elements() / self.0.n;
             Ok((0..size).map(|j| (i * size + j + 1) as f32).collect())

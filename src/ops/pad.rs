@@ -14,7 +14,7 @@ use serde::Deserialize;
 /// What stands around the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Mode {
+pub enum PadMode {
     /// A value.
     #[default]
     Constant,
@@ -32,7 +32,7 @@ pub struct Pad {
     pub padding: [usize; 4],
     /// What stands there.
     #[serde(default)]
-    pub mode: Mode,
+    pub mode: PadMode,
     /// The constant.
     #[serde(default)]
     pub value: f32,
@@ -43,10 +43,10 @@ impl Pad {
     fn source(&self, at: usize, before: usize, size: usize) -> Option<usize> {
         let (at, last) = (at as i64 - before as i64, size as i64 - 1);
         let inside = match self.mode {
-            Mode::Constant => at,
-            Mode::Replicate => at.clamp(0, last),
+            PadMode::Constant => at,
+            PadMode::Replicate => at.clamp(0, last),
             // Padding is less than the size: once there and back.
-            Mode::Reflect => last - (last - at.abs()).abs(),
+            PadMode::Reflect => last - (last - at.abs()).abs(),
         };
         (0..=last).contains(&inside).then_some(inside as usize)
     }
@@ -65,9 +65,9 @@ impl Op for Pad {
             bail!(Shape, "the value around an input is NaN");
         }
         let most = |size: usize| match self.mode {
-            Mode::Constant => usize::MAX,
-            Mode::Replicate if size > 0 => usize::MAX,
-            Mode::Reflect if size > 0 => size - 1,
+            PadMode::Constant => usize::MAX,
+            PadMode::Replicate if size > 0 => usize::MAX,
+            PadMode::Reflect if size > 0 => size - 1,
             _ => 0,
         };
         if left.max(right) > most(input.w) || top.max(bottom) > most(input.h) {
@@ -117,14 +117,14 @@ impl Op for Pad {
         let rows = match self.mode {
             // What stands k rows above the first row is k below it, and so at the bottom: up to twice the padding
             // away from where it would stand. `Rows` says that of every row.
-            Mode::Reflect => Rows {
+            PadMode::Reflect => Rows {
                 mul: 1,
                 div: 1,
                 first: -above - 2 * below,
                 last: above,
             },
             // Rows outside count as the nearest inside.
-            Mode::Constant | Mode::Replicate => Rows {
+            PadMode::Constant | PadMode::Replicate => Rows {
                 mul: 1,
                 div: 1,
                 first: -above,
@@ -156,9 +156,9 @@ pub fn cases() -> Vec<Case> {
         )
     };
     vec![
-        pad([1, 2, 3, 0], Mode::Constant, 0.0, [1, 5, 3, 7]),
-        pad([0, 3, 1, 2], Mode::Constant, -0.5, [2, 6, 4, 3]),
-        pad([2, 1, 3, 2], Mode::Reflect, 0.0, [2, 5, 4, 3]),
-        pad([5, 1, 0, 7], Mode::Replicate, 0.0, [3, 8, 2, 3]),
+        pad([1, 2, 3, 0], PadMode::Constant, 0.0, [1, 5, 3, 7]),
+        pad([0, 3, 1, 2], PadMode::Constant, -0.5, [2, 6, 4, 3]),
+        pad([2, 1, 3, 2], PadMode::Reflect, 0.0, [2, 5, 4, 3]),
+        pad([5, 1, 0, 7], PadMode::Replicate, 0.0, [3, 8, 2, 3]),
     ]
 }

@@ -3,7 +3,7 @@
 //!
 //! Source: `torch.sub`.
 
-use super::broadcast::Operation;
+use super::broadcast::Arithmetic;
 use super::numerics::Numerics;
 use super::{Case, Op, case};
 use crate::device_profile::DeviceProfile;
@@ -17,7 +17,7 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub struct Sub {}
 
-const SUB: Operation = Operation {
+const SUB: Arithmetic = Arithmetic {
     name: "sub",
     number: 1,
     value: |a, b| a - b,

@@ -12,7 +12,7 @@ use crate::tensor::Shape;
 use std::ops::Range;
 
 /// What one dispatch does, as its shader reads it.
-struct Part {
+struct Written {
     rows: Range<usize>,
     quads: Range<usize>,
     terms: Range<usize>,
@@ -49,9 +49,9 @@ impl Reader<'_> {
         self.kernel.terms.unwrap_or(1)
     }
 
-    fn part(&self, step: &Step) -> Part {
+    fn part(&self, step: &Step) -> Written {
         let all_rows = self.output.n * self.output.h;
-        Part {
+        Written {
             rows: self.range(step, [Word::RowBegin, Word::RowEnd], all_rows),
             quads: self.range(step, [Word::ChannelBegin, Word::ChannelEnd], self.quads()),
             terms: self.range(step, [Word::TermBegin, Word::TermEnd], self.terms()),
@@ -59,7 +59,7 @@ impl Reader<'_> {
     }
 
     /// Whether the workgroups of one dispatch write all of its part once.
-    fn check_workgroups(&self, step: &Step, part: &Part) -> Result<(), String> {
+    fn check_workgroups(&self, step: &Step, part: &Written) -> Result<(), String> {
         if part.rows != step.rows || part.rows.is_empty() || part.quads.is_empty() {
             return Err(format!(
                 "a dispatch for rows {:?} is told {:?}",
@@ -80,12 +80,12 @@ impl Reader<'_> {
     /// runs of channels.
     fn check_all(&self, rows: &Range<usize>, steps: &[Step]) -> Result<(), String> {
         let (mut quad, mut row, mut term) = (0, rows.start, 0);
-        let mut before: Option<Part> = None;
+        let mut before: Option<Written> = None;
         for step in steps {
             let part = self.part(step);
             self.check_workgroups(step, &part)?;
             let begins = [part.quads.start, part.rows.start, part.terms.start];
-            let same = |before: &Part| {
+            let same = |before: &Written| {
                 (row == rows.start && term == 0 || before.quads == part.quads)
                     && (term == 0 || before.rows == part.rows)
             };
@@ -147,7 +147,7 @@ mod tests {
     use crate::graph::Graph;
     use crate::ops::kernel::{Kernel, Word};
     use crate::ops::{Conv2d, ConvTranspose2d, MaxPool2d, Op};
-    use crate::plan::lowered::{Convolution, Labels, Scores, lower};
+    use crate::plan::lowered::{Convolution, FusedArgmax, Scores, lower};
     use crate::plan::{Plan, Step};
     use crate::tensor::Shape;
     use std::sync::Arc;
@@ -205,7 +205,7 @@ mod tests {
             pool: Some(MaxPool2d::square(2, 2, false)),
             ..Conv2d::padded(1).into()
         };
-        let labels = Labels {
+        let labels = FusedArgmax {
             scores: Scores::Upsampled(ConvTranspose2d::strided(4, 0).into()),
         };
         let cases = [

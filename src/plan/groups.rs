@@ -15,11 +15,11 @@ use std::ops::Range;
 pub(super) struct Group {
     pub operations: Range<usize>,
     /// The output of each operation.
-    tensors: Vec<Tensor>,
+    tensors: Vec<GroupTensor>,
     pub bands: Vec<Band>,
 }
 
-struct Tensor {
+struct GroupTensor {
     id: NodeId,
     /// It is read after the group, or asked for.
     kept: bool,
@@ -37,7 +37,7 @@ pub(super) struct Band {
 
 /// How many rows of an operation's output all bands compute.
 #[derive(Clone, Copy)]
-pub(super) struct Work {
+pub(super) struct RowCount {
     pub computed: usize,
     /// Those that an earlier band has computed already.
     pub again: usize,
@@ -81,7 +81,7 @@ impl Group {
         let tensor = |id: NodeId| {
             let read_later = last_reads.get(&id).is_some_and(|i| *i >= operations.end);
             let kept = read_later || program.outputs.contains(&id);
-            Tensor {
+            GroupTensor {
                 id,
                 kept,
                 windowed: cut && (!kept || program.is_too_large(id)),
@@ -173,7 +173,7 @@ impl Group {
 
     /// Bytes of the buffer that the output of the group's operation number `i` needs.
     pub(super) fn bytes(&self, program: &Program, i: usize) -> u64 {
-        let Tensor { id, windowed, .. } = self.tensors[i];
+        let GroupTensor { id, windowed, .. } = self.tensors[i];
         let rows = match windowed {
             true => self.bands.iter().map(|band| band.rows[i].len()).max(),
             false => Some(program.rows(id)),
@@ -182,8 +182,8 @@ impl Group {
     }
 
     /// How much of its output the group's operation number `i` computes.
-    pub(super) fn work(&self, i: usize) -> Work {
-        let mut work = Work {
+    pub(super) fn work(&self, i: usize) -> RowCount {
+        let mut work = RowCount {
             computed: 0,
             again: 0,
         };

@@ -21,7 +21,7 @@ use std::ops::Range;
 const SUBMIT_FLOPS: u64 = 50_000_000_000;
 
 /// An activation that a kernel reads or writes, and where.
-struct View<'a> {
+struct BoundView<'a> {
     place: &'a Place,
     /// The rows of it that the buffer holds.
     held: Range<usize>,
@@ -32,15 +32,15 @@ struct View<'a> {
 }
 
 /// A part of a buffer and the first element that it shows.
-struct Window {
+struct Shown {
     bytes: Range<u64>,
     start: u32,
 }
 
-impl View<'_> {
+impl BoundView<'_> {
     /// What `rows` of the output need of this: all that the buffer holds where a binding may show it, else the
     /// rows needed, from an aligned beginning.
-    fn window(&self, rows: &Range<usize>, output: Shape, device: &DeviceProfile) -> Window {
+    fn window(&self, rows: &Range<usize>, output: Shape, device: &DeviceProfile) -> Shown {
         let Place { shape, format, .. } = self.place;
         let at = |row: usize| format.bytes(Shape::new(1, shape.c, row, shape.w));
         let (first, all) = (at(self.held.start), at(self.held.end));
@@ -54,7 +54,7 @@ impl View<'_> {
             begin += (at(needed.start) - first) / align * align;
             end = at(needed.end).min(all);
         }
-        Window {
+        Shown {
             bytes: begin - first..end - first,
             start: (begin / format.element_bytes()) as u32,
         }
@@ -62,7 +62,7 @@ impl View<'_> {
 }
 
 /// One operation, planned but for its steps.
-pub(super) struct Planned<'a> {
+pub(super) struct PlannedLayer<'a> {
     operation: &'a Operation,
     kernel: &'a Kernel,
     /// Each with its packed parameters.
@@ -90,7 +90,7 @@ pub(super) fn add_layer<'a>(
     program: &'a Program,
     i: usize,
     places: &HashMap<NodeId, Place>,
-) -> Result<Planned<'a>> {
+) -> Result<PlannedLayer<'a>> {
     let (operation, kernel) = (&program.operations[i], &program.kernels[i]);
     let inputs = operation.inputs.iter().map(|id| program.shape(*id));
     let inputs: Vec<_> = inputs.collect();
@@ -127,7 +127,7 @@ pub(super) fn add_layer<'a>(
             constants: kernel.constants.clone(),
         },
     );
-    Ok(Planned {
+    Ok(PlannedLayer {
         operation,
         kernel,
         shards,
@@ -138,7 +138,7 @@ pub(super) fn add_layer<'a>(
     })
 }
 
-impl Planned<'_> {
+impl PlannedLayer<'_> {
     /// Appends the steps that compute `rows` of the output, while the buffer of each activation holds the rows
     /// that `held` says.
     pub(super) fn add_steps(
@@ -149,7 +149,7 @@ impl Planned<'_> {
         held: impl Fn(NodeId) -> Range<usize>,
         device: &DeviceProfile,
     ) -> Result<()> {
-        let view = |id: NodeId, rows: Rows, texels: bool| View {
+        let view = |id: NodeId, rows: Rows, texels: bool| BoundView {
             place: &places[&id],
             held: held(id),
             rows,
@@ -176,7 +176,7 @@ impl Planned<'_> {
         for (shard, parameters) in &self.shards {
             for band in &bands {
                 for terms in &self.term_runs {
-                    let part = Part { shard, band, terms };
+                    let part = CutPart { shard, band, terms };
                     let step = cut.step(&part, parameters, self.pipeline, self.layer)?;
                     push_step(plan, step);
                 }
@@ -412,7 +412,7 @@ fn parameters(
 }
 
 /// Which part of the output a step computes.
-struct Part<'a> {
+struct CutPart<'a> {
     shard: &'a Shard,
     band: &'a Range<usize>,
     terms: &'a Range<usize>,
@@ -422,7 +422,7 @@ struct Part<'a> {
 struct Cut<'a> {
     kernel: &'a Kernel,
     /// The activations at the kernel's bindings, in order, then the output.
-    views: Vec<View<'a>>,
+    views: Vec<BoundView<'a>>,
     output: &'a Place,
     flops: u64,
     device: &'a DeviceProfile,
@@ -468,7 +468,7 @@ impl Cut<'_> {
         Ok(bands)
     }
 
-    fn window(&self, view: &View, band: &Range<usize>) -> Window {
+    fn window(&self, view: &BoundView, band: &Range<usize>) -> Shown {
         view.window(band, self.output.shape, self.device)
     }
 
@@ -488,7 +488,7 @@ impl Cut<'_> {
 
     fn step(
         &self,
-        part: &Part,
+        part: &CutPart,
         parameters: &[usize],
         pipeline: usize,
         layer: usize,
@@ -551,7 +551,7 @@ impl Cut<'_> {
     }
 
     /// This part's share of the layer's work.
-    fn part_flops(&self, part: &Part) -> u64 {
+    fn part_flops(&self, part: &CutPart) -> u64 {
         let shape = self.output.shape;
         let share = |part: usize, all: usize| part as f64 / all.max(1) as f64;
         let share = share(part.band.len(), shape.n * shape.h)
@@ -564,7 +564,7 @@ impl Cut<'_> {
     }
 
     /// What a part writes.
-    fn region(&self, part: &Part) -> Region {
+    fn region(&self, part: &CutPart) -> Region {
         Region {
             shape: self.output.shape,
             pixels_per_element: self.output.format.pixels_per_element(),

@@ -50,7 +50,7 @@ pub(super) struct Executors {
 #[derive(Debug, Default)]
 struct State {
     /// The plan of each request that has an executor.
-    plans: HashMap<Request, Weak<Planned>>,
+    plans: HashMap<Request, Weak<PlannedRequest>>,
     /// The least recently used first.
     idle: VecDeque<Kept>,
     stats: PoolStats,
@@ -58,7 +58,7 @@ struct State {
 
 /// A request, and its plan once it was made.
 #[derive(Debug)]
-struct Planned {
+struct PlannedRequest {
     request: Request,
     /// Held while it is planned, so that whoever asks for the same meanwhile waits instead of planning again.
     plan: Mutex<Option<(Arc<Plan>, Arc<Graph>)>>,
@@ -67,7 +67,7 @@ struct Planned {
 /// An executor that waits for the next request.
 #[derive(Debug)]
 struct Kept {
-    planned: Arc<Planned>,
+    planned: Arc<PlannedRequest>,
     executor: Executor,
     bytes: u64,
 }
@@ -162,7 +162,7 @@ impl Executors {
     }
 
     /// The plan of a request and its graph, made here if nobody has made it.
-    fn plan(&self, planned: &Planned) -> Result<(Arc<Plan>, Arc<Graph>)> {
+    fn plan(&self, planned: &PlannedRequest) -> Result<(Arc<Plan>, Arc<Graph>)> {
         let mut plan = planned.plan.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((plan, graph)) = &*plan {
             return Ok((plan.clone(), graph.clone()));
@@ -207,12 +207,12 @@ impl State {
     }
 
     /// The plan of `request`, or where it will be.
-    fn planned(&mut self, request: &Request) -> Arc<Planned> {
+    fn planned(&mut self, request: &Request) -> Arc<PlannedRequest> {
         if let Some(planned) = self.plans.get(request).and_then(Weak::upgrade) {
             return planned;
         }
         self.plans.retain(|_, planned| planned.strong_count() > 0);
-        let planned = Arc::new(Planned {
+        let planned = Arc::new(PlannedRequest {
             request: request.clone(),
             plan: Mutex::default(),
         });
@@ -271,7 +271,7 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Lent {
     pool: Arc<Executors>,
-    planned: Arc<Planned>,
+    planned: Arc<PlannedRequest>,
     /// Until it goes back; none before it is made.
     executor: Option<Executor>,
     /// What it is counted with.
@@ -308,13 +308,13 @@ impl Drop for Lent {
 
 /// A batch in parts, each as large as the device can run.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(super) struct BatchParts {
     request: Request,
     done: usize,
     at_once: usize,
 }
 
-impl Parts {
+impl BatchParts {
     /// The parts of the batch of `request`: at first all of it.
     pub(super) fn of(request: Request) -> Self {
         let at_once = request.input().n;

@@ -51,7 +51,7 @@ pub struct Frames {
     segmenter: Segmenter,
     lent: Option<Lent>,
     /// The oldest first.
-    under_way: VecDeque<Frame>,
+    under_way: VecDeque<UnderWay>,
     /// When the last picture was done that is.
     last_done: Option<Instant>,
     /// How long the one took that was handed back last.
@@ -60,7 +60,7 @@ pub struct Frames {
 
 /// A picture under way.
 #[derive(Debug)]
-struct Frame {
+struct UnderWay {
     size: [usize; 2],
     begin: Option<Instant>,
     state: State,
@@ -109,7 +109,7 @@ impl Frames {
             Ok(state) => state,
             Err(error) => State::Done(Err(error), None),
         };
-        self.under_way.push_back(Frame {
+        self.under_way.push_back(UnderWay {
             size: [picture.height(), picture.width()],
             begin,
             state,

@@ -11,14 +11,14 @@ use fullconv::device_profile::{CooperativeMatrix, DeviceProfile};
 use fullconv::gpu::{Backend, Executor, Network, wgpu};
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::candidate::Candidate;
-use fullconv::ops::interpolate::Mode;
+use fullconv::ops::interpolate::InterpolateMode;
 use fullconv::ops::kernel::{Binding, Format, Kernel};
 use fullconv::ops::numerics::{self, Numerics};
 use fullconv::ops::{
     Argmax, Case, Interpolate, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Op, StageInput,
 };
 use fullconv::plan::Plan;
-use fullconv::plan::lowered::{Labels, Scores, lower};
+use fullconv::plan::lowered::{FusedArgmax, Scores, lower};
 use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Parameters, Shape, Tensor, TensorFile};
 use parts::{Builder, Role, roles, side_by_side};
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -304,7 +304,7 @@ impl OneOp {
         });
         let plane = plane.unwrap();
         let resize = Interpolate {
-            mode: Mode::Nearest,
+            mode: InterpolateMode::Nearest,
             ..Interpolate::bilinear([shapes[0].h, shapes[0].w], false)
         };
         let pool = pool_of(unpool, shapes[0], output);
@@ -462,7 +462,7 @@ impl OneOp {
         if op.is::<Argmax>() {
             return Some((self.input.clone(), self.input.map(|_| 0.0)));
         }
-        let op: Arc<dyn Op> = match &op.downcast_ref::<Labels>()?.scores {
+        let op: Arc<dyn Op> = match &op.downcast_ref::<FusedArgmax>()?.scores {
             Scores::Resized(resize) => Arc::new(resize.clone()),
             Scores::Upsampled(upsampling) => Arc::new(upsampling.clone()),
         };

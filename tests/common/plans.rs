@@ -3,7 +3,7 @@
 use fullconv::Shape;
 use fullconv::device_profile::{DeviceProfile, TEXEL_ROW_BYTES};
 use fullconv::graph::{Graph, NodeId};
-use fullconv::models::{Checkpoint, Choice, build};
+use fullconv::models::{ArchitectureOverride, Checkpoint, build};
 use fullconv::ops::kernel::Format;
 use fullconv::plan::{Bound, Mirror, Plan, Step};
 use std::ops::Range;
@@ -28,7 +28,9 @@ pub fn full_width() -> Graph {
     layer("score_pool4", 21, 512, 1);
     layer("score_pool3", 21, 256, 1);
     let checkpoint: Checkpoint = tensors.into_iter().collect();
-    build(&checkpoint, &Choice::default()).unwrap().graph
+    build(&checkpoint, &ArchitectureOverride::default())
+        .unwrap()
+        .graph
 }
 
 /// Panics unless every step of `plan` keeps the limits of `profile`.

@@ -1,6 +1,6 @@
 //! What a grid says of each workgroup, element by element: the slow and plain form of `Grid`'s documentation.
 
-use fullconv::ops::grid::{Counts, Grid, Line, Region, Run};
+use fullconv::ops::grid::{Counts, Grid, Line, PixelRun, Region};
 use std::ops::Range;
 
 /// What workgroup number `group` writes of `region` when its shader is told `counts`: the elements' numbers in the
@@ -93,7 +93,7 @@ pub fn written(grid: &Grid, region: &Region, counts: &Counts, group: usize) -> V
 
 /// The pixels and groups of channels of item `i`.
 fn item(
-    run: &Run,
+    run: &PixelRun,
     region: &Region,
     counts: &Counts,
     i: usize,

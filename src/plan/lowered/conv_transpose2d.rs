@@ -4,7 +4,7 @@ use super::bias_binding;
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
-use crate::ops::grid::{Count, Grid, Run};
+use crate::ops::grid::{Count, Grid, PixelRun};
 use crate::ops::kernel::{
     Binding, Format, Kernel, Packing, Param, Rows, Word, counts, shader, sizes, words,
 };
@@ -256,10 +256,10 @@ impl TransposedConvolution {
     }
 
     /// What an invocation writes that computes so many pixels of a row that read the same taps.
-    fn run(&self, pixels: usize) -> Run {
-        Run {
+    fn run(&self, pixels: usize) -> PixelRun {
+        PixelRun {
             apart: self.conv.stride[1],
-            ..Run::of_row(pixels)
+            ..PixelRun::of_row(pixels)
         }
     }
 

@@ -2,18 +2,18 @@
 //! between them. Each is an [`Op`] with its reference implementation, its kernels and its cases.
 
 mod add_relu;
+mod argmax;
 mod constant;
 mod conv2d;
 mod conv_transpose2d;
-mod labels;
 mod paste;
 mod zeros;
 
 pub use add_relu::AddRelu;
+pub use argmax::{FusedArgmax, Scores};
 pub use constant::Constant;
 pub use conv_transpose2d::TransposedConvolution;
 pub use conv2d::{Convolution, SumParts};
-pub use labels::{Labels, Scores};
 pub use paste::{Paste, PasteAxis};
 pub use zeros::Zeros;
 
@@ -49,9 +49,9 @@ type Fusion = fn(&dyn Op, &dyn Op) -> Option<Arc<dyn Op>>;
 
 const FUSIONS: [Fusion; 4] = [
     add_relu::fuse,
+    argmax::fuse,
     conv2d::fuse,
     conv_transpose2d::fuse,
-    labels::fuse,
 ];
 
 /// One op that does `before` and then `next`, whose first input is what `before` makes, if there is one. Its inputs are
@@ -68,10 +68,10 @@ pub fn cases() -> Vec<Case> {
     };
     let of_planning = [
         add_relu::cases,
+        argmax::cases,
         constant::cases,
         conv2d::cases,
         conv_transpose2d::cases,
-        labels::cases,
         paste::cases,
         zeros::cases,
     ];

@@ -20,7 +20,7 @@ const LEAST_PADDING: usize = 16;
 
 /// A window along one axis, and the size of what it moves over.
 #[derive(Clone, Copy)]
-struct Step {
+struct WindowStep {
     size: usize,
     stride: usize,
     padding: usize,
@@ -41,7 +41,7 @@ struct Axis {
 }
 
 /// Follows one axis through `steps`, the first of which pads the input, of which all is looked at.
-fn follow(steps: &[Step]) -> Axis {
+fn follow(steps: &[WindowStep]) -> Axis {
     let first_inputs = steps.first().map_or(0, |step| step.inputs);
     let (mut stride, mut offset, mut reach) = (1, 0, 1);
     let mut frame = [0usize; 2];
@@ -80,7 +80,7 @@ struct Chain {
 
 impl Chain {
     /// The steps along `axis` for an input of `size` with the first `padding`; `None` where a window does not fit.
-    fn steps(&self, axis: usize, size: usize, padding: usize) -> Option<Vec<Step>> {
+    fn steps(&self, axis: usize, size: usize, padding: usize) -> Option<Vec<WindowStep>> {
         let mut inputs = size;
         let mut steps = Vec::with_capacity(self.windows.len());
         for (i, window) in self.windows.iter().flatten().enumerate() {
@@ -90,7 +90,7 @@ impl Chain {
                 window.padding[axis]
             };
             let outputs = window.outputs(axis, inputs, padding)?;
-            steps.push(Step {
+            steps.push(WindowStep {
                 size: window.size[axis],
                 stride: window.stride[axis],
                 padding,

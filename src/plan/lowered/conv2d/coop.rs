@@ -6,7 +6,7 @@
 //! and loads 8 matrices for 16 products. Matrices are values of the shader, whose text [`source`] unrolls.
 
 use super::template::fill;
-use super::{Convolution, Parts};
+use super::{Convolution, KernelParts};
 use crate::device_profile::{CooperativeMatrix, DeviceProfile};
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
@@ -225,7 +225,7 @@ fn kernel(op: &Convolution, inputs: &[Shape], output: Shape, variant: &Variant) 
         .kernel(
             inputs,
             output,
-            Parts {
+            KernelParts {
                 shader: Shader {
                     name: "conv2d_coop",
                     source: source(variant).into(),

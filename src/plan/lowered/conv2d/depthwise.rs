@@ -6,9 +6,9 @@
 //! [`texels`](super::texels)), others buffers.
 
 use super::template::fill;
-use super::{Convolution, Parts};
+use super::{Convolution, KernelParts};
 use crate::device_profile::DeviceProfile;
-use crate::ops::grid::{Count, Grid, Run};
+use crate::ops::grid::{Count, Grid, PixelRun};
 use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
 use crate::tensor::Shape;
 use std::collections::BTreeSet;
@@ -148,7 +148,7 @@ pub(super) fn kernels(
 fn kernel(op: &Convolution, inputs: &[Shape], map: Shape, texels: bool) -> Option<Kernel> {
     let weight = inputs[1];
     let unrolled = Unrolled::new(op, weight, map, texels);
-    let parts = Parts {
+    let parts = KernelParts {
         shader: Shader {
             name: if texels {
                 "conv2d_depthwise_texels"
@@ -163,7 +163,7 @@ fn kernel(op: &Convolution, inputs: &[Shape], map: Shape, texels: bool) -> Optio
         },
         grid: Grid::Items {
             items: WORKGROUP / unrolled.lanes,
-            run: Run::of_row(unrolled.pixels),
+            run: PixelRun::of_row(unrolled.pixels),
             channels: 4 * unrolled.lanes,
         },
         terms: None,

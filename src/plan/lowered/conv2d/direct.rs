@@ -1,6 +1,6 @@
 //! The portable kernel: an invocation computes four pixels of four channels straight from memory.
 
-use super::{Convolution, Parts};
+use super::{Convolution, KernelParts};
 use crate::error::Result;
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{Kernel, Packing, counts, shader, sizes};
@@ -22,7 +22,7 @@ pub(super) fn kernel(op: &Convolution, inputs: &[Shape], map: Shape) -> Result<K
     let mut kernel = op.kernel(
         inputs,
         map,
-        Parts {
+        KernelParts {
             shader: shader!("conv2d"),
             packing: Packing::Conv {
                 tile: 4 * lanes,

@@ -2,7 +2,7 @@
 //! For those of which no four channels that lie together are of two, and for depthwise convolutions of small windows,
 //! there are faster kernels.
 
-use super::{Convolution, Parts};
+use super::{Convolution, KernelParts};
 use crate::error::Result;
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{Kernel, Packing, counts, shader, sizes};
@@ -13,7 +13,7 @@ pub(super) fn kernel(op: &Convolution, inputs: &[Shape], output: Shape) -> Resul
     op.kernel(
         inputs,
         output,
-        Parts {
+        KernelParts {
             shader: shader!("conv2d_grouped"),
             packing: Packing::Conv {
                 tile: 4,

@@ -260,7 +260,7 @@ impl Convolution {
 
     /// Bindings, rows and the parameters that all kernels of this op share; `map` is what the convolution makes
     /// before it is pooled.
-    fn kernel(&self, inputs: &[Shape], map: Shape, parts: Parts) -> Result<Kernel> {
+    fn kernel(&self, inputs: &[Shape], map: Shape, parts: KernelParts) -> Result<Kernel> {
         let (input, weight) = (inputs[0], inputs[1]);
         let output = pool::pooled(self.pool.as_ref(), map)?;
         let mut params = sizes([
@@ -339,7 +339,7 @@ impl Convolution {
 }
 
 /// Where the kernels of a convolution differ.
-struct Parts {
+struct KernelParts {
     shader: Shader,
     packing: Packing,
     grid: Grid,

@@ -10,7 +10,7 @@
 //! [`Template::source`] writes the text of this kernel and of Winograd's products.
 
 use super::template::fill;
-use super::{Convolution, Parts};
+use super::{Convolution, KernelParts};
 use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
@@ -141,7 +141,7 @@ pub(super) fn kernel(
     if !device.is_cpu || !outside_fits || !weight_fits || !runs {
         return None;
     }
-    let parts = Parts {
+    let parts = KernelParts {
         shader: Shader {
             name: "conv2d_texels",
             source: Template::Conv.source(tile).into(),

@@ -8,7 +8,7 @@
 
 use super::sum_parts::SumParts;
 use super::template::fill;
-use super::{Convolution, Parts};
+use super::{Convolution, KernelParts};
 use crate::device_profile::DeviceProfile;
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{DISPATCH_FLOPS, Format, Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
@@ -23,9 +23,9 @@ const MOST_BYTES: usize = 16 << 10;
 const MOST_GROUPS: usize = 4;
 /// Sums are cut into parts of no fewer products.
 const LEAST_TERMS: usize = 512;
-/// Parts of a sum, at most.
+/// KernelParts of a sum, at most.
 const MOST_PARTS: usize = 16;
-/// Parts that are worth a try beside those that the model of the cost prefers.
+/// KernelParts that are worth a try beside those that the model of the cost prefers.
 const OTHER_PARTS: [usize; 4] = [2, 4, 8, 16];
 /// Tiles that are worth a try with each of them.
 const TILES_IN_PARTS: usize = 2;
@@ -106,7 +106,7 @@ impl Tile {
 }
 
 /// A convolution as the choice of a tile sees it.
-struct Work {
+struct LayerWork {
     /// Of the whole sum.
     output: Shape,
     /// Products added up for one element of it.
@@ -119,7 +119,7 @@ struct Work {
     busy: f64,
 }
 
-impl Work {
+impl LayerWork {
     fn new(op: &Convolution, inputs: &[Shape], output: Shape, device: &DeviceProfile) -> Self {
         let weight = inputs[1];
         let flops = op.flops(inputs).max(1) as f64;
@@ -266,7 +266,7 @@ fn choices(
     parts: Option<usize>,
 ) -> Vec<(Tile, Staging, usize)> {
     let bytes = MOST_BYTES.min(device.max_workgroup_bytes as usize);
-    let work = Work::new(op, inputs, map, device);
+    let work = LayerWork::new(op, inputs, map, device);
     let pool = op.pool_side();
     let mut choices: Vec<_> = TILES
         .into_iter()
@@ -317,7 +317,7 @@ pub(super) fn other_stages(
     if device.is_cpu || op.conv.groups > 1 || op.parts > 1 {
         return Vec::new();
     }
-    let work = Work::new(op, inputs, map, device);
+    let work = LayerWork::new(op, inputs, map, device);
     let is_idle =
         |tile: Tile| ((tile.workgroups(work.output) * tile.invocations()) as f64) < work.busy;
     if !TILES.into_iter().any(is_idle) {
@@ -396,7 +396,7 @@ fn kernel(
         .kernel(
             inputs,
             map,
-            Parts {
+            KernelParts {
                 shader: Shader {
                     name: "conv2d_tiled",
                     source: source(tile, stage).into(),

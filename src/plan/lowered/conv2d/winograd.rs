@@ -13,7 +13,7 @@ use super::{Convolution, bias_binding, pool};
 use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
-use crate::ops::grid::{Count, Grid, Line, Run};
+use crate::ops::grid::{Count, Grid, Line, PixelRun};
 use crate::ops::kernel::{
     Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader, Word, counts, shader, sizes,
     words,
@@ -180,7 +180,7 @@ impl Op for Input {
             grid: Grid::Items {
                 items: 64,
                 // A tile has one value of each point, and the points of a row of tiles stand side by side.
-                run: Run {
+                run: PixelRun {
                     elements: POINTS,
                     apart: columns,
                     quads: input.c4(),

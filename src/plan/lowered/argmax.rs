@@ -5,10 +5,10 @@ use super::TransposedConvolution;
 use super::conv_transpose2d::groups_at_once;
 use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
-use crate::ops::argmax;
+use crate::ops::argmax::kernel;
 use crate::ops::candidate::Candidate;
-use crate::ops::grid::{Count, Grid, Line, Run};
-use crate::ops::interpolate::{Mode, lowest_terms};
+use crate::ops::grid::{Count, Grid, Line, PixelRun};
+use crate::ops::interpolate::{InterpolateMode, lowest_terms};
 use crate::ops::kernel::{Binding, Format, Kernel, Word, counts, shader, sizes, words};
 use crate::ops::numerics::Numerics;
 use crate::ops::{Argmax, Case, ConvTranspose2d, Crop, Interpolate, Op, case, diagonal_case};
@@ -27,7 +27,7 @@ pub enum Scores {
 
 /// The class of each pixel of the scores.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Labels {
+pub struct FusedArgmax {
     /// The op that makes the scores.
     pub scores: Scores,
 }
@@ -37,7 +37,7 @@ pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
     let (before, next): (&dyn Any, &dyn Any) = (before, next);
     next.downcast_ref::<Argmax>()?;
     let resized = before.downcast_ref::<Interpolate>();
-    let resized = resized.filter(|resize| resize.mode == Mode::Bilinear);
+    let resized = resized.filter(|resize| resize.mode == InterpolateMode::Bilinear);
     let upsampled = before.downcast_ref::<TransposedConvolution>();
     let upsampled = upsampled.filter(|upsampling| upsampling.conv.groups == 1);
     let scores = match (resized, upsampled) {
@@ -45,10 +45,10 @@ pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
         (_, Some(upsampling)) => Scores::Upsampled(upsampling.clone()),
         _ => return None,
     };
-    Some(Arc::new(Labels { scores }))
+    Some(Arc::new(FusedArgmax { scores }))
 }
 
-impl Labels {
+impl FusedArgmax {
     fn op(&self) -> &dyn Op {
         match &self.scores {
             Scores::Resized(op) => op,
@@ -57,7 +57,7 @@ impl Labels {
     }
 }
 
-impl Op for Labels {
+impl Op for FusedArgmax {
     fn name(&self) -> &'static str {
         Argmax {}.name()
     }
@@ -104,13 +104,7 @@ fn of_resize(resize: &Interpolate, input: Shape, output: Shape) -> Result<Kernel
     let mut positions = rows.params(["row_mul", "row_add", "row_div"]).to_vec();
     positions.extend(columns.params(["column_mul", "column_add", "column_div"]));
     let shader = shader!("argmax_resized");
-    Ok(argmax::kernel(
-        input,
-        output,
-        shader,
-        rows.rows(),
-        &positions,
-    ))
+    Ok(kernel(input, output, shader, rows.rows(), &positions))
 }
 
 /// The kernel that labels the result of `op` on `inputs`.
@@ -177,7 +171,7 @@ fn of_upsampling(
         params,
         grid: Grid::Items {
             items: 64,
-            run: Run {
+            run: PixelRun {
                 elements: pixels,
                 apart: step / 4,
                 quads: 1,
@@ -215,10 +209,10 @@ fn check_weight(bindings: &[Binding], weight: Shape, device: &DeviceProfile) -> 
 
 /// Shapes to try.
 pub fn cases() -> Vec<Case> {
-    let resized = |h, w| Labels {
+    let resized = |h, w| FusedArgmax {
         scores: Scores::Resized(Interpolate::bilinear([h, w], false)),
     };
-    let upsampled = |stride, diagonal, offset: Option<[usize; 2]>| Labels {
+    let upsampled = |stride, diagonal, offset: Option<[usize; 2]>| FusedArgmax {
         scores: Scores::Upsampled(TransposedConvolution {
             conv: ConvTranspose2d::strided(stride, 0),
             diagonal,
