@@ -1,5 +1,6 @@
-// The class of each pixel of bilinearly resized scores, which are never written. One invocation labels 4 pixels, one after the other in memory, and writes
-// them as one u32, the first in the lowest byte. Strict > keeps the lower class of equals.
+// The class of each pixel of bilinearly resized scores, fused: the resized scores are never stored. One invocation
+// labels 4 consecutive pixels and packs them into one u32, the first in the lowest byte. Strict > keeps the lower
+// class on a tie.
 // The source position of output i is max(i · mul + add, 0) / div, as in interpolate_bilinear.wgsl.
 // input [n, in_height, in_width, c/4] vec4, output one byte a pixel.
 alias Stored = vec4<f32>;
@@ -27,7 +28,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<u32>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// The label of a pixel that has a score which is not finite: no class.
+// The label of a pixel with a non-finite score: no class.
 const NO_CLASS = 255u;
 
 fn is_finite(score: vec4<f32>) -> bool {

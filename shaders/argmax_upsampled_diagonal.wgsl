@@ -1,11 +1,10 @@
-// The class of each pixel of scores that a transposed convolution makes, which are never written; the
-// weight is zero off its diagonal.
+// The class of each pixel of a transposed convolution's scores, fused: the scores are never stored. The weight is
+// zero off its diagonal.
 //
-// One invocation labels 4 pixels, one after the other in memory, at each of four places, or eight if WIDE,
-// `step` pixels apart: `step` is a multiple of the stride, so that those places share their taps, and of 4,
-// so that a place is one u32 of labels, the first pixel in the lowest byte. A line is `line_pixels` pixels, a row
-// or the whole band, and `line_items` invocations. Strict > keeps the lower class of equals. Sums are added up
-// in the order of conv_transpose2d_diagonal.wgsl.
+// One invocation labels 4 consecutive pixels at each of four places, or eight if WIDE, `step` pixels apart. `step` is
+// a multiple of the stride: the places share their taps. It is a multiple of 4: a place is one u32 of labels, the
+// first pixel in the lowest byte. A line is a row or the whole band: `line_pixels` pixels, `line_items` invocations.
+// Strict > keeps the lower class on a tie. Sums accumulate in the order of conv_transpose2d_diagonal.wgsl.
 // input [n, h, w, c/4], weight [c/4][ky][kx], bias [c/4], all vec4; output one byte a pixel.
 alias Stored = vec4<f32>;
 
@@ -39,9 +38,9 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> output: array<u32>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-// The label of a pixel that has a score which is not finite: no class.
+// The label of a pixel with a non-finite score: no class.
 const NO_CLASS = 255u;
-// No finite score is lower.
+// The lowest finite score.
 const LOWEST = -0x1.fffffep+127;
 
 // The best classes of four pixels so far, and their scores.
@@ -59,7 +58,7 @@ fn better(best: Best, scores: vec4<f32>, id: u32) -> Best {
     let exponent = vec4<u32>(0x7f800000u);
     let is_finite = (bitcast<vec4<u32>>(scores) & exponent) != exponent;
     let higher = (scores > best.score) & vec4<bool>(id < params.channels);
-    // A score that is not finite leaves a label that no class replaces.
+    // NO_CLASS, the label of a non-finite score, is never replaced.
     let label = select(best.label, vec4<u32>(id), higher & (best.label != vec4<u32>(NO_CLASS)));
     return Best(
         select(vec4<u32>(NO_CLASS), label, is_finite),
@@ -67,7 +66,7 @@ fn better(best: Best, scores: vec4<f32>, id: u32) -> Best {
     );
 }
 
-// `best`, or the best of four classes from `id` on; a column of scores is a pixel.
+// The better of `best` and the four classes from `id` on; each column of `scores` is a pixel.
 fn best_of(best: Best, scores: mat4x4<f32>, id: u32) -> Best {
     let by_class = transpose(scores);
     var found = better(best, by_class[0], id);
@@ -76,14 +75,14 @@ fn best_of(best: Best, scores: mat4x4<f32>, id: u32) -> Best {
     return better(found, by_class[3], id + 3u);
 }
 
-// The input at a column of the row that begins at `row`; zeros outside it.
+// The input at `column` of the row that begins at `row`; zeros outside the row.
 fn load(row: u32, column: i32, c: u32) -> vec4<f32> {
     let last = i32(params.in_width) - 1;
     let at = (row + u32(clamp(column, 0, last))) * params.in_c4 + c - params.input_start;
     return select(vec4<f32>(), vec4<f32>(input[at]), column >= 0 && column <= last);
 }
 
-// Four pixels of the row at `row`, from `column` on, times the weights of their channels.
+// Four pixels from `column` on, of the row that begins at `row`, each times the weights of channel group `c`.
 fn times_four(w: vec4<f32>, row: u32, column: i32, c: u32) -> mat4x4<f32> {
     let step = i32(params.step / params.stride_w);
     return mat4x4<f32>(
@@ -99,10 +98,10 @@ struct Labels {
     high: vec4<u32>,
 }
 
-// The labels of pixels `step` apart in `row`, number `done` of which is at `column`.
+// The labels of pixels of `row`, `step` apart; pixel number `done` is at `column`.
 fn labels(row: u32, column: u32, done: u32) -> Labels {
     let n = row / params.out_height;
-    // Output row y takes tap ky from input row (y + padding − ky) / stride, where that is whole.
+    // Output row y takes tap ky from input row (y + padding − ky) / stride, if that is an integer.
     let y = row - n * params.out_height + params.padding_h;
     let x = column + params.padding_w;
     let step = i32(params.step / params.stride_w);
@@ -162,7 +161,7 @@ fn main(
     var more_words = vec4<u32>();
     let index = vec4<u32>(0u, 1u, 2u, 3u);
     for (var i = 0u; i < 4u; i++) {
-        // Pixels of one row at a time: those of the next row have other taps.
+        // One row's pixels at a time: the next row has other taps.
         var done = 0u;
         while done < pixels && first + i + done * params.step < end {
             let pixel = first + i + done * params.step;

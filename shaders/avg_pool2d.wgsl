@@ -1,7 +1,7 @@
 // Means over windows. One invocation computes one vec4.
 //
-// Along an axis, window i goes from position (i · mul - before) / div to (i · mul + last) / div, both included, as
-// far as they exist. Terms are the positions of the longest window, row by row, `pitch` a row.
+// Along an axis, window i covers positions (i · mul - before) / div to (i · mul + last) / div, both included, clipped
+// to the input. Terms are the positions of the longest window, row by row, `pitch` a row.
 // input [n, in_height, in_width, c/4], output [n, out_height, out_width, c/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
@@ -37,7 +37,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// The first position of a window, the end of it, and how many positions count.
+// A window's first position, its end, and the number of positions that count.
 fn window(first: u32, div: u32, before: u32, last: u32, counted: u32, size: u32) -> vec3<u32> {
     let begin = (max(first, before) - before) / div;
     let past = (first + last) / div + 1u;

@@ -1,5 +1,5 @@
-// Batch normalization with fixed statistics. One invocation computes one vec4. The mean is taken off first, so
-// that nothing cancels but what is close to it; the channels that pad become 0.
+// Batch normalization with fixed statistics. One invocation computes one vec4. The mean is subtracted first: only
+// inputs close to it lose digits. Padding channels become 0.
 // input and output [n, h, w, c/4] vec4; weight, bias, mean and variance [c/4] vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;

@@ -1,5 +1,4 @@
-// Sum, difference or product of two tensors. One invocation computes one vec4. An operand with a size of 1 is broadcast
-// along that axis: its stride there is 0.
+// Sum, difference or product of two tensors. One invocation computes one vec4. Stride 0 broadcasts an axis of size 1.
 // a, b and output [n, h, w, c/4] vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
@@ -12,7 +11,7 @@ override SAME_SHAPE: bool = false;
 // The operand has one channel, the output several.
 override A_SPLAT: bool = false;
 override B_SPLAT: bool = false;
-// The channels that pad are not zeros by themselves.
+// The result's padding channels may be nonzero and are reset to 0.
 override MASKED: bool = false;
 override RELU: bool = false;
 

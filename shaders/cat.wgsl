@@ -1,10 +1,10 @@
-// Up to five tensors side by side in their channels. One invocation computes one vec4, of the channels of one input
-// or of several. Inputs that are not there end where the one before them does.
+// Concatenates up to five tensors along their channels. One invocation computes one vec4, from one input or several.
+// An absent input's end equals the end of the input before it.
 // a, b, c, d, e and output [n, h, w, channels/4] vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
 
-// All inputs but the last have a multiple of 4 channels: no vec4 of the output is of two.
+// All inputs but the last have a multiple of 4 channels: no output vec4 spans two inputs.
 override ALIGNED: bool = false;
 
 struct Params {
@@ -18,7 +18,7 @@ struct Params {
     d_start: u32,
     e_start: u32,
     c4: u32,
-    // The channels of the output before which each input ends.
+    // The end of each input, in output channels.
     a_end: u32,
     b_end: u32,
     c_end: u32,
@@ -34,13 +34,12 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> output: array<Written>;
 @group(0) @binding(6) var<uniform> params: Params;
 
-// Where group number `group` of an input's channels lies, of those `channels`, at `pixel`.
+// The element of channel group `group` at `pixel`, in an input of `channels` channels.
 fn element(pixel: u32, channels: u32, group: u32) -> u32 {
     return pixel * ((channels + 3u) / 4u) + group;
 }
 
-// The four channels of one input, from a multiple of 4 on, among which channel `k` of the output is; zeros past
-// the last.
+// The aligned vec4 of one input that contains output channel `k`; zeros past the last channel.
 fn four_around(pixel: u32, k: u32) -> vec4<f32> {
     if k < params.a_end {
         return vec4<f32>(a[element(pixel, params.a_end, k / 4u) - params.a_start]);
@@ -64,7 +63,7 @@ fn four_around(pixel: u32, k: u32) -> vec4<f32> {
     return vec4<f32>();
 }
 
-// The first channel of the input that channel `k` of the output is of.
+// The first output channel of the input that contains output channel `k`.
 fn input_begin(k: u32) -> u32 {
     var begin = select(0u, params.a_end, k >= params.a_end);
     begin = select(begin, params.b_end, k >= params.b_end);

@@ -1,5 +1,5 @@
 // A parameter as an activation. One invocation copies one vec4.
-// weight and output [n, h, w, c/4] vec4; weight is f32 whatever the output is.
+// weight and output [n, h, w, c/4] vec4; weight is always f32.
 
 alias Written = vec4<f32>;
 

@@ -1,8 +1,8 @@
-// 2-D convolution, straight from memory, in groups of whole fours of channels, or one.
+// Direct 2-D convolution from global memory, ungrouped or in groups whose channels are multiples of 4.
 //
-// One invocation computes 4 pixels, one after the other in memory, of 4 output channels. `lanes`
-// neighbouring invocations share the pixels and take neighbouring channels. Where the map is pooled, POOL is 2:
-// the four are a square of 2×2 pixels, of which the largest is written.
+// One invocation computes 4 consecutive pixels of 4 output channels. `lanes` neighbouring invocations share the
+// pixels and take neighbouring channels. POOL is 2 with fused max pooling: the 4 pixels are a 2×2 square and their
+// largest value is written.
 // input [n, h, w, c/4], weight [tile][ky][kx][c/groups][lanes], bias [out/4], output [n, h, w, out/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
@@ -48,15 +48,15 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> output: array<Written>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-// Where a pixel's window begins: its image's first pixel, row and column of the first tap.
+// Where a pixel's window begins: the image's first pixel, and the row and column of the first tap.
 struct Window {
     image: u32,
     y: i32,
     x: i32,
 }
 
-// Pixels are counted square by square where the map is pooled. What lies past the end of the map is its last row
-// or column, which is larger than nothing of the square.
+// With pooling, pixels are counted square by square. A pixel past the map's end repeats its last row or column, which
+// does not change the maximum.
 fn window(pixel: u32) -> Window {
     let place = pixel / (POOL * POOL);
     let in_square = pixel - place * POOL * POOL;
@@ -93,7 +93,7 @@ fn store(at: u32, value: vec4<f32>) {
     output[at] = Written(select(value, vec4<f32>(), negative));
 }
 
-// The larger of two, NaN if one of them is.
+// The larger of two; NaN propagates.
 fn larger(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
     return select(a, b, (b > a) | (b != b));
 }

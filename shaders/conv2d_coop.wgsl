@@ -1,12 +1,12 @@
-// 2-D convolution of ungrouped channels by cooperative matrices: numbers in f16, sums in f32.
+// Ungrouped 2-D convolution by cooperative matrices: operands in f16, sums in f32.
 //
 // A workgroup computes a block of ROWS × COLUMNS pixels of one image for 4 · QUADS output channels. As in
-// conv2d_tiled.wgsl, it brings a halo of input pixels into workgroup memory for STAGE_GROUPS groups of four
-// input channels at a time, with their weights for STAGE_ROWS rows of the window; all taps read the same halo
-// at shifted offsets. SIZE neighbouring pixels of a row × SIZE input channels are the left side of a product,
-// SIZE input × SIZE output channels of a tap the right one. A subgroup sums PIXEL_TILES × CHANNEL_TILES
-// products; sums begin and end in its part of `scratch`, where invocations reach single numbers. The parts
-// between marks are written by src/ops/conv2d/coop.rs.
+// conv2d_tiled.wgsl, it stages a halo of input pixels in workgroup memory for STAGE_GROUPS groups of four input
+// channels at a time, with their weights for STAGE_ROWS rows of the window; all taps read the same halo at shifted
+// offsets. The left matrix holds SIZE neighbouring pixels of a row × SIZE input channels, the right one SIZE input ×
+// SIZE output channels of a tap. A subgroup accumulates PIXEL_TILES × CHANNEL_TILES matrices. It loads them from and
+// stores them to its part of `scratch`, where invocations access single elements. src/ops/conv2d/coop.rs writes the
+// parts between marks.
 // input [n, h, w, c/4], weight [tile][ky][kx][c][QUADS], bias [out/4], output [n, h, w, PARTS, out/4], all vec4.
 enable f16;
 enable wgpu_cooperative_matrix;
@@ -21,7 +21,7 @@ override STRIDE_W: u32 = 1u;
 override DILATION_H: u32 = 1u;
 override DILATION_W: u32 = 1u;
 override RELU: bool = false;
-// Sums of each channel, each of `terms` groups of input channels, side by side in the output.
+// Partial sums of each channel, side by side in the output; each adds up `terms` groups of input channels.
 override PARTS: u32 = 1u;
 
 // tile: size
@@ -83,9 +83,9 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> output: array<Written>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-// Input channels of pixels: [row][column][STAGE_GROUPS] groups of four, a pixel every HALO_PITCH groups.
+// Input channels of pixels: [row][column][STAGE_GROUPS] groups of four; a pixel begins every HALO_PITCH groups.
 var<workgroup> halo: array<Cell, CELLS * HALO_ROWS * HALO_COLUMNS * HALO_PITCH>;
-// Weights: [row of the window][kx][input channel][QUADS] groups of four output channels, an input channel
+// Weights: [row of the window][kx][input channel][QUADS] groups of four output channels; an input channel begins
 // every TAPS_PITCH groups.
 var<workgroup> taps: array<Cell, CELLS * TAPS_ROWS * TAPS_PITCH>;
 // A tile of sums for each subgroup: [pixel][channel].
@@ -100,15 +100,15 @@ fn put_taps(at: u32, value: vec4<f16>) {
 }
 // end
 
-// The image that a block reads: its first row in the batch, and the end of those of its rows that the band
-// needs, no more of which need be bound.
+// The image that a block reads: its first row in the batch, and the end of the rows that the band needs. Later rows
+// may be unbound.
 struct Image {
     first_row: u32,
     end: i32,
 }
 
-// Brings the halo for the input channels from group c on; zeros outside the image and from group c_end on.
-// (y, x) is its first pixel, counted with the padding.
+// Stages the halo for the input channels from group c on; zeros outside the image and from group c_end on.
+// (y, x) is the halo's first pixel in the padded image.
 fn stage_halo(local: u32, image: Image, y: u32, x: u32, c: u32, c_end: u32) {
     for (var i = local; i < STAGE_GROUPS * HALO_ROWS * HALO_COLUMNS; i += INVOCATIONS) {
         let pixel = i / STAGE_GROUPS;
@@ -128,8 +128,8 @@ fn stage_halo(local: u32, image: Image, y: u32, x: u32, c: u32, c_end: u32) {
     }
 }
 
-// Brings the weights of the taps from number `first` of all tiles' on, for the input channels from group c
-// on; zeros from group c_end on.
+// Stages the weights of the taps from number `first` on, counted through all tiles, for the input channels from
+// group c on; zeros from group c_end on.
 fn stage_taps(local: u32, first: u32, c: u32, c_end: u32) {
     for (var i = local; i < TAPS_ROWS * QUADS; i += INVOCATIONS) {
         let row = i / QUADS;
@@ -144,8 +144,7 @@ fn stage_taps(local: u32, first: u32, c: u32, c_end: u32) {
     }
 }
 
-// What a subgroup computes: the sums of the pixels from (y, x) on and of the groups of four channels from
-// `channel` on.
+// A subgroup's sums: pixels from (y, x) on, groups of four output channels from `channel` on.
 struct Own {
     // The invocation's place in its subgroup.
     lane: u32,
@@ -168,7 +167,7 @@ struct Place {
     channel: u32,
 }
 
-// Number i of the tile that begins at pixel (y, x) and group of channels q of what the subgroup computes.
+// Group i of four sums, in the tile at pixel (y, x) and channel group q, relative to the subgroup's first.
 fn place(own: Own, y: u32, x: u32, q: u32, i: u32) -> Place {
     let row = own.y + y;
     let column = own.x + x + i / (SIZE / 4u);
@@ -179,7 +178,7 @@ fn place(own: Own, y: u32, x: u32, q: u32, i: u32) -> Place {
     return Place(exists, at, channel);
 }
 
-// Puts into scratch what the sums of a tile begin with: the bias, or what an earlier dispatch has added up.
+// Writes a tile's initial sums to scratch: the bias, or an earlier dispatch's partial sums.
 fn begin(own: Own, y: u32, x: u32, q: u32) {
     for (var i = own.lane; i < SIZE * SIZE / 4u; i += SUBGROUP) {
         let to = place(own, y, x, q, i);
@@ -195,7 +194,7 @@ fn begin(own: Own, y: u32, x: u32, q: u32) {
     }
 }
 
-// Stores the sums of a tile that lie in scratch.
+// Copies a tile's sums from scratch to the output.
 fn finish(own: Own, y: u32, x: u32, q: u32) {
     for (var i = own.lane; i < SIZE * SIZE / 4u; i += SUBGROUP) {
         let first = own.scratch + 4u * i;
@@ -216,7 +215,7 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    // The band's rows lie in one image, or are all rows of some images.
+    // The band is rows of one image, or all rows of several images.
     let group = workgroup.y * workgroups.x + workgroup.x;
     let height = min(params.row_end - params.row_begin, params.out_height);
     let slice = group / params.pixel_groups;

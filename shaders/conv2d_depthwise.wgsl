@@ -1,8 +1,8 @@
-// 2-D convolution of each channel on its own: MULTIPLIER output channels are made of each input channel.
+// 2-D depthwise convolution: each input channel has MULTIPLIER output channels.
 //
-// One invocation computes PIXELS neighbouring pixels of a row, of 4 output channels; LANES neighbouring invocations
-// take neighbouring channels, and ITEMS of them as many runs of pixels. What is read of a row of the input serves all
-// pixels whose windows have it. The parts between marks depend on the window; src/ops/conv2d/depthwise.rs writes them.
+// One invocation computes a run of PIXELS neighbouring pixels of a row, of 4 output channels. LANES neighbouring
+// invocations take neighbouring channel groups; a workgroup takes ITEMS runs. Each input value is read once for all
+// windows of the run. The parts between marks depend on the window; src/ops/conv2d/depthwise.rs writes them.
 // input [n, h, w, c/4], weight [tile][ky][kx][LANES], bias [out/4], output [n, h, w, out/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
@@ -46,7 +46,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> output: array<Written>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-// Four input channels, each at the output channels that are made of it, of which `channel` are four.
+// Spreads the four input channels `v`: lane i holds the input channel of output channel 4 · `channel` + i.
 fn spread(v: vec4<f32>, channel: u32) -> vec4<f32> {
     if MULTIPLIER == 1u {
         return v;
@@ -60,7 +60,7 @@ fn spread(v: vec4<f32>, channel: u32) -> vec4<f32> {
     );
 }
 
-// The input at column x of the row that begins at `line`, at the output channels; zeros outside the row.
+// The input at column x of the row that begins at `line`, spread to the output channels; zeros outside the row.
 fn value(line: u32, x: i32, channel: u32) -> vec4<f32> {
     if x < 0 || x >= i32(params.in_width) {
         return vec4<f32>();

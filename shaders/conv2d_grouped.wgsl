@@ -1,6 +1,6 @@
 // 2-D convolution with groups of any size.
 //
-// One invocation computes one pixel of 4 output channels, each of which reads its own group's inputs.
+// One invocation computes one pixel of 4 output channels; each channel reads its own group's inputs.
 // input [n, h, w, c] read as scalars, weight [out/4][ky][kx][c/groups] vec4 of output channels,
 // bias [out/4], output [n, h, w, out/4] vec4.
 alias Stored = vec4<f32>;
@@ -65,7 +65,7 @@ fn main(
     let x0 = i32((pixel - row * params.out_width) * STRIDE_W) - i32(params.padding_w);
     let image = n * params.in_height * params.in_width;
 
-    // The first input channel of each output channel's group; padding channels take the last one's.
+    // The first input channel of each output channel's group; padding channels use the last output channel's.
     let outputs = min(vec4<u32>(channel * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.out_channels - 1u));
     let first = outputs / params.group_outputs * params.terms;
 

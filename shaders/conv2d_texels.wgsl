@@ -1,10 +1,10 @@
-// 2-D convolution on a CPU device, its input and weight read as texels, in groups of whole fours of channels, or one.
+// 2-D convolution on a CPU device, ungrouped or in groups whose channels are multiples of 4. Input and weight are read
+// as texels.
 //
-// A workgroup computes PIXELS pixels, one after the other in memory, of 4 · LANES · BLOCKS output
-// channels. Lane l of a group of LANES invocations owns channels 4(q · LANES + l) … + 3 for each of the
-// BLOCKS q, all of one group. Where the map is pooled, POOL is 2: of each square of 2×2 pixels the largest is written, and pixels
-// are counted square by square.
-// The parts between marks depend on the tile; src/ops/conv2d/texels.rs writes them for others.
+// A workgroup computes PIXELS consecutive pixels of 4 · LANES · BLOCKS output channels of one group. Lane l of LANES
+// invocations owns channels 4(q · LANES + l) … + 3 for each q < BLOCKS. POOL is 2 with fused max pooling: pixels are
+// counted by 2×2 squares and the largest of each square is written.
+// The parts between marks depend on the tile; src/ops/conv2d/texels.rs writes them for other tiles.
 // input [n, h, w, c/4] and weight [tile][ky][kx][c/groups][BLOCKS][LANES] as texels, ROW in a row of the texture;
 // the first row of input's texture holds zeros. bias [out/4], output [n, h, w, out/4], all vec4.
 
@@ -53,14 +53,14 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> output: array<vec4<f32>>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-// Where a pixel's window begins: its image's first pixel, row and column of the first tap.
+// Where a pixel's window begins: the image's first pixel, and the row and column of the first tap.
 struct Window {
     image: u32,
     y: i32,
     x: i32,
 }
 
-// What lies past the end of the map is its last row or column, which is larger than nothing of the square.
+// A pixel past the map's end repeats its last row or column, which does not change the maximum.
 fn window(pixel: u32) -> Window {
     let place = pixel / (POOL * POOL);
     let in_square = pixel - place * POOL * POOL;
@@ -80,7 +80,7 @@ fn at(i: u32) -> vec2<u32> {
     return vec2<u32>(i % ROW, i / ROW);
 }
 
-// The first element of the window's tap (y, x); one of the row of zeros outside the input.
+// The first element of the window's tap (y, x); outside the input, an element of the row of zeros.
 fn tap(w: Window, ky: u32, kx: u32) -> u32 {
     let y = w.y + i32(ky * DILATION_H);
     let x = w.x + i32(kx * DILATION_W);
@@ -89,22 +89,22 @@ fn tap(w: Window, ky: u32, kx: u32) -> u32 {
     return select(0u, ROW + pixel * params.in_c4 - params.input_start, inside);
 }
 
-// The bias of a group of four channels; of one that does not exist, that of the last.
+// The bias of a group of four channels; past the end, the last group's.
 fn bias_of(channel: u32) -> vec4<f32> {
     return bias[min(channel, params.out_c4 - 1u)];
 }
 
-// The pixel, or one that exists in place of one past the end, of the last square.
+// The pixel itself; past the end, the pixel at the same place in the last square.
 fn existing(pixel: u32, end: u32) -> u32 {
     return min(pixel, end - POOL * POOL + pixel % (POOL * POOL));
 }
 
-// Where four channels of a pixel lie in the output, or the largest of its square.
+// The output element of four channels of a pixel, or of its square if pooled.
 fn place(pixel: u32, end: u32, channel: u32) -> u32 {
     return existing(pixel, end) / (POOL * POOL) * params.out_c4 + channel - params.output_start;
 }
 
-// The larger of two, NaN if one of them is.
+// The larger of two; NaN propagates.
 fn larger(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
     return select(a, b, (b > a) | (b != b));
 }

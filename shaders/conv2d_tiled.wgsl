@@ -1,12 +1,12 @@
-// 2-D convolution on a GPU, in groups of whole fours of channels, or one: a matrix product whose left side is never
-// written.
+// 2-D convolution on a GPU as an implicit matrix product: the im2col matrix is never stored. Ungrouped, or in groups
+// whose channels are multiples of 4.
 //
 // A workgroup computes a block of ROWS × COLUMNS pixels of one image for 4 · QUADS output channels of a group. It
-// brings a halo, the input pixels that the block's windows cover, into workgroup memory for STAGE_GROUPS
-// groups of four input channels at a time, with their weights for STAGE_ROWS rows of the window; all taps
-// read the same halo at shifted offsets. One invocation sums PIXELS pixels of a row × OWN_QUADS groups of
-// four output channels. Where the map is pooled, POOL is 2: its pixels are squares of 2×2, of each of which the
-// largest is written. The parts between marks are written by src/ops/conv2d/tiled.rs.
+// stages a halo, the input pixels that the block's windows cover, in workgroup memory for STAGE_GROUPS groups of four
+// input channels at a time, with their weights for STAGE_ROWS rows of the window; all taps read the same halo at
+// shifted offsets. One invocation sums PIXELS pixels of a row × OWN_QUADS groups of four output channels. POOL is 2
+// with fused max pooling: an invocation's pixels form 2×2 squares and the largest of each is written.
+// src/ops/conv2d/tiled.rs writes the parts between marks.
 // input [n, h, w, c/4], weight [tile][ky][kx][c/groups][QUADS], bias [out/4], output [n, h, w, PARTS, out/4], all vec4.
 
 alias Stored = vec4<f32>;
@@ -19,7 +19,7 @@ override STRIDE_W: u32 = 1u;
 override DILATION_H: u32 = 1u;
 override DILATION_W: u32 = 1u;
 override RELU: bool = false;
-// Sums of each channel, each of `terms` groups of input channels, side by side in the output.
+// Partial sums of each channel, side by side in the output; each adds up `terms` groups of input channels.
 override PARTS: u32 = 1u;
 
 // tile: size
@@ -77,21 +77,21 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> output: array<Written>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-// Four input channels of a pixel: [group of channels][row][column], a row every HALO_PITCH.
+// Four input channels of a pixel: [group of channels][row][column]; a row begins every HALO_PITCH.
 var<workgroup> halo: array<vec4<f32>, STAGE_GROUPS * HALO_ROWS * HALO_PITCH>;
 // Four output channels of a weight: [row of the window][kx][input channel][QUADS].
 var<workgroup> taps: array<vec4<f32>, TAPS_SIZE>;
 
-// The image that a block reads: its first row in the batch, and the end of those of its rows that the band
-// needs, no more of which need be bound; and where in a pixel the channels of the block's group begin.
+// The image that a block reads: its first row in the batch, the end of the rows that the band needs (later rows may
+// be unbound), and the first channel of the block's group.
 struct Image {
     first_row: u32,
     end: i32,
     first_c: u32,
 }
 
-// Brings the halo for the input channels from group c on; zeros outside the image and from group c_end on.
-// (y, x) is its first pixel, counted with the padding.
+// Stages the halo for the input channels from group c on; zeros outside the image and from group c_end on.
+// (y, x) is the halo's first pixel in the padded image.
 fn stage_halo(local: u32, image: Image, y: u32, x: u32, c: u32, c_end: u32) {
     for (var i = local; i < STAGE_GROUPS * HALO_ROWS * HALO_COLUMNS; i += INVOCATIONS) {
         let pixel = i / STAGE_GROUPS;
@@ -111,8 +111,8 @@ fn stage_halo(local: u32, image: Image, y: u32, x: u32, c: u32, c_end: u32) {
     }
 }
 
-// Brings the weights of the taps from number `first` of all tiles' on, for the input channels from group c
-// on; zeros from group c_end on.
+// Stages the weights of the taps from number `first` on, counted through all tiles, for the input channels from
+// group c on; zeros from group c_end on.
 fn stage_taps(local: u32, first: u32, c: u32, c_end: u32) {
     for (var i = local; i < TAPS_SIZE; i += INVOCATIONS) {
         let tap = i / (STAGE_GROUPS * 4u * QUADS);
@@ -125,20 +125,20 @@ fn stage_taps(local: u32, first: u32, c: u32, c_end: u32) {
     }
 }
 
-// What an invocation writes: pixels (y, x), (y, x + STEP) … of the groups of four channels `channel`,
-// channel + QUAD_STEP … Each is a pixel of the map, or the largest of a square of its pixels.
+// An invocation's outputs: pixels (y, x), (y, x + STEP) … of the groups of four channels `channel`,
+// channel + QUAD_STEP … With pooling, an output pixel is the largest of a square of the map.
 struct Own {
     in_rows: bool,
     x: u32,
-    // The second row of the squares is in the map.
+    // Whether the squares' second row is in the map.
     below: bool,
     channel: u32,
-    // The first of them in the output.
+    // The output element of the first pixel and group.
     at: u32,
     part: u32,
 }
 
-// Whether an invocation's pixel p of its group of channels q exists.
+// Whether pixel p and channel group q of an invocation exist.
 fn is_inside(own: Own, p: u32, q: u32) -> bool {
     let in_columns = own.x + p * STEP < params.out_width;
     return own.in_rows && in_columns && own.channel + q * QUAD_STEP < params.channel_end;
@@ -148,7 +148,7 @@ fn place(own: Own, p: u32, q: u32) -> u32 {
     return own.at + p * STEP * PARTS * params.out_c4 + q * QUAD_STEP;
 }
 
-// The sum that a pixel starts from: the bias, or what an earlier dispatch has added up.
+// The initial sum: the bias, or an earlier dispatch's partial sum.
 fn begin_sum(own: Own, p: u32, q: u32) -> vec4<f32> {
     if !is_inside(own, p, q) {
         return vec4<f32>();
@@ -162,12 +162,12 @@ fn begin_sum(own: Own, p: u32, q: u32) -> vec4<f32> {
     return vec4<f32>(bias[own.channel + q * QUAD_STEP]);
 }
 
-// The larger of two, if there is the second; NaN if one of them is.
+// The larger of two, or `best` if `value` is not there; NaN propagates.
 fn larger(best: vec4<f32>, value: vec4<f32>, is_there: bool) -> vec4<f32> {
     return select(best, value, vec4<bool>(is_there) & ((value > best) | (value != value)));
 }
 
-// The largest of square p, row by row, of what of it is in the map.
+// The largest of square p's pixels a, b, c, d (row by row) that are in the map.
 fn largest(own: Own, p: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
     let right = (own.x + p * STEP) * POOL + 1u < params.map_width;
     let above = larger(a, b, right);
@@ -189,7 +189,7 @@ fn main(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    // The band's rows lie in one image, or are all rows of some images.
+    // The band is rows of one image, or all rows of several images.
     let group = workgroup.y * workgroups.x + workgroup.x;
     let height = min(params.row_end - params.row_begin, params.out_height);
     let slice = group / params.pixel_groups;
@@ -200,7 +200,7 @@ fn main(
     }
     let block_row = (group - slice * params.pixel_groups) / params.blocks_x;
     let n = params.row_begin / params.out_height + block_row / params.blocks_y;
-    // In the map, as the block is.
+    // first_y and end_y are rows of the map, before pooling, like the block's.
     let first_y = params.row_begin % params.out_height * POOL;
     let end_y = first_y + height * POOL;
     let block_y = first_y + block_row % params.blocks_y * ROWS;

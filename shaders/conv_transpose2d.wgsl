@@ -1,8 +1,8 @@
 // 2-D transposed convolution of ungrouped channels.
 //
-// One invocation gathers four pixels of a row, or eight if WIDE, `stride_w` apart, of 4 · GROUPS output
-// channels, from the ⌈kernel / stride⌉² taps that reach them: pixels so far apart share their taps, and
-// each tap's weights are loaded once for all of them. A row is `items` such runs of pixels.
+// One invocation gathers four pixels of a row, or eight if WIDE, `stride_w` apart, of 4 · GROUPS output channels, from
+// the ⌈kernel / stride⌉² taps that reach them. These pixels share their taps: each tap's weights are loaded once. A
+// row is `line_items` runs of pixels.
 // input [n, h, w, c/4], weight [out/4][ky][kx][c], bias [out/4], output [n, h, w, out/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
@@ -41,7 +41,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> output: array<Written>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-// The input at a column of the row that begins at `row`; zeros outside it.
+// The input at `column` of the row that begins at `row`; zeros outside the row.
 fn load(row: u32, column: i32, c: u32) -> vec4<f32> {
     let last = i32(params.in_width) - 1;
     let at = (row + u32(clamp(column, 0, last))) * params.in_c4 + c - params.input_start;
@@ -57,7 +57,7 @@ fn load_four(row: u32, column: i32, c: u32) -> mat4x4<f32> {
     );
 }
 
-// The weights of four input channels, a column each, for the four output channels of `tile`.
+// The weights of four input channels, one column each, for the four output channels of `tile`.
 fn load_weights(tile: u32, ky: u32, kx: u32, c: u32) -> mat4x4<f32> {
     let at = (((tile * params.kernel_h + ky) * params.kernel_w + kx) * params.in_c4 + c) * 4u;
     return mat4x4<f32>(
@@ -68,7 +68,7 @@ fn load_weights(tile: u32, ky: u32, kx: u32, c: u32) -> mat4x4<f32> {
     );
 }
 
-// What a sum begins with: the bias, or what the dispatch before this one has added up.
+// The initial sum: the bias, or the previous dispatch's partial sum.
 fn begin_sum(at: u32, pixels: u32, channel: u32) -> mat4x4<f32> {
     let b = vec4<f32>(bias[channel]);
     var sum = mat4x4<f32>(b, b, b, b);
@@ -107,11 +107,11 @@ fn main(
     if channel0 >= params.channel_end || row >= params.row_end || first >= params.out_width {
         return;
     }
-    // Past the last channel, the last one again: it is computed, but not stored.
+    // Past the last group of channels, the last one repeats: computed, not stored.
     let channel1 = min(channel0 + 1u, params.channel_end - 1u);
     let channel2 = min(channel0 + 2u, params.channel_end - 1u);
     let n = row / params.out_height;
-    // Output row y takes tap ky from input row (y + padding − ky) / stride, where that is whole.
+    // Output row y takes tap ky from input row (y + padding − ky) / stride, if that is an integer.
     let y = row - n * params.out_height + params.padding_h;
     let x = first + params.padding_w;
     let pixels = (params.out_width - first + params.stride_w - 1u) / params.stride_w;

@@ -1,7 +1,7 @@
-// 2-D transposed convolution of channels that do not see each other: the weight is zero off its diagonal.
+// 2-D transposed convolution of each channel on its own: the weight is zero off its diagonal.
 //
 // One invocation gathers four pixels of a row, `stride_w` apart, of 4 channels, from the ⌈kernel /
-// stride⌉² taps that reach them: pixels so far apart share their taps. A row is `items` such fours.
+// stride⌉² taps that reach them. These pixels share their taps. A row is `line_items` runs of four pixels.
 // input [n, h, w, c/4], weight [c/4][ky][kx], bias [c/4], output [n, h, w, c/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
@@ -35,7 +35,7 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> output: array<Written>;
 @group(0) @binding(4) var<uniform> params: Params;
 
-// The input at a column of the row that begins at `row`; zeros outside it.
+// The input at `column` of the row that begins at `row`; zeros outside the row.
 fn load(row: u32, column: i32, c: u32) -> vec4<f32> {
     let last = i32(params.in_width) - 1;
     let at = (row + u32(clamp(column, 0, last))) * params.in_c4 + c - params.input_start;
@@ -59,7 +59,7 @@ fn main(
         return;
     }
     let n = row / params.out_height;
-    // Output row y takes tap ky from input row (y + padding − ky) / stride, where that is whole.
+    // Output row y takes tap ky from input row (y + padding − ky) / stride, if that is an integer.
     let y = row - n * params.out_height + params.padding_h;
     let x = first + params.padding_w;
     let pixels = (params.out_width - first + params.stride_w - 1u) / params.stride_w;

@@ -57,11 +57,11 @@ fn main(
     }
     let row = pixel / params.out_width;
     let n = row / params.out_height;
-    // Output row y takes tap ky from input row (y + padding − ky) / stride, where that is whole.
+    // Output row y takes tap ky from input row (y + padding − ky) / stride, if that is an integer.
     let y = row - n * params.out_height + params.padding_h;
     let x = pixel - row * params.out_width + params.padding_w;
 
-    // The first input channel of each output channel's group; padding channels take the last one's.
+    // The first input channel of each output channel's group; padding channels use the last output channel's.
     let outputs = min(vec4<u32>(channel * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.out_channels - 1u));
     let first = outputs / params.group_outputs * params.group_inputs;
 

@@ -1,6 +1,6 @@
 // Bilinear resize. One invocation computes one vec4.
 //
-// The source position of output i is max(i · mul + add, 0) / div, a whole fraction: exact at any size.
+// The source position of output i is max(i · mul + add, 0) / div, in integers: exact at any size.
 // input [n, in_height, in_width, c/4], output [n, out_height, out_width, c/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;

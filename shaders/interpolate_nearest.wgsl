@@ -1,6 +1,6 @@
 // Resize by the nearest pixel. One invocation computes one vec4.
 //
-// The source of output i is ⌊i · scale⌋, the product rounded to f32.
+// The source position of output i is ⌊i · scale⌋; the product is rounded to f32.
 // input [n, in_height, in_width, c/4], output [n, out_height, out_width, c/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;

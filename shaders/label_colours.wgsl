@@ -1,8 +1,8 @@
-// The colours of labels, mixed with the picture: picture · (1 − opacity) + colour · opacity, in the bytes that
-// 8-bit textures store. One invocation computes one pixel.
+// The colours of labels, blended with the picture: picture · (1 − opacity) + colour · opacity, on the byte values
+// of an 8-bit texture. One invocation computes one pixel.
 //
-// labels: the ids; input: the picture, of which opacity 1 sees nothing; palette: one u32 a class, red in the lowest
-// byte; output: red, green, blue, and 1.
+// labels: the ids; input: the picture, invisible at opacity 1; palette: one u32 a class, red in the lowest byte;
+// output: red, green, blue, and 1.
 
 struct Params {
     width: u32,

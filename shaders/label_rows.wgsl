@@ -1,14 +1,14 @@
-// Labels as rows that can be copied to a texture, which begin at multiples of 256 bytes. One invocation computes
-// four neighbouring labels of a row, or what is between its end and the next one's beginning, as zeros.
+// Labels in rows for a copy to a texture: each row begins at a multiple of 256 bytes. One invocation computes four
+// neighbouring labels of a row; the bytes after the row's end are zeros.
 //
-// Where a layer tells of a value that f16 does not hold, no label is right: all become no class.
-// input: one byte a pixel, row after row; saturated: the layers' words, some words apart; output: one byte a pixel.
+// If a layer has reported a value that f16 does not hold, every label becomes NO_CLASS.
+// input: one byte a pixel, row after row; saturated: one word a layer, `layer_words` apart; output: one byte a pixel.
 
 struct Params {
     width: u32,
     pitch: u32,
     rows: u32,
-    // The first label's byte in input.
+    // The byte of the first label in `input`.
     first: u32,
     layers: u32,
     layer_words: u32,
@@ -19,7 +19,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> output: array<u32>;
 @group(0) @binding(3) var<uniform> params: Params;
 
-// The label of a pixel that has none.
+// The label of a pixel without a class.
 const NO_CLASS = 255u;
 
 @compute @workgroup_size(64)

@@ -1,6 +1,6 @@
 // Local response normalisation across channels. One invocation computes one vec4.
 //
-// The squares of `before` channels before a channel are added up, and of `after` from it on, as far as they exist.
+// A channel's sum adds the squares of `before` channels before it and of `after` from it on, clipped to the tensor.
 // input and output [n, h, w, c/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
@@ -40,7 +40,7 @@ fn main(
     let group_of_4 = at - pixel * params.c4;
     let first = pixel * params.c4 - params.input_start;
     let channel = vec4<u32>(4u * group_of_4) + vec4<u32>(0u, 1u, 2u, 3u);
-    // Shifted by `before`, so that nothing is negative.
+    // Channel numbers are shifted by `before`: none is negative.
     let begin = channel;
     let end = channel + vec4<u32>(params.before + params.after);
 
@@ -58,7 +58,7 @@ fn main(
     }
     let base = vec4<f32>(params.k) + params.share * sum;
     let normed = vec4<f32>(input[first + group_of_4]) / pow(base, vec4<f32>(params.beta));
-    // Where k is 0, what is past the last channel would be none.
+    // With k = 0 a padding channel could be 0 / 0: NaN.
     let value = select(vec4<f32>(), normed, channel < vec4<u32>(params.channels));
     output[at - params.output_start] = Written(value);
 }

@@ -1,6 +1,6 @@
-// 2-D max pooling. One invocation computes PIXELS neighbouring pixels of a row, one or four, of 4 channels:
-// divisions, which say where pixels stand, are slow on CPU devices, and so are made once for four. Taps
-// outside the input do not count: the nearest tap inside stands in for one. A row is `items` such runs.
+// 2-D max pooling. One invocation computes a run of PIXELS neighbouring pixels of a row, one or four, of 4 channels:
+// index divisions are slow on CPU devices, and a run needs them once. A tap outside the input is replaced by the
+// nearest tap inside. A row is `line_items` invocations.
 // input [n, in_height, in_width, c/4], output [n, out_height, out_width, c/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
@@ -32,12 +32,12 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// By the bits: compilers may take it that there is no NaN.
+// Tests the bits: compilers may assume that there is no NaN.
 fn is_nan(value: vec4<f32>) -> vec4<bool> {
     return (bitcast<vec4<u32>>(value) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
 }
 
-// The first and the last tap inside of those at `begin`, `begin` + `dilation` …: there is one.
+// The first and last of the taps `begin`, `begin` + `dilation` … inside the input; at least one is.
 fn taps(begin: i32, count: u32, dilation: u32, size: u32) -> vec2<i32> {
     let step = i32(dilation);
     let first = begin + (max(-begin, 0) + step - 1) / step * step;
@@ -45,8 +45,8 @@ fn taps(begin: i32, count: u32, dilation: u32, size: u32) -> vec2<i32> {
     return vec2<i32>(first, last);
 }
 
-// The largest value of the window at rows from `y` and columns from `x` of the image that begins at
-// `image`; NaN if one of them is.
+// The largest value of the window from row `y` and column `x` on, in the image that begins at `image`; NaN
+// propagates.
 fn largest(image: u32, y: i32, x: i32, c: u32) -> vec4<f32> {
     let rows = taps(y, KERNEL_H, DILATION_H, params.in_height);
     let columns = taps(x, KERNEL_W, DILATION_W, params.in_width);

@@ -1,6 +1,6 @@
-// Where the maxima of a 2-D max pooling lie: y · in_width + x, as numbers in f32, in plans of f16 too.
-// One invocation computes PIXELS neighbouring pixels of a row, one or four, of 4 channels, as in max_pool2d.wgsl.
-// Taps outside the input do not count: the nearest tap inside stands in for one. A row is `items` such runs.
+// The indices of a 2-D max pooling: y · in_width + x, integers stored as f32, never lowered to f16. One invocation
+// computes a run of PIXELS neighbouring pixels of a row, one or four, of 4 channels, as in max_pool2d.wgsl. A tap
+// outside the input is replaced by the nearest tap inside. A row is `line_items` invocations.
 // input [n, in_height, in_width, c/4], output [n, out_height, out_width, c/4], all vec4.
 alias Stored = vec4<f32>;
 
@@ -32,12 +32,12 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<vec4<f32>>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// By the bits: compilers may take it that there is no NaN.
+// Tests the bits: compilers may assume that there is no NaN.
 fn is_nan(value: vec4<f32>) -> vec4<bool> {
     return (bitcast<vec4<u32>>(value) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
 }
 
-// The first and the last tap inside of those at `begin`, `begin` + `dilation` …: there is one.
+// The first and last of the taps `begin`, `begin` + `dilation` … inside the input; at least one is.
 fn taps(begin: i32, count: u32, dilation: u32, size: u32) -> vec2<i32> {
     let step = i32(dilation);
     let first = begin + (max(-begin, 0) + step - 1) / step * step;
@@ -45,8 +45,8 @@ fn taps(begin: i32, count: u32, dilation: u32, size: u32) -> vec2<i32> {
     return vec2<i32>(first, last);
 }
 
-// Where the largest value of the window at rows from `y` and columns from `x` of the image that begins at
-// `image` lies: the first of equals, the last NaN. A tap that stands in for one outside changes neither.
+// The index of the largest value of the window from row `y` and column `x` on, in the image that begins at `image`:
+// the first of equals, or the last NaN. A replaced tap changes neither.
 fn place(image: u32, y: i32, x: i32, c: u32) -> vec4<f32> {
     let rows = taps(y, KERNEL_H, DILATION_H, params.in_height);
     let columns = taps(x, KERNEL_W, DILATION_W, params.in_width);

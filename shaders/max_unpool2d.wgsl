@@ -1,7 +1,7 @@
-// 2-D max unpooling. One invocation computes one vec4: the values of the windows that its pixel lies in whose index
-// names it, the last of several; zero if none does. A window whose index lies outside of it holds NaN.
+// 2-D max unpooling. One invocation computes one vec4. Its value comes from the last window around the pixel whose
+// index is the pixel's; zero if there is none. A window whose index lies outside it is filled with NaN.
 // input, indices [n, in_height, in_width, c/4], output [n, out_height, out_width, c/4], all vec4; an index is
-// y · out_width + x, in f32 always.
+// y · out_width + x, always f32.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
 
@@ -32,13 +32,13 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> output: array<Written>;
 @group(0) @binding(3) var<uniform> params: Params;
 
-// The first of the windows that `position` of the padded axis lies in, and the end of them.
+// The first window that covers `position` of the padded axis, and the end of those windows.
 fn windows(position: u32, kernel: u32, stride: u32, count: u32) -> vec2<u32> {
     let first = (max(position + 1u, kernel) - kernel + stride - 1u) / stride;
     return vec2<u32>(first, min(position / stride + 1u, count));
 }
 
-// The first position in window `i`, and the end, of an axis of `size`.
+// The first position of window `i` and its end, on an axis of `size`.
 fn window(i: u32, kernel: u32, stride: u32, padding: u32, size: u32) -> vec2<u32> {
     let begin = i * stride;
     return vec2<u32>(max(begin, padding) - padding, min(max(begin + kernel, padding) - padding, size));
@@ -78,7 +78,7 @@ fn main(
             let named = vec4<f32>(input[element - params.input_start]);
             value = select(value, named, index == own);
             let inside_x = window(j, KERNEL_W, STRIDE_W, params.padding_w, params.out_width);
-            // What is no number in the plane becomes one that is another.
+            // Clamping or truncating an invalid index makes it differ from `index` below.
             let place = vec4<u32>(clamp(index, vec4<f32>(), vec4<f32>(16777216.0)));
             var is_inside = vec4<bool>();
             for (var k = inside_y.x; k < inside_y.y; k++) {

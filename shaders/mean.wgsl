@@ -1,6 +1,5 @@
-// Means of runs of pixels. One invocation computes one vec4 of one pixel, the mean of `terms` pixels of the input
-// that follow one another; or adds a part of them, from term_begin on, to the sum that the dispatch before it
-// has left in the output.
+// Means of runs of pixels. One invocation computes one vec4: the mean of `terms` consecutive input pixels. If
+// term_begin > 0, it adds the terms from there to the partial sum that the previous dispatch left in the output.
 // input [n, h, w, c/4], output [n, rows, 1, c/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;

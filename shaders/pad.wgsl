@@ -1,4 +1,4 @@
-// Rows and columns around a tensor. One invocation computes one vec4.
+// Pads a tensor with rows and columns. One invocation computes one vec4.
 // input [n, in_height, in_width, c/4], output [n, height, width, c/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
@@ -6,7 +6,7 @@ alias Written = vec4<f32>;
 const REFLECT = 1;
 const REPLICATE = 2;
 
-// What stands around the input: a constant, or one of those.
+// How to pad: 0 is a constant.
 override MODE: i32 = 0;
 
 struct Params {
@@ -29,8 +29,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// The position of the input, of `size`, that stands at `at` of the output, `before` positions further on; one that
-// is not there where the constant stands.
+// The position in an input of `size` for position `at` of the output, which has `before` positions of padding first;
+// outside the input where the constant applies.
 fn source(at: u32, before: u32, size: u32) -> i32 {
     let inside = i32(at) - i32(before);
     let last = i32(size) - 1;

@@ -1,4 +1,4 @@
-// A tensor's inside set into the frame that another one has.
+// The inside comes from tensor a, the frame around it from tensor b.
 //
 // One invocation computes one vec4. a [n, h, w, c/4], b [n, h, w, c/4] and output [n, h, w, c/4], all vec4.
 
@@ -20,14 +20,14 @@ struct Params {
     a_width: u32,
     b_height: u32,
     b_width: u32,
-    // What is taken from a: from where in the output, to where, and how far that is from where it lies in a.
+    // The part taken from a: its begin and end in the output, and the output position minus the position in a.
     begin_y: u32,
     begin_x: u32,
     end_y: u32,
     end_x: u32,
     shift_y: u32,
     shift_x: u32,
-    // The frame at the beginning and at the end; what is between them in b is alike.
+    // The frame's width at the beginning and at the end; between them, all rows or columns of b are alike.
     near_y: u32,
     near_x: u32,
     far_y: u32,
@@ -39,7 +39,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> output: array<Written>;
 @group(0) @binding(3) var<uniform> params: Params;
 
-// Where in b, `inner` long, position i of the output lies, `outer` long.
+// The position in b (size `inner`) of position i of the output (size `outer`).
 fn in_frame(i: u32, outer: u32, inner: u32, near: u32, far: u32) -> u32 {
     let from_end = outer - 1u - i;
     return select(select(near, inner - 1u - from_end, from_end < far), i, i < near);

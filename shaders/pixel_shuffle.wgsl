@@ -1,4 +1,4 @@
-// Channels laid out as pixels. One invocation computes one vec4, whose channels lie FACTOR² apart in the input.
+// Rearranges channels into pixels. One invocation computes one vec4; its channels lie FACTOR² apart in the input.
 // input [n, h, w, in_c/4], output [n, h * FACTOR, w * FACTOR, c/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
@@ -42,7 +42,7 @@ fn main(
     if at >= params.row_end * params.row_elements {
         return;
     }
-    // Rows count through the batch, in the input as in the output.
+    // Rows are counted through the batch, in both input and output.
     let y = at / params.row_elements;
     let in_row = at - y * params.row_elements;
     let x = in_row / params.c4;

@@ -1,5 +1,5 @@
-// ReLU with a slope below zero that was learned. One invocation computes one vec4; NaN stays NaN.
-// input and output [n, h, w, c/4] vec4; weight [c/4] vec4, or one value that counts for all channels.
+// ReLU with a learned slope for negative inputs. One invocation computes one vec4; NaN propagates.
+// input and output [n, h, w, c/4] vec4; weight [c/4] vec4, or one value for all channels.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
 

@@ -1,9 +1,9 @@
-// What a network wants of a picture: resized with an antialiasing triangle filter, channels in order,
-// scaled and centred. One invocation computes one pixel; the fourth channel is padding, 0.
+// Turns a picture into a network's input: resizes with an antialiasing triangle filter, orders, scales and centres
+// the channels. One invocation computes one pixel; the fourth channel is padding, 0.
 //
 // Input j has weight max(0, radius − |(2j + 1) · out − (2i + 1) · in|) for output i, radius = 2 · max(in,
-// out), with in / out in lowest terms: whole numbers, exact at any size. input: one u32 a pixel, red in the lowest byte; output
-// [n, out_height, out_width] vec4.
+// out), with in / out in lowest terms: integers, exact at any size. input: one u32 a pixel, red in the lowest byte;
+// output [n, out_height, out_width] vec4.
 alias Written = vec4<f32>;
 
 struct Params {
@@ -33,7 +33,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// The filter of one output along one axis: the inputs [begin, end) and what their weights follow from.
+// The filter of one output along one axis: the inputs [begin, end) and the terms of their weights.
 struct Filter {
     begin: i32,
     end: i32,

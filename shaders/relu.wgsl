@@ -1,4 +1,4 @@
-// Rectified linear unit. One invocation computes one vec4; NaN stays NaN.
+// Rectified linear unit. One invocation computes one vec4; NaN propagates.
 // input and output [n, h, w, c/4] vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;

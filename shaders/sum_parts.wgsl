@@ -1,4 +1,4 @@
-// Sums of parts, side by side in the channels, made one. One invocation computes one vec4; NaN stays NaN.
+// Adds partial sums that lie side by side in the channels. One invocation computes one vec4; NaN propagates.
 // input [n, h, w, PARTS, c/4], output [n, h, w, c/4], all vec4.
 
 alias Stored = vec4<f32>;

@@ -1,5 +1,5 @@
-// Sums of parts, side by side in the channels, made one and pooled: the largest of the sums of 2×2 pixels, of
-// those that are in the map; NaN if one of them is. One invocation computes one vec4.
+// Adds partial sums that lie side by side in the channels, then takes the largest of each 2×2 square, clipped to the
+// map; NaN propagates. One invocation computes one vec4.
 // input [n, map_height, map_width, PARTS, c/4], output [n, out_height, out_width, c/4], all vec4.
 
 alias Stored = vec4<f32>;
@@ -24,7 +24,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// The sum at a pixel of the map, which begins at row `top` of the batch; past its end, at the nearest pixel.
+// The sum at pixel (y, x) of the map that begins at row `top` of the batch; past the map's end, at the nearest pixel.
 fn sum_at(top: u32, y: u32, x: u32, c: u32) -> vec4<f32> {
     let row = top + min(y, params.map_height - 1u);
     let pixel = row * params.map_width + min(x, params.map_width - 1u);

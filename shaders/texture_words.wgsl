@@ -1,9 +1,9 @@
-// The pixels of a texture as a picture's words, the bytes that an 8-bit texture stores. One invocation computes
+// Packs a texture's pixels into one u32 each, with the bytes that an 8-bit texture stores. One invocation computes
 // one pixel.
 //
-// Reading a texture in sRGB decodes what it stores; here it is encoded again. Neighbouring bytes lie so far apart
-// that rounding finds the one that was stored. input: red, green and blue from 0 to 1; output: one u32 a pixel,
-// row by row, red in the lowest byte, and 255 in the highest.
+// Reading an sRGB texture decodes its bytes; this kernel encodes them again. Its error is far below half a byte:
+// rounding restores the stored byte. input: red, green and blue from 0 to 1; output: one u32 a pixel, row by row, red
+// in the lowest byte, and 255 in the highest.
 
 struct Params {
     width: u32,

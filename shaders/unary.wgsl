@@ -1,5 +1,5 @@
-// A function of one number, of every element. One invocation computes one vec4. NaN stays NaN: comparisons with
-// it are false, and every branch that is taken then passes it on.
+// An elementwise function. One invocation computes one vec4. NaN propagates: comparisons with NaN are false, and the
+// false branches pass it on.
 // input and output [n, h, w, c/4] vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
@@ -14,7 +14,7 @@ const HARDSIGMOID = 6u;
 const HARDSWISH = 7u;
 
 override FUNCTION: u32 = 0u;
-// The channels that pad are zeros, which the function does not leave so.
+// The function does not map 0 to 0: padding channels are reset to 0.
 override MASKED: bool = false;
 
 struct Params {
@@ -25,7 +25,7 @@ struct Params {
     input_start: u32,
     channels: u32,
     c4: u32,
-    // What the function is told.
+    // The function's parameters.
     p: f32,
     q: f32,
 }
@@ -34,8 +34,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// exp(x) - 1 for x <= 0. Near 0 the difference would cancel; there it is the sum of x^k / k! up to k = 9, of
-// which the rest is less than 2^-30 of the result.
+// exp(x) - 1 for x <= 0. Near 0, where the difference would cancel, the sum of x^k / k! up to k = 9 replaces it; its
+// remainder is less than 2^-30 of the result.
 fn expm1(x: vec4<f32>) -> vec4<f32> {
     var sum = 1.0 + x * (1.0 / 9.0);
     sum = 1.0 + x * (1.0 / 8.0) * sum;
@@ -48,20 +48,20 @@ fn expm1(x: vec4<f32>) -> vec4<f32> {
     return select(exp(x) - 1.0, x * sum, x > vec4<f32>(-0.5));
 }
 
-// exp overflows for large numbers, and so is taken of negative ones alone.
+// exp overflows for large arguments: only exp(-|x|) is computed.
 fn sigmoid(x: vec4<f32>) -> vec4<f32> {
     let e = exp(-abs(x));
     return select(vec4<f32>(1.0), e, x < vec4<f32>()) / (1.0 + e);
 }
 
-// tanh of WGSL may be off by 1e-5, however small the result.
+// WGSL's tanh may be off by 1e-5 in absolute terms, even for small results.
 fn hyperbolic_tangent(x: vec4<f32>) -> vec4<f32> {
     let e = expm1(-2.0 * abs(x));
     let magnitude = -e / (2.0 + e);
     return select(magnitude, -magnitude, x < vec4<f32>());
 }
 
-// min and max of WGSL may lose NaN.
+// WGSL's min and max may drop NaN.
 fn clamped(x: vec4<f32>, low: f32, high: f32) -> vec4<f32> {
     let raised = select(x, vec4<f32>(low), x < vec4<f32>(low));
     return select(raised, vec4<f32>(high), raised > vec4<f32>(high));

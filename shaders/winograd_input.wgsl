@@ -1,8 +1,8 @@
-// The input of a 3×3 convolution as Winograd's F(4×4, 3×3) multiplies it: Bᵀ·d·B of every tile d of 6×6
-// pixels, which overlaps the next by two. Matrices: src/ops/conv2d/winograd.rs.
+// The input transform of Winograd's F(4×4, 3×3): Bᵀ·d·B of every tile d of 6×6 pixels. Neighbouring tiles overlap by
+// two pixels. Matrices: src/ops/conv2d/winograd.rs.
 //
-// One invocation computes four channels of one tile. A tile of a dilated convolution has every DILATION-th pixel, in
-// each direction, and DILATION tiles lie side by side before the next four pixels of each.
+// One invocation computes four channels of one tile. A tile of a dilated convolution takes every DILATION-th pixel of
+// each axis; DILATION tiles interleave over 4 · DILATION output pixels.
 // input [n, h, w, c/4] as texels, ROW in a row of the texture, the first row zeros;
 // output [n, tile rows, 36, tile columns, c/4], all vec4.
 
@@ -42,7 +42,7 @@ struct Six {
 
 // Bᵀ·v.
 fn transform(v: Six) -> Six {
-    // Points ±√½, then ±√2: what is even in the point, and what is odd.
+    // Points ±√½, then ±√2: the terms even in the point, and the odd ones.
     let even_half = v.e - 2.0 * v.c;
     let odd_half = HALF * v.d - TWO * v.b;
     let even_two = v.e - 0.5 * v.c;
@@ -77,12 +77,12 @@ fn row(top: u32, y: i32, x: i32, c: u32) -> Six {
     ));
 }
 
-// Where a tile begins.
+// The first pixel of a tile, along one axis.
 fn first_of(tile: u32) -> u32 {
     return tile / DILATION * 4u * DILATION + tile % DILATION;
 }
 
-// Writes a column of the result: from `at` on, a row of it every `step`.
+// Writes a column of the result from `at` on, its rows `step` apart.
 fn store(at: u32, step: u32, v: Six) {
     output[at] = v.a;
     output[at + step] = v.b;

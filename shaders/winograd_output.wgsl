@@ -1,11 +1,11 @@
-// The output of a 3×3 convolution from Winograd's products: Aᵀ·m·A of the 6×6 products m of every tile, which
-// are 4×4 pixels, plus bias. Matrices: src/ops/conv2d/winograd.rs. Where the map is pooled, POOL is 2: of each
-// square of 2×2 pixels the largest is written.
+// The output transform of Winograd's F(4×4, 3×3): Aᵀ·m·A of every tile's 6×6 products m gives 4×4 pixels; then the
+// bias. Matrices: src/ops/conv2d/winograd.rs. POOL is 2 with fused max pooling: the largest of each 2×2 square is
+// written.
 //
-// One invocation computes four channels of one tile; a workgroup four tiles of a row and 64 channels, or, of a
-// dilated convolution, a square of DILATION² tiles and as many channels as are left: a tile has every DILATION-th
-// pixel, in each direction, and DILATION tiles lie side by side before the next four pixels of each. input [n, tile rows, 36, tile columns, c/4] as texels, ROW in a row of the texture, after one row;
-// bias [c/4], output [n, h, w, c/4], all vec4.
+// One invocation computes four channels of one tile. A workgroup computes four tiles of a row and 64 channels; for a
+// dilated convolution, DILATION × DILATION tiles and 256 / DILATION² channels. A dilated tile takes every DILATION-th
+// pixel of each axis; DILATION tiles interleave over 4 · DILATION pixels. input [n, tile rows, 36, tile columns, c/4]
+// as texels, ROW in a row of the texture, after one row; bias [c/4], output [n, h, w, c/4], all vec4.
 
 override RELU: bool = false;
 override POOL: u32 = 1u;
@@ -46,7 +46,7 @@ struct Four {
 
 // Aᵀ·v.
 fn transform(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, e: vec4<f32>, f: vec4<f32>) -> Four {
-    // Points ±√½, then ±√2: what is even in the point, and what is odd.
+    // Points ±√½, then ±√2: the terms even in the point, and the odd ones.
     let even_half = b + c;
     let odd_half = b - c;
     let even_two = d + e;
@@ -97,22 +97,22 @@ fn store_column(y: u32, x: u32, band: Band, c: u32, bias_c: vec4<f32>, v: Four) 
     store(y + 3u * DILATION, x, band, c, v.d + bias_c);
 }
 
-// Where a tile begins.
+// The first pixel of a tile, along one axis.
 fn first_of(tile: u32) -> u32 {
     return tile / DILATION * 4u * DILATION + tile % DILATION;
 }
 
-// The larger of two, if there is the second; NaN if one of them is.
+// The larger of two, or `best` if `value` is not there; NaN propagates.
 fn larger(best: vec4<f32>, value: vec4<f32>, is_there: bool) -> vec4<f32> {
     return select(best, value, vec4<bool>(is_there) & ((value > best) | (value != value)));
 }
 
-// The largest of a square of pixels, row by row, of what of it is in the map.
+// The largest of a square's pixels a, b, c, d (row by row) that are in the map.
 fn largest(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, below: bool, right: bool) -> vec4<f32> {
     return larger(larger(a, b, right), larger(c, d, right), below);
 }
 
-// Writes what is left of two columns of pixels; rows and columns are counted after pooling.
+// Pools two columns of pixels and writes the result; rows and columns are counted after pooling.
 fn store_pooled(y: u32, x: u32, band: Band, c: u32, bias_c: vec4<f32>, v: Four, w: Four) {
     let right = 2u * x + 1u < params.map_width;
     let row = 2u * (y % params.out_height);

@@ -1,10 +1,9 @@
 // The products of Winograd's F(4×4, 3×3): for each of the 36 points of a tile, a matrix product over the
-// channels. On a CPU device, with input and weight read as texels.
+// channels. For a CPU device; input and weight are read as texels.
 //
-// A workgroup computes one point of PIXELS tiles, one after the other through the rows, for
-// 4 · LANES · BLOCKS output channels. Lane l of a group of LANES invocations owns channels
-// 4(q · LANES + l) … + 3 for each of the BLOCKS q. The parts between marks depend on the tile;
-// src/ops/conv2d/texels.rs writes them for others.
+// A workgroup computes one point of PIXELS consecutive tiles, counted through the rows, for 4 · LANES · BLOCKS output
+// channels. Lane l of LANES invocations owns channels 4(q · LANES + l) … + 3 for each q < BLOCKS. The parts between
+// marks depend on the tile; src/ops/conv2d/texels.rs writes them for other tiles.
 // input [n, tile rows, 36, tile columns, c/4] and weight [tile][36][c][BLOCKS][LANES] as texels, ROW in a row
 // of the texture, input after one row; output [n, tile rows, 36, tile columns, out/4], all vec4.
 
@@ -41,13 +40,13 @@ fn at(i: u32) -> vec2<u32> {
     return vec2<u32>(i % ROW, i / ROW);
 }
 
-// The element of the input and output that is `point` of tile `i`, counted from the band's first.
+// The element of `point` of tile `i`, in input and output; tiles are counted from the band's first.
 fn element(i: u32, point: u32) -> u32 {
     let row = params.row_begin + i / params.tile_columns;
     return (row * 36u + point) * params.tile_columns + i % params.tile_columns;
 }
 
-// Where the channels of an element begin in the input's texture.
+// The first texel of an element's channels in the input's texture.
 fn texel(element: u32) -> u32 {
     return ROW + element * params.in_c4 - params.input_start;
 }
@@ -128,7 +127,7 @@ fn main(
     if own >= end {
         return;
     }
-    // Where the tiles lie, one after the other without dividing; those past the end are the last one.
+    // The tiles' elements, each from the one before without a division; past the end the last one repeats.
     let jump = 35u * params.tile_columns;
     let e0 = element(own, point);
     let x0 = own % params.tile_columns;
