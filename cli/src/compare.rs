@@ -9,21 +9,20 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// The photograph that is compared with where none is given.
+/// The default picture.
 const PHOTOGRAPH: &[u8] =
     include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/street.jpg"));
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The bound of a node's relative error follows from the lengths of the sums before it. \
-                  A label may differ\nonly where the two best scores are closer than rounding can tell. \
-                  A node that is fused into another\nwhen only labels are asked for was computed by \
-                  itself for its line."
+    after_help = "A node's error bound follows from the reduction lengths up to it. A label may differ only where \
+                  the\ntwo best scores lie within rounding error. `segment` fuses some nodes into others; here \
+                  each is\ncomputed by itself."
 )]
 pub struct Args {
-    /// A picture, or a safetensors file with a tensor `input` [n, 3, h, w] that is preprocessed
-    /// already [default: a photograph of a street]
+    /// A picture, or a safetensors file with a preprocessed tensor `input` [n, 3, h, w] [default: a photograph of a
+    /// street]
     #[arg(long, value_name = "IMAGE|FILE")]
     input: Option<PathBuf>,
     /// Print one JSON object
@@ -75,7 +74,7 @@ struct Labels {
 pub fn run(args: &Args) -> Outcome {
     if args.device.is_cpu()? {
         return Err(Failure::Usage(
-            "--backend cpu is the reference itself: compare holds a device against it",
+            "--backend cpu is the reference itself: compare needs a device to check against it",
         ));
     }
     let model = args.model.open()?;
@@ -112,7 +111,7 @@ pub fn run(args: &Args) -> Outcome {
     }
 }
 
-/// What the network is given.
+/// The network's input.
 enum Given {
     Picture(Picture),
     Tensor(fullconv::Tensor),
@@ -217,7 +216,7 @@ fn sentence(labels: &LabelReport) -> String {
     )
 }
 
-/// What is wrong, the first thing first.
+/// The first fault: a node outside its bound, else labels outside their margin.
 fn verdict(report: &Report) -> Error {
     let message = match (report.first_outside(), &report.labels) {
         (Some(node), _) => {

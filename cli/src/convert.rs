@@ -12,14 +12,14 @@ use std::process::ExitCode;
 
 /// The largest file of class names.
 const CLASSES_BYTES: u64 = 1 << 20;
-/// Names that are listed at most.
+/// The most names that are listed.
 const LISTED: usize = 12;
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Names that all begin alike (`module.`) lose that beginning; tensors that the network does \
-                        not use are left out.\nThe file is opened as any model file before it takes its name."
+    after_help = "A prefix that all names share (`module.`) is removed; tensors that the network does not use are \
+                        left out.\nThe new file is opened as a model, to check it, before it replaces OUT."
 )]
 pub struct Args {
     /// The checkpoint: a state dict saved as safetensors
@@ -28,29 +28,29 @@ pub struct Args {
     /// The model file to write
     #[arg(value_name = "OUT")]
     output: PathBuf,
-    /// Give tensors whose names begin with OLD names that begin with NEW; may be given several times
+    /// Replace the prefix OLD of tensor names by NEW; may be given several times
     #[arg(long, value_name = "OLD=NEW", value_parser = rename)]
     rename: Vec<(String, String)>,
-    /// The architecture, where names do not tell
+    /// The architecture, if the tensor names do not determine it
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(models::architectures()))]
     arch: Option<String>,
-    /// How borders are treated
+    /// The geometry of an FCN on VGG16: padding, pooling and cropping
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(models::geometries()))]
     geometry: Option<String>,
-    /// Make of a VGG16 classifier the FCN that training begins with: score layers zero, upsampling bilinear
+    /// Turn a VGG16 classifier into an FCN to train: zero score layers, bilinear upsampling
     #[arg(long, value_name = "NAME", requires = "class_count", conflicts_with = "arch",
         value_parser = PossibleValuesParser::new(["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"]))]
     start: Option<String>,
-    /// The classes of that FCN
+    /// The number of classes of the FCN of --start
     #[arg(long, value_name = "N", requires = "start")]
     class_count: Option<usize>,
     /// Store weights in f16
     #[arg(long)]
     half: bool,
-    /// What the network wants of a picture
+    /// The network's preprocessing
     #[arg(long, value_enum, value_name = "NAME")]
     preprocess: Option<Wanted>,
-    /// A text file with the name of a class a line, in the order of their ids
+    /// A text file with one class name a line, in the order of the ids
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
     /// Print one JSON object
@@ -58,10 +58,10 @@ pub struct Args {
     json: bool,
 }
 
-/// Preprocessing that has a name.
+/// Named preprocessing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Wanted {
-    /// BGR, 0 to 255, less the mean of ImageNet
+    /// BGR, 0 to 255, minus ImageNet's mean
     Caffe,
     /// RGB, 0 to 1, normalised by ImageNet's mean and deviation
     Torchvision,
@@ -127,7 +127,7 @@ fn classes(path: &Path) -> Result<Vec<String>> {
     let text = String::from_utf8(files::read(path, CLASSES_BYTES)?).map_err(|_| {
         Error::new(
             ErrorKind::Request,
-            format!("{} is no UTF-8 text", path.display()),
+            format!("{} is not UTF-8 text", path.display()),
         )
     })?;
     let names = text.lines().map(str::trim).filter(|name| !name.is_empty());

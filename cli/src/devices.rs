@@ -1,4 +1,4 @@
-//! `fullconv devices`: the adapters there are, and what is wrong with them.
+//! `fullconv devices`: lists the adapters and their faults.
 
 use crate::{Outcome, terminal};
 use fullconv::gpu::{Adapter, Backend, adapters, wgpu};
@@ -20,7 +20,7 @@ pub struct Args {
 /// What is printed with `--json`.
 #[derive(Serialize)]
 struct Output {
-    /// The index of the adapter that is used where none is named.
+    /// The index of the default adapter.
     default: Option<usize>,
     adapters: Vec<Entry>,
 }
@@ -32,10 +32,10 @@ struct Entry {
     backend: String,
     r#type: &'static str,
     driver: String,
-    /// Such as `0000:01:00.0`, where the backend says.
+    /// Such as `0000:01:00.0`; `None` if the backend does not report it.
     pci_address: Option<String>,
     limits: Limits,
-    /// The smallest and the largest subgroup, where shaders may use them.
+    /// The smallest and the largest subgroup; `None` without subgroup support.
     subgroups: Option<[u32; 2]>,
     trouble: Option<String>,
 }
@@ -137,7 +137,7 @@ fn shown(entry: &Entry, default: Option<usize>) -> String {
     )
 }
 
-/// Why nothing can be used, and what to do.
+/// Why no adapter can be used, and what to do.
 fn unusable(output: &Output, backend: Option<Backend>) -> Error {
     let through = backend.map_or(String::new(), |backend| format!(" through {backend}"));
     let message = if output.adapters.is_empty() {

@@ -1,4 +1,4 @@
-//! `fullconv eval`: how well a model does on labelled pictures.
+//! `fullconv eval`: a model's accuracy on labelled pictures.
 
 use crate::jobs::pictures_in;
 use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
@@ -14,9 +14,8 @@ use std::time::{Duration, Instant};
 /// The arguments.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Labels are 8-bit indexed or greyscale PNGs whose pixel value is the class id; values \
-                  that are\nno class of the model (255, say) are not counted. IoU is intersection over \
-                  union."
+    after_help = "Labels are 8-bit indexed or greyscale PNGs whose pixel value is the class id. Other values \
+                  (255, say)\nare ignored. IoU is intersection over union."
 )]
 pub struct Args {
     /// The folder of the pictures
@@ -36,7 +35,7 @@ pub struct Args {
     tune: TuneOptions,
 }
 
-/// What is printed with `--json`: shares from 0 to 1, `null` where there was nothing to measure.
+/// What is printed with `--json`: shares from 0 to 1, `null` if there are no pixels to measure.
 #[derive(Serialize)]
 struct Output {
     device: String,
@@ -44,7 +43,7 @@ struct Output {
     images: usize,
     /// Pictures without labels, and labels without a picture.
     unmatched: Vec<String>,
-    /// Pixels with a label that is a class of the model.
+    /// Pixels whose label is a class of the model.
     pixels: u64,
     ignored_pixels: u64,
     milliseconds: f64,
@@ -61,7 +60,7 @@ struct Class {
     name: String,
     iou: Option<f64>,
     accuracy: Option<f64>,
-    /// In the labels.
+    /// Pixels of the class in the labels.
     pixels: u64,
 }
 
@@ -71,7 +70,7 @@ struct Pair {
     labels: PathBuf,
 }
 
-/// What was counted.
+/// The counts over all pictures.
 struct Counted {
     matrix: ConfusionMatrix,
     ignored: u64,
@@ -110,7 +109,7 @@ pub fn run(args: &Args) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The pictures with labels, in the order of their names, and the files that have no counterpart.
+/// The pictures with labels, sorted by name, and the files without a counterpart.
 fn pairs(images: &Path, labels: &Path) -> Result<(Vec<Pair>, Vec<String>)> {
     let pictures = by_stem(pictures_in(images)?.pictures)?;
     let label_files = pictures_in(labels)?.pictures.into_iter();
@@ -145,7 +144,7 @@ fn by_stem(files: Vec<PathBuf>) -> Result<BTreeMap<OsString, PathBuf>> {
         let stem = path.file_stem().unwrap_or_default().to_owned();
         if let Some(other) = stems.insert(stem, path.clone()) {
             let message = format!(
-                "{} and {} have the same name: which one goes with the other folder's?",
+                "{} and {} have the same name: only one can match a file of the other folder",
                 other.display(),
                 path.display()
             );
@@ -155,7 +154,7 @@ fn by_stem(files: Vec<PathBuf>) -> Result<BTreeMap<OsString, PathBuf>> {
     Ok(stems)
 }
 
-/// Runs every picture. The first that fails ends it: a figure over some of the pictures would mislead.
+/// Runs every picture. The first failure ends the run: figures over some of the pictures would mislead.
 fn count(
     args: &Args,
     segmenter: &Segmenter,

@@ -1,15 +1,15 @@
-//! What a network is given: a picture, or a tensor that is preprocessed already.
+//! Preprocessed input tensors.
 
 use fullconv::{Error, ErrorKind, Model, Result, Tensor, TensorFile};
 use std::path::Path;
 
-/// The name of the tensor.
+/// The input tensor's name.
 const NAME: &str = "input";
 
-/// Reads the tensor `input` `[n, 3, h, w]` of a safetensors file, and checks that `model` can take it.
+/// Reads the tensor `input` `[n, 3, h, w]` of a safetensors file, and checks its shape against `model`.
 ///
 /// # Errors
-/// Any of them names the file.
+/// Every error names the file.
 pub fn read_tensor(path: &Path, model: &Model) -> Result<Tensor> {
     let file = TensorFile::open(path)?;
     check(&file, model)

@@ -1,4 +1,4 @@
-//! `segment`'s further pictures: probabilities, the heat map of a class, and the stages of a network.
+//! `segment`'s further results: probabilities, the heat map of a class, and the stages of a network.
 
 use crate::jobs::Job;
 use crate::tensors::{Stored, encode};
@@ -12,17 +12,17 @@ use std::path::PathBuf;
 /// Pixels between the pictures of `--stages`.
 const GAP: usize = 8;
 
-/// What is wanted beside mask and overlay.
+/// The results to write besides mask and overlay.
 #[derive(Debug, clap::Args)]
 pub struct InsightOptions {
-    /// Write the softmax of the scores too: NAME.probability.ID.png, 16 bits, a file a class, or
+    /// Write the softmax of the scores too: one 16-bit NAME.probability.ID.png a class, or
     /// NAME.probabilities.safetensors
     #[arg(long, value_enum, value_name = "FORMAT")]
     probabilities: Option<Format>,
-    /// Write the probability of a class, by its name or id, as colours: NAME.heatmap.png
+    /// Write a heat map of a class's probability, the class given by name or id: NAME.heatmap.png
     #[arg(long, value_name = "CLASS")]
     heatmap: Option<String>,
-    /// Write what the network sees at strides 32, 16 and 8, beside the picture: NAME.stages.png
+    /// Write the picture and its labels at strides 32, 16 and 8, side by side: NAME.stages.png
     #[arg(long)]
     stages: bool,
 }
@@ -43,7 +43,7 @@ pub struct Wanted {
     stages: bool,
 }
 
-/// What was found out about a picture.
+/// A picture's further results.
 #[derive(Debug)]
 pub struct Insight {
     probabilities: Option<Tensor>,
@@ -51,7 +51,7 @@ pub struct Insight {
 }
 
 impl InsightOptions {
-    /// What is wanted of `model`, if it can be had.
+    /// The options, checked against `model`.
     pub fn of(&self, model: &Model) -> Outcome<Wanted> {
         if self.stages && model.stages().is_empty() {
             let text = format!("--stages: {model} has no coarser stages; FCN-8s and FCN-16s have");
@@ -88,7 +88,7 @@ fn class(text: &str, model: &Model) -> Result<usize> {
 }
 
 impl Wanted {
-    /// Whether anything is.
+    /// Whether any further result is wanted.
     pub fn anything(&self) -> bool {
         self.stages || self.needs_probabilities()
     }
@@ -97,7 +97,7 @@ impl Wanted {
         self.probabilities.is_some() || self.heatmap.is_some()
     }
 
-    /// Runs the network for it.
+    /// Runs the network for these results.
     pub fn find(&self, segmenter: &Segmenter, picture: &Picture) -> Result<Insight> {
         let probabilities = self.needs_probabilities();
         let probabilities = probabilities.then(|| segmenter.probabilities(picture));
@@ -110,7 +110,7 @@ impl Wanted {
         })
     }
 
-    /// The files that show it, whole.
+    /// The result files, encoded.
     pub fn files(
         &self,
         job: &Job,

@@ -1,4 +1,4 @@
-//! `fullconv inspect`: what a model file holds, and what running it takes.
+//! `fullconv inspect`: a model file's contents and its plan.
 
 use crate::options::{DeviceOptions, ModelOptions, size};
 use crate::{Failure, Outcome, terminal};
@@ -11,8 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// The height and width of the picture whose size at the network is planned for by default: a street
-/// scene at the scale of CamVid's.
+/// The default picture's height and width: a street scene at CamVid's scale.
 const NOMINAL_SIZE: [usize; 2] = [360, 480];
 
 /// The arguments.
@@ -21,7 +20,7 @@ pub struct Args {
     /// The model file; the same as --model
     #[arg(value_name = "FILE", conflicts_with = "model")]
     file: Option<PathBuf>,
-    /// Height and width of the network's input [default: what it makes of a picture of 360x480]
+    /// Height and width of the network's input [default: its input size for a picture of 360x480]
     #[arg(long, value_name = "HxW", value_parser = size)]
     size: Option<[usize; 2]>,
     /// Print one JSON object
@@ -93,7 +92,7 @@ struct LayerOutput<'a> {
 pub fn run(args: &Args) -> Outcome {
     if args.device.is_cpu()? {
         return Err(Failure::Usage(
-            "--backend cpu has no plan to show: the CPU reference runs a network as it stands",
+            "--backend cpu has no plan to show: the CPU reference runs the graph node by node",
         ));
     }
     let file = args.file.as_deref().or(args.model.model.as_deref());
@@ -123,8 +122,8 @@ pub fn run(args: &Args) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The device that is planned for, in words and figures, and the kernels that were chosen on it: with no adapter at hand, that which WebGPU
-/// demands of every device.
+/// The device to plan for: its name, its profile, and the kernels tuned on it. Without an adapter, WebGPU's default
+/// limits.
 fn profile(options: &DeviceOptions) -> Outcome<(String, DeviceProfile, Arc<Choices>)> {
     let defaults = |why: &str| {
         let device = format!("WebGPU's default limits{why}");
@@ -143,7 +142,7 @@ fn profile(options: &DeviceOptions) -> Outcome<(String, DeviceProfile, Arc<Choic
         }
         Ok(gpu) => Ok((gpu.to_string(), gpu.profile().clone(), gpu.choices())),
         Err(e) if e.kind() == ErrorKind::NoAdapter && !options.names_a_device() => {
-            defaults(", for want of an adapter")
+            defaults(", as no adapter was found")
         }
         Err(e) => Err(Failure::Failed(e)),
     }
@@ -167,7 +166,7 @@ fn about(model: &Model) -> String {
     lines.join("\n")
 }
 
-/// The upsampling of the network that the file leaves out.
+/// The bilinear upsampling weights that the file leaves out.
 fn bilinear(model: &Model) -> Vec<&str> {
     let made = model.parameters().bilinear();
     made.filter(|name| model.graph().find(name).is_some())
@@ -181,13 +180,13 @@ fn preprocessing(p: &Preprocessing) -> String {
     };
     let scale = match p.long_side {
         Some(side) => format!("long side {side}"),
-        None => "size as it is".into(),
+        None => "original size".into(),
     };
     let (range, mean, std) = (p.range, p.mean, p.std);
     format!("{channels}, 0 to {range}, mean {mean:?}, std {std:?}, {scale}")
 }
 
-/// How many tensors of which type, and the bytes of the file.
+/// The number of tensors of each type, and the file's size.
 fn tensors(model: &Model) -> String {
     let file = model.parameters().file();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();

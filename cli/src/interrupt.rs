@@ -1,4 +1,4 @@
-//! Ctrl-C: what is being written is finished first.
+//! Ctrl-C: files being written are finished first.
 
 use crate::terminal;
 use fullconv::{Error, ErrorKind, Result};
@@ -6,19 +6,19 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The status of a program that Ctrl-C (SIGINT, signal 2) ended: 128 + 2.
+/// The exit status after Ctrl-C (SIGINT, signal 2): 128 + 2.
 const STATUS: u8 = 130;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 static WRITING: Mutex<()> = Mutex::new(());
 
-/// From now on Ctrl-C asks to stop, see [`is_asked`]; a second one ends the program at once.
+/// From now on the first Ctrl-C sets [`is_asked`]; the second ends the program at once.
 pub fn stop_when_asked() -> Result<()> {
     handle(|| {
         if ASKED.swap(true, Ordering::SeqCst) {
             std::process::exit(STATUS.into());
         }
-        terminal::report("stopping after the pictures in work; Ctrl-C again stops at once");
+        terminal::report("stopping after the pictures under way; Ctrl-C again stops at once");
     })
 }
 
@@ -32,7 +32,7 @@ pub fn status() -> ExitCode {
     ExitCode::from(STATUS)
 }
 
-/// From now on Ctrl-C ends the program at once, unless it is [`writing`]: then after that.
+/// From now on Ctrl-C ends the program at once, or, while it is [`writing`], after the write.
 pub fn stop_unless_writing() -> Result<()> {
     handle(|| {
         let _guard = writing();
@@ -40,7 +40,7 @@ pub fn stop_unless_writing() -> Result<()> {
     })
 }
 
-/// Holds Ctrl-C back until the guard is let go.
+/// Delays Ctrl-C until the guard is dropped.
 pub fn writing() -> MutexGuard<'static, ()> {
     WRITING.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! From the files and folders on the command line to pictures and the names of what is made of them.
+//! Turns the files and folders on the command line into pictures and the paths of their results.
 
 use fullconv::{Error, ErrorKind, Result};
 use std::collections::HashMap;
@@ -6,13 +6,13 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What the names of pictures in a folder end in.
+/// The extensions of pictures in a folder.
 const PICTURES: [&str; 3] = ["jpg", "jpeg", "png"];
 const MASK: &str = ".mask.png";
 const OVERLAY: &str = ".overlay.png";
-/// What the names of further results end in.
+/// The endings of further results.
 const INSIGHT: [&str; 2] = [".heatmap.png", ".stages.png"];
-/// What is in the names of results of which there is one a class.
+/// A part of the names of the per-class results.
 const PROBABILITY: &str = ".probability.";
 
 /// A picture and where its results go.
@@ -27,7 +27,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// Where a further result goes, whose name ends in `ending`.
+    /// The path of the further result whose name ends in `ending`.
     pub fn result(&self, ending: &str) -> PathBuf {
         self.mask.with_file_name(result(&self.input, ending))
     }
@@ -38,14 +38,14 @@ impl Job {
 pub struct Folder {
     /// In the order of their names.
     pub pictures: Vec<PathBuf>,
-    /// How many files were left out because they are results of an earlier run.
+    /// The number of results of an earlier run, which are left out.
     pub results: usize,
 }
 
-/// The files in `folder` that are called like pictures: not hidden, not a mask or an overlay.
+/// The files in `folder` with a picture's extension, without hidden files and earlier results.
 ///
 /// # Errors
-/// `Io` if it cannot be read, `Request` if there are none.
+/// `Io` if the folder cannot be read, `Request` if it holds no picture.
 pub fn pictures_in(folder: &Path) -> Result<Folder> {
     let unreadable = |reason| {
         Error::new(
@@ -90,11 +90,11 @@ pub fn pictures_in(folder: &Path) -> Result<Folder> {
     Ok(found)
 }
 
-/// The jobs for files and folders, with the results in `output` or beside each picture, and how many
-/// results of an earlier run were left out.
+/// The jobs for files and folders, with their results in `output` or beside each picture, and the number of earlier
+/// results left out.
 ///
 /// # Errors
-/// As [`pictures_in`]; `Request` if two results would get the same name, or one that of a picture.
+/// As [`pictures_in`]; `Request` if a result's path is that of a picture or of another result.
 pub fn jobs(inputs: &[PathBuf], output: Option<&Path>) -> Result<(Vec<Job>, usize)> {
     let mut pictures = Vec::new();
     let mut results = 0;
@@ -134,14 +134,14 @@ fn job(input: PathBuf, output: Option<&Path>) -> Job {
     }
 }
 
-/// The name of the result of `input` that ends in `ending`.
+/// The name of `input`'s result that ends in `ending`.
 fn result(input: &Path, ending: &str) -> OsString {
     let mut name = OsString::from(input.file_stem().unwrap_or(OsStr::new("picture")));
     name.push(ending);
     name
 }
 
-/// Why the result of `input` cannot go to `result`, which is that of `other`, or `other` itself.
+/// The error for `input`'s path `result` that is also `other`'s, or `other` itself.
 fn collision(result: &Path, input: &Path, other: &Path) -> Error {
     let overwrites = identity(result) == identity(other);
     let (result, input, other) = (result.display(), input.display(), other.display());
@@ -153,7 +153,7 @@ fn collision(result: &Path, input: &Path, other: &Path) -> Error {
     Error::new(ErrorKind::Request, message)
 }
 
-/// What two paths to the same file have in common, whether or not it is there yet.
+/// A path that is equal for all paths to the same file, existing or not.
 fn identity(path: &Path) -> PathBuf {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -163,7 +163,7 @@ fn identity(path: &Path) -> PathBuf {
         .or_else(|_| std::path::absolute(folder))
         .unwrap_or_else(|_| folder.to_path_buf());
     let name = path.file_name().unwrap_or_default();
-    // Where file names differ in more than case, as they usually do there.
+    // File names on these systems are usually case-insensitive.
     if cfg!(any(windows, target_os = "macos")) {
         folder.join(name.to_string_lossy().to_lowercase())
     } else {
@@ -205,7 +205,7 @@ mod tests {
         }
         assert!(refusal(&["x.jpg", "x.png"], None).contains("both"));
         assert!(refusal(&["x.jpg", "x.mask.png"], None).contains("overwrite"));
-        // Apart, they do not meet.
+        // In their own folders the results do not collide.
         jobs(&["a/x.jpg".into(), "b/x.png".into()], None).unwrap();
     }
 

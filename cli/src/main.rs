@@ -1,9 +1,9 @@
-//! The command line of fullconv, thin over the library: one file per subcommand.
+//! The command line of fullconv, a thin layer over the library: one file per subcommand.
 //!
-//! Exit status: 0 done; 1 failed, with a line on stderr that says what and where; 2 wrong usage; 130
-//! stopped by Ctrl-C. With `--json`, stdout holds one JSON object and nothing else.
+//! Exit status: 0 done; 1 failed, with one line on stderr; 2 wrong usage; 130 stopped by Ctrl-C. With `--json`, stdout
+//! holds one JSON object and nothing else.
 
-// Nothing that input can reach may panic.
+// Code reachable from input may not panic.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo)]
 
 mod compare;
@@ -33,9 +33,9 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(name = "fullconv", version, arg_required_else_help = true)]
 #[command(after_help = "Environment:\n  FULLCONV_LOG, RUST_LOG  \
-                        what is logged to stderr, such as `info` or `wgpu_core=warn`\n  \
-                        FULLCONV_CACHE          the folder for what is kept of a device between runs; \
-                        empty: none")]
+                        log filter for stderr, such as `info` or `wgpu_core=warn`\n  \
+                        FULLCONV_CACHE          the folder for tuned kernels and compiled pipelines; \
+                        empty: no cache")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -47,25 +47,25 @@ enum Command {
     Segment(segment::Args),
     /// Run a network on a tensor, for comparison with other frameworks
     Run(run::Args),
-    /// Hold every node on the device against the CPU reference
+    /// Compare every node on the device with the CPU reference
     Compare(compare::Args),
     /// Time a model layer by layer
     Profile(profile::Args),
-    /// Show what a model file holds and what running it takes
+    /// Show a model file's contents, its plan and its memory
     Inspect(inspect::Args),
     /// Measure a model on labelled pictures: pixel accuracy, mean IoU
     Eval(eval::Args),
-    /// Make a model file of a checkpoint: names, f16, metadata; or the FCN that training begins with
+    /// Turn a checkpoint into a model file (names, f16, metadata), or a classifier into an FCN to train
     Convert(convert::Args),
-    /// List the graphics adapters and what is wrong with them
+    /// List the graphics adapters, their limits and their faults
     Devices(devices::Args),
 }
 
-/// How a command ends where it does not get through.
+/// How a command fails.
 enum Failure {
-    /// It failed: status 1.
+    /// An error: status 1.
     Failed(Error),
-    /// It was called wrongly, in a way that the parser does not see: status 2.
+    /// Wrong usage that the parser does not detect: status 2.
     Usage(&'static str),
 }
 
@@ -102,24 +102,24 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ends the program as the parser does.
+/// Ends the program as the parser ends it on wrong usage.
 fn wrong_usage(command: &str, message: &str) -> ! {
     let mut cli = Cli::command();
-    // Built, so that the usage line below the message is that of `fullconv COMMAND`.
+    // Without `build`, the message's usage line would lack `fullconv COMMAND`.
     cli.build();
     let command = cli.find_subcommand_mut(command).map(std::mem::take);
     let kind = clap::error::ErrorKind::ArgumentConflict;
     command.unwrap_or(cli).error(kind, message).exit()
 }
 
-/// Logs to stderr what `FULLCONV_LOG` or else `RUST_LOG` asks for.
+/// Starts the log on stderr, filtered by `FULLCONV_LOG`, else by `RUST_LOG`.
 fn log() {
-    // wgpu probes every backend there could be and warns of each that is not there.
+    // wgpu probes every backend and warns about each missing one.
     let quiet = "warn,wgpu=off,wgpu_core=off,wgpu_hal=off,naga=off";
     let asked = ["FULLCONV_LOG", "RUST_LOG"].map(|name| std::env::var(name).unwrap_or_default());
     let filter = asked.into_iter().find(|filter| !filter.is_empty());
     let filter = EnvFilter::try_new(filter.as_deref().unwrap_or(quiet)).unwrap_or_else(|e| {
-        terminal::report(format!("FULLCONV_LOG or RUST_LOG is no log filter: {e}"));
+        terminal::report(format!("FULLCONV_LOG or RUST_LOG is not a log filter: {e}"));
         EnvFilter::new(quiet)
     });
     tracing_subscriber::fmt()

@@ -1,4 +1,4 @@
-//! The options that commands share: which model, which device.
+//! Options shared by commands: model and device.
 
 use crate::{Failure, Outcome, terminal};
 use clap::ValueEnum;
@@ -11,7 +11,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The most that tuning may take: what is left then is measured the next time.
+/// The time limit of one tuning run; the next run measures the remaining layers.
 const TUNING_TIME: Duration = Duration::from_secs(5);
 
 /// Which model.
@@ -24,7 +24,7 @@ pub struct ModelOptions {
     /// Read the file as this architecture instead of recognising it
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(models::architectures()))]
     arch: Option<String>,
-    /// How borders are treated, whatever the file says of it
+    /// The geometry of an FCN on VGG16 (padding, pooling, cropping), overriding the file
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(models::geometries()))]
     geometry: Option<String>,
 }
@@ -35,8 +35,8 @@ impl ModelOptions {
         self.open_file(self.model.as_deref())
     }
 
-    /// `error` with the model file's name before it, if that file is to blame: weights are looked at
-    /// when they are used, long after it was opened.
+    /// `error` with the model file's name before it, if the file is at fault: weights are checked only when they are
+    /// used.
     pub fn blame(&self, error: Error) -> Error {
         match &self.model {
             Some(model) if error.kind() == ErrorKind::ModelFile => error.at(model.display()),
@@ -44,7 +44,7 @@ impl ModelOptions {
         }
     }
 
-    /// `error` with the name of the file that is to blame, the model file or `input`.
+    /// `error` with the name of the file at fault, the model file or `input`.
     pub fn blame_or(&self, input: &Path, error: Error) -> Error {
         match error.kind() {
             ErrorKind::ModelFile => self.blame(error),
@@ -64,7 +64,7 @@ impl ModelOptions {
                 Ok(Model::from_bytes(fullconv_demo::MODEL)?)
             }
             None => Err(Failure::Usage(
-                "--arch and --geometry say how to read a model file: name it too",
+                "--arch and --geometry apply to a model file: give it with --model",
             )),
         }
     }
@@ -80,10 +80,10 @@ pub fn size(text: &str) -> Result<[usize; 2], String> {
     }
 }
 
-/// What a device is reached through.
+/// The graphics API of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum BackendChoice {
-    /// The best device there is
+    /// The best device found
     Auto,
     /// Vulkan
     Vulkan,
@@ -93,18 +93,18 @@ enum BackendChoice {
     Dx12,
     /// OpenGL or OpenGL ES
     Gl,
-    /// No device: the CPU reference, slow but right
+    /// No device: the CPU reference, slow but correct
     Cpu,
 }
 
-/// How values are kept on the device.
+/// How the device stores activations and weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum PrecisionChoice {
     /// f32
     Auto,
     /// f32
     F32,
-    /// f16, where the device has it: half the memory; sums are f32
+    /// f16, if the device has it: half the memory; sums are f32
     F16,
 }
 
@@ -112,43 +112,43 @@ enum PrecisionChoice {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceOptions {
-    /// What to reach the device through
+    /// The graphics API to use
     #[arg(long, value_enum, value_name = "NAME", default_value_t = BackendChoice::Auto)]
     backend: BackendChoice,
-    /// The adapter, by its index in `fullconv devices`, its PCI address (0000:01:00.0) or a part of its name
+    /// The adapter: its index in `fullconv devices`, its PCI address (0000:01:00.0) or a part of its name
     #[arg(long, value_name = "NAME|INDEX|PCI")]
     adapter: Option<String>,
-    /// Open the device with WebGPU's default limits and no features: what runs so runs everywhere
+    /// Open the device with WebGPU's default limits and no features, which every device supports
     #[arg(long)]
     default_limits: bool,
-    /// Take at most so much of the device's memory: a large picture then runs in more bands
+    /// The most device memory to use: with less, a large picture runs in more bands
     #[arg(long, value_name = "MIB")]
     memory: Option<u32>,
-    /// Keep nothing on disk of what was measured and compiled for the device, and use nothing of it
+    /// Neither read nor write the cache of tuned kernels and compiled pipelines
     #[arg(long)]
     no_cache: bool,
-    /// What activations and weights are kept in
+    /// The type of stored activations and weights
     #[arg(long, value_enum, value_name = "NAME", default_value_t = PrecisionChoice::Auto)]
     precision: PrecisionChoice,
 }
 
-/// Whether to look for the fastest kernels.
+/// Whether to tune.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Device")]
 pub struct TuneOptions {
-    /// Measure first which kernels are the fastest on the device, for some seconds at most, and remember it
+    /// First find the fastest kernels on the device (a few seconds at most) and cache the choice
     #[arg(long)]
     tune: bool,
 }
 
 impl TuneOptions {
-    /// Whether that was asked for.
+    /// Whether `--tune` was given.
     pub fn is_wanted(&self) -> bool {
         self.tune
     }
 
-    /// Tunes, if that was asked for, for `batch` inputs of `size` `[h, w]` at the network; says how it went,
-    /// unless that would disturb `json`.
+    /// With `--tune`, tunes for `batch` network inputs of `size` `[h, w]`, and prints a line about it unless the
+    /// output is `json`.
     pub fn tune(
         &self,
         segmenter: &Segmenter,
@@ -174,7 +174,7 @@ impl TuneOptions {
                 .filter(|l| l.chosen.is_some_and(|i| i > 0))
                 .count();
             terminal::say(format!(
-                "tuned {} layers in {}: {others} by another kernel than usual",
+                "tuned {} layers in {}: {others} now run another kernel than the default",
                 layers.len(),
                 terminal::time(begin.elapsed())
             ))?;
@@ -182,7 +182,7 @@ impl TuneOptions {
         Ok(layers)
     }
 
-    /// [`TuneOptions::tune`] for pictures of the size of the one in `file`, if that can be read.
+    /// [`TuneOptions::tune`] for the size of the picture in `file`, if it can be read.
     pub fn tune_for(&self, segmenter: &Segmenter, file: Option<&Path>, json: bool) -> Outcome<()> {
         if self.tune
             && let Some(Ok(picture)) = file.map(Picture::open)
@@ -192,7 +192,7 @@ impl TuneOptions {
         Ok(())
     }
 
-    /// [`TuneOptions::tune`] for pictures of the size of this one.
+    /// [`TuneOptions::tune`] for the size of `picture`.
     pub fn tune_for_picture(
         &self,
         segmenter: &Segmenter,
@@ -206,10 +206,10 @@ impl TuneOptions {
 }
 
 impl DeviceOptions {
-    /// Whether the CPU reference is asked for.
+    /// Whether `--backend cpu` was given.
     ///
     /// # Errors
-    /// Usage, if a device is asked for too.
+    /// Usage, if the options contradict each other.
     pub fn is_cpu(&self) -> Outcome<bool> {
         let is_cpu = self.backend == BackendChoice::Cpu;
         let is_half = self.precision() == Precision::F16;
@@ -217,7 +217,7 @@ impl DeviceOptions {
         if is_cpu && (of_device || self.no_cache || is_half) {
             return Err(Failure::Usage(
                 "--backend cpu uses no device: --adapter, --default-limits, --memory, --no-cache and --precision \
-                 f16 do not go with it",
+                 f16 contradict it",
             ));
         }
         if self.default_limits && is_half {
@@ -233,18 +233,18 @@ impl DeviceOptions {
         self.default_limits
     }
 
-    /// The bytes of device memory that may be taken, if that was said.
+    /// The limit of device memory in bytes, if given.
     pub fn memory_bytes(&self) -> Option<u64> {
         self.memory.map(|mib| u64::from(mib) << 20)
     }
 
-    /// Whether the CPU reference will not do in place of a device.
+    /// Whether the options demand a device: the CPU reference may not replace it.
     pub fn names_a_device(&self) -> bool {
         let is_half = self.precision() == Precision::F16;
         self.backend != BackendChoice::Auto || self.adapter.is_some() || is_half
     }
 
-    /// What activations and weights are kept in.
+    /// The type of stored activations and weights.
     pub fn precision(&self) -> Precision {
         match self.precision {
             PrecisionChoice::Auto | PrecisionChoice::F32 => Precision::F32,
@@ -271,8 +271,8 @@ impl DeviceOptions {
         pollster::block_on(Gpu::with_options(&options))
     }
 
-    /// `model`, opened by `options`, on the device asked for. Where none was named and there is none, on the CPU reference,
-    /// and says so.
+    /// A segmenter for `model`, opened by `options`, on the requested device. If no device was requested and none is
+    /// found, it runs on the CPU reference, with a line on stderr.
     pub fn segmenter(&self, model: &Model, options: &ModelOptions) -> Outcome<Segmenter> {
         if self.is_cpu()? {
             return Ok(Segmenter::on_cpu(model));
@@ -289,7 +289,7 @@ impl DeviceOptions {
         }
     }
 
-    /// `model`, opened by `options`, on `gpu`, which these opened.
+    /// A segmenter for `model`, opened by `options`, on `gpu`, opened by `self`.
     pub fn on(&self, gpu: &Gpu, model: &Model, options: &ModelOptions) -> Result<Segmenter> {
         let segmenter = Segmenter::builder(model)
             .gpu(gpu)
@@ -298,7 +298,7 @@ impl DeviceOptions {
     }
 }
 
-/// A model in a few words, for JSON.
+/// A summary of a model, for JSON.
 #[derive(Debug, Serialize)]
 pub struct ModelSummary {
     architecture: &'static str,
@@ -316,7 +316,7 @@ impl From<&Model> for ModelSummary {
     }
 }
 
-/// A model on its device, for people.
+/// A line about a model and its device, for people.
 pub fn describe(segmenter: &Segmenter) -> String {
     let model = segmenter.model();
     format!(

@@ -1,16 +1,15 @@
-//! Jobs in three stages: reading and writing, each on several threads, and the device between them.
-//! Everything comes in the order of the jobs, and a stage waits for the next, so that no more is in memory
-//! than there are threads.
+//! A pipeline of three stages: reading on several threads, the device, writing on several threads.
+//! Results keep the order of the jobs. A stage waits for the next one: each thread holds at most one picture.
 
 use fullconv::{Error, ErrorKind, Result};
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, Scope, available_parallelism};
 
-/// The most threads that read, and that write. Each holds a picture.
+/// The most reading threads, and the most writing threads. Each holds a picture.
 const MOST_THREADS: usize = 4;
 
-/// What a stage is given, in order: lane after lane, one for each thread before it.
+/// A stage's input, in order: it takes turns among the lanes, one per thread of the stage before.
 pub struct Inbox<T> {
     lanes: Vec<Receiver<T>>,
     next: usize,
@@ -19,7 +18,7 @@ pub struct Inbox<T> {
 impl<T> Iterator for Inbox<T> {
     type Item = T;
 
-    /// Waits for the next; `None` if the stage before has ended.
+    /// Waits for the next item; `None` if the stage before has ended.
     fn next(&mut self) -> Option<T> {
         let lane = self.lanes.get(self.next)?;
         self.next = (self.next + 1) % self.lanes.len();
@@ -27,14 +26,14 @@ impl<T> Iterator for Inbox<T> {
     }
 }
 
-/// Where a stage leaves its results, in order.
+/// A stage's output, in order.
 pub struct Outbox<T> {
     lanes: Vec<SyncSender<T>>,
     next: usize,
 }
 
 impl<T> Outbox<T> {
-    /// Hands `result` on, when the stage after has room; false if that has ended.
+    /// Waits for room in the next stage and sends `result`; false if the next stage has ended.
     pub fn send(&mut self, result: T) -> bool {
         let lane = self.next;
         self.next = (self.next + 1) % self.lanes.len();
@@ -42,11 +41,11 @@ impl<T> Outbox<T> {
     }
 }
 
-/// Reads each of `jobs` on several threads, gives them to `work`, which leaves one result for each, writes
-/// these on several threads and reports them on this one. `work` may end early.
+/// Reads `jobs` on several threads, passes them to `work`, which sends one result for each, writes the results on
+/// several threads and reports them on this one. `work` may end early.
 ///
 /// # Errors
-/// What `report` says, which ends all of it; `Io` if there are no threads to be had.
+/// The first error of `report`, which ends the pipeline; `Io` if a thread cannot be started.
 pub fn run<J: Sync, Read: Send, Worked: Send, Written: Send>(
     jobs: &[J],
     read: impl Fn(&J) -> Read + Sync,
@@ -58,7 +57,7 @@ pub fn run<J: Sync, Read: Send, Worked: Send, Written: Send>(
     let threads = cores.min(MOST_THREADS).min(jobs.len()).max(1);
     let (read, write) = (&read, &write);
     std::thread::scope(|scope| {
-        // Nothing lies between the stages: what a thread has done, it holds until it is taken.
+        // No buffer between the stages: a thread holds its result until the next stage takes it.
         let (readers, inbox) = lanes(threads, 0);
         let (outbox, writers) = lanes(threads, 0);
         let (reporters, reports) = lanes(threads, 1);
@@ -114,7 +113,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    /// Threads that take now long, now short.
+    /// Sleeps for a time that varies with `i`.
     fn dawdle(i: usize) {
         std::thread::sleep(Duration::from_micros(((i * 7919) % 13 * 100) as u64));
     }

@@ -1,4 +1,4 @@
-//! `fullconv profile`: what each layer takes.
+//! `fullconv profile`: the time of each layer.
 
 use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe, size};
 use crate::{Failure, Outcome, terminal};
@@ -11,9 +11,8 @@ use std::time::Instant;
 /// The arguments.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A run is all that a picture takes: upload, preprocessing, network, labels, their way \
-                  back.\nThe bytes of a layer are those that it has to move at least: each input, \
-                  weight and output once."
+    after_help = "A run is everything from pixels to labels: upload, preprocessing, network, argmax, readback.\nA \
+                  layer's bytes count each input, weight and output once: the least it has to move."
 )]
 pub struct Args {
     /// Height and width of the pictures
@@ -49,15 +48,15 @@ struct Output<'a> {
     run_ms: &'a [f64],
     flops: u64,
     peak_device_bytes: u64,
-    /// `timestamps` of the device, or the `host`'s clock.
+    /// `timestamps` (of the device) or `host` (its clock).
     timer: &'static str,
     steps: Vec<Step<'a>>,
-    /// What `--tune` found out.
+    /// The results of `--tune`.
     #[serde(skip_serializing_if = "Option::is_none")]
     tuned: Option<Vec<Tuned<'a>>>,
 }
 
-/// A layer, and the candidates for its kernel.
+/// A layer and its candidate kernels.
 #[derive(Serialize)]
 struct Tuned<'a> {
     name: &'a str,
@@ -68,9 +67,9 @@ struct Tuned<'a> {
 #[derive(Serialize)]
 struct Candidate<'a> {
     kernel: &'a str,
-    /// `null` if it was not timed.
+    /// `null` if the candidate was not timed.
     ms: Option<f64>,
-    /// Why it is out of the question, if it is.
+    /// Why the candidate was dropped, if it was.
     trouble: Option<&'a str>,
 }
 
@@ -101,7 +100,7 @@ struct Step<'a> {
     ms: f64,
     flops: u64,
     bytes: u64,
-    /// Of the time of all steps, 0 to 1.
+    /// Share of the time of all steps, 0 to 1.
     share: f64,
 }
 
@@ -171,7 +170,7 @@ fn steps(profile: &Profile) -> Vec<Step<'_>> {
         .collect()
 }
 
-/// Units of `amount` a nanosecond, which is 10⁹ of them a second.
+/// `amount` per nanosecond, that is, 10⁹ units per second.
 fn giga_per_second(amount: u64, ms: f64) -> String {
     if ms > 0.0 {
         format!("{:.1}", amount as f64 / (ms * 1e6))
@@ -203,7 +202,7 @@ fn table(output: &Output<'_>) -> String {
     terminal::table(&heads, &rows)
 }
 
-/// A line a layer: what is chosen, and what it takes beside the usual kernel.
+/// A line a layer: the chosen kernel, its time and the default kernel's.
 fn tuned_table(tuned: &[Tuned<'_>]) -> String {
     let shown = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| format!("{ms:.3}"));
     let row = |layer: &Tuned<'_>| {

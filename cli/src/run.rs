@@ -1,4 +1,4 @@
-//! `fullconv run`: tensor in, scores out. The door for comparison with other frameworks.
+//! `fullconv run`: tensor in, scores out, for comparison with other frameworks.
 
 use crate::inputs::read_tensor;
 use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// The names that a result has for itself.
+/// The names that every output file uses.
 const OUTPUT: &str = "output";
 const LABELS: &str = "labels";
 
@@ -21,13 +21,13 @@ const LABELS: &str = "labels";
                         `labels` u8 [n, h, w], and each node of --fetch under its own name."
 )]
 pub struct Args {
-    /// The safetensors file whose tensor `input` [n, 3, h, w] is given to the network as it is
+    /// The safetensors file with the preprocessed tensor `input` [n, 3, h, w]
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// The safetensors file to write
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
-    /// Nodes whose values are wanted too; `fullconv compare` lists them
+    /// Nodes to write too; `fullconv compare` lists them
     #[arg(long, value_name = "NODE,...", value_delimiter = ',')]
     fetch: Vec<String>,
     /// Print one JSON object
@@ -96,7 +96,7 @@ pub fn run(args: &Args) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The nodes to fetch, each once, checked before any work.
+/// The nodes to fetch, without duplicates, checked before the network runs.
 fn fetched<'a>(asked: &'a [String], model: &Model) -> Result<Vec<&'a str>> {
     let mut names: Vec<&str> = Vec::with_capacity(asked.len());
     for name in asked.iter().map(String::as_str) {
@@ -114,7 +114,7 @@ fn fetched<'a>(asked: &'a [String], model: &Model) -> Result<Vec<&'a str>> {
     Ok(names)
 }
 
-/// Refuses what cannot be written, or would be a loss, before the work.
+/// Checks before the network runs that the output can be written and replaces no input.
 fn check_output(args: &Args) -> Result<()> {
     let output = &args.output;
     let same = |file: &Path| {

@@ -17,17 +17,17 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "The value of a pixel in NAME.mask.png is its class id; the colours are only its \
-                        palette.\nThe time of a picture is that from pixels in memory to class ids; of one \
-                        that waited for others, from when these were done."
+                        palette.\nA picture's time runs from decoded pixels to class ids, without the wait for \
+                        earlier pictures."
 )]
 pub struct Args {
     /// Pictures (JPEG, PNG), and folders of them
     #[arg(required = true, value_name = "IMAGE|FOLDER")]
     inputs: Vec<PathBuf>,
-    /// Where the results go, made if it is not there [default: beside each picture]
+    /// The folder for the results, made if missing [default: beside each picture]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// How much the colours of the overlay cover the picture: 0 not at all, 1 all of it
+    /// Opacity of the overlay's colours, from 0 (only the picture) to 1 (only the colours)
     #[arg(long, default_value = "0.5", value_parser = opacity)]
     opacity: f32,
     #[command(flatten)]
@@ -62,10 +62,10 @@ struct Output {
 #[derive(Serialize)]
 struct Image {
     input: String,
-    /// Absent, with the overlay, where the network has more classes than ids.
+    /// Absent, like the overlay, if the network has more classes than a mask has ids.
     mask: Option<String>,
     overlay: Option<String>,
-    /// Probabilities, heat map, stages.
+    /// The files with probabilities, heat map and stages.
     further: Vec<String>,
     width: usize,
     height: usize,
@@ -77,7 +77,7 @@ struct Image {
 struct Class {
     id: u8,
     name: String,
-    /// Of all pixels, 0 to 1.
+    /// Share of all pixels, 0 to 1.
     share: f64,
 }
 
@@ -137,8 +137,8 @@ pub fn run(args: &Args) -> Outcome {
     Ok(conclude(&output, jobs.len()))
 }
 
-/// Segments the pictures until Ctrl-C: some are read and others written while the device works. A picture
-/// that fails is noted; a model that does ends it, as it would fail for every picture.
+/// Segments the pictures until Ctrl-C: some are read and others written while the device works. A picture's failure
+/// is noted; a model's failure ends the run, as every picture would fail.
 fn segment_all(
     args: &Args,
     (segmenter, wanted): (&Segmenter, Wanted),
@@ -177,7 +177,7 @@ fn segment_all(
     )
 }
 
-/// Says on stderr what failed, and gives the exit status.
+/// Reports the failures on stderr and returns the exit status.
 fn conclude(output: &Output, all: usize) -> ExitCode {
     for failed in &output.failed {
         terminal::report(&failed.error);
@@ -196,16 +196,16 @@ fn conclude(output: &Output, all: usize) -> ExitCode {
     }
 }
 
-/// A picture that the device has seen.
+/// A picture with its results from the device.
 struct Labelled {
     picture: Picture,
-    /// Nothing where the network has more classes than ids.
+    /// `None` if the network has more classes than a mask has ids.
     mask: Result<Option<Mask>>,
     insight: Option<Result<Insight>>,
     time: Duration,
 }
 
-/// Pictures that the device works on, the oldest first, and who takes them then.
+/// Pictures on the device, the oldest first, and the outbox for their results.
 struct OnDevice<'a> {
     segmenter: &'a Segmenter,
     wanted: Wanted,
@@ -215,7 +215,7 @@ struct OnDevice<'a> {
 }
 
 impl OnDevice<'_> {
-    /// Gives the device a picture. False if nobody takes what is done any more.
+    /// Gives the device a picture. False if the next stage has ended.
     fn push(&mut self, picture: Picture) -> bool {
         if !self.segmenter.model().has_labels() {
             self.pictures.push_back(picture);
@@ -226,7 +226,7 @@ impl OnDevice<'_> {
         mask.is_none_or(|mask| self.hand_on(mask.map(Some)))
     }
 
-    /// Waits for all pictures. False if nobody takes what is done any more.
+    /// Waits for all pictures. False if the next stage has ended.
     fn finish(&mut self) -> bool {
         while let Some(mask) = pollster::block_on(self.frames.next()) {
             if !self.hand_on(mask.map(Some)) {
@@ -252,8 +252,8 @@ impl OnDevice<'_> {
     }
 }
 
-/// Gives the pictures to the device, several at a time, until Ctrl-C, and hands them on with their masks.
-/// One that could not be read is handed on when it is its turn.
+/// Gives the pictures to the device, several at a time, until Ctrl-C, and sends them on with their masks.
+/// The error of an unreadable picture is sent on in its turn.
 fn label(
     segmenter: &Segmenter,
     wanted: Wanted,
@@ -281,7 +281,7 @@ fn label(
     device.finish();
 }
 
-/// What is reported of a picture that is done.
+/// The report on a finished picture.
 struct Done {
     image: Image,
     text: Option<String>,
@@ -295,7 +295,7 @@ fn finish(args: &Args, wanted: Wanted, job: &Job, labelled: Labelled, many: bool
     };
     let Labelled { picture, time, .. } = labelled;
     let mask = labelled.mask.map_err(at)?;
-    // All encoded before one is written, so that they come together.
+    // All results are encoded before the first is written: an encoding error leaves no file.
     let mut results = Vec::new();
     if let Some(mask) = &mask {
         let overlay = mask.overlay(&picture, args.opacity).map_err(at)?;
@@ -316,7 +316,7 @@ fn finish(args: &Args, wanted: Wanted, job: &Job, labelled: Labelled, many: bool
     Ok(Done { image, text })
 }
 
-/// `written` are mask and overlay, if there are, and what there is beside them.
+/// The report's entry. `written`: mask and overlay if there is a mask, then the further results.
 fn image(
     job: &Job,
     [width, height]: [usize; 2],
@@ -345,7 +345,7 @@ fn image(
     }
 }
 
-/// What is printed of a picture: a line where there are many, a list where it is the only one.
+/// The printed report on a picture: one line if there are many, a list if it is the only one.
 fn shown(image: &Image, time: Duration, many: bool) -> String {
     let time = terminal::time(time);
     let input = &image.input;
@@ -371,7 +371,7 @@ fn shown(image: &Image, time: Duration, many: bool) -> String {
     )
 }
 
-/// `12.3 %`; what is there is never `0.0 %`.
+/// `12.3 %`; a class that occurs never shows as `0.0 %`.
 fn percent(share: f64) -> String {
     if share < 0.0005 {
         "<0.1 %".into()
@@ -380,7 +380,7 @@ fn percent(share: f64) -> String {
     }
 }
 
-/// Makes the folder for the results and tries whether files can be written there, before the work.
+/// Makes the folder for the results and checks that files can be written there.
 fn make_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)
         .and_then(|()| tempfile::tempfile_in(folder))

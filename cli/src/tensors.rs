@@ -1,4 +1,4 @@
-//! Tensors that commands write.
+//! Encoding of output tensors.
 
 use fullconv::{Error, ErrorKind, Result};
 use safetensors::Dtype;
@@ -38,7 +38,7 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// The bytes of floats as safetensors has them.
+/// The little-endian bytes of floats, as safetensors stores them.
 fn little_endian(values: &[f32]) -> Cow<'_, [u8]> {
     if cfg!(target_endian = "little") {
         Cow::Borrowed(bytemuck::cast_slice(values))
@@ -53,7 +53,7 @@ fn little_endian(values: &[f32]) -> Cow<'_, [u8]> {
 /// The safetensors file of `tensors`.
 ///
 /// # Errors
-/// `Limit` if it cannot be made.
+/// `Limit` if safetensors cannot encode it.
 pub fn encode(tensors: &[Stored]) -> Result<Vec<u8>> {
     let views = tensors.iter().map(|tensor| {
         let dtype = if tensor.dtype == "U8" {

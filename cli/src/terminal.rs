@@ -1,4 +1,4 @@
-//! What is written to the terminal: lines, tables, JSON, a progress bar.
+//! Output to the terminal: lines, tables, JSON, a progress bar.
 
 use fullconv::{Error, ErrorKind, Result};
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
@@ -7,8 +7,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::time::Duration;
 
-/// Writes a line to stdout. That its reader has seen enough and is gone (`| head`) is no failure: the
-/// files that a command writes are wanted all the same.
+/// Writes a line to stdout. A closed pipe (`| head`) is not an error: the command's files are still wanted.
 pub fn say(text: impl Display) -> Result<()> {
     match writeln!(io::stdout(), "{text}") {
         Err(reason) if reason.kind() != io::ErrorKind::BrokenPipe => Err(Error::new(
@@ -30,14 +29,13 @@ pub fn json(value: &impl Serialize) -> Result<()> {
     }
 }
 
-/// Writes `fullconv: MESSAGE` to stderr, on one line whatever the message holds.
+/// Writes `fullconv: MESSAGE` to stderr, on one line.
 pub fn report(message: impl Display) {
-    // Without stderr there is nobody left to tell.
+    // A failure to write to stderr cannot be reported.
     let _ = writeln!(io::stderr(), "fullconv: {}", one_line(&message.to_string()));
 }
 
-/// Line breaks become spaces; other control characters, which a file name may hold and a terminal obey,
-/// are spelled out.
+/// Turns line breaks into spaces and escapes other control characters, which a file name may contain.
 fn one_line(text: &str) -> String {
     let lines: Vec<_> = text
         .lines()
@@ -55,8 +53,7 @@ fn one_line(text: &str) -> String {
     shown
 }
 
-/// A bar on stderr that counts to `length`; nothing where stderr is no terminal or there is only one
-/// thing to do.
+/// A progress bar on stderr up to `length`; hidden if `length` < 2 or stderr is not a terminal.
 pub fn progress(length: usize) -> ProgressBar {
     if length < 2 {
         return ProgressBar::hidden();
@@ -64,11 +61,11 @@ pub fn progress(length: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len}, {eta} left  {wide_msg}");
     ProgressBar::new(length as u64)
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        // Gone too when an error ends the work, so that its line stands alone.
+        // The bar disappears on an error too: the error's line stands alone.
         .with_finish(ProgressFinish::AndClear)
 }
 
-/// Rows as columns, the first row being the heads. Columns of figures are aligned at the right.
+/// A table with aligned columns below `heads`. Columns of numbers are right-aligned.
 pub fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));

@@ -1,4 +1,4 @@
-//! Damaged, mistaken and hostile input: each ends in one clear line, status 1, and no file left behind.
+//! Damaged, wrong and hostile input: each ends in one clear line, status 1, and leaves no file behind.
 
 #[path = "cli/program.rs"]
 mod program;
@@ -28,13 +28,13 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    /// Writes `bytes` as `name` and gives the path back.
+    /// Writes `bytes` as `name` and returns the path.
     fn with(&self, name: &str, bytes: &[u8]) -> PathBuf {
         fs::write(self.path(name), bytes).unwrap();
         self.path(name)
     }
 
-    /// Runs `line`: it must fail with one line that holds all of `parts`, and leave the folder as it was.
+    /// Runs `line`: it must fail with one line that contains all of `parts`, and leave the folder unchanged.
     #[track_caller]
     fn refuses(&self, line: &str, paths: &[&Path], parts: &[&str]) {
         let before = names(self.0.path());
@@ -48,7 +48,7 @@ impl Folder {
         assert_eq!(names(self.0.path()), before, "{message}");
     }
 
-    /// Every command that reads a model refuses this one, and names it.
+    /// Checks that commands refuse a model of `bytes` and name its file.
     #[track_caller]
     fn refuses_model(&self, bytes: &[u8], parts: &[&str]) {
         let model = self.with("bad.safetensors", bytes);
@@ -63,7 +63,7 @@ impl Folder {
     }
 }
 
-/// The tensors of the good model, to be made worse, and its metadata.
+/// The metadata and tensors of the good model, for a test to damage.
 struct Parts {
     metadata: HashMap<String, String>,
     tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)>,
@@ -222,7 +222,7 @@ fn metadata_that_is_wrong() {
     ] {
         folder.refuses_model(&Parts::with_metadata(text), &[part]);
     }
-    // What is right passes.
+    // Correct metadata passes.
     let good = format!(r#"{{"version": 1, "geometry": "same", "classes": [{five}]}}"#);
     let model = folder.with("good.safetensors", &Parts::with_metadata(&good));
     fullconv_with("inspect {} --default-limits", &[&model]).expect(0);
@@ -239,7 +239,7 @@ fn files_that_are_no_pictures() {
         (b"GIF89a\x01\0\x01\0", "Gif"),
         (cut, "cut short"),
     ] {
-        // What would colour a terminal is spelled out. Some systems have no such names.
+        // Escape sequences in file names are escaped. Windows forbids them in names.
         let (name, shown) = match cfg!(unix) {
             true => ("bad\u{1b}[31m.jpg", r"bad\u{1b}[31m.jpg"),
             false => ("bad.jpg", "bad.jpg"),
@@ -277,7 +277,7 @@ fn places_that_cannot_be_written() {
     }
 }
 
-/// A folder that its owner may not write to either. Root may.
+/// A read-only folder refuses its owner too, but not root.
 #[cfg(unix)]
 #[test]
 fn a_read_only_folder() {

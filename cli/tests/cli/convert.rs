@@ -41,7 +41,7 @@ fn wrapped_names_lose_their_wrapping_and_what_is_not_used_is_left_out() {
     let readers = |path: &Path| fs::metadata(path).unwrap().permissions();
     assert_eq!(readers(&out), readers(&foreign));
 
-    // Beside others, they are found by a renaming.
+    // With other tensors in the file, `--rename` is needed.
     let file = TensorFile::open(&foreign).unwrap();
     let mut tensors: Vec<_> = file
         .tensors()
@@ -65,7 +65,7 @@ fn half_is_half_the_bytes_and_what_does_not_fit_is_named() {
     fullconv_with("convert {} {} --half", &[&golden("fcn32s-caffe"), &out]).expect(0);
     let file = TensorFile::open(&out).unwrap();
     assert_eq!(file.dtype("fc6.weight").as_deref(), Some("F16"));
-    // What PyTorch makes of the same weights in f16; the last bias was fitted to another picture.
+    // PyTorch's f16 conversion of the same weights; only its last bias differs, fitted to another picture.
     let expected = TensorFile::open(&golden("fcn32s-caffe.f16")).unwrap();
     for (name, _) in expected
         .tensors()
@@ -179,7 +179,7 @@ fn a_vgg16_classifier_becomes_what_training_begins_with() {
         for (name, side) in upsampling {
             let weight = new.tensor(&format!("{name}.weight")).unwrap();
             assert_eq!(weight.shape(), fullconv::Shape::new(5, 5, *side, *side));
-            // Each output is a mean of inputs: the taps of a phase add up to 1.
+            // Each output is a weighted mean of inputs: the taps of a phase sum to 1.
             let stride = side / 2;
             let taps: f32 = [0, stride]
                 .iter()

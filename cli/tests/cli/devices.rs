@@ -63,7 +63,7 @@ fn devices_lists_the_adapters() {
     assert!(text.contains(adapter["name"].as_str().unwrap()), "{text}");
 }
 
-/// No Vulkan and no EGL driver is found where these variables lead.
+/// Hides all Vulkan and EGL drivers through environment variables.
 #[cfg(target_os = "linux")]
 #[test]
 fn without_an_adapter_the_reference_steps_in_unless_a_device_was_named() {

@@ -41,7 +41,7 @@ fn eval_measures_what_it_should() {
         (&2.into(), &(2 * 64 * 48).into())
     );
 
-    // Of 6144 labels, 100 become a class that was never called, 50 void.
+    // Of 6144 labels, 100 change to a class that is never predicted, 50 to void.
     let (w, h, mut changed) = read_labels(labels.join("a.png")).unwrap();
     let predicted = changed.clone();
     let (_, _, other) = read_labels(labels.join("b.png")).unwrap();

@@ -7,7 +7,7 @@ use safetensors::{Dtype, SafeTensors};
 use std::fs;
 use std::path::Path;
 
-/// Whether the device that is opened by default has f16.
+/// Whether the default device has f16.
 pub fn has_half() -> bool {
     if !has_adapter() {
         return false;
@@ -20,7 +20,7 @@ pub fn has_half() -> bool {
     done.status == Some(0)
 }
 
-/// The tensors of a file and what it says of them.
+/// Runs `model` on `x` and returns the scores and labels written to `y`.
 fn run(model: &Path, x: &Path, y: &Path, options: &str) -> (Tensor, Vec<u8>) {
     let line = format!("run -m {{}} --input {{}} --output {{}}{options}");
     fullconv_with(&line, &[model, x, y]).expect(0);
@@ -47,10 +47,10 @@ fn f16_is_what_is_asked_for_and_auto_is_f32() {
         ["", " --precision f32", " --precision f16"].map(|options| run(&model, &x, &y, options));
     assert_eq!(auto, wide);
     assert_ne!(auto.0, half.0);
-    // What was kept in f16 is f16.
+    // Scores stored in f16 are f16 values.
     let is_half = |x: &f32| half::f16::from_f32(*x).to_f32() == *x;
     assert!(half.0.data().iter().all(is_half) && !wide.0.data().iter().all(is_half));
-    // Labels are those of the scores beside them.
+    // The labels are the argmax of the written scores.
     let (n, c) = (half.1.len(), half.0.shape().c);
     for (i, label) in half.1.iter().enumerate() {
         let score = |class: usize| half.0.data()[class * n + i];
@@ -70,7 +70,7 @@ fn f16_is_what_is_asked_for_and_auto_is_f32() {
     fullconv_with(line, &[&model, &x]).expect(0);
 }
 
-/// A copy of a golden model, one of its tensors `factor` times as large.
+/// Writes a copy of a golden model with one tensor multiplied by `factor`.
 fn scaled(to: &Path, model: &str, name: &str, factor: f32) {
     let bytes = fs::read(golden(model)).unwrap();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
@@ -128,7 +128,7 @@ fn every_command_names_a_layer_that_f16_does_not_hold() {
         }
         fullconv_with(&format!("{line} --precision f32"), paths).expect(0);
     }
-    // A weight itself.
+    // A weight that f16 does not hold is named.
     scaled(&model, "fcn8s-same", "conv2_1.weight", 1e7);
     let line = "run -m {} --input {} --output {} --precision f16";
     let done = fullconv_with(line, &[&model, &x, &y]).expect(1);

@@ -29,7 +29,7 @@ fn probabilities_are_those_that_the_mask_is_made_of() {
         assert!((all.iter().sum::<f32>() - 1.0).abs() < 1e-5);
         assert!(all.iter().all(|p| *p <= all[usize::from(*label)]));
     }
-    // The hottest pixel of the heat map is the most probable one.
+    // The lightest pixel of the heat map is the most probable one.
     let heat = image::open(folder.path().join("x.heatmap.png"))
         .unwrap()
         .to_rgb8();
@@ -57,7 +57,7 @@ fn probabilities_are_those_that_the_mask_is_made_of() {
         }
     }
 
-    // None of these is taken for a picture the next time.
+    // The next run does not read these results as pictures.
     let again = fullconv_with(
         "segment {} -m {} --json",
         &[folder.path(), &golden("fcn8s-same")],

@@ -1,4 +1,4 @@
-//! The command line as its users meet it: the real program, its files, its output, its exit status.
+//! Runs the real program and checks its files, its output and its exit status.
 
 mod convert;
 mod devices;

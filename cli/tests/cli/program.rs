@@ -1,5 +1,5 @@
-//! What the tests of the program share: running it, and making its input.
-#![allow(dead_code)] // Each test program uses a part of it.
+//! Shared by the program's tests: running it, and making its input.
+#![allow(dead_code)] // Each test program uses a part of this module.
 
 use image::{ImageFormat, Rgb, RgbImage};
 use safetensors::Dtype;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// What a run of the program left behind.
+/// The outcome of a run of the program.
 pub struct Done {
     pub status: Option<i32>,
     pub stdout: String,
@@ -27,7 +27,7 @@ impl Done {
         self
     }
 
-    /// All of stdout, which is one JSON object.
+    /// The whole of stdout, as one JSON object.
     #[track_caller]
     pub fn json(&self) -> Value {
         let value: Value = serde_json::from_str(&self.stdout).expect(&self.stdout);
@@ -39,9 +39,9 @@ impl Done {
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fullconv"));
     command.env_remove("FULLCONV_LOG").env_remove("RUST_LOG");
-    // Nothing of the user's is read or written.
+    // No cache: the user's is neither read nor written.
     command.env("FULLCONV_CACHE", "");
-    // Without it, Mesa's Vulkan layer complains on stderr.
+    // Without XDG_RUNTIME_DIR, Mesa's Vulkan layer complains on stderr.
     command.env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"));
     command
 }
@@ -55,7 +55,7 @@ pub fn fullconv<S: AsRef<OsStr>>(arguments: &[S]) -> Done {
     }
 }
 
-/// Splits at spaces; `{}` stands for the paths, in their order.
+/// Runs the program with `arguments` split at spaces; each `{}` is the next path.
 pub fn fullconv_with(arguments: &str, paths: &[&Path]) -> Done {
     let mut paths = paths.iter();
     let arguments: Vec<_> = arguments
@@ -68,7 +68,7 @@ pub fn fullconv_with(arguments: &str, paths: &[&Path]) -> Done {
     fullconv(&arguments)
 }
 
-/// Whether there is an adapter; where one is required, there has to be.
+/// Whether there is an adapter; panics without one if `FULLCONV_REQUIRE_GPU` is 1.
 pub fn has_adapter() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     *FOUND.get_or_init(|| {
@@ -87,7 +87,7 @@ pub fn golden(name: &str) -> PathBuf {
     cli.join(format!("../tests/goldens/{name}.safetensors"))
 }
 
-/// A picture of 64x48 pixels, another one for each `seed`.
+/// A picture of 64x48 pixels, different for each `seed`.
 pub fn pixels(seed: u32) -> RgbImage {
     RgbImage::from_fn(64, 48, |x, y| {
         let wave = |k: u32| (f64::from(x * k + y * seed) / 9.0).sin() * 100.0 + 128.0;

@@ -59,7 +59,7 @@ fn assert_close(goldens: &TensorFile, golden: &str, got: &TensorFile, name: &str
     assert!(error < 1e-5, "{golden}: relative L2 error {error:e}");
 }
 
-/// The labels are u8 `[n, h, w]`, each the best of its scores.
+/// Checks that the labels are u8 `[n, h, w]`, each the argmax of its scores.
 fn check_labels(path: &Path) {
     let bytes = fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();

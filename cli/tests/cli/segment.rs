@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The same JPEG with an EXIF segment (APP1) that asks for a quarter turn clockwise.
+/// The same JPEG with an EXIF segment (APP1): orientation 6, a quarter turn clockwise.
 fn turned(jpeg: &[u8]) -> Vec<u8> {
     let exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
     let length = u16::try_from(exif.len() + 2).unwrap().to_be_bytes();
@@ -33,7 +33,7 @@ fn segment_writes_mask_and_overlay_beside_the_picture() {
     assert!(done.stdout.contains("48x64"), "{}", done.stdout);
     assert!(done.stderr.is_empty() || !has_adapter(), "{}", done.stderr);
 
-    // The mask is indexed, and its size that of the picture turned upright.
+    // The mask is indexed and has the upright picture's size.
     let mask = fs::File::open(folder.path().join("a.b.mask.png")).unwrap();
     let reader = png::Decoder::new(std::io::BufReader::new(mask))
         .read_info()
@@ -82,7 +82,7 @@ fn segment_says_in_json_what_the_masks_hold() {
         assert!((class["share"].as_f64().unwrap() - share).abs() < 1e-9);
         assert_eq!(class["name"], format!("class {id}"));
     }
-    // At full opacity the overlay is the colour of each pixel's class.
+    // At opacity 1 the overlay shows only the classes' colours.
     let overlay = image::open(image["overlay"].as_str().unwrap())
         .unwrap()
         .into_rgb8();
@@ -143,7 +143,7 @@ fn segment_refuses_what_would_collide_before_any_work() {
     assert_eq!(names(&path("p")), ["x.jpg"]);
 }
 
-/// Ctrl-C between pictures: what was begun is whole, what was not is not there.
+/// Ctrl-C between pictures: started pictures have whole files, the others have none.
 #[cfg(unix)]
 #[test]
 fn ctrl_c_leaves_whole_files() {

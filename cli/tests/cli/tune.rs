@@ -1,4 +1,4 @@
-//! `--tune`, and what is kept on disk.
+//! `--tune`, and the cache on disk.
 
 use super::half::has_half;
 use super::program::*;
@@ -74,7 +74,7 @@ fn what_was_tuned_is_kept_and_used_by_the_next_run() {
     assert_eq!(kernels(&again), kernels(&tuned));
     assert!(again["tuned"].is_null());
 
-    // The file is what decides: with the last candidate of every layer in it, the next run has these.
+    // The file decides: with every layer's last candidate written to it, the next run uses those.
     fs::write(choices(&cache), last_candidates(file).to_string()).unwrap();
     let usual = profile(&cache, &["--no-cache"]);
     assert!(
@@ -93,7 +93,7 @@ fn what_was_tuned_is_kept_and_used_by_the_next_run() {
     );
 }
 
-/// The file with the last candidate of every layer, the kernel that runs on any device.
+/// The file with every layer's last candidate, a kernel that runs on any device.
 fn last_candidates(mut file: Value) -> Value {
     let gpu = pollster::block_on(Gpu::new()).unwrap();
     let model = Model::read(golden("fcn8s-same")).unwrap();
@@ -114,7 +114,7 @@ fn last_candidates(mut file: Value) -> Value {
     file
 }
 
-/// f16 is tuned too, beside f32: each has its own choices in the one file of the device.
+/// f16 and f32 are both tuned; the device's one file holds separate choices for each.
 #[test]
 fn both_precisions_keep_their_choices() {
     if !has_adapter() || !has_half() {
@@ -122,7 +122,7 @@ fn both_precisions_keep_their_choices() {
     }
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path();
-    // On a CPU device, no layer may have more than one kernel in f16: then nothing is kept.
+    // On a CPU device each layer may have only one f16 kernel: then there are no choices to keep.
     let count = || {
         if names(cache)
             .iter()
@@ -192,7 +192,7 @@ fn a_cache_that_is_damaged_or_of_another_device_is_ignored_with_a_warning() {
         );
         assert_eq!(&fs::read_to_string(&path).unwrap(), text);
     }
-    // Measuring puts a whole one in its place.
+    // Tuning replaces the bad file.
     let done = with_cache(
         cache,
         &["compare", "-m", model, "--input", picture, "--tune"],
@@ -219,7 +219,7 @@ fn damaged_pipelines_are_ignored_with_a_warning() {
     };
     let path = folder.path().join(name);
     let whole = fs::read(&path).unwrap();
-    // A second run has nothing new to write.
+    // A second run leaves the file unchanged.
     profile(folder.path(), &[]);
     assert_eq!(fs::read(&path).unwrap(), whole);
     let mut flipped = whole.clone();

@@ -1,4 +1,4 @@
-//! Wrong usage, and a reader that leaves.
+//! Wrong usage, and a closed stdout.
 
 use super::program::*;
 use std::process::Stdio;
@@ -48,7 +48,7 @@ fn wrong_usage_is_status_2() {
     );
 }
 
-/// `fullconv … | head` closes the pipe before everything is written.
+/// `fullconv … | head` closes the pipe early.
 #[test]
 fn a_reader_that_leaves_is_no_failure() {
     let mut child = command()
