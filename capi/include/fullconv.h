@@ -1,9 +1,9 @@
 // fullconv labels every pixel of an image on any GPU: the interface for C.
 //
-// Every function that can fail returns a status; fullconv_last_error() is the message. A model, a device
-// and a segmenter are handles: numbers that look like pointers and may not be looked into. What was freed
-// is remembered, so a handle that is none, or no more, is an error and not a crash. All functions may be
-// called from any thread; a segmenter keeps what it needs of its model and its device.
+// A function that fails returns a status, 0 or null; fullconv_last_error() is the message. Models, devices and
+// segmenters are handles: numbers in place of pointers, never to be dereferenced. Their numbers are not reused: an
+// invalid or freed handle is an error, not a crash. All functions may be called from any thread. A segmenter stays
+// valid after its model and its device are freed.
 //
 // Written by cbindgen from capi/src/lib.rs; do not edit.
 
@@ -15,35 +15,35 @@
 
 // How a call ended.
 typedef enum {
-  // It did what was asked for.
+  // The call succeeded.
   FULLCONV_STATUS_OK = 0,
-  // An argument is null, no handle (or one that was freed), no UTF-8, or too small.
+  // An argument is null, not a handle (or a freed one), not UTF-8, or too small.
   FULLCONV_STATUS_INVALID_ARGUMENT = 1,
   // A file could not be read.
   FULLCONV_STATUS_IO = 2,
-  // A model file is damaged, incomplete, or not one that fullconv knows.
+  // A model file is damaged, incomplete, or of an unknown network.
   FULLCONV_STATUS_MODEL_FILE = 3,
-  // The picture is not what it should be.
+  // The picture is damaged or unsuitable.
   FULLCONV_STATUS_PICTURE = 4,
-  // Shapes do not fit together.
+  // Shapes do not match.
   FULLCONV_STATUS_SHAPE = 5,
-  // What was asked for is not there: a backend, an adapter.
+  // A requested backend or adapter does not exist.
   FULLCONV_STATUS_REQUEST = 6,
-  // The model or the device cannot do it.
+  // The model or the device does not support the call.
   FULLCONV_STATUS_UNSUPPORTED = 7,
-  // The device's limits do not allow it.
+  // The call exceeds the device's limits.
   FULLCONV_STATUS_LIMIT = 8,
   // Scores are not finite: the weights or the picture are too large for f32.
   FULLCONV_STATUS_NOT_FINITE = 9,
-  // There is no usable adapter. The device "cpu" is there in any case.
+  // There is no usable adapter. The device "cpu" always exists.
   FULLCONV_STATUS_NO_ADAPTER = 10,
-  // The device failed: lost, out of memory, a shader it would not compile.
+  // The device failed: lost, out of memory, or a shader did not compile.
   FULLCONV_STATUS_DEVICE = 11,
   // A fault of fullconv itself.
   FULLCONV_STATUS_INTERNAL = 12,
 } fullconv_status;
 
-// Where networks run.
+// A GPU, or the CPU reference.
 typedef struct fullconv_device fullconv_device;
 
 // A network with its weights.
@@ -56,22 +56,22 @@ typedef struct fullconv_segmenter fullconv_segmenter;
 extern "C" {
 #endif // __cplusplus
 
-// The message of the last call on this thread that can fail: one line, in UTF-8, empty if it succeeded.
-// Valid until the next such call on this thread.
+// The message of this thread's last call that can fail: one line of UTF-8, empty if that call succeeded. Valid until
+// the thread's next such call.
 const char *fullconv_last_error(void);
 
 // The version of the library, such as "0.1.0".
 const char *fullconv_version(void);
 
-// Opens the model file (safetensors) at `path`, in UTF-8. The file must stay as it is while the model or a
-// segmenter of it lives.
+// Opens the model file (safetensors) at `path`, in UTF-8. The file may not change while the model or one of its
+// segmenters lives.
 //
 // # Safety
-// `path` is null or a text that ends in a zero; `model` is null or may be written to.
+// `path` is null or a zero-terminated string; `model` is null or may be written to.
 fullconv_status fullconv_model_read(const char *path,
                                     fullconv_model **model);
 
-// A model file in memory, of which a copy is made.
+// Opens a model file in memory. The bytes are copied.
 //
 // # Safety
 // `bytes` is null or the first of `length` bytes; `model` is null or may be written to.
@@ -79,49 +79,48 @@ fullconv_status fullconv_model_from_bytes(const uint8_t *bytes,
                                           size_t length,
                                           fullconv_model **model);
 
-// The small model that comes with the library, which knows street scenes. Its weights are for research
-// and personal use.
+// Opens the built-in demo model, a small network for street scenes. Its weights are for research and personal use.
 //
 // # Safety
 // `model` is null or may be written to.
 fullconv_status fullconv_model_demo(fullconv_model **model);
 
-// How many classes the model tells apart; 0 if it is none. Labels are below it.
+// The number of classes of `model`; 0 if `model` is not a valid handle. Every label is below this number.
 size_t fullconv_model_class_count(const fullconv_model *model);
 
-// The name of class `id`, in UTF-8 ("class 7" where the model names none), valid until the model is freed;
+// The name of class `id`, in UTF-8 ("class 7" if the model has no name for it), valid until the model is freed;
 // null if there is no such class or no such model.
 const char *fullconv_model_class_name(const fullconv_model *model,
                                       size_t id);
 
-// The colour in which class `id` is shown: red, green and blue, 3 bytes, written to `rgb`.
+// Writes the colour of class `id` to `rgb`: red, green and blue, 3 bytes.
 //
 // # Safety
 // `rgb` is null, or 3 bytes may be written to it.
 fullconv_status fullconv_model_class_colour(const fullconv_model *model, size_t id, uint8_t *rgb);
 
-// Frees a model; null is freed already. Segmenters of it stay.
+// Frees a model; null does nothing. Its segmenters stay valid.
 fullconv_status fullconv_model_free(fullconv_model *model);
 
-// Opens a device. `backend` is "vulkan", "metal", "dx12" or "gl"; null, "" or "auto" for the best there
-// is; or "cpu" for the CPU reference, which is slow and on every machine. `adapter` is a part of the
-// name of an adapter, its address on the PCI bus ("0000:01:00.0") or its number among the backend's; null or ""
-// for the first that works.
+// Opens a device. `backend` is "vulkan", "metal", "dx12" or "gl"; null, "" or "auto" takes the best device found;
+// "cpu" is the CPU reference, slow but on every machine. `adapter` is a part of an adapter's name, its PCI address
+// ("0000:01:00.0") or its number among the backend's adapters; null or "" takes the first that works.
 //
 // # Safety
-// `backend` and `adapter` are null or texts that end in a zero; `device` is null or may be written to.
+// `backend` and `adapter` are null or zero-terminated strings; `device` is null or may be written to.
 fullconv_status fullconv_device_open(const char *backend,
                                      const char *adapter,
                                      fullconv_device **device);
 
-// The device for people: its name, backend and kind, in UTF-8, valid until it is freed; null if it is none.
+// A description of the device for people: its name, backend and kind, in UTF-8, valid until the device is freed; null
+// if `device` is not a valid handle.
 const char *fullconv_device_name(const fullconv_device *device);
 
-// Frees a device; null is freed already. Segmenters on it stay.
+// Frees a device; null does nothing. Its segmenters stay valid.
 fullconv_status fullconv_device_free(fullconv_device *device);
 
-// Brings a model onto a device: compiles its kernels and uploads its weights. One segmenter serves any
-// number of pictures and threads.
+// Puts a model on a device: compiles its kernels and uploads its weights. One segmenter serves any number of pictures
+// and threads.
 //
 // # Safety
 // `segmenter` is null or may be written to.
@@ -129,13 +128,13 @@ fullconv_status fullconv_segmenter_new(const fullconv_device *device,
                                        const fullconv_model *model,
                                        fullconv_segmenter **segmenter);
 
-// Labels every pixel of a picture of `width` × `height` pixels: red, green, blue and a fourth byte that does
-// not matter, rows from the top, each `row_bytes` after the one before it (0: 4 · width). Writes the class of
-// each pixel, row by row, into the first width · height of the `labels_length` bytes at `labels`.
+// Labels every pixel of a picture of `width` × `height` pixels. A pixel is red, green, blue and an ignored fourth
+// byte; rows come from the top, `row_bytes` apart (0: 4 · width). Writes the class of each pixel, row by row, to the
+// first width · height of the `labels_length` bytes at `labels`.
 //
 // # Safety
-// `rgba` is null or the first byte of such a picture; `labels` is null, or `labels_length` bytes may be
-// written to it, none of which is the picture's.
+// `rgba` is null or the first byte of a picture of that layout; `labels` is null, or `labels_length` bytes may be
+// written to it, without overlap with the picture.
 fullconv_status fullconv_segment(const fullconv_segmenter *segmenter,
                                  const uint8_t *rgba,
                                  size_t width,
@@ -144,7 +143,7 @@ fullconv_status fullconv_segment(const fullconv_segmenter *segmenter,
                                  uint8_t *labels,
                                  size_t labels_length);
 
-// Frees a segmenter; null is freed already.
+// Frees a segmenter; null does nothing.
 fullconv_status fullconv_segmenter_free(fullconv_segmenter *segmenter);
 
 #ifdef __cplusplus

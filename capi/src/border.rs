@@ -1,4 +1,4 @@
-//! The border: what crosses it is a status, never a panic.
+//! The border to C: calls return a status and never panic.
 
 use fullconv::{Error, ErrorKind};
 use std::cell::RefCell;
@@ -6,45 +6,45 @@ use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How a call ended.
-#[allow(non_camel_case_types)] // Its name in C.
+#[allow(non_camel_case_types)] // The type has its C name.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum fullconv_status {
-    /// It did what was asked for.
+    /// The call succeeded.
     Ok = 0,
-    /// An argument is null, no handle (or one that was freed), no UTF-8, or too small.
+    /// An argument is null, not a handle (or a freed one), not UTF-8, or too small.
     InvalidArgument = 1,
     /// A file could not be read.
     Io = 2,
-    /// A model file is damaged, incomplete, or not one that fullconv knows.
+    /// A model file is damaged, incomplete, or of an unknown network.
     ModelFile = 3,
-    /// The picture is not what it should be.
+    /// The picture is damaged or unsuitable.
     Picture = 4,
-    /// Shapes do not fit together.
+    /// Shapes do not match.
     Shape = 5,
-    /// What was asked for is not there: a backend, an adapter.
+    /// A requested backend or adapter does not exist.
     Request = 6,
-    /// The model or the device cannot do it.
+    /// The model or the device does not support the call.
     Unsupported = 7,
-    /// The device's limits do not allow it.
+    /// The call exceeds the device's limits.
     Limit = 8,
     /// Scores are not finite: the weights or the picture are too large for f32.
     NotFinite = 9,
-    /// There is no usable adapter. The device "cpu" is there in any case.
+    /// There is no usable adapter. The device "cpu" always exists.
     NoAdapter = 10,
-    /// The device failed: lost, out of memory, a shader it would not compile.
+    /// The device failed: lost, out of memory, or a shader did not compile.
     Device = 11,
     /// A fault of fullconv itself.
     Internal = 12,
 }
 
-/// Why a call fails, as its caller hears it.
+/// The status and message of a failed call.
 pub struct Failure {
     pub status: fullconv_status,
     pub message: String,
 }
 
-/// A failure of the caller.
+/// A failure due to an invalid argument.
 pub fn invalid(message: impl Into<String>) -> Failure {
     Failure {
         status: fullconv_status::InvalidArgument,
@@ -76,19 +76,19 @@ thread_local! {
     static LAST_ERROR: RefCell<CString> = RefCell::default();
 }
 
-/// `text` for C, where a zero ends it: there is none within.
+/// `text` as a C string; zeros within it are replaced.
 pub fn c_string(text: &str) -> CString {
     CString::new(text.replace('\0', "\u{fffd}")).unwrap_or_default()
 }
 
-/// The message of the last call on this thread, empty if it succeeded. Valid until the next.
+/// The message of the last call on this thread, empty if the call succeeded. Valid until the next call.
 pub fn last_error() -> *const c_char {
     let pointer = LAST_ERROR.try_with(|last| last.borrow().as_ptr());
-    // A thread that ends has lost it.
+    // A thread that is ending has no message.
     pointer.unwrap_or(c"".as_ptr())
 }
 
-/// Does `work`; says in a status and in the last error how it ended. A panic ends here.
+/// Runs `work`, returns its status and sets the last error. Catches panics.
 pub fn border(work: impl FnOnce() -> Result<(), Failure>) -> fullconv_status {
     let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().copied();
@@ -106,21 +106,21 @@ pub fn border(work: impl FnOnce() -> Result<(), Failure>) -> fullconv_status {
     status
 }
 
-/// The text at `pointer`; `name` is what the caller calls it.
+/// The string at `pointer`; `name` is the argument's name, for errors.
 ///
 /// # Safety
-/// `pointer` is null or points to a text that ends in a zero and stays as it is for `'a`.
+/// `pointer` is null or points to a zero-terminated string that does not change for `'a`.
 pub unsafe fn text<'a>(pointer: *const c_char, name: &str) -> Result<&'a str, Failure> {
     if pointer.is_null() {
         return Err(invalid(format!("{name} is null")));
     }
-    // SAFETY: it is not null, and the caller answers for the rest.
+    // SAFETY: `pointer` is not null; the caller guarantees the rest.
     let text = unsafe { CStr::from_ptr(pointer) };
     text.to_str()
-        .map_err(|_| invalid(format!("{name} is no UTF-8")))
+        .map_err(|_| invalid(format!("{name} is not UTF-8")))
 }
 
-/// Refuses what is null.
+/// Refuses a null pointer.
 pub fn not_null<T>(pointer: *const T, name: &str) -> Result<(), Failure> {
     match pointer.is_null() {
         true => Err(invalid(format!("{name} is null"))),
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     fn message() -> String {
-        // SAFETY: the last error is a text of this thread.
+        // SAFETY: the last error is a string of this thread.
         unsafe { CStr::from_ptr(last_error()) }
             .to_str()
             .unwrap()

@@ -1,15 +1,15 @@
-//! Handles: numbers in the place of pointers, so that a wrong one is an error.
+//! Handles: numbers in place of pointers; an invalid handle is an error, not undefined behaviour.
 
 use crate::border::{Failure, invalid};
 use std::collections::BTreeMap;
 use std::ptr::without_provenance_mut;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What C holds handles of.
+/// The objects of one kind that C holds handles of.
 pub struct Handles<T> {
-    /// What an error calls it.
+    /// The kind's name in errors.
     name: &'static str,
-    /// No two kinds of handles, and no handle and address, are the same number.
+    /// The low bits of the kind's handles, which differ from those of other kinds and of addresses.
     kind: usize,
     live: Mutex<Live<T>>,
 }
@@ -19,7 +19,7 @@ struct Live<T> {
     by_number: BTreeMap<usize, Arc<T>>,
 }
 
-/// Handles count in steps of this; below it is the kind. Odd kinds are no address of anything aligned.
+/// A handle is a multiple of `STEP` plus its kind. Kinds are odd: no handle equals an aligned address.
 const STEP: usize = 16;
 
 impl<T> Handles<T> {
@@ -39,7 +39,7 @@ impl<T> Handles<T> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A handle of `value`; no other was or will be the same.
+    /// A handle of `value`; its number is never reused.
     pub fn add<C>(&self, value: T) -> *mut C {
         let mut live = self.live();
         live.made += 1;
@@ -48,15 +48,15 @@ impl<T> Handles<T> {
         without_provenance_mut(number)
     }
 
-    /// What `handle` is of. It stays while it is held, even if the handle is freed meanwhile.
+    /// The object of `handle`. The `Arc` keeps it alive even if the handle is freed.
     pub fn get<C>(&self, handle: *const C) -> Result<Arc<T>, Failure> {
         let found = self.live().by_number.get(&handle.addr()).cloned();
         found.ok_or_else(|| self.unknown(handle))
     }
 
-    /// Frees `handle`; null is freed already.
+    /// Frees `handle`; null does nothing.
     pub fn remove<C>(&self, handle: *const C) -> Result<(), Failure> {
-        // What is freed may take a while, and others need not wait for it.
+        // The object is dropped after the lock: dropping may take long.
         let removed = self.live().by_number.remove(&handle.addr());
         match removed {
             None if !handle.is_null() => Err(self.unknown(handle)),

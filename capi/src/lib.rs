@@ -1,13 +1,13 @@
-//! fullconv for programs in C: models, devices and segmenters behind handles. `include/fullconv.h` is made
-//! of this file, and `examples/c/segment.c` shows it at work.
+//! fullconv for programs in C: models, devices and segmenters behind handles. cbindgen writes `include/fullconv.h`
+//! from this file; `examples/c/segment.c` is an example.
 //!
 //! ```sh
 //! cargo build --release --package fullconv-c      # target/release/libfullconv_c.so, .dylib or .dll
 //! ```
 
-// Nothing that a caller can do may panic.
+// Code reachable from a caller may not panic.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo)]
-#![allow(non_camel_case_types)] // Their names in C.
+#![allow(non_camel_case_types)] // The types have their C names.
 
 mod border;
 mod handles;
@@ -27,9 +27,9 @@ pub struct fullconv_model {
     classes: Vec<CString>,
 }
 
-/// Where networks run.
+/// A GPU, or the CPU reference.
 pub struct fullconv_device {
-    /// None is the CPU reference.
+    /// `None`: the CPU reference.
     gpu: Option<Gpu>,
     name: CString,
 }
@@ -41,7 +41,7 @@ static MODELS: Handles<fullconv_model> = Handles::new("model", 1);
 static DEVICES: Handles<fullconv_device> = Handles::new("device", 3);
 static SEGMENTERS: Handles<fullconv_segmenter> = Handles::new("segmenter", 5);
 
-/// The most bytes that a program has in one piece.
+/// The largest size of one allocation.
 const MOST_BYTES: usize = isize::MAX as usize;
 
 impl fullconv_model {
@@ -57,7 +57,7 @@ impl fullconv_model {
     }
 }
 
-/// Gives a caller what `make` makes: a handle in `out`, which is null if that fails.
+/// Writes a handle of the value that `make` returns to `out`; null if `make` fails.
 ///
 /// # Safety
 /// `out` is null or may be written to.
@@ -68,7 +68,7 @@ unsafe fn give<T, C>(
 ) -> fullconv_status {
     border(|| {
         not_null(out, "the place for the handle")?;
-        // SAFETY: it is not null, and the caller answers for the rest.
+        // SAFETY: `out` is not null; the caller guarantees the rest.
         unsafe { out.write(std::ptr::null_mut()) };
         let handle = handles.add(make()?);
         // SAFETY: as above.
@@ -77,8 +77,8 @@ unsafe fn give<T, C>(
     })
 }
 
-/// The message of the last call on this thread that can fail: one line, in UTF-8, empty if it succeeded.
-/// Valid until the next such call on this thread.
+/// The message of this thread's last call that can fail: one line of UTF-8, empty if that call succeeded. Valid until
+/// the thread's next such call.
 #[unsafe(no_mangle)]
 pub extern "C" fn fullconv_last_error() -> *const c_char {
     last_error()
@@ -91,26 +91,26 @@ pub extern "C" fn fullconv_version() -> *const c_char {
     VERSION.as_ptr().cast()
 }
 
-/// Opens the model file (safetensors) at `path`, in UTF-8. The file must stay as it is while the model or a
-/// segmenter of it lives.
+/// Opens the model file (safetensors) at `path`, in UTF-8. The file may not change while the model or one of its
+/// segmenters lives.
 ///
 /// # Safety
-/// `path` is null or a text that ends in a zero; `model` is null or may be written to.
+/// `path` is null or a zero-terminated string; `model` is null or may be written to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fullconv_model_read(
     path: *const c_char,
     model: *mut *mut fullconv_model,
 ) -> fullconv_status {
     let read = || {
-        // SAFETY: the caller answers for it.
+        // SAFETY: the caller guarantees it.
         let path = unsafe { text(path, "path") }?;
         Ok(fullconv_model::new(Model::read(path)?))
     };
-    // SAFETY: the caller answers for it.
+    // SAFETY: the caller guarantees it.
     unsafe { give(model, &MODELS, read) }
 }
 
-/// A model file in memory, of which a copy is made.
+/// Opens a model file in memory. The bytes are copied.
 ///
 /// # Safety
 /// `bytes` is null or the first of `length` bytes; `model` is null or may be written to.
@@ -125,22 +125,21 @@ pub unsafe extern "C" fn fullconv_model_from_bytes(
         if length > MOST_BYTES {
             return Err(invalid(format!("no memory has {length} bytes")));
         }
-        // SAFETY: they are neither null nor too many, and the caller answers for the rest.
+        // SAFETY: `bytes` is not null and `length` is in range; the caller guarantees the rest.
         let bytes = unsafe { std::slice::from_raw_parts(bytes, length) };
         Ok(fullconv_model::new(Model::from_bytes(bytes.to_vec())?))
     };
-    // SAFETY: the caller answers for it.
+    // SAFETY: the caller guarantees it.
     unsafe { give(model, &MODELS, read) }
 }
 
-/// The small model that comes with the library, which knows street scenes. Its weights are for research
-/// and personal use.
+/// Opens the built-in demo model, a small network for street scenes. Its weights are for research and personal use.
 ///
 /// # Safety
 /// `model` is null or may be written to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fullconv_model_demo(model: *mut *mut fullconv_model) -> fullconv_status {
-    // SAFETY: the caller answers for it.
+    // SAFETY: the caller guarantees it.
     unsafe {
         give(model, &MODELS, || {
             Ok(fullconv_model::new(Model::from_bytes(
@@ -150,7 +149,7 @@ pub unsafe extern "C" fn fullconv_model_demo(model: *mut *mut fullconv_model) ->
     }
 }
 
-/// How many classes the model tells apart; 0 if it is none. Labels are below it.
+/// The number of classes of `model`; 0 if `model` is not a valid handle. Every label is below this number.
 #[unsafe(no_mangle)]
 pub extern "C" fn fullconv_model_class_count(model: *const fullconv_model) -> usize {
     let mut count = 0;
@@ -161,7 +160,7 @@ pub extern "C" fn fullconv_model_class_count(model: *const fullconv_model) -> us
     count
 }
 
-/// The name of class `id`, in UTF-8 ("class 7" where the model names none), valid until the model is freed;
+/// The name of class `id`, in UTF-8 ("class 7" if the model has no name for it), valid until the model is freed;
 /// null if there is no such class or no such model.
 #[unsafe(no_mangle)]
 pub extern "C" fn fullconv_model_class_name(
@@ -177,7 +176,7 @@ pub extern "C" fn fullconv_model_class_name(
     name
 }
 
-/// The colour in which class `id` is shown: red, green and blue, 3 bytes, written to `rgb`.
+/// Writes the colour of class `id` to `rgb`: red, green and blue, 3 bytes.
 ///
 /// # Safety
 /// `rgb` is null, or 3 bytes may be written to it.
@@ -191,9 +190,9 @@ pub unsafe extern "C" fn fullconv_model_class_colour(
         let model = MODELS.get(model)?;
         class_of(&model, id)?;
         not_null(rgb, "rgb")?;
-        // Classes past 255 have no labels, and so no colours.
+        // Classes past 255 have no labels; they share colour 255.
         let colour = model.model.palette().colour(id.min(255) as u8);
-        // SAFETY: it is not null, and the caller answers for the rest.
+        // SAFETY: `rgb` is not null; the caller guarantees the rest.
         unsafe { rgb.copy_from(colour.as_ptr(), colour.len()) };
         Ok(())
     })
@@ -205,19 +204,18 @@ fn class_of(model: &fullconv_model, id: usize) -> Result<&CString, Failure> {
     model.classes.get(id).ok_or_else(missing)
 }
 
-/// Frees a model; null is freed already. Segmenters of it stay.
+/// Frees a model; null does nothing. Its segmenters stay valid.
 #[unsafe(no_mangle)]
 pub extern "C" fn fullconv_model_free(model: *mut fullconv_model) -> fullconv_status {
     border(|| MODELS.remove(model))
 }
 
-/// Opens a device. `backend` is "vulkan", "metal", "dx12" or "gl"; null, "" or "auto" for the best there
-/// is; or "cpu" for the CPU reference, which is slow and on every machine. `adapter` is a part of the
-/// name of an adapter, its address on the PCI bus ("0000:01:00.0") or its number among the backend's; null or ""
-/// for the first that works.
+/// Opens a device. `backend` is "vulkan", "metal", "dx12" or "gl"; null, "" or "auto" takes the best device found;
+/// "cpu" is the CPU reference, slow but on every machine. `adapter` is a part of an adapter's name, its PCI address
+/// ("0000:01:00.0") or its number among the backend's adapters; null or "" takes the first that works.
 ///
 /// # Safety
-/// `backend` and `adapter` are null or texts that end in a zero; `device` is null or may be written to.
+/// `backend` and `adapter` are null or zero-terminated strings; `device` is null or may be written to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fullconv_device_open(
     backend: *const c_char,
@@ -226,7 +224,7 @@ pub unsafe extern "C" fn fullconv_device_open(
 ) -> fullconv_status {
     let optional = |pointer: *const c_char, name| match pointer.is_null() {
         true => Ok(""),
-        // SAFETY: the caller answers for it.
+        // SAFETY: the caller guarantees it.
         false => unsafe { text(pointer, name) },
     };
     let open = || {
@@ -234,7 +232,7 @@ pub unsafe extern "C" fn fullconv_device_open(
         let adapter = optional(adapter, "adapter")?;
         open(backend, adapter)
     };
-    // SAFETY: the caller answers for it.
+    // SAFETY: the caller guarantees it.
     unsafe { give(device, &DEVICES, open) }
 }
 
@@ -261,7 +259,8 @@ fn open(backend: &str, adapter: &str) -> Result<fullconv_device, Failure> {
     Ok(fullconv_device { gpu, name })
 }
 
-/// The device for people: its name, backend and kind, in UTF-8, valid until it is freed; null if it is none.
+/// A description of the device for people: its name, backend and kind, in UTF-8, valid until the device is freed; null
+/// if `device` is not a valid handle.
 #[unsafe(no_mangle)]
 pub extern "C" fn fullconv_device_name(device: *const fullconv_device) -> *const c_char {
     let mut name = std::ptr::null();
@@ -272,14 +271,14 @@ pub extern "C" fn fullconv_device_name(device: *const fullconv_device) -> *const
     name
 }
 
-/// Frees a device; null is freed already. Segmenters on it stay.
+/// Frees a device; null does nothing. Its segmenters stay valid.
 #[unsafe(no_mangle)]
 pub extern "C" fn fullconv_device_free(device: *mut fullconv_device) -> fullconv_status {
     border(|| DEVICES.remove(device))
 }
 
-/// Brings a model onto a device: compiles its kernels and uploads its weights. One segmenter serves any
-/// number of pictures and threads.
+/// Puts a model on a device: compiles its kernels and uploads its weights. One segmenter serves any number of pictures
+/// and threads.
 ///
 /// # Safety
 /// `segmenter` is null or may be written to.
@@ -296,17 +295,17 @@ pub unsafe extern "C" fn fullconv_segmenter_new(
             None => Segmenter::on_cpu(&model.model),
         }))
     };
-    // SAFETY: the caller answers for it.
+    // SAFETY: the caller guarantees it.
     unsafe { give(segmenter, &SEGMENTERS, make) }
 }
 
-/// Labels every pixel of a picture of `width` × `height` pixels: red, green, blue and a fourth byte that does
-/// not matter, rows from the top, each `row_bytes` after the one before it (0: 4 · width). Writes the class of
-/// each pixel, row by row, into the first width · height of the `labels_length` bytes at `labels`.
+/// Labels every pixel of a picture of `width` × `height` pixels. A pixel is red, green, blue and an ignored fourth
+/// byte; rows come from the top, `row_bytes` apart (0: 4 · width). Writes the class of each pixel, row by row, to the
+/// first width · height of the `labels_length` bytes at `labels`.
 ///
 /// # Safety
-/// `rgba` is null or the first byte of such a picture; `labels` is null, or `labels_length` bytes may be
-/// written to it, none of which is the picture's.
+/// `rgba` is null or the first byte of a picture of that layout; `labels` is null, or `labels_length` bytes may be
+/// written to it, without overlap with the picture.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fullconv_segment(
     segmenter: *const fullconv_segmenter,
@@ -328,12 +327,11 @@ pub unsafe extern "C" fn fullconv_segment(
                 layout.pixels
             )));
         }
-        // SAFETY: it is not null, the layout is one that a memory can have, and the caller answers for the
-        // rest.
+        // SAFETY: `rgba` is not null and the layout fits in memory; the caller guarantees the rest.
         let rgba = unsafe { std::slice::from_raw_parts(rgba, layout.bytes) };
         let picture = Picture::from_rgba(width, height, layout.packed(rgba)?)?;
         let mask = segmenter.0.segment_blocking(&picture)?;
-        // SAFETY: there is room for as many as there are pixels, and so many a mask has.
+        // SAFETY: `labels` has room for all pixels, and the count is clamped to the mask's.
         unsafe {
             labels.copy_from(
                 mask.labels().as_ptr(),
@@ -344,18 +342,18 @@ pub unsafe extern "C" fn fullconv_segment(
     })
 }
 
-/// Frees a segmenter; null is freed already.
+/// Frees a segmenter; null does nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn fullconv_segmenter_free(segmenter: *mut fullconv_segmenter) -> fullconv_status {
     border(|| SEGMENTERS.remove(segmenter))
 }
 
-/// How a picture lies in memory.
+/// A picture's layout in memory.
 struct Layout {
     width: usize,
     row_bytes: usize,
     pixels: usize,
-    /// From the first to the last.
+    /// Bytes from the first to the last pixel, both included.
     bytes: usize,
 }
 
@@ -389,7 +387,7 @@ impl Layout {
         }
     }
 
-    /// The pixels of a picture that lies so, row after row without a gap.
+    /// The pixels of a picture in this layout, copied without gaps between rows.
     fn packed(&self, rgba: &[u8]) -> Result<Vec<u8>, Failure> {
         let mut packed = Vec::new();
         if packed.try_reserve_exact(4 * self.pixels).is_err() {

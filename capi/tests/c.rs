@@ -1,5 +1,5 @@
-//! Programs in C against the library: compiled without a warning, run, and run again under valgrind's
-//! memcheck, where neither an access out of bounds nor a leak may show.
+//! C programs that link the library: compiled without warnings, run, and run under valgrind's memcheck, which may
+//! report neither accesses out of bounds nor leaks.
 #![cfg(unix)]
 
 use fullconv::{Gpu, Model, Picture, Segmenter};
@@ -11,7 +11,7 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Where Cargo put the library that these tests are built with.
+/// The folder of the library that Cargo built for these tests.
 fn library() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     let folder = program.parent().unwrap().to_owned();
@@ -29,7 +29,7 @@ fn run(command: &mut Command) -> Output {
     output.unwrap_or_else(|e| panic!("{command:?}: {e}"))
 }
 
-/// What a command says if it succeeds.
+/// The stdout of a command, which must succeed.
 fn succeed(command: &mut Command) -> String {
     let output = run(command);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -38,7 +38,7 @@ fn succeed(command: &mut Command) -> String {
     stdout
 }
 
-/// A program made of one C file.
+/// Compiles one C file to a program.
 fn compile(source: &str, folder: &Path) -> PathBuf {
     let program = folder.join("program");
     let compiler = std::env::var("CC").unwrap_or("cc".into());
@@ -71,14 +71,14 @@ fn ppm(picture: &Picture) -> Vec<u8> {
     bytes
 }
 
-/// A small picture of all sorts of colours.
+/// A small picture of many colours.
 fn small() -> Picture {
     let (w, h) = (21usize, 13usize);
     let bytes = (0..3 * w * h).map(|i| (i * i % 251) as u8);
     Picture::from_rgb(w, h, bytes.collect()).unwrap()
 }
 
-/// The device that the library takes if nobody names one. None is the CPU reference.
+/// The library's default device. `None`: the CPU reference.
 fn best() -> Option<Gpu> {
     let gpu = pollster::block_on(Gpu::new()).ok();
     let required = std::env::var("FULLCONV_REQUIRE_GPU").is_ok_and(|v| v == "1");
@@ -190,8 +190,8 @@ fn the_header_is_cplusplus_too() {
     }
 }
 
-/// Runs a program under memcheck and gives the bytes that are still reachable at its end; anything worse is
-/// an error. None if there is no valgrind.
+/// Runs a program under memcheck and returns the bytes still reachable at its end; memcheck may report nothing worse.
+/// `None` without valgrind.
 fn memcheck<A: AsRef<OsStr>>(
     program: &Path,
     arguments: impl IntoIterator<Item = A>,
@@ -228,10 +228,10 @@ fn memcheck<A: AsRef<OsStr>>(
     Some(bytes.parse().unwrap_or_else(|e| panic!("{bytes}: {e}")))
 }
 
-/// What a handle leaves behind if it is kept, at the least; rayon's queues grow and shrink by less.
+/// The least that one leaked handle leaves behind; rayon's queues vary by less.
 const LEAST_LEAK: u64 = 4 << 10;
 
-/// What the library holds at its end is made once: it is no more after everything was done three times.
+/// Three repetitions leave no more reachable bytes than one: the library's own allocations are made once.
 #[test]
 fn nothing_leaks_and_nothing_is_read_or_written_out_of_bounds() {
     let folder = tempfile::tempdir().unwrap();

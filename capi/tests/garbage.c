@@ -1,4 +1,4 @@
-/* What a caller can do wrong, every bit of it: each is a status and a message, none is a crash. */
+/* Every mistake that a caller can make: each gives a status and a message, none crashes. */
 #include "fullconv.h"
 
 #include <stdio.h>
@@ -16,7 +16,7 @@ static int wrong = 0;
         }                                                                                        \
     } while (0)
 
-/* A call that ends so, with a message that holds this part. */
+/* Checks that `call` returns `expected`, with a message that contains `part`. */
 #define FAILS(expected, part, call)                                                              \
     do {                                                                                         \
         fullconv_status found = (call);                                                          \
@@ -94,11 +94,11 @@ static void segmenters(const char *path) {
     FAILS(INVALID, "no device", fullconv_segmenter_new((fullconv_device *)model, model, &segmenter));
     FAILS(INVALID, "handle is null", fullconv_segmenter_new(device, model, NULL));
     WORKS(fullconv_segmenter_new(device, model, &segmenter));
-    /* It keeps what it needs. */
+    /* The segmenter outlives its model and its device. */
     WORKS(fullconv_model_free(model));
     WORKS(fullconv_device_free(device));
 
-    /* 3 × 2 pixels, in rows of 5; memory to the byte, so that reads and writes past it are seen. */
+    /* 3 × 2 pixels, rows 5 pixels apart; exact allocations, for memcheck to see accesses past the end. */
     size_t bytes = 5 * 4 + 3 * 4;
     uint8_t *rgba = malloc(bytes), *labels = malloc(6);
     uint8_t *packed = malloc(24), *again = malloc(6);
@@ -134,7 +134,7 @@ static void segmenters(const char *path) {
     free(again);
 }
 
-/* Given a model file without class names, and how often all of it is to be done. */
+/* Arguments: a model file without class names, and the number of repetitions. */
 int main(int argc, char **argv) {
     int times = argc > 2 ? atoi(argv[2]) : 0;
     EXPECT(times > 0);

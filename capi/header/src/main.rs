@@ -1,8 +1,8 @@
-//! Writes the header of the interface for C from its code, or says whether the committed one is current:
+//! Writes the C header from the code, or checks whether the committed header is current:
 //!
 //! ```sh
 //! cargo run --manifest-path capi/header/Cargo.toml              # writes capi/include/fullconv.h
-//! cargo run --manifest-path capi/header/Cargo.toml -- --check   # fails if it would be another
+//! cargo run --manifest-path capi/header/Cargo.toml -- --check   # fails if the header would change
 //! ```
 
 use std::path::Path;
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             eprintln!(
-                "capi/include/fullconv.h is not what cbindgen makes of the code; capi/header writes it"
+                "capi/include/fullconv.h differs from cbindgen's output; run capi/header without --check"
             );
             ExitCode::FAILURE
         }
