@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Makes the package in web/dist and the page in web/site: wasm, its JavaScript, TypeScript to JavaScript.
+# Builds the package in web/dist and the page in web/site: the wasm, its JavaScript, and JavaScript from TypeScript.
 #
 # Needs Rust with the target wasm32-unknown-unknown (rustup target add) and Node.js with npm.
 set -euo pipefail
 cd "$(dirname "$0")"
 target="${CARGO_TARGET_DIR:-../target}"
 
-# The most that the wasm may be on its way to a browser, in bytes, gzipped.
+# The size limit of the gzipped wasm, in bytes.
 most=$((3 << 20))
 
 [ -d node_modules/typescript ] || npm ci --no-audit --no-fund --silent
 
-# For the library and for wasm/ alone: Cargo silences the warnings of other crates.
+# -D warnings applies to the library and wasm/ only: Cargo silences warnings of other crates.
 CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="-D warnings" cargo build --quiet --manifest-path wasm/Cargo.toml \
     --target-dir "$target" --target wasm32-unknown-unknown --profile web
 
-# The JavaScript is made for the wasm-bindgen that the wasm was built with.
+# The JavaScript has to match the version of wasm-bindgen in the wasm.
 locked() { sed -n "/^name = \"$1\"$/{n;s/version = \"\(.*\)\"/\1/p}" "$2"; }
 built=$(locked wasm-bindgen ../Cargo.lock)
 made=$(locked wasm-bindgen-cli-support bindgen/Cargo.lock)
@@ -29,7 +29,7 @@ cargo run --quiet --manifest-path bindgen/Cargo.toml --target-dir "$target/bindg
     "$target/wasm32-unknown-unknown/web/fullconv_web.wasm" dist/wasm
 
 wasm=dist/wasm/fullconv_wasm_bg.wasm
-# What Rust's target has on; anything newer, browsers may not know.
+# The features that Rust's target enables; browsers may lack newer ones.
 features=(bulk-memory bulk-memory-opt mutable-globals sign-ext nontrapping-float-to-int multivalue reference-types)
 node_modules/.bin/wasm-opt -Os "${features[@]/#/--enable-}" -o $wasm.small $wasm
 mv $wasm.small $wasm

@@ -1,7 +1,7 @@
-// The demo page: what a program does with the package, and what a person sees of it.
+// The demo page: an example of the package.
 //
-// ?model=ADDRESS takes another model, ?picture=ADDRESS another picture than the example,
-// ?limits=default no more of the device than every WebGPU device can do.
+// ?model=ADDRESS loads another model, ?picture=ADDRESS another example picture; ?limits=default opens the device with
+// WebGPU's default limits.
 
 import { FullconvError, Segmenter } from './fullconv/fullconv.js';
 
@@ -19,23 +19,23 @@ const status = element('status');
 let model = query.get('model') ?? 'demo.safetensors';
 /** @type {Segmenter | undefined} */
 let segmenter;
-/** Ends loading. @type {AbortController | undefined} */
+/** Aborts loading. @type {AbortController | undefined} */
 let loading;
 /** @type {import('./fullconv/fullconv.js').Mask | undefined} */
 let mask;
-/** The classes that are not shown, however often pictures change. @type {Set<number>} */
+/** The hidden classes, kept when the picture changes. @type {Set<number>} */
 const hidden = new Set();
-/** The picture on the stage, unless it is the camera's. @type {{ picture: ImageBitmap, name: string } | undefined} */
+/** The picture on the stage, unless the camera is on. @type {{ picture: ImageBitmap, name: string } | undefined} */
 let shown;
 /** The camera, while it is on. @type {MediaStream | undefined} */
 let camera;
-/** The picture that was asked for last: what comes late of another is dropped. */
+/** The number of the latest request: late results of earlier ones are dropped. */
 let turn = 0;
 
 const milliseconds = (ms) => (ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`);
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 
-/** Shows how long something took. */
+/** Shows a time, or another value, under `name`. */
 function time(name, ms) {
   const times = element('times');
   let value = [...times.querySelectorAll('dd')].find((found) => found.dataset.name === name);
@@ -53,7 +53,7 @@ function say(text) {
   status.textContent = text;
 }
 
-/** Says what went wrong, and how to go on. */
+/** Shows an error and the button to go on. */
 function fail(text, again = 'Start again') {
   element('error-text').textContent = text;
   element('again').textContent = again;
@@ -62,26 +62,26 @@ function fail(text, again = 'Start again') {
   stage.classList.remove('busy');
 }
 
-/** What an error means to a person. */
+/** An error's message for people. */
 function explained(error) {
   if (!(error instanceof Error)) return String(error);
   if (!(error instanceof FullconvError)) return `Something unexpected failed: ${error.message}`;
   switch (error.kind) {
     case 'NoAdapter':
-      if (!isSecureContext) return 'Browsers offer WebGPU, which the page computes with, to pages that come over https alone.';
-      return 'This browser offers no WebGPU, which the page computes with. Current versions of Chrome, Edge, Safari and Firefox have it; on some systems it has to be switched on.';
+      if (!isSecureContext) return 'This page needs WebGPU, which browsers offer only over https.';
+      return 'This browser offers no WebGPU, which this page needs. Current versions of Chrome, Edge, Safari and Firefox have WebGPU; on some systems it has to be switched on.';
     case 'ModelFile':
       return `The model file cannot be used: ${error.message}`;
     case 'DeviceLost':
       return `The graphics device was lost: ${error.message}`;
     case 'Limit':
-      return `This device cannot hold that: ${error.message}`;
+      return `This exceeds the device's limits: ${error.message}`;
     default:
       return error.message;
   }
 }
 
-/** Makes the model ready. Whether it is. */
+/** Loads the model. Returns whether it is ready. */
 async function load() {
   element('error').hidden = true;
   stopCamera();
@@ -163,7 +163,7 @@ function show(picture, width, height) {
   element('hint').hidden = true;
 }
 
-/** Labels a picture and shows what was found. Whether it could. */
+/** Labels a picture and shows the classes. Returns whether that worked. */
 async function label(picture, width, height, mine) {
   if (!segmenter) return false;
   const begin = performance.now();
@@ -180,7 +180,7 @@ async function label(picture, width, height, mine) {
     return true;
   } catch (error) {
     if (turn !== mine) return false;
-    // Of a lost device the page hears by another way, too.
+    // `lost` reports a lost device too.
     if (segmenter || error.kind !== 'DeviceLost') fail(explained(error));
     say('The picture was not labelled.');
     return false;
@@ -189,7 +189,7 @@ async function label(picture, width, height, mine) {
   }
 }
 
-/** Takes a picture: a file, or an address. */
+/** Opens a picture: a file, or an address. */
 async function open(source, name) {
   stopCamera();
   turn += 1;
@@ -200,7 +200,7 @@ async function open(source, name) {
     const blob = typeof source === 'string' ? await fetched(source) : source;
     picture = await createImageBitmap(blob);
   } catch (error) {
-    const reason = error instanceof FullconvError ? error.message : 'it is no picture that this browser can read';
+    const reason = error instanceof FullconvError ? error.message : 'this browser cannot read it as a picture';
     fail(`${name} cannot be opened: ${reason}.`, 'Example');
     return;
   }
@@ -216,7 +216,7 @@ async function open(source, name) {
   await labelShown();
 }
 
-/** Labels the picture on the stage, if the model is there already. */
+/** Labels the picture on the stage, if the model is ready. */
 async function labelShown() {
   if (!segmenter || !shown) return;
   turn += 1;
@@ -240,7 +240,7 @@ function draw() {
   overlay.setAttribute('aria-label', `The picture's classes: ${text}`);
 }
 
-/** The legend: each class that was found, which can be left out. */
+/** Fills the legend: each class that occurs, with a box to hide it. */
 function list() {
   const shares = mask?.shares() ?? [];
   element('legend-empty').hidden = shares.length > 0;
@@ -279,7 +279,7 @@ async function startCamera() {
   const mine = turn;
   let stream;
   try {
-    if (!navigator.mediaDevices) throw new Error('the page has to come over https');
+    if (!navigator.mediaDevices) throw new Error('browsers offer cameras only over https');
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 }, height: { ideal: 480 } } });
   } catch (error) {
     fail(`The camera cannot be used: ${error.message}`, 'Example');
@@ -319,7 +319,7 @@ function stopCamera() {
   element('camera').textContent = 'Use the camera';
 }
 
-/** Saves what is seen as a PNG. */
+/** Saves the picture with its overlay as a PNG. */
 function save() {
   const canvas = document.createElement('canvas');
   canvas.width = pictureCanvas.width;
@@ -345,7 +345,7 @@ function fade() {
   element('opacity-value').textContent = `${value} %`;
 }
 
-/** The model, and the example for as long as there is no other picture. */
+/** Loads the model, and shows the example unless there is a picture already. */
 async function start() {
   if (!shown) void open(example, 'The example');
   if (await load()) await labelShown();

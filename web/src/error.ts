@@ -1,6 +1,6 @@
 /**
- * What failed. `Fetch`: something could not be fetched; `Panic`: a bug of fullconv, after which the page has to be
- * loaded anew; the others are those of the Rust library's `ErrorKind`.
+ * The kind of a failure. `Fetch`: a file could not be fetched; `Panic`: a bug of fullconv, after which the page has to
+ * be reloaded; the others are the Rust library's `ErrorKind`.
  */
 export type ErrorKind =
   | 'Fetch'
@@ -18,12 +18,12 @@ export type ErrorKind =
   | 'Internal'
   | 'Panic';
 
-/** What every function of this package rejects with. The message is one line for people. */
+/** The error of every function of this package. The message is one line for people. */
 export class FullconvError extends Error {
   override readonly name = 'FullconvError';
 
   constructor(
-    /** For programs. */
+    /** The kind, for programs. */
     readonly kind: ErrorKind,
     message: string,
   ) {
@@ -31,7 +31,7 @@ export class FullconvError extends Error {
   }
 }
 
-/** The errors of the wasm, as those of this package. What is none of its own stays as it is. */
+/** Turns an error of the wasm into a `FullconvError`; returns other errors unchanged. */
 export function translated(error: unknown): unknown {
   if (error instanceof FullconvError) return error;
   if (error instanceof WebAssembly.RuntimeError) {

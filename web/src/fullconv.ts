@@ -9,7 +9,7 @@
  * mask.draw(document.querySelector('canvas'), { opacity: 0.5 });
  * ```
  *
- * Everything is asynchronous and nothing blocks the page for long; no thread and no special header is needed.
+ * All calls are asynchronous and none blocks the page for long. No threads and no special headers are needed.
  */
 
 import init, { Download, WebGpu, type InitInput, type WebSegmenter } from './wasm/fullconv_wasm.js';
@@ -21,29 +21,29 @@ export { FullconvError, type ErrorKind } from './error.js';
 export { Mask, type Colour, type DrawOptions } from './mask.js';
 export type { Picture } from './picture.js';
 
-/** Where a model file comes from: an address to fetch, or its bytes. */
+/** A model file: a URL to fetch, or its bytes. */
 export type ModelSource = string | URL | Request | Response | Blob | ArrayBuffer | Uint8Array<ArrayBuffer>;
 
-/** How far loading is. */
+/** The progress of loading. */
 export interface Progress {
-  /** `download`: the file is on its way; `prepare`: it is whole, and goes to the device. */
+  /** `download`: the file is being fetched; `prepare`: the whole file is here and goes to the device. */
   stage: 'download' | 'prepare';
-  /** Bytes that have come. */
+  /** Bytes received so far. */
   received: number;
-  /** Bytes that are to come in all, where that is known. */
+  /** Size of the file in bytes, if known. */
   total: number | undefined;
 }
 
 export interface LoadOptions {
-  /** Called when loading starts, for each part of the file, and when the file is there. */
+  /** Called when loading starts, for each part of the file, and when the file is complete. */
   onProgress?: (progress: Progress) => void;
-  /** Ends loading: the promise is rejected with the signal's reason. */
+  /** Aborts loading: the promise is rejected with the signal's reason. */
   signal?: AbortSignal;
-  /** Use no more of the device than every WebGPU device can do: what runs so runs everywhere. */
+  /** Open the device with WebGPU's default limits, which every device supports. */
   defaultLimits?: boolean;
 }
 
-/** Class scores before softmax, `[classes, height, width]`, at the size at which the network sees a picture. */
+/** Class scores before softmax, `[classes, height, width]`, at the network's input size. */
 export interface Scores {
   classes: number;
   height: number;
@@ -54,15 +54,15 @@ export interface Scores {
 let ready: Promise<unknown> | undefined;
 
 /**
- * Compiles the WebAssembly. `Segmenter.load` does it where it is not done yet; call it first to say where the
- * file `fullconv_wasm_bg.wasm` is, if that is not beside this module.
+ * Compiles the WebAssembly, unless it is compiled already. `Segmenter.load` calls it; call it first with the URL of
+ * `fullconv_wasm_bg.wasm` if that file is not beside this module.
  */
 export async function initialize(wasm?: InitInput | Promise<InitInput>): Promise<void> {
   ready ??= init(wasm === undefined ? undefined : { module_or_path: wasm });
   try {
     await ready;
   } catch (error) {
-    // The next call may have more luck.
+    // The next call tries again.
     ready = undefined;
     throw new FullconvError('Fetch', `the WebAssembly of fullconv cannot be loaded: ${message(error)}`);
   }
@@ -72,23 +72,23 @@ export async function initialize(wasm?: InitInput | Promise<InitInput>): Promise
 export class Segmenter {
   /** Such as `fcn8s`. */
   readonly architecture: string;
-  /** How many classes it tells apart. */
+  /** The number of classes. */
   readonly classCount: number;
-  /** The names of its classes; empty if the model file does not say. */
+  /** The names of the classes; empty if the model file has none. */
   readonly classes: readonly string[];
-  /** What the model file says of itself. */
+  /** The model file's description. */
   readonly description: string;
-  /** The terms of its weights. */
+  /** The terms of the weights. */
   readonly license: string;
-  /** The device, for people. */
+  /** The device's name, for people. */
   readonly device: string;
-  /** Resolves, with the reason, when the device is lost or freed: every call fails from then on; load anew. */
+  /** Resolves, with the reason, when the device is lost or freed. Every later call fails: load again. */
   readonly lost: Promise<string>;
 
   #inner: WebSegmenter | undefined;
   readonly #gpu: WebGpu;
   readonly #colours: Uint8Array;
-  /** What is under way: runs come one after the other, so that their buffers serve the next. */
+  /** The last run: runs wait for each other, to share their buffers. */
   #queue: Promise<unknown> = Promise.resolve();
 
   private constructor(gpu: WebGpu, inner: WebSegmenter, device: string) {
@@ -105,11 +105,11 @@ export class Segmenter {
   }
 
   /**
-   * Opens the GPU, fetches the model file, and makes it ready.
+   * Opens the GPU, fetches the model file, compiles its kernels and uploads its weights.
    *
-   * Rejects with a {@link FullconvError}: `NoAdapter` where there is no WebGPU, before anything is fetched;
-   * `Fetch` if the file cannot be had or breaks off; `ModelFile` if it is damaged or of no known network; `Limit`
-   * or `Device` if the device cannot hold or run it. Aborted, it rejects with the signal's reason.
+   * Rejects with a {@link FullconvError}: `NoAdapter` without WebGPU, before the fetch; `Fetch` if the file cannot be
+   * fetched completely; `ModelFile` if the file is damaged or of an unknown network; `Limit` or `Device` if the device
+   * cannot hold or run the network. When aborted, rejects with the signal's reason.
    */
   static async load(source: ModelSource, options: LoadOptions = {}): Promise<Segmenter> {
     const { signal, onProgress } = options;
@@ -131,7 +131,7 @@ export class Segmenter {
     }
   }
 
-  /** The class of each pixel of a picture, at the picture's own size. Pictures are taken one after the other. */
+  /** The class of each pixel of a picture, at the picture's own size. Calls run one after the other. */
   segment(picture: Picture): Promise<Mask> {
     return this.#run(picture, async (inner, { width, height, data }) => {
       const labels = await inner.segment(width, height, bytes(data));
@@ -155,7 +155,7 @@ export class Segmenter {
     return [r, g, b];
   }
 
-  /** Lets go of the device's memory, when what is under way is done. */
+  /** Frees the device's memory after the runs under way. */
   async free(): Promise<void> {
     const inner = this.#inner;
     this.#inner = undefined;
@@ -171,7 +171,7 @@ export class Segmenter {
     if (inner === undefined) {
       return Promise.reject(new FullconvError('Request', 'this segmenter was freed'));
     }
-    // The picture as it is now: a video goes on.
+    // The pixels are read now: a video moves on.
     const image = pixels(picture);
     image.catch(() => undefined);
     const result = this.#queue.then(async () => {
@@ -186,7 +186,7 @@ export class Segmenter {
   }
 }
 
-/** What the browser tells of the device that it prefers. */
+/** The browser's name for its preferred device. */
 async function deviceName(): Promise<string> {
   type Info = { vendor: string; architecture: string; description: string };
   type Gpu = { requestAdapter(): Promise<{ info: Info } | null> };
@@ -195,7 +195,7 @@ async function deviceName(): Promise<string> {
   return info?.description || [info?.vendor, info?.architecture].filter(Boolean).join(' ') || 'WebGPU';
 }
 
-/** Each part goes to the wasm's memory when it comes, to where it stays. */
+/** Downloads the file; each part goes straight into the wasm's memory. */
 async function download(source: ModelSource, options: LoadOptions): Promise<Download> {
   const { signal, onProgress } = options;
   if (source instanceof ArrayBuffer || source instanceof Uint8Array) {
@@ -259,7 +259,7 @@ async function open(source: string | URL | Request | Response | Blob, signal?: A
     const reason = `${response.status} ${response.statusText}`.trim();
     throw new FullconvError('Fetch', `${name} cannot be fetched: the server says ${reason}`);
   }
-  // Of a compressed answer the header tells the compressed length.
+  // A compressed response's content-length is the compressed length.
   const length = Number(response.headers.get('content-length') ?? NaN);
   const isPlain = (response.headers.get('content-encoding') ?? 'identity') === 'identity';
   const total = isPlain && Number.isSafeInteger(length) && length > 0 ? length : undefined;

@@ -4,9 +4,9 @@ import { FullconvError } from './error.js';
 export type Colour = [number, number, number];
 
 export interface DrawOptions {
-  /** 0: nothing is seen; 1, the default: the colours alone. */
+  /** Opacity of the colours: 0 is invisible; 1, the default, is opaque. */
   opacity?: number;
-  /** Classes that are left transparent. */
+  /** Classes to draw transparent. */
   hidden?: Iterable<number>;
 }
 
@@ -37,13 +37,13 @@ export class Mask {
     return [r, g, b];
   }
 
-  /** The class at column `x` and row `y`, if there is such a pixel. */
+  /** The class at column `x` and row `y`; undefined outside the mask. */
   at(x: number, y: number): number | undefined {
     if (x < 0 || y < 0 || x >= this.width || y >= this.height) return undefined;
     return this.labels[Math.floor(y) * this.width + Math.floor(x)];
   }
 
-  /** The classes found, each with its share of all pixels (0 to 1), the most frequent first. */
+  /** The classes that occur, with their shares of all pixels (0 to 1), the most frequent first. */
   shares(): { label: number; name: string; share: number }[] {
     const counts = new Uint32Array(256);
     for (const label of this.labels) counts[label]! += 1;
@@ -55,9 +55,9 @@ export class Mask {
   /** The colours as pixels, to draw over the picture. */
   toImageData({ opacity = 1, hidden = [] }: DrawOptions = {}): ImageData {
     if (!(opacity >= 0 && opacity <= 1)) {
-      throw new FullconvError('Request', `an opacity is 0 to 1, not ${opacity}`);
+      throw new FullconvError('Request', `an opacity is from 0 to 1, not ${opacity}`);
     }
-    // The word of a pixel as it lies in memory, red first.
+    // Each class's pixel as one word; red is the first byte in memory.
     const words = new Uint32Array(256);
     const bytes = new Uint8Array(words.buffer);
     const without = new Set(hidden);
@@ -73,7 +73,7 @@ export class Mask {
     return image;
   }
 
-  /** Draws the colours on a canvas, which takes the mask's size. */
+  /** Resizes a canvas to the mask and draws the colours on it. */
   draw(canvas: HTMLCanvasElement | OffscreenCanvas, options: DrawOptions = {}): void {
     const image = this.toImageData(options);
     canvas.width = this.width;

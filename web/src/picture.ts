@@ -1,6 +1,6 @@
 import { FullconvError } from './error.js';
 
-/** What can be segmented. Of a video, the frame that it shows. */
+/** A picture to segment. A video gives its current frame. */
 export type Picture =
   | ImageBitmap
   | HTMLImageElement
@@ -10,11 +10,11 @@ export type Picture =
   | VideoFrame
   | ImageData;
 
-/** Its pixels. What is transparent is black. */
+/** The picture's pixels. Transparent areas become black; the alpha of ImageData is ignored. */
 export async function pixels(picture: Picture): Promise<ImageData> {
   if (picture instanceof ImageData) return picture;
   if (picture instanceof HTMLImageElement && !picture.complete) {
-    // One that cannot be decoded has no size, which is said below.
+    // An image that cannot be decoded has no size; the check below reports it.
     await picture.decode().catch(() => undefined);
   }
   const [width, height] = size(picture);
@@ -31,7 +31,7 @@ export async function pixels(picture: Picture): Promise<ImageData> {
     return context.getImageData(0, 0, width, height);
   } catch (error) {
     if (error instanceof DOMException && error.name === 'SecurityError') {
-      throw new FullconvError('Picture', 'the picture is of another site, which does not let this page read it');
+      throw new FullconvError('Picture', 'the picture is from another site, which does not let this page read it');
     }
     const reason = error instanceof Error ? error.message : String(error);
     throw new FullconvError('Picture', `the page cannot read a picture of ${width}x${height} pixels: ${reason}`);

@@ -1,4 +1,4 @@
-// What the tests share: a browser with WebGPU, the server, pages.
+// Shared by the tests: a browser with WebGPU, the server, pages.
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -12,12 +12,12 @@ import { serve } from './server.mjs';
 /** The repository. */
 export const root = fileURLToPath(new URL('../../', import.meta.url));
 
-/** Where the files of reference.rs are. */
+/** The folder of reference.rs's files. */
 export const reference = path.join(root, 'target', 'web-reference');
 
 const programs = [process.env.CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 
-/** WebGPU without a GPU, and a browser that talks to nobody else. */
+/** WebGPU without a GPU, a fake camera, no background traffic. */
 const flags = [
   '--no-sandbox',
   '--enable-unsafe-webgpu',
@@ -34,7 +34,7 @@ const flags = [
 /** A started browser and server; `close` ends both. */
 export async function start() {
   const executablePath = programs.find((program) => program && existsSync(program));
-  assert(executablePath, 'no Chromium was found: install it, or say in CHROMIUM where it is');
+  assert(executablePath, 'no Chromium was found: install it, or set CHROMIUM to its path');
   const [server, browser] = await Promise.all([
     serve({ reference }),
     chromium.launch({ executablePath, args: flags }),
@@ -46,7 +46,7 @@ export async function start() {
   return { address: server.address, browser, close };
 }
 
-/** A page whose errors are those of the test; `before` runs in it before all else. */
+/** Opens a page and collects its errors in `failures`; `before` runs in the page first. */
 export async function open({ address, browser }, query = '', { before, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 860 }, ...options });
   context.setDefaultTimeout(180_000);
@@ -54,7 +54,7 @@ export async function open({ address, browser }, query = '', { before, ...option
   page.failures = [];
   page.on('pageerror', (error) => page.failures.push(String(error)));
   page.on('console', (message) => {
-    // That a file is not there, a test may want.
+    // Some tests fetch missing files on purpose.
     if (message.type() === 'error' && !message.text().startsWith('Failed to load resource')) page.failures.push(message.text());
   });
   if (before) await page.addInitScript(before);
@@ -62,17 +62,17 @@ export async function open({ address, browser }, query = '', { before, ...option
   return page;
 }
 
-/** Closes a page, on which nothing may have failed unseen. */
+/** Checks that a page has no failures, and closes it. */
 export async function done(page) {
   assert.deepEqual(page.failures, []);
   await page.context().close();
 }
 
-/** Has the program write its references, unless this build of it has. */
+/** Builds the reference program and runs it, unless this build has run already. */
 export function makeReferences() {
   const target = path.join(root, 'target');
   const program = path.join(target, 'debug', 'examples', 'web_reference');
-  // Of the whole workspace, as the tests are built: what is built already stays.
+  // With --workspace, like the tests: existing build outputs are reused.
   const build = ['build', '--quiet', '--target-dir', target, '--workspace', '--example', 'web_reference'];
   execFileSync('cargo', build, { cwd: root, stdio: 'inherit' });
   const done = path.join(reference, 'done');
@@ -81,7 +81,7 @@ export function makeReferences() {
   writeFileSync(done, '');
 }
 
-/** The scores `name` of the reference: classes, height, width, data, and the bound. */
+/** The reference's scores `name`: classes, height, width, data, and the bound. */
 export async function scores(name) {
   const text = await readFile(path.join(reference, `${name}.json`), 'utf8');
   const bytes = await readFile(path.join(reference, `${name}.scores`));

@@ -1,4 +1,4 @@
-// The demo page, as a person meets it.
+// The demo page, driven through its controls.
 
 import assert from 'node:assert/strict';
 import { mkdir, readFile } from 'node:fs/promises';
@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import path from 'node:path';
 import { done, makeReferences, open, reference, root, start } from './browser.mjs';
 
-/** Where what the page looks like is left. */
+/** The folder for screenshots. */
 const shots = path.join(root, 'target', 'web-screenshots');
 
 let session;
@@ -17,12 +17,12 @@ before(async () => {
 });
 after(() => session?.close());
 
-/** A picture that takes less time than the example. */
+/** A smaller picture than the example. */
 const strip = '?picture=reference/strip.png';
 const stripPixels = 751 * 80;
 
 const shoot = (page, name) => page.screenshot({ path: path.join(shots, `${name}.png`), fullPage: true });
-/** Waits until a picture is labelled: an error that the page shows ends the test. */
+/** Waits until a picture is labelled; fails if the page shows an error. */
 const labelled = async (page, name = '') => {
   const said = page.getByRole('status').filter({ hasText: `${name} is labelled` });
   const error = page.locator('#error:visible');
@@ -31,7 +31,7 @@ const labelled = async (page, name = '') => {
 };
 const alert = (page, text) => page.getByRole('alert').filter({ hasText: text }).waitFor();
 
-/** How many pixels of the overlay show something. */
+/** The number of overlay pixels that are not transparent. */
 const seen = (page) =>
   page.evaluate(() => {
     const { data } = (({ width, height }, context) => context.getImageData(0, 0, width, height))(
@@ -55,7 +55,7 @@ test('the example is labelled, and the keyboard does all', async () => {
   assert.match(await page.locator('#overlay').getAttribute('aria-label'), /^The picture's classes: \w+ \d+ %/);
   assert.match(await page.locator('#times').innerText(), /Labelling\s+[\d.]+ m?s/);
 
-  // Every control can be reached, in the order in which it is seen.
+  // Tab reaches every control, in visual order.
   const order = [];
   for (let i = 0; i < 40; i += 1) {
     await page.keyboard.press('Tab');
@@ -118,7 +118,7 @@ test('a picture can be chosen, dropped, or come from the camera', async () => {
   assert.equal(await seen(page), stripPixels);
 
   await page.locator('#file').setInputFiles({ name: 'no.png', mimeType: 'image/png', buffer: Buffer.from('no picture') });
-  await alert(page, 'no.png cannot be opened: it is no picture that this browser can read.');
+  await alert(page, 'no.png cannot be opened: this browser cannot read it as a picture.');
 
   await page.getByRole('button', { name: 'Use the camera' }).click();
   await page.locator('#times').filter({ hasText: 'Frames a second' }).waitFor();

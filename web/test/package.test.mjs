@@ -1,4 +1,4 @@
-// The package: what a browser computes, held against the CPU reference.
+// The package: a browser's results, compared with the CPU reference.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
@@ -22,7 +22,7 @@ function inPage(page, work, argument) {
   return page.evaluate(`(${text})(${JSON.stringify(argument ?? null)})`);
 }
 
-/** The demo model's labels of a picture of the server, and of a strip of it, given in several ways. */
+/** The demo model's labels of a served picture, and of a strip of it as each kind of `Picture`. */
 async function label({ Segmenter }, address) {
   const blob = await (await fetch(address)).blob();
   const times = [performance.now()];
@@ -41,7 +41,7 @@ async function label({ Segmenter }, address) {
   canvas.getContext('2d').drawImage(image, 0, 0);
   const frame = new VideoFrame(canvas, { timestamp: 0 });
   const pixels = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-  // All at once: they wait for each other.
+  // Concurrent calls wait for each other.
   const same = await Promise.all([pixels, image, canvas, frame].map((picture) => segmenter.segment(picture)));
   frame.close();
   const differ = same.map(({ labels }) => labels.reduce((count, found, i) => count + Number(found !== same[0].labels[i]), 0));
@@ -69,7 +69,7 @@ async function label({ Segmenter }, address) {
   return { ...result, freed };
 }
 
-/** How many labels differ from the best scores, and by how much at most these are better. */
+/** The number of labels that differ from the argmax of the scores, and the largest difference in score. */
 function compared(labels, { classes, width, height, data }) {
   let [count, worst] = [0, 0];
   const pixels = width * height;

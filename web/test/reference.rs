@@ -1,11 +1,10 @@
-//! What the tests hold a browser against, computed natively: `web_reference FOLDER` writes there
+//! Native reference results for the browser tests. `web_reference FOLDER` writes to the folder
 //!
-//! - `street.png`, `street.scores`, `street.json`: a photograph as this program decodes it, the CPU reference's
-//!   scores for it by the demo model at the photograph's size (f32, a plane a class), and the margin within which
-//!   labels may differ;
-//! - `strip.png`: a strip of it, which takes less time;
-//! - `wide.safetensors`, `wide.png`, `wide.scores`, `wide.json`: a network with an fc6 of full width, which no
-//!   buffer of WebGPU's defaults holds, the scores at the network's size, and the bound on their relative error.
+//! - `street.png`, `street.scores`, `street.json`: a photograph as this program decodes it, the demo model's scores on
+//!   the CPU reference at the photograph's size (f32, a plane a class), and the margin within which labels may differ;
+//! - `strip.png`: a strip of the photograph, for faster tests;
+//! - `wide.safetensors`, `wide.png`, `wide.scores`, `wide.json`: a network with an fc6 of full width, which exceeds
+//!   WebGPU's default buffer size; a picture; the scores at the network's size; the bound on their relative error.
 
 use fullconv::compare::compare_picture;
 use fullconv::ops::{Interpolate, Op};
@@ -83,7 +82,7 @@ fn write_scores(folder: &Path, name: &str, scores: &Tensor, bound: f64) -> Resul
     std::fs::write(folder.join(format!("{name}.json")), json).map_err(io)
 }
 
-/// FCN-32s, narrow but for fc6: 411 MB.
+/// Writes an FCN-32s that is narrow except for fc6: 411 MB.
 fn write_wide(path: &Path) -> std::io::Result<()> {
     let mut layers: Vec<(String, usize, usize, usize)> = Vec::new();
     let mut channels = 3;
@@ -118,7 +117,7 @@ fn write_wide(path: &Path) -> std::io::Result<()> {
     file.write_all(header.as_bytes())?;
     let mut random = Random(1);
     for (_, out, c, k) in &layers {
-        // What goes in is as large as what comes out (He et al. 2015).
+        // Outputs have the magnitude of inputs (He et al. 2015).
         let terms = c * k * k;
         let size = (6.0 / terms as f32).sqrt();
         for _ in 0..out * terms {
@@ -131,7 +130,7 @@ fn write_wide(path: &Path) -> std::io::Result<()> {
     file.flush()
 }
 
-/// The same numbers in every run: xorshift64*.
+/// Deterministic random numbers: xorshift64*.
 struct Random(u64);
 
 impl Random {

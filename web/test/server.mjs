@@ -1,4 +1,4 @@
-// Serves web/site, and what the tests want of a server that misbehaves. `npm run serve` starts it by hand.
+// Serves web/site, and faulty responses for the tests. `npm run serve` starts it by hand.
 
 import { createReadStream } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
@@ -27,25 +27,25 @@ async function head(bytes) {
 
 const special = {
   '/blank': (response) => response.writeHead(200, { 'content-type': types['.html'] }).end('<!doctype html><title>blank</title>'),
-  // A whole answer of half the file.
+  // A complete response with half the file.
   '/truncated.safetensors': async (response) => {
     const half = await head(4_000_000);
     response.writeHead(200, { 'content-length': half.length }).end(half);
   },
-  // An answer that breaks off.
+  // A response that breaks off.
   '/cut.safetensors': async (response) => {
     const part = await head(1_000_000);
     response.writeHead(200, { 'content-length': 8_879_810 });
     response.write(part, () => setTimeout(() => response.destroy(), 200));
   },
-  // One that never ends.
+  // A response that never ends.
   '/endless.safetensors': async (response) => {
     response.writeHead(200, { 'content-length': 8_879_810 });
     response.write(await head(1_000_000));
   },
 };
 
-/** A server on a free port of this machine, or on `port`; `/reference/…` are the files of the folder `reference`. */
+/** Starts a server on `port`, or on a free port; `/reference/…` serves the folder `reference`. */
 export async function serve({ port = 0, reference } = {}) {
   const server = createServer(async (request, response) => {
     try {

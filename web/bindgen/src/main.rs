@@ -1,5 +1,5 @@
-//! `bindgen WASM FOLDER`: an ES module for browsers, its TypeScript declarations and the wasm that it loads.
-//! What the command wasm-bindgen does, without all that it is built of.
+//! `bindgen WASM FOLDER`: writes an ES module for browsers, its TypeScript declarations and the wasm that it loads.
+//! It does the work of the command wasm-bindgen with fewer dependencies.
 
 use std::env;
 use std::process::ExitCode;

@@ -12,11 +12,11 @@ pub(super) fn install() {
     std::panic::set_hook(Box::new(|info: &PanicHookInfo<'_>| {
         console::error_1(&JsValue::from_str(&format!("fullconv: {info}")));
     }));
-    // Another subscriber that is there already stays.
+    // An existing subscriber is kept.
     let _ = tracing::subscriber::set_global_default(Console);
 }
 
-/// Shows events that are warnings or errors. There are no spans to show.
+/// Shows warnings and errors; ignores spans.
 struct Console;
 
 impl Subscriber for Console {
@@ -44,12 +44,12 @@ impl Subscriber for Console {
     fn exit(&self, _: &Id) {}
 }
 
-/// The message of an event and what else it has.
+/// The text of an event: its message and its other fields.
 struct Text(String);
 
 impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        // A string takes all that is written.
+        // Writing to a string does not fail.
         let _ = match field.name() {
             "message" => write!(self.0, "{value:?}"),
             name => write!(self.0, " {name}={value:?}"),

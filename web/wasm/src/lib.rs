@@ -1,7 +1,6 @@
-//! What `web/` makes its package of: the library as JavaScript sees it, thin. `web/src/fullconv.ts` wraps it,
-//! and is what pages use.
+//! A thin layer over the library for JavaScript. Pages use `web/src/fullconv.ts`, which wraps it.
 
-// For other systems there is nothing here, so that a build of the whole workspace passes over it.
+// Empty on other targets: a build of the whole workspace passes over it.
 #![cfg(target_arch = "wasm32")]
 
 mod console;
@@ -17,7 +16,7 @@ pub fn start() {
     console::install();
 }
 
-/// An `Error` of JavaScript with the message, and the kind as its property `kind`.
+/// A JavaScript `Error` with the error's message and a property `kind`.
 fn thrown(error: Error) -> JsValue {
     let thrown = js_sys::Error::new(&error.to_string());
     let kind = JsValue::from_str(&format!("{:?}", error.kind()));
@@ -26,13 +25,13 @@ fn thrown(error: Error) -> JsValue {
     thrown.into()
 }
 
-/// A model file that is being fetched: its bytes, each copied once, from JavaScript to where they stay.
+/// A model file that is being fetched: its bytes, each copied from JavaScript once.
 #[wasm_bindgen]
 pub struct Download(Vec<u8>);
 
 #[wasm_bindgen]
 impl Download {
-    /// Makes room for `bytes`, what is expected: more may come.
+    /// Reserves the expected number of `bytes`; more may come.
     ///
     /// # Errors
     /// `Limit` if there is no memory for them.
@@ -43,7 +42,7 @@ impl Download {
         Ok(download)
     }
 
-    /// Adds what has come.
+    /// Appends a received part.
     ///
     /// # Errors
     /// `Limit` if there is no memory for it.
@@ -67,7 +66,7 @@ impl Download {
         })
     }
 
-    /// How many bytes have come.
+    /// Bytes received so far.
     pub fn length(&self) -> usize {
         self.0.len()
     }
@@ -79,10 +78,10 @@ pub struct WebGpu(Gpu);
 
 #[wasm_bindgen]
 impl WebGpu {
-    /// Opens the browser's best device; with `default_limits` as one that can do no more than every device.
+    /// Opens the browser's best device, with `default_limits` under WebGPU's default limits.
     ///
     /// # Errors
-    /// `NoAdapter` without WebGPU, `Device` if it cannot be opened.
+    /// `NoAdapter` without WebGPU, `Device` if the device cannot be opened.
     pub async fn open(default_limits: bool) -> Result<Self, JsValue> {
         let options = GpuOptions {
             default_limits,
@@ -91,23 +90,23 @@ impl WebGpu {
         Gpu::with_options(&options).await.map(Self).map_err(thrown)
     }
 
-    /// Gives the device up, and with it all memory there, which would otherwise wait for JavaScript's garbage
-    /// collector. It counts as lost.
+    /// Destroys the device and frees its memory at once, without waiting for JavaScript's garbage collector. The
+    /// device counts as lost.
     pub fn close(&self) {
         self.0.device().destroy();
     }
 
-    /// Waits until the device is lost, and says why.
+    /// Resolves with the reason when the device is lost.
     pub fn lost(&self) -> Promise {
         let lost = self.0.until_lost();
         future_to_promise(async move { Ok(lost.await.into()) })
     }
 
-    /// Makes the model in `file` ready on the device.
+    /// Compiles the kernels of the model in `file` and uploads its weights.
     ///
     /// # Errors
-    /// `ModelFile` if the file is damaged, incomplete or of no known network; `Limit` or `Device` if the device
-    /// cannot hold or run it.
+    /// `ModelFile` if the file is damaged, incomplete or of an unknown network; `Limit` or `Device` if the device
+    /// cannot hold or run the network.
     pub async fn segmenter(&self, file: Download) -> Result<WebSegmenter, JsValue> {
         let model = Model::from_bytes(file.0).map_err(thrown)?;
         let segmenter = Segmenter::new(&self.0, &model).await.map_err(thrown)?;
@@ -126,33 +125,33 @@ impl WebSegmenter {
         self.0.model().architecture().to_string()
     }
 
-    /// How many classes it tells apart.
+    /// The number of classes.
     pub fn class_count(&self) -> usize {
         self.0.model().class_count()
     }
 
-    /// The names of its classes; none if the file does not say.
+    /// The names of the classes; empty if the file has none.
     pub fn classes(&self) -> Vec<String> {
         self.0.model().classes().to_vec()
     }
 
-    /// Red, green and blue of all 256 classes that there could be.
+    /// Red, green and blue of all 256 possible classes.
     pub fn colours(&self) -> Vec<u8> {
         let colour = |class| self.0.model().palette().colour(class);
         (0..=u8::MAX).flat_map(colour).collect()
     }
 
-    /// What the file says of itself.
+    /// The file's description.
     pub fn description(&self) -> String {
         self.0.model().description().into()
     }
 
-    /// The terms of its weights.
+    /// The terms of the weights.
     pub fn license(&self) -> String {
         self.0.model().license().into()
     }
 
-    /// The class of each pixel of a picture, whose pixels are red, green, blue and one byte more, row by row.
+    /// The class of each pixel of a picture. Its pixels are red, green, blue and an ignored byte, row by row.
     ///
     /// # Errors
     /// As [`Segmenter::segment`].
@@ -167,7 +166,7 @@ impl WebSegmenter {
         Ok(Uint8Array::from(mask.labels()))
     }
 
-    /// The scores of each class, at the size at which the network sees the picture.
+    /// The scores of each class, at the network's input size.
     ///
     /// # Errors
     /// As [`Segmenter::scores`].
@@ -192,12 +191,12 @@ impl WebSegmenter {
 /// Class scores before softmax, plane by plane.
 #[wasm_bindgen(getter_with_clone)]
 pub struct Scores {
-    /// How many planes.
+    /// The number of planes.
     pub classes: usize,
-    /// Rows of each.
+    /// Rows of a plane.
     pub height: usize,
-    /// Columns of each.
+    /// Columns of a plane.
     pub width: usize,
-    /// All of them.
+    /// The scores of all planes.
     pub data: Float32Array,
 }
