@@ -1,4 +1,4 @@
-"""Takes one case out of the goldens, for `fullconv run` and check_run.py.
+"""Extracts one case of the goldens, for `fullconv run` and check_run.py.
 
     python golden.py --output DIR [--name fcn8s-caffe] [--input 97x61]
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Everything to be measured on a machine with an NVIDIA GPU, in one call: correctness first, then fullconv
-# layer by layer, then PyTorch on the same device.
+# Measures a machine with an NVIDIA GPU in one call: correctness, then fullconv layer by layer, then PyTorch and
+# other peers on the same device.
 #
 #   FULLCONV=path/to/fullconv benches/gpu.sh [RESULTS]
 #
-# RESULTS (default: $OUT, else gpu-results) receives JSON and Markdown. May be set: FULLCONV, a release
+# RESULTS (default: $OUT, else gpu-results) receives JSON and Markdown. Optional variables: FULLCONV, a release
 # binary (default: target/release/fullconv); LOADER, a folder of Debian packages with the Vulkan loader,
-# unpacked for this run alone; PYTHON (default: python3) with torch, numpy and safetensors; WORK, a folder
+# unpacked for this run only; PYTHON (default: python3) with torch, numpy and safetensors; WORK, a folder
 # for models (default: a temporary one); SIZE, BATCHES, ROUNDS and RUNS; ONLY, the peers to run.
 #
-# Exit status: 0 if every result was right and every profile ran; 1 otherwise, after all that can run has.
+# Exit status: 0 if every result was right and every profile ran, else 1. A failure does not stop the script.
 set -euo pipefail
 results=$(realpath -m "${1:-${OUT:-gpu-results}}")
 fullconv=$(realpath "${FULLCONV:-$(dirname "$0")/../target/release/fullconv}")
@@ -39,7 +39,7 @@ attempt() {
     }
 }
 
-# Has the binary's command $1 the option $2?
+# Whether the binary's command $1 has the option $2.
 has() { "$fullconv" "$1" --help | grep -e "$2" >/dev/null; }
 
 find_vulkan() {
@@ -51,14 +51,14 @@ find_vulkan() {
         libraries=$temporary/loader/usr/lib/$(uname -m)-linux-gnu
         export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
     fi
-    # Where containers have the driver, and loaders do not look.
+    # Containers have the driver here, where loaders do not search.
     if [ -z "${VK_DRIVER_FILES:-}" ] && [ -f "$icd" ]; then
         export VK_DRIVER_FILES=$icd
     fi
     export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$temporary}"
 }
 
-# $1 model, $2 folder with input and expected, $3 bound, then options of the binary.
+# $1: model; $2: folder with input and expected; $3: bound; then options of the binary.
 # shellcheck disable=SC2329 # called through attempt
 check() {
     local model=$1 folder=$2 bound=$3
@@ -68,7 +68,7 @@ check() {
             --bound "$bound"
 }
 
-# The ways to run the binary, each with what it has to be right within.
+# The ways to run the binary: name, error bound, options.
 ways() {
     echo "f32 1e-5"
     if has run --tune; then echo "tuned 1e-5 --tune"; fi
@@ -88,7 +88,7 @@ correctness() {
     done < <(ways)
 }
 
-# Writes $1.json and $1.md for batch $2, with further options of the binary.
+# Writes $1.json and $1.md for batch $2; further arguments are options of the binary.
 # shellcheck disable=SC2329 # called through attempt
 profile() {
     local name=$1 batch=$2
@@ -114,7 +114,7 @@ find_vulkan
 say "device"
 "$fullconv" devices --json | tee "$results/devices.json"
 "$python" benches/machine.py --fullconv "$fullconv" | tee "$results/machine.json"
-# No pipe: failures are counted in this shell.
+# No pipe: a pipe's subshell would lose the count of failures.
 correctness > >(tee "$results/correctness.txt") 2>&1
 profiles
 say "peers"

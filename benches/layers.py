@@ -1,11 +1,11 @@
-"""A profile as a table, layer by layer, with the floor beside each.
+"""Turns a profile into a table of layers, each with its floor.
 
     fullconv profile --json … > profile.json
     python machine.py > machine.json
     python layers.py profile.json --machine machine.json [--markdown FILE --place NAME]
 
-The floor of a layer is the larger of its arithmetic at the machine's peak and of its bytes (each
-input, weight and output once) at its bandwidth. Prints the table, or writes it to FILE.
+The floor of a layer is the larger of two times: its FLOPs at the machine's peak, and its bytes (each
+input, weight and output once) at the machine's bandwidth. Prints the table, or writes it to FILE.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def floor_ms(work: dict, peaks: dict) -> float:
 
 
 def figures(work: dict, floor: float) -> list[str]:
-    """The columns of numbers."""
+    """The numeric columns."""
     ms, gflop, gigabytes = work["ms"], work["flops"] / 1e9, work["bytes"] / 1e9
     per_second = [f"{x / ms * 1e3:.1f}" if ms > 0 else "–" for x in (gflop, gigabytes)]
     times = f"{ms / floor:.1f}" if floor > 0 else "–"

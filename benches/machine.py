@@ -1,11 +1,11 @@
-"""The machine: its name, and what its arithmetic and memory reach at best.
+"""Describes the machine and measures its peak arithmetic and bandwidth.
 
     python machine.py [--fullconv PATH] [--peak-gflops X --peak-gbs Y]
 
-Prints one JSON object: `cpu`, `cores`, `adapter`, `driver`, `load_average`, and the `peaks` that
-floors are made of, `gflops` of a large f32 matrix product and `gbs` of a large copy, both by
-PyTorch on the same device: the GPU where fullconv has one, else the CPU. What else runs on the
-machine makes them too small; better figures can be given.
+Prints one JSON object: `cpu`, `cores`, `adapter`, `driver`, `load_average`, and the `peaks` for
+floors: `gflops` of a large f32 matrix product and `gbs` of a large copy, both by PyTorch on the
+device that fullconv uses, GPU or CPU. Other load on the machine makes the peaks too small; the
+options replace them.
 
 Requires torch.
 """
@@ -19,11 +19,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-# Sides of the matrices and bytes of the copy, and how many tries the best is of.
+# Side of the matrices, bytes of the copy, and the number of tries.
 SIDE, COPY, TRIES = 4096, 1 << 28, 20
 
 
-# A load above this share of the cores spoils the figures.
+# A load average above this share of the cores invalidates the figures.
 BUSY = 0.25
 
 
@@ -43,7 +43,7 @@ def cores() -> int:
 
 
 def adapter(binary: str) -> dict:
-    """The default adapter as `fullconv devices` has it; empty if there is none."""
+    """The default adapter of `fullconv devices`; empty if there is none."""
     try:
         done = subprocess.run([binary, "devices", "--json"], capture_output=True, text=True)
         devices = json.loads(done.stdout)
@@ -53,7 +53,7 @@ def adapter(binary: str) -> dict:
 
 
 def name(binary: str) -> dict:
-    """What a table says of the machine."""
+    """The machine's description for tables."""
     device = adapter(binary)
     return {
         "cpu": cpu(),
@@ -65,7 +65,7 @@ def name(binary: str) -> dict:
 
 
 def describe(machine: dict) -> str:
-    """The machine in words, and what it was busy with before."""
+    """The machine and its load average in words."""
     load = machine["load_average"]
     words = (
         f"{machine['cores']} cores of {machine['cpu']}; {machine['adapter']}, "
@@ -79,7 +79,7 @@ def describe(machine: dict) -> str:
 
 
 def peaks(on_gpu: bool) -> dict:
-    """GFLOP/s of a matrix product in f32 and GB/s of a copy, the best of some tries."""
+    """GFLOP/s of a matrix product in f32 and GB/s of a copy, the best of `TRIES`."""
     import torch
 
     device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
@@ -91,7 +91,7 @@ def peaks(on_gpu: bool) -> dict:
     return {
         "source": f"measured on the {'GPU' if device == 'cuda' else 'CPU'}",
         "gflops": 2 * SIDE**3 / best(lambda: torch.mm(a, b), wait) / 1e9,
-        # Read once, written once.
+        # Each byte is read once and written once.
         "gbs": 2 * COPY / best(lambda: target.copy_(source), wait) / 1e9,
     }
 

@@ -1,5 +1,5 @@
-//! Whole networks, from pixels in host memory to class ids in host memory: the demo model, and FCN-8s at
-//! full width with random weights, made in memory. And what the host does for a small picture, where it counts most.
+//! Times whole networks, from pixels to class ids in host memory: the demo model, and FCN-8s at full width with random
+//! weights. Also times the host's work for a small picture, where it matters most.
 //!
 //! `cargo bench --bench models -- [NAME…] [--runs N] [--peak-gflops X --peak-gbs Y]`
 
@@ -10,8 +10,8 @@ use fullconv::{Gpu, Model, Picture, Result, Segmenter};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// Names and weights `[out, in, k]` of the layers of FCN-8s; each has a bias. The upsampling that the file
-/// leaves out is bilinear.
+/// Names and weights `[out, in, k]` of the layers of FCN-8s; each has a bias. The upsampling layers are left out, and
+/// so bilinear.
 const LAYERS: &[(&str, [usize; 3])] = &[
     ("conv1_1", [64, 3, 3]),
     ("conv1_2", [64, 64, 3]),
@@ -52,7 +52,7 @@ fn demo() -> Result<Model> {
 /// Pictures for each run of [`host`].
 const PICTURES: u32 = 100;
 
-/// Times what the calling thread computes for a picture of 64 by 64 pixels, without what it waits for.
+/// Times the calling thread's own work for a picture of 64 by 64 pixels, without its waits.
 fn host(gpu: &Gpu, options: &Options) -> Result<()> {
     let name = "demo-64x64-host";
     if !options.wants(name) {
@@ -79,18 +79,18 @@ fn host(gpu: &Gpu, options: &Options) -> Result<()> {
     }
     times.sort();
     let (busy, all) = times[times.len() / 2];
-    println!("{name:<20} {busy:10.1?} of the thread a picture, which takes {all:.1?} in all");
+    println!("{name:<20} {busy:10.1?} of the thread's work a picture, {all:.1?} in all");
     Ok(())
 }
 
-/// How long this thread has been running on a processor, where Linux says.
+/// The processor time of this thread; `None` except on Linux.
 fn processor_time() -> Option<Duration> {
     let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     let nanoseconds = statistics.split_whitespace().next()?.parse().ok()?;
     Some(Duration::from_nanos(nanoseconds))
 }
 
-/// Times the model at each of `sizes`, `[h, w]`, that is asked for.
+/// Times the model at each selected size of `sizes`, `[h, w]`.
 fn profile(
     gpu: &Gpu,
     options: &Options,

@@ -1,13 +1,13 @@
-"""The networks that peers.py runs: model file, input, expected scores, and exports for others.
+"""Makes the networks for peers.py: model file, input, expected scores, and exports for other engines.
 
     python networks.py WHAT --model full|demo|resnet50 --size HxW [--batch N] --work DIR
 
-WHAT is `files` (model, input and expected scores), `onnx` or `ncnn`. What is there already stays.
+WHAT is `files` (model, input and expected scores), `onnx` or `ncnn`. Existing files are kept.
 
-- `full`: FCN-8s at full width, caffe geometry, with random weights, which this makes.
-- `resnet50`: torchvision's fcn_resnet50 with 21 classes, with random weights, which this makes.
-- `demo`: assets/demo/demo.safetensors. It takes pictures whose longer side is 480 as they are; others
-  would be resized before the network.
+- `full`: FCN-8s at full width, caffe geometry, with random weights.
+- `resnet50`: torchvision's fcn_resnet50 with 21 classes, with random weights.
+- `demo`: assets/demo/demo.safetensors. The longer side of a picture has to be 480: other sizes would
+  be resized before the network.
 
 Requires what requirements.txt lists.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
 
 MODELS = ("full", "demo", "resnet50")
-# The geometry of each, as full_width.py calls it.
+# The geometry of each model, as named in tests/goldens/full_width.py.
 GEOMETRY = {"full": "caffe", "demo": "same", "resnet50": "torchvision"}
 DEMO_SIDE = 480
 
@@ -72,7 +72,7 @@ class Case:
         return folder / "model.ncnn.param", folder / "model.ncnn.bin"
 
     def arguments(self) -> list[str]:
-        """What `add_arguments` reads."""
+        """The command-line arguments for `add_arguments`."""
         size = f"{self.h}x{self.w}"
         options = ["--model", self.model, "--size", size, "--batch", str(self.batch)]
         return [*options, "--work", str(self.work)]
@@ -96,7 +96,7 @@ def size(text: str) -> tuple[int, int]:
 
 
 def whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` make a file or folder unless it is there; never leaves half of one."""
+    """Has `write` make a file or folder unless it exists; never leaves a partial one."""
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def whole(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def module(case: Case) -> "torch.nn.Module":
-    """The network in PyTorch, f32, built from the shapes in its file."""
+    """The PyTorch network in f32, built from the shapes in its file."""
     import family
     import fcn
     from safetensors.torch import load_file
@@ -127,7 +127,7 @@ def module(case: Case) -> "torch.nn.Module":
 
 
 def make_files(case: Case) -> None:
-    """The model file, the input, and its scores in f64."""
+    """Writes the model file, the input, and the expected scores, computed in f64."""
     import torch
     from full_width import noise_picture
     from safetensors.torch import load_file, save_file
@@ -153,7 +153,7 @@ def make_files(case: Case) -> None:
 
 
 def write_model(path: Path) -> None:
-    """FCN-8s of full width with the random weights that full_width.py gives it."""
+    """Writes FCN-8s of full width with the random weights of full_width.py."""
     import fcn
     from safetensors.torch import save_file
 
@@ -204,7 +204,7 @@ def export_ncnn(case: Case) -> None:
         picture = load_file(case.input_file)["input"]
         torch.jit.trace(module(case), (picture,)).save(folder / "model.pt")
         shape = ",".join(str(size) for size in picture.shape)
-        # f32 weights: pnnx halves them unless told otherwise.
+        # fp16=0 keeps f32 weights: pnnx stores f16 by default.
         command = [pnnx.EXEC_PATH, "model.pt", f"inputshape=[{shape}]", "fp16=0"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode != 0:

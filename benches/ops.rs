@@ -1,5 +1,5 @@
-//! The ops of FCN-8s at the shapes that they have there for a picture of 500×500, and convolutions of other
-//! networks, dilated and of groups: a line an op, by the device's clock where it has one.
+//! Times the ops of FCN-8s at their shapes for a picture of 500×500, and dilated and grouped convolutions of other
+//! networks: a line an op, by the device's timestamps if it has them.
 //!
 //! `cargo bench --bench ops -- [NAME…] [--runs N] [--peak-gflops X --peak-gbs Y]`
 
@@ -14,17 +14,17 @@ use fullconv::{Gpu, Parameters, Result, Shape, Tensor, TensorFile};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-/// What an op is, beside its input.
+/// An op and its attributes.
 enum Kind {
     /// Output channels, kernel size, padding; with bias.
     Conv(usize, usize, usize),
-    /// The same, with ReLU.
+    /// `Conv` with ReLU.
     ConvRelu(usize, usize, usize),
-    /// The same, with ReLU and 2×2 pooling.
+    /// `Conv` with ReLU and 2×2 pooling.
     ConvPool(usize, usize, usize),
     /// Output channels, kernel size, padding, dilation, groups; with bias.
     Groups(usize, usize, usize, usize, usize),
-    /// Stride, of a kernel of twice its size, from as many channels to as many.
+    /// Stride; the kernel is twice as large, the number of channels stays.
     Upsampling(usize),
     /// 2×2 with stride 2, rounding up.
     Pool,
@@ -67,7 +67,7 @@ const OPS: &[(&str, usize, usize, Kind)] = &[
     ("layer4.conv1", 2048, 65, Conv(512, 1, 0)),
     ("layer4.conv2", 512, 65, Groups(512, 3, 4, 4, 1)),
     ("classifier", 2048, 65, ConvRelu(512, 3, 1)),
-    // Two wide groups of AlexNet, 32 narrow and wider ones of ResNeXt, depthwise ones of MobileNet.
+    // Grouped: two wide groups (AlexNet), 32 narrow and 32 wider groups (ResNeXt), depthwise (MobileNet).
     ("alexnet.conv2", 96, 27, Groups(256, 5, 2, 1, 2)),
     ("resnext.layer1", 128, 56, Groups(128, 3, 1, 1, 32)),
     ("resnext.layer4", 1024, 14, Groups(1024, 3, 1, 1, 32)),

@@ -1,4 +1,4 @@
-"""fullconv beside what a user would pick instead: the same network, one machine, one run.
+"""Times fullconv and its alternatives: the same network, on one machine, in one session.
 
     pip install -r requirements.txt
     pip install --no-deps --target DIR -r requirements-webgpu.txt
@@ -6,10 +6,10 @@
                     [--model full|demo|resnet50] [--sizes 500x500,96x96] [--batches 1] [--only PEER,…]
                     [--rounds 3] [--runs 5] [--markdown FILE] [--json FILE] [--date DATE]
 
-Sizes are height × width. Every peer runs in a process of its own, one after the other, in several
-rounds, so that the machine's noise hits all alike; each warms up first. The time is the median of
-all runs of all rounds. Outputs are compared with PyTorch's in f64. A peer that cannot run is a row
-that says why. runners.py says what a run is. WORK keeps model files and exports (some GB).
+Sizes are height × width. Each peer runs in its own process, one after the other, in several rounds:
+the machine's noise affects all alike. Each process warms up first. The time is the median of all runs
+of all rounds. Outputs are compared with PyTorch's in f64. The row of a peer that cannot run says why.
+runners.py defines a run. WORK keeps model files and exports (some GB).
 
 --markdown writes the tables into FILE, between `<!-- begin peers-MODEL -->` and
 `<!-- end peers-MODEL -->`.
@@ -30,7 +30,7 @@ import markdown
 from networks import MODELS, Case, size
 
 HERE = Path(__file__).resolve().parent
-# A process that takes longer is stopped.
+# The timeout of a process.
 PATIENCE_S = 1800
 WIDE = {"LP_NATIVE_VECTOR_WIDTH": "512"}
 
@@ -42,12 +42,12 @@ class Peer:
     name: str
     title: str
     runner: str
-    # What networks.py has to make for it.
+    # The files to make with networks.py.
     export: str = "files"
-    # On the relative error of its scores.
+    # The bound on the relative error of the scores.
     bound: float = 1e-5
     environment: dict[str, str] = field(default_factory=dict)
-    # Only where the adapter is Mesa's lavapipe.
+    # Whether the peer runs only on Mesa's lavapipe.
     lavapipe: bool = False
 
 
@@ -86,7 +86,7 @@ PEERS = (
 
 @dataclass
 class Row:
-    """What was seen of a peer in all rounds."""
+    """A peer's results over all rounds."""
 
     peer: Peer
     ms: list[float] = field(default_factory=list)
@@ -112,7 +112,7 @@ class Row:
     def remark(self) -> str:
         if self.trouble:
             return self.trouble
-        # Written so that a NaN is wrong.
+        # `not <=`, as a NaN is wrong too.
         if self.error is not None and not self.error <= self.peer.bound:
             return f"**wrong**: the error is above {self.peer.bound:g}"
         return ""
@@ -129,13 +129,13 @@ class Row:
 
 
 def brief(reason: str) -> str:
-    """Beginning and end of a long reason: what fails, and the cause."""
+    """Shortens a long reason to its beginning (the failure) and end (the cause)."""
     reason = " ".join(reason.split())
     return reason if len(reason) <= 200 else f"{reason[:70]} … {reason[-120:]}"
 
 
 def child(script: str, arguments: list[str], environment: dict[str, str]) -> str:
-    """What another script of this folder prints; RuntimeError with its last words if it fails."""
+    """The stdout of another script of this folder; RuntimeError with its last line if it fails."""
     command = [sys.executable, str(HERE / script), *arguments]
     try:
         done = subprocess.run(
@@ -155,7 +155,7 @@ def child(script: str, arguments: list[str], environment: dict[str, str]) -> str
 
 
 def run_peer(peer: Peer, case: Case, options: argparse.Namespace, first: bool) -> dict:
-    """One round of one peer; whatever goes wrong is `trouble`."""
+    """One round of one peer; a failure is returned as `trouble`."""
     environment = dict(peer.environment)
     if peer.name == "onnxruntime-webgpu":
         if not options.webgpu:
@@ -226,7 +226,7 @@ def parse() -> argparse.Namespace:
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="no further run of a peer in a round after these, warm-up counted in",
+        help="time limit of a peer's runs in a round, warm-up included",
     )
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--json", type=Path, metavar="FILE")

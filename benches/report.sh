@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Measures everything that docs/performance.md shows of this machine and writes it there.
+# Measures this machine and writes all tables of docs/performance.md.
 #
 #   benches/report.sh
 #
-# May be set: FULLCONV, a release binary (default: built here); PYTHON, one that has requirements.txt, and
-# WEBGPU, a folder that has requirements-webgpu.txt (default: installed under WORK); WORK, a folder for
-# models and exports, some GB (default: target/benches); SIZES, ONLY, ROUNDS, RUNS and BUDGET of peers.py;
-# LAYERS, the size of the layer table of full FCN-8s; PEAKS, "GFLOPS GBS", to measure none; DATE.
+# Optional variables: FULLCONV, a release binary (default: built here); PYTHON, a Python with requirements.txt, and
+# WEBGPU, a folder with requirements-webgpu.txt (default: installed under WORK); WORK, a folder for models and
+# exports, some GB (default: target/benches); SIZES, ONLY, ROUNDS, RUNS and BUDGET of peers.py; LAYERS, the size of
+# the layer table of full FCN-8s; PEAKS, "GFLOPS GBS", in place of measured peaks; DATE.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=${WORK:-target/benches}
@@ -24,7 +24,7 @@ if [ -z "${PYTHON:-}" ]; then
 fi
 if [ -z "${WEBGPU:-}" ]; then
     WEBGPU=$work/webgpu
-    # Without a package for this platform the row says so.
+    # If there is no package for this platform, the table's row reports it.
     "$PYTHON" -m pip install -q --no-deps --upgrade --target "$WEBGPU" \
         -r benches/requirements-webgpu.txt || mkdir -p "$WEBGPU"
 fi

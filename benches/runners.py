@@ -1,13 +1,13 @@
-"""How each peer runs a network: one peer, in a process of its own, for peers.py.
+"""Runs a network with one peer, in its own process, for peers.py.
 
     python runners.py PEER --model full --size 500x500 --work DIR --runs N [--check]
                       [--fullconv PATH] [--budget SECONDS]
 
-Prints one JSON object: `ms` of each run, `load_ms`, `version`, where the device keeps time
-`device_ms` of the network alone, and with --check the relative L2 `error` of the scores; or
-`trouble`, why the peer cannot run.
+Prints one JSON object: `ms` of each run, `load_ms`, `version`, `device_ms` of the network alone if the
+device has timestamps, and with --check the relative L2 `error` of the scores. If the peer cannot run,
+the object holds only the reason, `trouble`.
 
-What a run is:
+A run is, for
 - fullconv: pixels in host memory, preprocessing, network, labels in host memory (`fullconv
   profile`); its scores come from `fullconv run`.
 - PyTorch with CUDA: input in host memory, network, argmax, labels in host memory.
@@ -45,9 +45,9 @@ class Session:
     version: str
     # Input in host memory to scores in host memory, [n, classes, h, w].
     scores: Callable[[], Any]
-    # What is timed, if that is not `scores`.
+    # The timed call, if it is not `scores`.
     timed: Callable[[], object] | None = None
-    # Milliseconds of the network alone by the device's clock, one run.
+    # Milliseconds of one run of the network alone, by the device's clock.
     device_ms: Callable[[], float] | None = None
 
 
@@ -96,7 +96,7 @@ def onnxruntime_session(case: Case, provider: str) -> Session:
         raise Trouble(f"this package has no {provider}")
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    # Without fallback: another provider's time would pass for this one's.
+    # Without fallback: the time has to be this provider's.
     session = ort.InferenceSession(
         case.onnx_file, options, providers=[provider], enable_fallback=False
     )
@@ -208,7 +208,7 @@ def measure_fullconv(case: Case, options: argparse.Namespace, extra: list[str]) 
         raise Trouble(f"this fullconv has no {extra[0]}")
     model = ["-m", str(case.model_file), *extra]
     shape = ["--size", f"{case.h}x{case.w}", "--batch", str(case.batch)]
-    # Its first run is no part of `runs`.
+    # `--runs` excludes the first run.
     runs = ["--runs", str(options.runs + WARM_UP - 1)]
     profile = json.loads(fullconv(binary, "profile", "--json", *shape, *runs, *model))
     result = {
@@ -234,7 +234,7 @@ def fullconv_scores(case: Case, binary: str, model: list[str]) -> Any:
 
 
 def fullconv(binary: str, *arguments: str) -> str:
-    """What the binary prints."""
+    """The stdout of the binary."""
     try:
         done = subprocess.run([binary, *arguments], capture_output=True, text=True)
     except OSError as error:
@@ -245,7 +245,7 @@ def fullconv(binary: str, *arguments: str) -> str:
 
 
 def relative_error(case: Case, scores: Any) -> float:
-    """The relative L2 error of all scores; infinite where the shape is another."""
+    """The relative L2 error of all scores; infinite if the shapes differ."""
     import numpy as np
     from safetensors.numpy import load_file
 
@@ -264,7 +264,7 @@ def run(options: argparse.Namespace) -> dict:
     except Trouble as trouble:
         return {"trouble": str(trouble)}
     except Exception as error:
-        # Whatever a peer's library throws is a row of the table.
+        # Any exception of a peer's library becomes a row of the table.
         lines = str(error).strip().splitlines() or [""]
         return {"trouble": f"{type(error).__name__}: {lines[0]}"}
 
@@ -278,7 +278,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--fullconv", default="fullconv", metavar="PATH")
     options = parser.parse_args()
-    # What libraries print goes to stderr, so that stdout holds the result alone.
+    # Libraries' output goes to stderr: stdout holds only the result.
     stdout = os.dup(1)
     os.dup2(2, 1)
     result = run(options)

@@ -1,8 +1,8 @@
-"""From start to the first mask: a whole `fullconv segment`, beside reading the model file and one inference.
+"""Times a whole `fullconv segment`, compared with reading the model file and one inference.
 
     python start.py --fullconv PROGRAM --model FILE [--runs 3] [--machine FILE] [--markdown FILE --place NAME]
 
-The file is in the page cache, as it is on a second run. Prints a paragraph, or writes it into FILE.
+The file is in the page cache, as on a second run. Prints a paragraph, or writes it into FILE.
 """
 
 import argparse
@@ -69,9 +69,9 @@ def main() -> None:
     described = machine.describe(json.loads(arguments.machine.read_text())) if arguments.machine else ""
     text = (
         f"{described} A file of {arguments.model.stat().st_size / 1e6:.0f} MB, a picture of {h}×{w}: "
-        f"{whole:.2f} s from the start of the program to its end, mask and overlay written. Reading the file takes "
-        f"{reading:.2f} s, one inference {inference:.2f} s: 1.5 times the one and once the other are {goal:.2f} s, of "
-        f"which the program takes {whole / goal:.2f} times as long. Medians of {arguments.runs} runs."
+        f"{whole:.2f} s from the program's start to its end, mask and overlay written. Reading the file takes "
+        f"{reading:.2f} s, one inference {inference:.2f} s. The goal, 1.5 × reading + inference, is {goal:.2f} s; "
+        f"the program takes {whole / goal:.2f} × as long. Medians of {arguments.runs} runs."
     ).strip()
     if arguments.markdown:
         markdown.replace(arguments.markdown, arguments.place, text)

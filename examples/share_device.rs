@@ -1,5 +1,4 @@
-//! A program's own device, with two networks on it that share it:
-//! `cargo run --example share_device [IMAGE]`.
+//! Two segmenters on a program's own device: `cargo run --example share_device [IMAGE]`.
 
 use fullconv::gpu::{adapters, wgpu};
 use fullconv::{Gpu, Model, Picture, Segmenter};
@@ -9,7 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
-    // A program has these already, from wherever it draws.
+    // A program that draws has a device and a queue already.
     let found = adapters(None).await;
     let usable = found.iter().find(|adapter| adapter.trouble().is_none());
     let adapter = usable.ok_or("there is no usable adapter")?.wgpu();
@@ -20,7 +19,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let gpu = Gpu::from_wgpu(device.clone(), queue.clone())?;
     let model = Model::from_bytes(fullconv_demo::MODEL)?;
     let day = Segmenter::new(&gpu, &model).await?;
-    // The weights are there already: segmenters of one model share them.
+    // Segmenters of one model share its weights.
     let night = Segmenter::new(&gpu, &model).await?;
 
     let path = std::env::args().nth(1);

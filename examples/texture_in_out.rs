@@ -1,4 +1,4 @@
-//! A texture in, a tinted one out, in the program's own command encoder, without the host between:
+//! A texture in, a tinted texture out, recorded into the program's own command encoder, without readback:
 //! `cargo run --example texture_in_out [IMAGE [OUTPUT]]`.
 
 use fullconv::gpu::wgpu;
@@ -22,12 +22,12 @@ async fn run() -> fullconv::Result<()> {
     let pass = segmenter.texture_pass(size).await?;
     let mask = pass.mask(Colours::Overlay(0.5)).await?;
 
-    // For each frame: what is recorded after the pass finds the mask written.
+    // For each frame. Commands recorded after the pass see the written mask.
     let mut encoder = gpu.device().create_command_encoder(&Default::default());
     pass.encode(&mut encoder, &frame, &mask)?;
     gpu.queue().submit([encoder.finish()]);
 
-    // A program would draw mask.labels() or mask.colours(). To have something to see, these are read back.
+    // A program would draw mask.labels() or mask.colours(); this example reads them back to show them.
     println!("{:?}", mask.read().await?.shares());
     if let Some(path) = output {
         mask.read_colours().await?.save(path)?;
@@ -35,7 +35,7 @@ async fn run() -> fullconv::Result<()> {
     Ok(())
 }
 
-/// What a program has on the device anyway: a frame that it has drawn, decoded or been given.
+/// A texture as a program has it on the device: a frame that it has drawn or decoded.
 fn as_drawn_by_the_program(gpu: &Gpu, picture: &Picture) -> wgpu::Texture {
     let texture = gpu.device().create_texture(&wgpu::TextureDescriptor {
         label: Some("frame"),

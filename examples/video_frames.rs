@@ -1,5 +1,5 @@
-//! The frames of a video, several under way at a time: while the device works on one, the next is made and the
-//! one before it is read. `cargo run --example video_frames [IMAGE [FRAMES]]` pans across a picture.
+//! Pipelined video frames: while the device works on a frame, the host makes the next and reads back the previous one.
+//! `cargo run --example video_frames [IMAGE [FRAMES]]` pans across a picture.
 
 use fullconv::{Frames, Gpu, Mask, Model, Picture, Segmenter};
 
@@ -26,7 +26,7 @@ async fn run() -> fullconv::Result<()> {
         shown += 1;
     };
     for i in 0..count {
-        // Once as many are under way as may be, this hands over the mask of the oldest.
+        // When `Frames::DEPTH` frames are under way, this returns the mask of the oldest.
         if let Some(mask) = frames.push(&frame(&scene, i, count)?).await {
             show(mask?, frames.time());
         }
@@ -37,7 +37,7 @@ async fn run() -> fullconv::Result<()> {
     Ok(())
 }
 
-/// Frame `i` of `count`: the left three quarters of the scene first, the right ones last.
+/// Frame `i` of `count`: a window of three quarters of the scene's width, moving from left to right.
 fn frame(scene: &Picture, i: usize, count: usize) -> fullconv::Result<Picture> {
     let (w, h) = (scene.width(), scene.height());
     let width = (w * 3 / 4).max(1);

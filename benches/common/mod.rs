@@ -1,4 +1,4 @@
-//! What the benchmarks share: their options, random weights, and the floor beside a time.
+//! Shared by the benchmarks: options, random weights, and floors.
 
 use clap::Parser as _;
 use fullconv::{Gpu, GpuOptions, Result};
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Parser)]
 #[command(name = "cargo bench --")]
 pub struct Options {
-    /// Only what has one of these in its name
+    /// Run only benchmarks whose name contains one of these
     filters: Vec<String>,
     /// Runs to take the median of
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
@@ -19,21 +19,21 @@ pub struct Options {
     /// The device's peak bandwidth in GB/s
     #[arg(long, value_name = "X", requires = "peak_gflops")]
     peak_gbs: Option<f64>,
-    /// The adapter, by its index in `fullconv devices`, its PCI address (0000:01:00.0) or a part of its name
+    /// The adapter: its index in `fullconv devices`, its PCI address (0000:01:00.0) or a part of its name
     #[arg(long, value_name = "NAME|INDEX|PCI")]
     adapter: Option<String>,
-    /// What `cargo bench` adds
+    /// Added by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 impl Options {
-    /// Whether `name` is asked for.
+    /// Whether the filters select `name`.
     pub fn wants(&self, name: &str) -> bool {
         self.filters.is_empty() || self.filters.iter().any(|f| name.contains(f))
     }
 
-    /// The device asked for.
+    /// Opens the selected device.
     pub fn gpu(&self) -> Result<Gpu> {
         pollster::block_on(Gpu::with_options(&GpuOptions {
             adapter: self.adapter.clone(),
@@ -41,7 +41,7 @@ impl Options {
         }))
     }
 
-    /// The end of a line: the work, and the least time it can take where the peaks are known.
+    /// The end of a line: the work, and its floor if the peaks are known.
     pub fn floor(&self, flops: u64, bytes: u64) -> String {
         let (gflop, megabytes) = (flops as f64 / 1e9, bytes as f64 / 1e6);
         let work = format!("{gflop:9.3} GFLOP {megabytes:9.2} MB");
@@ -55,7 +55,7 @@ impl Options {
     }
 }
 
-/// `name`, a time, and the rates that `flops` and `bytes` in that time come to.
+/// A line with `name`, a time, and the rates of `flops` and `bytes` in that time.
 pub fn rates(name: &str, ms: f64, flops: u64, bytes: u64) -> String {
     let per_second = |amount: u64| amount as f64 / (ms * 1e6);
     let (gflops, gbs) = (per_second(flops), per_second(bytes));
@@ -88,7 +88,7 @@ pub fn noise(count: usize, bound: f32) -> Vec<f32> {
 /// Names and dimensions of weights.
 pub type Weights = Vec<(String, Vec<usize>)>;
 
-/// A safetensors file of noise that keeps the size of what passes through (He), in memory.
+/// A safetensors file in memory, of random weights that preserve the magnitude of activations (He).
 pub fn random_file(shapes: &Weights) -> Result<Vec<u8>> {
     let values: Vec<Vec<f32>> = shapes.iter().map(|(_, shape)| weight(shape)).collect();
     let views = shapes.iter().zip(&values).map(|((name, shape), values)| {

@@ -1,4 +1,4 @@
-/* Labels a picture: what a program in C has to do, from beginning to end.
+/* Labels a picture: a complete program in C.
  *
  *     cargo build --release --package fullconv-c
  *     cc -std=c99 -I capi/include examples/c/segment.c -L target/release -lfullconv_c \
@@ -7,7 +7,7 @@
  *     ./segment street.ppm street.pgm fcn8s.safetensors cpu
  *
  * The picture is a binary PPM ("P6", 8 bits), the mask a binary PGM whose pixel values are class ids.
- * The last arguments are a model file, "" for the demo model, and a backend.
+ * The last arguments are a model file ("" for the demo model) and a backend.
  */
 #include "fullconv.h"
 
@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A picture: red, green, blue and a byte that does not matter, rows from the top. */
+/* A picture: red, green, blue and an ignored byte, rows from the top. */
 struct picture {
     size_t width, height;
     uint8_t *rgba;
@@ -26,7 +26,7 @@ static int failed(const char *what) {
     return 1;
 }
 
-/* Zero if the file cannot be read, or is none such. */
+/* Returns zero if the file cannot be read or is not such a PPM. */
 static int read_picture(const char *path, struct picture *picture) {
     unsigned width, height, most;
     FILE *file = fopen(path, "rb");
@@ -64,7 +64,7 @@ static int write_mask(const char *path, const struct picture *picture, const uin
     return fclose(file) == 0 && good;
 }
 
-/* A line for each class that is in the picture. */
+/* Prints a line for each class in the picture. */
 static void print_shares(const fullconv_model *model, const uint8_t *labels, size_t pixels) {
     size_t counts[256] = {0};
     for (size_t i = 0; i < pixels; i++) {
@@ -92,13 +92,13 @@ int main(int argc, char **argv) {
         return 2;
     }
     if (!read_picture(argv[1], &picture)) {
-        fprintf(stderr, "segment: %s is no binary PPM of 8 bits\n", argv[1]);
+        fprintf(stderr, "segment: %s cannot be read as a binary PPM of 8 bits\n", argv[1]);
         return 1;
     }
     size_t pixels = picture.width * picture.height;
     uint8_t *labels = malloc(pixels);
 
-    /* Without a graphics driver there is still the CPU reference. */
+    /* The CPU reference needs no graphics driver. */
     fullconv_status opened = fullconv_device_open(backend, NULL, &device);
     if (opened == FULLCONV_STATUS_NO_ADAPTER && strcmp(backend, "auto") == 0) {
         fprintf(stderr, "segment: %s; the CPU reference is slow\n", fullconv_last_error());
@@ -122,7 +122,7 @@ int main(int argc, char **argv) {
         print_shares(model, labels, pixels);
     }
 
-    /* In any order; null is freed already. */
+    /* In any order; freeing null does nothing. */
     fullconv_segmenter_free(segmenter);
     fullconv_device_free(device);
     fullconv_model_free(model);

@@ -1,4 +1,4 @@
-//! What is in the window, and what keys do.
+//! The window's contents and its keys.
 
 use crate::arguments::Arguments;
 use crate::files::Files;
@@ -17,10 +17,10 @@ pub struct App {
     view: View,
     worker: Worker,
     files: Files,
-    /// What is in the field for paths.
+    /// The text in the path field.
     typed: String,
     shown: Option<Shown>,
-    /// The classes and the device, when there are any.
+    /// The classes, once the model is loaded.
     legend: Option<Legend>,
     device: String,
     hidden: Vec<String>,
@@ -28,12 +28,12 @@ pub struct App {
     tints: bool,
     actual_size: bool,
     error: Option<String>,
-    /// Why nothing can be segmented at all.
+    /// An error that prevents all segmentation.
     broken: Option<String>,
     screenshot: Option<Screenshot>,
 }
 
-/// The picture on show.
+/// The picture in the window.
 struct Shown {
     path: PathBuf,
     scene: Scene,
@@ -44,7 +44,7 @@ struct Shown {
 }
 
 impl Shown {
-    /// How large it is, and how long each step took.
+    /// Shows the picture's size and the time of each step.
     fn times(&self, ui: &mut Ui) {
         let line = |ui: &mut Ui, name: &str, value: Option<String>| {
             ui.horizontal(|ui| {
@@ -123,7 +123,7 @@ impl App {
         self.broken.as_deref().or(self.error.as_deref())
     }
 
-    /// Whether the thread has still to show or label the picture that is asked for.
+    /// Whether the current picture is not yet opened or labelled.
     fn is_busy(&self) -> bool {
         let is_done = |shown: &Shown| {
             Some(shown.path.as_path()) == self.files.current() && shown.shares.is_some()
@@ -169,7 +169,7 @@ impl App {
         if path.is_none() {
             self.broken = Some(reason);
         } else if path.as_deref() == self.files.current() {
-            // What could be opened stays: only its labels are missing.
+            // A picture that was opened stays, without labels.
             let is_shown = |shown: &mut Shown| Some(&shown.path) == path.as_ref();
             self.shown = self.shown.take_if(is_shown);
             self.error = Some(reason);
@@ -217,7 +217,7 @@ impl App {
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 theme(ui);
                 ui.toggle_value(&mut self.actual_size, "1:1")
-                    .on_hover_text("A pixel of the picture for a pixel of the window. Key: F");
+                    .on_hover_text("One pixel of the window for each pixel of the picture. Key: F");
                 let opens = ui.button("Open").on_hover_text("Key: Ctrl+O");
                 let field = egui::TextEdit::singleline(&mut self.typed)
                     .id(path_field())
@@ -265,7 +265,7 @@ impl App {
         });
     }
 
-    /// The picture, or what to do to have one. Returns what the picture fills.
+    /// Shows the picture, or a hint to drop one. Returns the picture's rectangle.
     fn centre(&self, ui: &mut Ui) -> Option<Rect> {
         let (Some(shown), opacity) = (&self.shown, if self.tints { self.opacity } else { 0.0 })
         else {
@@ -350,7 +350,7 @@ impl eframe::App for App {
     }
 }
 
-/// Chooses between light and dark, and what the system has.
+/// A box to choose the light theme, the dark one or the system's.
 fn theme(ui: &mut Ui) {
     let mut chosen = ui.options(|options| options.theme_preference);
     egui::ComboBox::from_id_salt("theme")

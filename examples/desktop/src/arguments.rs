@@ -9,12 +9,12 @@ pub const USAGE: &str = "\
 Usage: fullconv-desktop [OPTIONS] [PICTURE|FOLDER]...
 
   -m, --model FILE    a model file; without it, the demo model
-  --opacity NUMBER    of the overlay, 0 to 1 [0.5]
-  --hide CLASS        does not tint this class, by name; any number of times
-  --actual-size       a pixel of the picture for a pixel of the window
-  --theme THEME       light or dark; without it, the system's
-  --size WxH          of the window [1180x720]
-  --screenshot FILE   when the picture is segmented, saves what the window shows, and ends
+  --opacity NUMBER    opacity of the overlay, 0 to 1 [0.5]
+  --hide CLASS        do not tint this class, given by name; may be given several times
+  --actual-size       show one window pixel for each pixel of the picture
+  --theme THEME       light or dark; without it, the system's theme
+  --size WxH          size of the window [1180x720]
+  --screenshot FILE   save a screenshot of the window when the picture is segmented, and exit
   -h, --help          this text
 ";
 
@@ -27,18 +27,18 @@ pub struct Arguments {
     pub theme: ThemePreference,
     pub size: [f32; 2],
     pub screenshot: Option<PathBuf>,
-    /// What the program ends with.
+    /// The program's result.
     pub outcome: Outcome,
 }
 
-/// What a program that is to take a screenshot comes to.
+/// The result of a program that takes a screenshot.
 pub type Outcome = Arc<Mutex<Result<(), String>>>;
 
 impl Arguments {
-    /// Reads `words`, or finds that help is asked for.
+    /// Parses `words`; `None` if they ask for help.
     ///
     /// # Errors
-    /// Says what cannot be understood.
+    /// The error names the wrong argument.
     pub fn parse(words: impl Iterator<Item = OsString>) -> Result<Option<Self>, String> {
         let mut words = words;
         let mut read = Self {
@@ -69,7 +69,7 @@ impl Arguments {
             }
         }
         if read.screenshot.is_some() && read.paths.is_empty() {
-            return Err("--screenshot needs a picture to be shown".into());
+            return Err("--screenshot needs a picture to show".into());
         }
         Ok(Some(read))
     }

@@ -1,4 +1,4 @@
-//! The pictures that were asked for, and which of them is shown.
+//! The list of pictures to show, and the current one.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ pub struct Files {
 }
 
 impl Files {
-    /// The pictures among `paths`, and in the folders among them, by name.
+    /// The pictures in `paths`; folders give their pictures, sorted by name.
     ///
     /// # Errors
-    /// Says which folder cannot be read, or has no picture.
+    /// A folder cannot be read or has no picture.
     pub fn of(paths: &[PathBuf]) -> Result<Self, String> {
         let mut found = Vec::new();
         for path in paths {
@@ -41,7 +41,7 @@ impl Files {
         self.paths.get(self.at).map(PathBuf::as_path)
     }
 
-    /// Which one is shown, from 1, of how many.
+    /// The number of the current picture, from 1, and the number of pictures.
     pub fn position(&self) -> (usize, usize) {
         (self.at + 1, self.paths.len())
     }
@@ -50,7 +50,7 @@ impl Files {
         (self.at.checked_add_signed(steps)).is_some_and(|at| at < self.paths.len())
     }
 
-    /// Goes on, or back, if there is one; says whether.
+    /// Moves by `steps` pictures, if there are that many; returns whether it moved.
     pub fn go(&mut self, steps: isize) -> bool {
         let moves = self.has(steps);
         if moves {

@@ -1,4 +1,4 @@
-//! The classes of the model: which are tinted, in which colour, and what share of the picture each has.
+//! The legend: each class with its colour, its share of the picture and a box to hide it.
 
 use crate::view::Look;
 use eframe::egui::{self, Align, Color32, Layout, Sense, Ui};
@@ -11,16 +11,16 @@ pub struct Legend {
 }
 
 impl Legend {
-    /// The classes of `model`, all tinted but those called as `hidden` says.
+    /// The classes of `model`, all tinted except those named in `hidden`.
     ///
     /// # Errors
-    /// Says which name is no class's.
+    /// A name in `hidden` is not a class.
     pub fn of(model: &Model, hidden: &[String]) -> Result<Self, String> {
         let name = |id: usize| match model.classes().get(id) {
             Some(name) if !name.is_empty() => name.clone(),
             _ => format!("class {id}"),
         };
-        // Ids are bytes.
+        // Class ids are bytes.
         let ids = 0..model.class_count().min(256);
         let classes: Vec<_> = ids
             .map(|id| (name(id), model.palette().colour(id as u8)))
@@ -38,7 +38,7 @@ impl Legend {
         Ok(Self { classes, seen })
     }
 
-    /// How what is seen looks with this opacity. Pixels without a class are not tinted.
+    /// The look at this opacity. Hidden classes and pixels without a class are not tinted.
     pub fn look(&self, opacity: f32) -> Look {
         let mut palette = [([0; 3], false); 256];
         for (entry, ((_, colour), &seen)) in
@@ -49,7 +49,7 @@ impl Legend {
         Look { opacity, palette }
     }
 
-    /// A line a class; `shares` are those of the picture, if they are known.
+    /// Shows a line a class; `shares` are the classes' shares of the picture, if known.
     pub fn show(&mut self, ui: &mut Ui, shares: Option<&[(u8, f64)]>) {
         ui.horizontal(|ui| {
             ui.strong("Classes");

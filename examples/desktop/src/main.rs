@@ -1,7 +1,7 @@
-//! A window that shows pictures and what is in them: drop a picture or a folder on it.
+//! A window that shows pictures and their labels: drop a picture or a folder on it.
 //!
-//! The network runs on the device that egui draws with, and the window draws the labels from the texture that the
-//! network writes: `worker.rs` has the one half, `view.rs` the other.
+//! The network runs on egui's device, and the window draws the texture of labels that the network writes. `worker.rs`
+//! runs the network, `view.rs` draws.
 
 mod app;
 mod arguments;
@@ -57,14 +57,14 @@ fn run(arguments: Arguments) -> Result<(), String> {
         Ok(Box::new(App::new(context, arguments)?))
     };
     eframe::run_native("fullconv", options, Box::new(create))
-        .map_err(|error| format!("there is no window: {error}"))?;
+        .map_err(|error| format!("cannot open a window: {error}"))?;
     outcome.lock().map_or(Ok(()), |outcome| outcome.clone())
 }
 
-/// A device with what the adapter has of all that makes fullconv faster, and its limits, which bound pictures.
+/// A device with the adapter's limits, which bound the size of pictures, and the features that make fullconv faster.
 fn setup() -> WgpuSetupCreateNew {
     let mut setup = WgpuSetupCreateNew::without_display_handle();
-    // Those that compute.
+    // The backends with compute shaders.
     setup.instance_descriptor.backends =
         wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY);
     setup.device_descriptor = Arc::new(|adapter| wgpu::DeviceDescriptor {

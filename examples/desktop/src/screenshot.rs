@@ -1,4 +1,4 @@
-//! `--screenshot`: saves what the window shows, and ends the program.
+//! `--screenshot`: saves a screenshot of the window, and ends the program.
 
 use crate::arguments::Outcome;
 use eframe::egui::{self, ColorImage, Rect};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
-/// Frames after which egui has every size that it measures.
+/// Frames that egui needs to measure all sizes.
 const SETTLED: u32 = 3;
 
 pub struct Screenshot {
@@ -27,7 +27,7 @@ impl Screenshot {
         }
     }
 
-    /// To be called each frame that shows all there is to show, the picture filling `picture`.
+    /// Call this in every complete frame; `picture` is the picture's rectangle.
     pub fn frame(&mut self, context: &egui::Context, picture: Rect) {
         self.frames += 1;
         context.request_repaint();
@@ -36,7 +36,7 @@ impl Screenshot {
                 let (sender, receiver) = channel();
                 self.taken = Some(receiver);
                 context.request_screenshot(move |image| {
-                    // The program may have ended meanwhile.
+                    // The program may have ended.
                     let _ = sender.send(image);
                 });
             }

@@ -5,7 +5,7 @@ use eframe::egui_wgpu::{self, CallbackResources, CallbackTrait, RenderState, Scr
 use fullconv::gpu::wgpu;
 use std::mem::size_of;
 
-/// What view.wgsl calls `Settings`.
+/// `Settings` of view.wgsl.
 #[repr(C)]
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 struct Settings {
@@ -17,7 +17,7 @@ struct Settings {
     palette: [[f32; 4]; 256],
 }
 
-/// What is the same for all pictures.
+/// The resources shared by all pictures.
 pub struct View {
     device: wgpu::Device,
     pipeline: wgpu::RenderPipeline,
@@ -37,7 +37,7 @@ pub struct Scene {
 /// How a scene is drawn.
 pub struct Look {
     pub opacity: f32,
-    /// Colours, and whether they are seen.
+    /// The colour of each class, and whether the class is tinted.
     pub palette: [([u8; 3], bool); 256],
 }
 
@@ -89,7 +89,7 @@ impl View {
         }
     }
 
-    /// `frame` with the class ids of `labels` over it, or as it is.
+    /// A scene of `frame`, tinted by the class ids of `labels`, if given.
     pub fn scene(&self, frame: wgpu::Texture, labels: Option<&wgpu::Texture>) -> Scene {
         let view = |texture: &wgpu::Texture| texture.create_view(&Default::default());
         let views = [view(&frame), view(labels.unwrap_or(&self.no_labels))];
@@ -115,7 +115,7 @@ impl View {
         }
     }
 
-    /// Draws of `scene`, which fills `whole`, what lies within the clip of `painter`.
+    /// Draws `scene` into the rectangle `whole`, clipped by `painter`.
     pub fn paint(&self, painter: &egui::Painter, scene: &Scene, whole: Rect, look: &Look) {
         let seen = whole.intersect(painter.clip_rect());
         if !seen.is_positive() {
@@ -123,7 +123,7 @@ impl View {
         }
         let scale = painter.pixels_per_point();
         let size = seen.size() * scale;
-        // Texels a point.
+        // Texels per point.
         let density = egui::vec2(
             scene.frame.width() as f32 / whole.width(),
             scene.frame.height() as f32 / whole.height(),
@@ -181,7 +181,7 @@ impl CallbackTrait for Drawn {
     }
 }
 
-/// A texture of `size` `[width, height]`, to be written from the host and read by shaders.
+/// A texture of size `[width, height]` that the host writes and shaders read.
 pub fn texture(
     device: &wgpu::Device,
     [width, height]: [u32; 2],

@@ -1,17 +1,17 @@
-// The part of a picture that is in view, with the colours of its labels over it: picture · (1 − opacity) +
-// colour · opacity, in the bytes that 8-bit pictures store. Where several texels come to a pixel, it is the mean of
-// as many samples, up to 8 × 8.
+// Draws the visible part of a picture, blended with the colours of its labels: picture · (1 − opacity) +
+// colour · opacity, on 8-bit sRGB values. A pixel that covers several texels is the mean of as many samples, up to
+// 8 × 8.
 
 struct Settings {
-    // Texels: the first in view, and how many come to a pixel of the window.
+    // In texels: the first visible position, and the texels per window pixel.
     first: vec2<f32>,
     per_pixel: vec2<f32>,
-    // Pixels of the window.
+    // In window pixels.
     size: vec2<f32>,
     opacity: f32,
-    // Whether the window takes linear light and encodes it itself.
+    // Whether the window's format encodes linear values to sRGB.
     linear: u32,
-    // A colour a class, and in its alpha 1 where the class is tinted, else 0.
+    // A colour for each class; alpha is 1 if the class is tinted, else 0.
     palette: array<vec4<f32>, 256>,
 }
 
@@ -39,7 +39,7 @@ fn decoded(bytes: vec3<f32>) -> vec3<f32> {
 
 fn tinted(texel: vec2<f32>) -> vec3<f32> {
     let colour = textureSampleLevel(picture, between, texel / vec2<f32>(textureDimensions(picture)), 0.0).rgb;
-    // Before there is a mask, the labels are a single texel.
+    // Without a mask, `labels` is a single texel.
     let last = vec2<i32>(textureDimensions(labels)) - 1;
     let label = textureLoad(labels, clamp(vec2<i32>(floor(texel)), vec2<i32>(), last), 0).x;
     let class_colour = settings.palette[label];

@@ -1,7 +1,7 @@
-//! The thread that opens pictures and has the network label them, so that the window never waits for either.
+//! A thread that opens and labels pictures: the window never waits for either.
 //!
-//! It shares the window's device. A picture goes up once, and its labels never come down to be drawn: the window
-//! binds the texture that the network writes. They are read for the shares of the classes alone.
+//! The thread shares the window's device. A picture is uploaded once, and the window binds the texture of labels that
+//! the network writes. The labels are read back only for the shares of the classes.
 
 use crate::view::texture;
 use eframe::egui;
@@ -13,9 +13,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What the thread tells the window.
+/// The thread's messages to the window.
 pub enum Event {
-    /// It can segment.
+    /// The segmenter is ready.
     Ready { model: Model, device: String },
     /// A picture is on the device.
     Opened {
@@ -23,17 +23,17 @@ pub enum Event {
         frame: wgpu::Texture,
         time: Duration,
     },
-    /// Its run is submitted: whatever is submitted from now on finds its labels written.
+    /// The run is submitted: later submissions see its labels.
     Submitted {
         labels: wgpu::Texture,
         time: Duration,
     },
-    /// The device has done it.
+    /// The device has finished the run.
     Done {
         shares: Vec<(u8, f64)>,
         time: Duration,
     },
-    /// What was asked for, or all if the thread cannot begin, came to nothing.
+    /// The picture at `path` failed; without a path, the thread could not start.
     Failed {
         path: Option<PathBuf>,
         reason: String,
@@ -47,7 +47,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread with the model in the file `model`, else the one that comes with fullconv.
+    /// Starts the thread with the model in the file `model`, or with the demo model.
     pub fn start(
         context: egui::Context,
         device: wgpu::Device,
@@ -57,7 +57,7 @@ impl Worker {
         let (requests, received) = channel();
         let (sender, events) = channel();
         let tell = move |event| {
-            // If nothing listens, the window is closing.
+            // A closed channel means that the window is closing.
             let _ = sender.send(event);
             context.request_repaint();
         };
@@ -71,10 +71,10 @@ impl Worker {
         })
     }
 
-    /// Has the picture at `path` opened and segmented, and none that was asked for before and is not begun.
+    /// Requests the picture at `path`. Earlier requests that have not started are dropped.
     pub fn open(&self, path: PathBuf) {
         if let Some(requests) = &self.requests {
-            // A thread that has ended has said why.
+            // A thread that ended has reported its failure.
             let _ = requests.send(path);
         }
     }
@@ -85,7 +85,7 @@ impl Worker {
 }
 
 impl Drop for Worker {
-    /// The device outlives what runs on it.
+    /// Joins the thread: the device has to outlive its runs.
     fn drop(&mut self) {
         self.requests = None;
         if let Some(thread) = self.thread.take() {
@@ -168,8 +168,8 @@ fn upload(gpu: &Gpu, picture: &Picture) -> Result<wgpu::Texture, Box<dyn Error>>
     let longest = gpu.device().limits().max_texture_dimension_2d;
     if width.max(height) > longest {
         return Err(format!(
-            "a picture of {width}x{height} pixels is more than this device shows: it has textures of up to \
-             {longest} pixels a side; `fullconv segment` has no such bound"
+            "this device cannot show a picture of {width}x{height} pixels: its textures have up to {longest} \
+             pixels a side; `fullconv segment` has no such limit"
         )
         .into());
     }

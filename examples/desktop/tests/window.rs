@@ -1,5 +1,5 @@
-//! What the window shows, against what the library computes on a device of its own: `test.sh` runs it on a display
-//! that nobody sees.
+//! Compares screenshots of the window with overlays that the library computes on another device. `test.sh` runs these
+//! tests on a virtual display.
 
 use fullconv::{Gpu, Mask, Model, Picture, Segmenter};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 const STREET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/street.jpg");
 
-/// What a screenshot shows of the picture.
+/// A screenshot, and the picture's place in it.
 struct Seen {
     screenshot: Picture,
     at: [usize; 2],
@@ -15,7 +15,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// The window, opened with these options, when its picture is segmented.
+    /// A screenshot of the window with these options, after segmentation.
     fn of(name: &str, options: &[&str]) -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let output = run(&path, &[options, &[STREET]].concat());
@@ -42,7 +42,7 @@ impl Seen {
         pixel(&self.screenshot, self.at[0] + x, self.at[1] + y)
     }
 
-    /// The mean difference from what `expected` says of each pixel, in 255ths.
+    /// The mean difference from the `expected` pixels, in 255ths.
     fn mean_difference(&self, expected: impl Fn(usize, usize) -> [f64; 3]) -> f64 {
         let [w, h] = self.size;
         let mut sum = 0.0;
@@ -54,12 +54,12 @@ impl Seen {
         sum / (3 * w * h) as f64
     }
 
-    /// The share of pixels that differ from those of `expected` by more than rounding, at a pixel for a pixel.
+    /// The share of pixels that differ from `expected` by more than rounding, at actual size.
     fn off(&self, expected: &Picture) -> f64 {
         self.off_within(expected, self.size)
     }
 
-    /// The same, of as many columns and rows as `[w, h]` says.
+    /// [`Self::off`] over the first `w` columns and `h` rows.
     fn off_within(&self, expected: &Picture, [w, h]: [usize; 2]) -> f64 {
         assert_eq!(self.size, [expected.width(), expected.height()]);
         let differs = |x, y| {
@@ -73,12 +73,12 @@ impl Seen {
     }
 }
 
-/// Two devices, with kernels of their own, may see scores as good as equal the other way around.
+/// The largest share of labels that may differ: two devices may order nearly equal scores differently.
 const OTHER_LABELS: f64 = 1e-3;
 
 fn run(screenshot: &Path, options: &[&str]) -> Output {
     if cfg!(target_os = "linux") && std::env::var_os("DISPLAY").is_none() {
-        panic!("there is no display for the window: examples/desktop/test.sh makes one");
+        panic!("there is no display for the window: examples/desktop/test.sh starts one");
     }
     Command::new(env!("CARGO_BIN_EXE_fullconv-desktop"))
         .args(["--theme", "dark", "--screenshot"])
@@ -109,7 +109,7 @@ fn the_picture_is_tinted_pixel_for_pixel() {
     let seen = Seen::of("tinted.png", &["--actual-size"]);
     let off = seen.off(&mask.overlay(&picture, 0.5).unwrap());
     assert!(off <= OTHER_LABELS, "{off}");
-    // The comparison tells.
+    // The comparison detects a missing tint.
     assert!(seen.off(&picture) > 0.9);
 }
 
@@ -148,12 +148,12 @@ fn a_hidden_class_is_not_tinted() {
 fn of_a_picture_larger_than_the_window_a_part_is_seen() {
     let (picture, mask) = street();
     let seen = Seen::of("part.png", &["--actual-size", "--size", "600x400"]);
-    // Within the bar above, the panel beside and the scroll bars.
+    // The part without the toolbar, the side panel and the scroll bars.
     let off = seen.off_within(&mask.overlay(&picture, 0.5).unwrap(), [320, 320]);
     assert!(off <= OTHER_LABELS, "{off}");
 }
 
-/// The mean of what comes to pixel `x`, `y` when `picture` is made `size` `[w, h]`.
+/// The mean of the texels that pixel `x`, `y` covers when `picture` is scaled to `size` `[w, h]`.
 fn mean(picture: &Picture, size: [usize; 2], x: usize, y: usize) -> [f64; 3] {
     let parts = |at: usize, count: usize, texels: usize| {
         let step = texels as f64 / count as f64;
@@ -182,8 +182,8 @@ fn a_picture_made_to_fit_is_where_it_belongs() {
     let [w, h] = seen.size;
     assert!(w < 600 && h < 450, "it is made smaller: {w}x{h}");
     let right = seen.mean_difference(|x, y| mean(&overlay, seen.size, x, y));
-    // How pixels are made of samples is no matter of a bound; that they lie nearer to their place than to half of
-    // the way to the next pixel is, and nearer to tinted than to half tinted.
+    // The sampling need not match exactly. The picture has to lie within half a pixel of its place, and its tint has
+    // to be nearly right.
     let beside = seen.mean_difference(|x, y| mean(&overlay, seen.size, (x + 1).min(w - 1), y));
     let plain = seen.mean_difference(|x, y| mean(&picture, seen.size, x, y));
     assert!(right < 0.5 * beside, "{right} {beside}");
