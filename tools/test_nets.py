@@ -1,4 +1,4 @@
-"""Networks for tools/test_export.py, each with the sizes it is tried at: the example's first."""
+"""Networks for tools/test_export.py, each with its test sizes; the first is the example's."""
 
 import torch
 import torch.nn as nn
@@ -9,7 +9,7 @@ from torchvision.models.segmentation import (deeplabv3_resnet50, fcn_resnet50, f
 
 
 def random_statistics(module):
-    """Gives every batch norm mean, variance, weight and bias that matter."""
+    """Gives every batch norm random mean, variance, weight and bias."""
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             with torch.no_grad():
@@ -27,7 +27,7 @@ def double_conv(into, out):
 
 
 class UNet(nn.Module):
-    """A U-Net; `mode` is what it does about sizes that are not even."""
+    """A U-Net; `mode` is how it handles odd sizes."""
 
     def __init__(self, mode):
         super().__init__()
@@ -60,7 +60,7 @@ class UNet(nn.Module):
 
 
 class SegNet(nn.Module):
-    """Pooling that remembers, and unpooling."""
+    """Max pooling with indices, and unpooling."""
 
     def __init__(self, output_size):
         super().__init__()
@@ -80,7 +80,7 @@ class SegNet(nn.Module):
 
 
 class Everything(nn.Module):
-    """One of each: layers and functional calls, in place and not."""
+    """One of each operation: layers and functional calls, in place or not."""
 
     def __init__(self):
         super().__init__()
@@ -140,7 +140,7 @@ class Attention(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """PSPNet's pooling, over a trunk that pads itself to a multiple of 8."""
+    """PSPNet's pooling, over a trunk that pads its input to a multiple of 8."""
 
     def __init__(self):
         super().__init__()
@@ -162,7 +162,7 @@ class Inner(nn.Module):
 
 
 class Refused(nn.Module):
-    """What fullconv does not have."""
+    """Operations that fullconv does not have."""
 
     def __init__(self):
         super().__init__()

@@ -2,7 +2,7 @@
 """Train fullconv's demo model: a quarter-width FCN-8s on the CamVid road scenes.
 
     python tools/train_demo.py                          # train, write assets/demo/demo.safetensors
-    python tools/train_demo.py --resume                 # go on from the last checkpoint
+    python tools/train_demo.py --resume                 # continue from the last checkpoint
     python tools/train_demo.py --evaluate               # only measure the exported file
     python tools/train_demo.py --evaluate --overlay assets/street.jpg street.overlay.png
 
@@ -20,12 +20,11 @@ upsampled map that is larger than its skip or the image loses its right and bott
 a batch norm follows each convolution of the stages, fc6 and fc7. The export folds it into weight
 and bias, so the file holds the original's tensors only, as f16.
 
-Only the train split is trained on. The val split is measured, always with the folded f16 weights,
-one scale, 480x360; no epoch is picked by it: what is exported is the last one's moving average. (The
-second of PHASES was, however, set up with the first one's val figures in view.)
+Only the train split is trained on. The val split is measured, always with the folded f16 weights, at
+one scale, 480x360. It selects no epoch: the export is the moving average after the last one. (But the
+second of PHASES was set up with the first one's val figures in view.)
 
-On a machine that is busy with other work, OMP_WAIT_POLICY=passive keeps the threads from spinning,
-at no cost to the result.
+On a busy machine, OMP_WAIT_POLICY=passive keeps the threads from spinning. The result is the same.
 """
 
 import argparse
@@ -70,7 +69,7 @@ LICENSE = (
 
 @dataclass(frozen=True)
 class Phase:
-    """One cycle of the learning rate, and what it trains with."""
+    """One cycle of the learning rate, and its settings."""
     epochs: int
     peak: float  # learning rate
     scales: tuple  # range of the random scale
@@ -79,8 +78,8 @@ class Phase:
     jaccard: float  # share of the soft Jaccard loss
 
 
-# The first phase finds features from hard pictures; the second, nearer to what is measured, settles
-# the balance between the classes.
+# The first phase learns features from hard pictures. The second, closer to the measurement, balances
+# the classes.
 PHASES = [
     Phase(epochs=60, peak=2e-3, scales=(0.6, 2.0), dropout=0.3, rarity=1.05, jaccard=0.0),
     Phase(epochs=26, peak=1e-3, scales=(0.7, 1.6), dropout=0.1, rarity=1.2, jaccard=0.5),
@@ -106,7 +105,7 @@ def upsample(channels, kernel, stride, padding):
 
 
 class FCN8s(nn.Module):
-    """FCN-8s, geometry "same". With `norm`, the form for training; without, that of the export."""
+    """FCN-8s, geometry "same": with `norm` for training, without it for the export."""
 
     def __init__(self, norm, dropout=0.0):
         super().__init__()
@@ -153,7 +152,7 @@ class FCN8s(nn.Module):
             pools.append(x)
         x = F.dropout2d(self._conv_relu("fc6", x), self.dropout, self.training)
         x = F.dropout2d(self._conv_relu("fc7", x), self.dropout, self.training)
-        # The scores are few and cheap: sum them in f32 even where the trunk runs in bf16.
+        # The scores are few and cheap: they are summed in f32 even if the trunk runs in bf16.
         with torch.autocast("cpu", enabled=False):
             pool3, pool4 = pools[2].float(), pools[3].float()
             x = self.score_fr(x.float())
@@ -214,8 +213,8 @@ def metadata():
 
 
 def write_safetensors(path, tensors):
-    """Write f16 tensors and the metadata. By hand, since the library leaves the metadata's order,
-    and with it the file's bytes, to chance."""
+    """Write f16 tensors and the metadata. The library does not fix the metadata's order; this function
+    always writes the same bytes."""
     header = {"__metadata__": {"format": "pt",
                                "fullconv": json.dumps(metadata(), separators=(",", ":"))}}
     offset = 0
@@ -336,7 +335,7 @@ def batches(pairs, rng, args, scales):
                  for i in order[start:start + args.batch]]
         pixels, labels, inside = zip(*crops)
         x = normalise(jitter_colours(to_tensor(pixels), rng))
-        # Beyond the photograph's edge the network sees what its padding shows it: zeros.
+        # Beyond the photograph's edge are zeros, as in the network's padding.
         x = x * torch.from_numpy(np.stack(inside))[:, None]
         yield x, torch.from_numpy(np.stack(labels)).long()
 
@@ -345,7 +344,7 @@ def batches(pairs, rng, args, scales):
 
 @torch.inference_mode()
 def confusion_matrix(model, pairs):
-    """n[i, j]: pixels of class i that were called j, over the whole split; void is left out."""
+    """n[i, j]: pixels of class i predicted as j, over the whole split, without void."""
     n = len(CLASSES)
     matrix = np.zeros((n, n), np.int64)
     for image, mask in pairs:
@@ -358,7 +357,7 @@ def confusion_matrix(model, pairs):
 
 
 def measures(matrix):
-    """Pixel accuracy, and the IoU of each class that is present or was called (others NaN)."""
+    """Pixel accuracy, and the IoU of each class that is present in the labels (others NaN)."""
     hits, truth, called = np.diag(matrix), matrix.sum(1), matrix.sum(0)
     with np.errstate(invalid="ignore"):
         iou = np.where(truth > 0, hits / (truth + called - hits), np.nan)
@@ -374,7 +373,7 @@ def report(matrix):
 
 @torch.inference_mode()
 def check_activations(model, pairs, limit=1000.0):
-    """Stop if a layer's output is not finite or nears f16's range, so that f16 inference is safe."""
+    """Fail if a layer's output is not finite or nears f16's range: f16 inference has to be safe."""
     largest = {}
 
     def watch(name):
@@ -413,7 +412,7 @@ def overlay(model, source, target):
 # ---- training ----------------------------------------------------------------------------------
 
 def learning_rate(progress, peak, warm_up=0.15):
-    """One cycle: a cosine from peak/25 up to the peak, then one down to nothing."""
+    """One cycle: a cosine from peak/25 up to the peak, then one down to peak/10000."""
     if progress < warm_up:
         low, t = peak / 25, 1 - progress / warm_up
     else:
@@ -422,7 +421,7 @@ def learning_rate(progress, peak, warm_up=0.15):
 
 
 def parameter_groups(model, weight_decay):
-    """Weights decay; norms and biases do not; the upsampling, bilinear at the start, learns slowly."""
+    """Weights decay, norms and biases do not. The upsampling, bilinear at first, has a lower rate."""
     decayed, free, upsampling = [], [], []
     for name, parameter in model.named_parameters():
         if name.startswith("upscore"):
@@ -437,7 +436,7 @@ def parameter_groups(model, weight_decay):
 
 
 def jaccard_loss(scores, truth):
-    """1 - the mean soft IoU of the classes present in the batch; what mean IoU measures, smoothed."""
+    """1 - the mean soft IoU of the classes present in the batch: a smooth form of mean IoU."""
     n = len(CLASSES)
     known = truth < n
     probabilities = scores.softmax(1) * known[:, None]
@@ -449,7 +448,7 @@ def jaccard_loss(scores, truth):
 
 
 def phase_of(epoch):
-    """The phase that `epoch` (from 0) is in, and the epoch that the phase starts with."""
+    """The phase of `epoch` (from 0), and the phase's first epoch."""
     first = 0
     for phase in PHASES:
         if epoch < first + phase.epochs:
@@ -460,7 +459,7 @@ def phase_of(epoch):
 
 @torch.no_grad()
 def follow(average, model, decay):
-    """Move the exponential moving average, batch-norm statistics included, towards the model."""
+    """Update the exponential moving average of the model, batch-norm statistics included."""
     for kept, new in zip(average.state_dict().values(), model.state_dict().values()):
         if kept.is_floating_point():
             kept.lerp_(new, 1 - decay)
@@ -493,7 +492,7 @@ def train(args):
     steps = len(pairs) // args.batch
     began = time.time()
     while epoch < epochs:
-        # Each epoch has its own seed, so that a resumed run sees what an unbroken one would.
+        # Each epoch has its own seed: a resumed run repeats an uninterrupted one.
         rng = np.random.default_rng([args.seed, epoch])
         torch.manual_seed(args.seed * 100_003 + epoch)
         phase, first = phase_of(epoch)
@@ -516,7 +515,7 @@ def train(args):
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimizer.step()
-            # The average starts short, so that it does not drag the first weights along.
+            # The average's window starts short: the first weights are forgotten quickly.
             follow(average, model, min(args.ema, (1 + done) / (10 + done)))
             total += loss.item()
         epoch += 1
@@ -551,7 +550,7 @@ def main():
     parser.add_argument("--output", default="assets/demo/demo.safetensors", help="the model file")
     parser.add_argument("--checkpoint", default="target/train_demo.pt",
                         help="training state, written after each epoch; '' writes none")
-    parser.add_argument("--resume", action="store_true", help="go on from --checkpoint")
+    parser.add_argument("--resume", action="store_true", help="continue from --checkpoint")
     parser.add_argument("--evaluate", action="store_true", help="only measure --output")
     parser.add_argument("--overlay", nargs=2, metavar=("IMAGE", "PNG"),
                         help="also label IMAGE and write the blend to PNG")

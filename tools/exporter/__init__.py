@@ -1,1 +1,1 @@
-"""From a program of ATen's operations to a graph of fullconv's: what tools/export.py is made of."""
+"""Translates a program of ATen operations into a graph of fullconv, for tools/export.py."""

@@ -1,4 +1,4 @@
-"""The walk over a traced program, and the making of nodes."""
+"""Walks over a traced program and makes the graph's nodes."""
 
 import operator
 import os
@@ -14,7 +14,7 @@ from .values import DEFAULTS, NCHW, Constant, ExportError, Made, Sizes, Unsuppor
 
 
 class Walk:
-    """Turns a program, whose operations the class below translates, into a graph."""
+    """Turns a traced program into a graph; the subclass translates its operations."""
 
     handlers = {}
 
@@ -26,7 +26,7 @@ class Walk:
         self.values = {}
         self.tensors = {}  # (id, shape) → name
         self.written = {}  # name → tensor
-        self.kept = []  # constants whose id is a key
+        self.kept = []  # keeps tensors alive, whose ids are keys above
         self.problems = []
         self.node = None
         self.patterns = find_patterns(program.graph)
@@ -34,7 +34,7 @@ class Walk:
     # -- the walk ------------------------------------------------------------------------------------------
 
     def run(self):
-        """Translates all that the output needs."""
+        """Translates everything that the output depends on."""
         needed = self.needed()
         for node in self.program.graph.nodes:
             if node not in needed or not (node.op == "placeholder" or self.is_tensor(node)):
@@ -106,12 +106,12 @@ class Walk:
         handler = self.handlers.get(str(node.target))
         if handler is None:
             raise Unsupported("fullconv has no such operation")
-        if None in inputs:  # which could not be translated
+        if None in inputs:  # an untranslated input
             return self.stand_in(node)
         return handler(self, types.SimpleNamespace(**arguments))
 
     def arguments(self, node):
-        """The arguments by their names in ATen's schema, with defaults; tensors as values of ours."""
+        """The arguments by their names in ATen's schema, with defaults; tensors as `Value` or `Constant`."""
         def resolve(arg):
             if not isinstance(arg, torch.fx.Node):
                 return arg
@@ -129,19 +129,19 @@ class Walk:
         return result
 
     def fold(self, node):
-        """Computes what does not depend on the picture."""
+        """Constant-folds a node; None if that fails."""
         def real(arg):
             return self.values[arg].tensor if isinstance(arg, torch.fx.Node) and self.is_tensor(arg) else arg
         try:
             args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), real)
             result = node.target(*args, **kwargs)
-        except Exception:  # noqa: BLE001 - whatever it is, the operation is reported as one that is not there
+        except Exception:  # noqa: BLE001 - the operation is then reported as unsupported
             return None
         wrap = lambda t: Constant(t) if isinstance(t, torch.Tensor) else t  # noqa: E731
         return [wrap(t) for t in result] if isinstance(result, (list, tuple)) else wrap(result)
 
     def stand_in(self, node):
-        """In place of what could not be translated, so that the rest is looked at too."""
+        """A placeholder for an untranslated node, to check the remaining nodes too."""
         value = node.meta.get("val")
         if isinstance(value, (list, tuple)):
             return None
@@ -158,7 +158,7 @@ class Walk:
 
     @staticmethod
     def path(node):
-        """Path of the module that calls, and which of its calls it is."""
+        """The path of the calling module, and the number of its call."""
         stack = node.meta.get("nn_module_stack") or {"": ("", "")}
         key, (path, _) = list(stack.items())[-1]
         path = path.split("@")[0]
@@ -175,7 +175,7 @@ class Walk:
         return f" {' '.join(place)}" if place else ""
 
     def give_names(self, module, live):
-        """A module without children gives its path to the last node of a call; others get the op's name."""
+        """Names nodes: the last node of a childless module's call gets the module's path, others add the op's name."""
         taken = {*self.written, "input"}
         last = {}
         for made in live:
@@ -204,7 +204,7 @@ class Walk:
     # -- making nodes --------------------------------------------------------------------------------------
 
     def emit(self, op, inputs, shape, layout=NCHW, seen=None, **attributes):
-        """Adds a node. `shape` is [n, c, h, w]; `seen` is what PyTorch makes of it, if that is another."""
+        """Adds a node. `shape` is [n, c, h, w]; `seen` is the shape in PyTorch, if it differs."""
         defaults = DEFAULTS.get(op, {})
         attributes = {k: v for k, v in attributes.items() if k not in defaults or v != defaults[k]}
         inputs = [self.tensor(i) if isinstance(i, Value) else i for i in inputs if i is not None]
@@ -220,7 +220,7 @@ class Walk:
         return [expression(s) for s in self.node.meta["val"].shape]
 
     def tensor(self, value):
-        """The node that holds a value, cut now if that was left for later."""
+        """The node of a value, after its pending crop."""
         if value.cut is not None:
             top_left, size = value.cut, value.size
             value.cut = None
@@ -230,7 +230,7 @@ class Walk:
         return value.made
 
     def weight(self, constant, shape=None, name=None):
-        """The name of a tensor of the file."""
+        """The name of a constant in the file; writes it if it is new."""
         tensor = constant.tensor
         shape = list(shape or tensor.shape)
         key = (id(tensor), tuple(shape))
@@ -270,7 +270,7 @@ class Walk:
         return None
 
     def crop(self, made, top_left, size):
-        """A window of a node. Where no node is as large, one is made for its size alone."""
+        """A window of a node. If no node has the window's size, one is made for its size."""
         if top_left == [0, 0] and all(map(self.sizes.same, size, made.shape[2:])):
             return made
         return self.emit("crop", [made, self.need_like(size)], [*made.shape[:2], *size], offset=top_left).made
@@ -279,8 +279,8 @@ class Walk:
         return self.like(size) or self.make_like(size)
 
     def make_like(self, size):
-        """A node for its size alone: of a fixed one, less than another node's by a fixed number of rows and
-        columns, a whole fraction of another's, or another's rounded up to a multiple."""
+        """Makes a node for its size: a fixed size, or another node's size less a fixed number of rows and columns,
+        divided by an integer, or rounded up to a multiple."""
         size = [sympy.sympify(s) for s in size]
         if all(s.is_Integer for s in size):
             shape = [*self.made[0].shape[:2], *size]
@@ -303,10 +303,10 @@ class Walk:
                     blocks = [*made.shape[:2], *(-(-s // factor) for s in made.shape[2:])]
                     small = self.emit("max_pool2d", [made], blocks, kernel_size=kernel, stride=kernel, ceil_mode=True)
                     return self.emit("interpolate", [small], shape, scale_factor=[float(factor)] * 2, mode="nearest").made
-        raise Unsupported(f"its size, {size[0]} × {size[1]}, is that of no other node")
+        raise Unsupported(f"no other node has its size, {size[0]} × {size[1]}")
 
     def select(self, value, axis, channels):
-        """Some channels, in this order: a convolution that passes them on."""
+        """Selects channels in this order, by a convolution."""
         if value.layout == "vector":
             whole = value.shape[axis]
         else:
@@ -336,7 +336,7 @@ class Walk:
         raise Unsupported(f"along dimension {dim} of {len(value.shape)}")
 
     def same_shape(self, op, value, *more, **attributes):
-        """An operation that keeps shape and order of axes."""
+        """Adds an operation that keeps the shape and the order of axes."""
         value = self.activation(value)
         made = self.tensor(value)
         return self.emit(op, [made, *more], made.shape, value.layout, value.shape, **attributes)
@@ -344,7 +344,7 @@ class Walk:
     # -- the file ------------------------------------------------------------------------------------------
 
     def graph(self, module, output):
-        """The graph as JSON has it, with what the output needs alone."""
+        """The graph for JSON, with only the nodes that the output depends on."""
         needed, rest = set(), [output]
         while rest:
             made = rest.pop()

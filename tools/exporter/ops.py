@@ -1,4 +1,4 @@
-"""ATen's operations, and what they are in fullconv. Methods are named after what they take."""
+"""Translates ATen operations into fullconv's. Methods are named after the ATen operations."""
 
 import sympy
 import torch
@@ -10,7 +10,7 @@ HANDLERS = {}
 
 
 def aten(*targets):
-    """Registers a method for operations of ATen; it is given their arguments by name."""
+    """Registers a method for ATen operations; the method takes their arguments by name."""
     def register(method):
         HANDLERS.update({f"aten.{target}": method for target in targets})
         return method
@@ -18,7 +18,7 @@ def aten(*targets):
 
 
 class Translator(Walk):
-    """Translates one operation after the other."""
+    """Translates each ATen operation."""
 
     handlers = HANDLERS
 
@@ -53,12 +53,12 @@ class Translator(Walk):
         x, shape = self.activation(a.input, NCHW), self.shape_of_result()
         if any(self.sizes.limits(p)[1] >= s for p, s in zip(a.output_padding, pair(a.stride))):
             raise Unsupported("with an output_padding that is not less than the stride")
-        # A larger output padding makes the same and more: what is too much is cut.
+        # The largest output padding computes more than enough; the surplus is cropped.
         extra = [self.sizes.limits(p) for p in a.output_padding]
         most = [int(high) for _, high in extra]
         made_shape = shape[:2] + [s + m - p for s, m, p in zip(shape[2:], most, a.output_padding)]
         dilation = pair(a.dilation)
-        if dilation != [1, 1]:  # as zeros between the weights
+        if dilation != [1, 1]:  # dilation as zeros between the weights
             weight = self.parameter(a.weight, "weight")
             sizes = [(k - 1) * d + 1 for k, d in zip(weight.tensor.shape[2:], dilation)]
             spread = weight.tensor.new_zeros(*weight.tensor.shape[:2], *sizes)
@@ -77,7 +77,7 @@ class Translator(Walk):
             names = self.weight_and_bias(a, [out, *(int(s) for s in made.shape[1:])])
             return self.emit("conv2d", [made, *names], [made.shape[0], out, 1, 1], "vector", seen)
         if x.layout != "pixels" and self.axis(x, -1) != "c":
-            raise Unsupported("along an axis that is not that of the channels")
+            raise Unsupported("along an axis other than the channels")
         names = self.weight_and_bias(a, [out, into, 1, 1])
         return self.emit("linear", [made, *names], [made.shape[0], out, *made.shape[2:]], x.layout, seen)
 
@@ -212,7 +212,7 @@ class Translator(Walk):
             x, y, op = y, x, "sub"
         if op == "div":
             if isinstance(y, Value):
-                raise Unsupported("by what depends on the picture")
+                raise Unsupported("by a tensor that depends on the picture")
             y, op = Constant(1.0 / y.tensor.double()), "mul"
         if alpha != 1:
             y = Constant(y.tensor * alpha) if isinstance(y, Constant) else self.scale(y, alpha)
@@ -241,7 +241,7 @@ class Translator(Walk):
         return self.emit(op, [made, name], made.shape, x.layout, self.shape_of_result())
 
     def operand_shape(self, x, made, tensor):
-        """The shape [1, c, h, w] of a tensor that is added to or multiplied with x."""
+        """The shape [1, c, h, w] of a constant operand of x."""
         if tensor.numel() == 1:
             return [1, 1, 1, 1]
         shape = [1] * (len(x.shape) - tensor.dim()) + list(tensor.shape)
@@ -316,7 +316,7 @@ class Translator(Walk):
         left, right, top, bottom = [*padding[:4], *[0] * (4 - len(padding[:4]))]
         top, left = (self.sizes.fixed(p, "a padding before the picture") for p in (top, left))
         bottom, right = (int(self.sizes.limits(p)[1]) for p in (bottom, right))
-        # A larger padding makes the same and more: what is too much is cut.
+        # The largest padding computes more than enough; the surplus is cropped.
         most = [max(p, 0) for p in (left, right, top, bottom)]
         made = self.tensor(x)
         if any(most):
@@ -350,7 +350,7 @@ class Translator(Walk):
         return result
 
     def every(self, x, axis, a):
-        """Every so many rows or columns: a max pool with a kernel of one."""
+        """Every `step`-th row or column, by a max pool with a kernel of one."""
         if a.start not in (None, 0) or not isinstance(a.step, int):
             raise Unsupported("with a step and a start")
         made = self.tensor(x)
@@ -428,8 +428,8 @@ class Translator(Walk):
     @aten("view.default", "reshape.default", "flatten.using_ints", "squeeze.default", "squeeze.dim", "squeeze.dims",
           "unsqueeze.default", "unflatten.int", "_unsafe_view.default")
     def reshape(self, a):
-        """Seen as a vector of channels where there is one pixel; flat, as a linear layer takes it; as planes, each in
-        one row; or, those turned, as pixels, each with its channels."""
+        """A view as a layout: "vector" (the channels of a single pixel), "flat" (one axis, for a linear layer) or
+        "planes" (each plane as one axis). `permute` turns "planes" into "pixels" (channels last)."""
         x, shape = self.activation(a.self), self.shape_of_result()
         made = self.tensor(x)
         _, channels, height, width = made.shape

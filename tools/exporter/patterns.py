@@ -1,4 +1,4 @@
-"""What PyTorch writes as several operations and fullconv as one."""
+"""Patterns: several operations of PyTorch that are one operation of fullconv."""
 
 import torch
 
@@ -12,14 +12,14 @@ def is_op(node, *ops):
 
 
 def through(node, *ops):
-    """What a chain of these operations starts from."""
+    """The node before a chain of these operations."""
     while is_op(node, *ops):
         node = node.args[0]
     return node
 
 
 def find_patterns(graph):
-    """For the last node of each: the method that translates it, its inputs, its attributes."""
+    """Maps a pattern's last node to the method that translates the pattern, its inputs and its attributes."""
     found = {node: local_response_norm(node) or channel_shuffle(node) for node in graph.nodes}
     return {node: pattern for node, pattern in found.items() if pattern}
 
@@ -47,7 +47,7 @@ def local_response_norm(node):
 
 
 def channel_shuffle(node):
-    """Channels dealt out from groups: view, transpose, view."""
+    """A channel shuffle: view, transpose, view."""
     views = VIEWS[:3]
     if not is_op(node, *views):
         return None

@@ -1,4 +1,4 @@
-"""What a translation is made of: sizes, nodes, and what they stand for."""
+"""The data of a translation: sizes, nodes and values."""
 
 import operator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import sympy
 import torch
 
 NCHW = "nchw"
-# Attributes that need not be written.
+# Default attributes, which are not written.
 DEFAULTS = {
     "conv2d": {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1},
     "conv_transpose2d": {"stride": [1, 1], "padding": [0, 0], "output_padding": [0, 0], "groups": 1},
@@ -27,11 +27,11 @@ class ExportError(Exception):
 
 
 class Unsupported(Exception):
-    """An operation that fullconv does not have, or not with these arguments."""
+    """An operation that fullconv lacks, or lacks with these arguments."""
 
 
 class Sizes:
-    """Compares sizes that depend on the picture's, by what they are for many pictures."""
+    """Compares sizes that depend on the picture's size, by evaluating them for many pictures."""
 
     FUNCTIONS = {
         "FloorDiv": operator.floordiv, "CleanDiv": operator.floordiv, "Mod": operator.mod, "PythonMod": operator.mod,
@@ -44,17 +44,17 @@ class Sizes:
 
     def __init__(self, height, width):
         self.symbols = [height, width]
-        # Every remainder that a stride up to the period can leave, of small pictures and of large ones; no
-        # height comes with the same width.
+        # Small and large pictures, with every remainder of a stride up to the period. Height and width always
+        # differ.
         self.pictures = [(base + i, base + (i * 7 + 11) % self.PERIOD) for base in (96, 2048) for i in range(self.PERIOD)]
         self.known = {}
 
     def series(self, size):
-        """The size for each picture."""
+        """The size's value for each picture."""
         size = sympy.sympify(size)
         if size not in self.known:
             if not size.free_symbols <= set(self.symbols):
-                raise Unsupported(f"a size, {size}, that depends on more than the picture's")
+                raise Unsupported(f"a size, {size}, that depends on more than the picture's size")
             value = sympy.lambdify(self.symbols, size, modules=[self.FUNCTIONS, "math"])
             self.known[size] = tuple(value(h, w) for h, w in self.pictures)
         return self.known[size]
@@ -63,7 +63,7 @@ class Sizes:
         return a == b or self.series(a) == self.series(b)
 
     def limits(self, size):
-        """The least and the largest it can be."""
+        """The least and the largest value of the size."""
         series = self.series(size)
         near, far = series[:self.PERIOD], series[self.PERIOD:]
         if (min(near), max(near)) != (min(far), max(far)):
@@ -71,7 +71,7 @@ class Sizes:
         return min(near), max(near)
 
     def fixed(self, size, what):
-        """The number, if it is the same for every picture."""
+        """The size as a number; it has to be the same for every picture."""
         low, high = self.limits(size)
         if low != high:
             raise Unsupported(f"{what} that depends on the picture's size: {low} to {high}")
@@ -80,7 +80,7 @@ class Sizes:
 
 @dataclass(eq=False)
 class Made:
-    """A node of the graph that is written."""
+    """A node of the written graph."""
     op: str
     inputs: list
     attributes: dict
@@ -91,17 +91,17 @@ class Made:
 
 @dataclass(eq=False)
 class Value:
-    """What a node of the traced program computes: a node of ours, seen in some order of its axes."""
+    """The value of a node of the traced program: a written node, with its axes in some order."""
     made: Made
     layout: str = NCHW  # the axes' order, or "vector", "flat", "planes", "pixels": see Translator.reshape
-    shape: list = None  # as PyTorch sees it
-    cut: list = None  # rows and columns cut from made's top and left, not yet done
-    size: list = None  # and height and width that are left
+    shape: list = None  # the shape in PyTorch
+    cut: list = None  # a pending crop of `made`: its top and left
+    size: list = None  # the pending crop's height and width
 
 
 @dataclass(eq=False)
 class Constant:
-    """A tensor that does not depend on the picture, and its name in the state dict, if it is in there."""
+    """A tensor that does not depend on the picture, and its name in the state dict, if any."""
     tensor: torch.Tensor
     name: str = None
 
@@ -111,7 +111,7 @@ def pair(value):
 
 
 def expression(size):
-    """A size of the traced program as sympy has it."""
+    """A size of the traced program as a sympy expression."""
     return size.node.expr if isinstance(size, torch.SymInt) else sympy.Integer(int(size))
 
 
