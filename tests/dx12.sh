@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The tests on Direct3D 12, without Windows: the Windows build under Wine, whose Direct3D (vkd3d) runs on
+# Runs the device tests on Direct3D 12 without Windows: the Windows build under Wine, whose Direct3D (vkd3d) runs on
 # lavapipe, with Microsoft's own shader compiler.
 #
-#   tests/dx12.sh                    prepares what that takes, once, and runs the tests; `./check dx12`
-#   tests/dx12.sh run PROGRAM ARG…   runs a Windows program there: the runner that Cargo is told of
+#   tests/dx12.sh                    installs Wine, once, and runs the tests; `./check dx12`
+#   tests/dx12.sh run PROGRAM ARG…   runs a Windows program under Wine: Cargo's runner
 #
-# Takes Linux on x86-64, root (or sudo) and the right to mount. Wine 10 and Mesa 25 come from Debian trixie,
-# into target/dx12 and not onto this system: 1.5 GB. Where one of these cannot be had, it says SKIP.
+# Needs Linux on x86-64, root (or sudo) and the right to mount. Wine 10 and Mesa 25 come from Debian trixie and go
+# into target/dx12, not onto this system: 1.5 GB. If a requirement is missing, the script prints SKIP.
 set -euo pipefail
 script=$(realpath "$0")
 repository=$(dirname "$(dirname "$script")")
@@ -16,8 +16,8 @@ root=$home/root
 prefix=$home/prefix
 target=x86_64-pc-windows-gnu
 
-# Microsoft's d3dcompiler_47.dll, version 10.0.26100, as this package distributes it. Older ones do not know
-# compute shaders of model 5.1; Wine's own does not compile what wgpu writes.
+# Microsoft's d3dcompiler_47.dll, version 10.0.26100, from this package. Older versions lack compute shaders of model
+# 5.1; Wine's own compiler does not compile wgpu's output.
 package=kivy_deps.angle==0.5.0
 package_sha256=d16d68cc45a2a326a3f8f738c649bb00ae5d7c3e58cff70f415fa57bd1d28713
 package_dll=kivy_deps_angle-0.5.0.data/data/share/angle/bin/d3dcompiler_47.dll
@@ -33,12 +33,12 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo --non-interactive --preserve-env "$@"; fi
 }
 
-# Runs a command in the root. Mounts, processes and sockets are its own and go with it.
+# Runs a command in the root, with its own mounts, processes and sockets, which end with it.
 in_root() {
     as_root unshare --mount --pid --net --ipc --fork --kill-child "$script" enter "$@"
 }
 
-# As root, in namespaces of its own.
+# Runs as root, in its own namespaces: mounts, then enters the root.
 enter() {
     mount -t tmpfs tmpfs "$root/tmp"
     mount -t proc proc "$root/proc"
@@ -48,13 +48,13 @@ enter() {
     exec chroot "$root" "$script" inside "$@"
 }
 
-# In the root: without an X server Wine has no adapters.
+# Runs in the root: starts an X server, without which Wine has no adapters, then the command.
 inside() {
     export DISPLAY=:9 HOME=/root XDG_RUNTIME_DIR=/tmp WINEPREFIX=$prefix WINEDEBUG=-all
     export PATH=/usr/lib/wine:/usr/sbin:/usr/bin:/sbin:/bin
     # No .NET and no browser; the compiler is Microsoft's; Direct3D draws with Vulkan.
     export WINEDLLOVERRIDES="mscoree,mshtml=;d3dcompiler_47=n" WINE_D3D_CONFIG=renderer=vulkan
-    # As programs are released: where the compiler is to write what debuggers want, it fails under Wine.
+    # Like a release build: FXC with debug information fails under Wine.
     export WGPU_DX12_COMPILER=Fxc WGPU_DEBUG=0
     Xvfb :9 -screen 0 640x480x24 >/tmp/Xvfb.log 2>&1 &
     for _ in $(seq 100); do
@@ -64,26 +64,26 @@ inside() {
     "$@"
 }
 
-# The Debian mirror that this system uses; nothing, and so the usual one, where it uses none.
+# Prints this system's Debian mirror; prints nothing if it has none, for the default mirror.
 mirror() {
     cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
         grep -E '^(URIs:|deb) ' | grep -oE 'https?://[^ ]*/debian/?( |$)' | head -n 1 || true
 }
 
-# Debian trixie with Wine and lavapipe.
+# Installs Debian trixie with Wine and lavapipe.
 make_root() {
     [ ! -e "$root/made" ] || return 0
     say "making a root with Wine in target/dx12"
     as_root rm -rf "$root"
     mkdir -p "$home"
-    # The mirror stands without quotes: it may be no word at all.
+    # The mirror is unquoted: it may be empty.
     as_root mmdebstrap --quiet --variant=minbase \
         --include=wine64,mesa-vulkan-drivers,xvfb trixie "$root" $(mirror) ||
         skip "Debian trixie could not be installed into target/dx12"
     as_root touch "$root/made"
 }
 
-# Wine's folder for Windows, with Microsoft's compiler in it.
+# Makes Wine's prefix, with Microsoft's compiler in it.
 make_prefix() {
     [ ! -e "$prefix/made" ] || return 0
     say "preparing Wine"
@@ -91,7 +91,7 @@ make_prefix() {
     local wheels=$home/wheels
     python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$wheels" \
         --only-binary=:all: --platform win_amd64 --python-version 3.11 "$package" ||
-        skip "$package could not be downloaded, which has Microsoft's shader compiler"
+        skip "$package, with Microsoft's shader compiler, could not be downloaded"
     echo "$package_sha256 $(echo "$wheels"/*.whl)" | sha256sum --check --quiet
     python3 -m zipfile -e "$wheels"/*.whl "$wheels"
     in_root wine64 wineboot --init
@@ -114,10 +114,10 @@ esac
 if [ "$(uname -sm)" != "Linux x86_64" ]; then
     skip "this is $(uname -sm), not Linux on x86-64"
 fi
-# A container may be root and still not mount.
+# Root in a container may lack the right to mount.
 as_root unshare --mount --pid --net --ipc --fork true 2>/dev/null ||
-    skip "it takes root, or sudo without a password, and the right to mount"
-command -v rustup >/dev/null || skip "it takes rustup, to install the target $target"
+    skip "needs root, or sudo without a password, and the right to mount"
+command -v rustup >/dev/null || skip "needs rustup, to install the target $target"
 if command -v apt-get >/dev/null; then
     for needed in mmdebstrap:mmdebstrap x86_64-w64-mingw32-gcc:gcc-mingw-w64-x86-64; do
         command -v "${needed%%:*}" >/dev/null || missing+=("${needed##*:}")
@@ -130,16 +130,16 @@ if command -v apt-get >/dev/null; then
         as_root apt-get install -y -q --no-install-recommends "${missing[@]}"
     fi
 fi
-command -v mmdebstrap >/dev/null || skip "it takes mmdebstrap"
-command -v x86_64-w64-mingw32-gcc >/dev/null || skip "it takes MinGW-w64"
+command -v mmdebstrap >/dev/null || skip "needs mmdebstrap"
+command -v x86_64-w64-mingw32-gcc >/dev/null || skip "needs MinGW-w64"
 rustup target add "$target" 2>/dev/null || skip "the target $target could not be installed"
 make_root
 make_prefix
 
 export FULLCONV_TEST_BACKEND=dx12 FULLCONV_REQUIRE_GPU=1
 export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER="$script run"
-# One test at a time: Wine's Vulkan loader fails now and then where threads open devices ("Assertion failed: !status,
-# file dlls/winevulkan/loader.c"). That ends the program before its tests have a result: they are then run once more.
+# One test at a time: Wine's Vulkan loader sometimes fails when threads open devices ("Assertion failed: !status,
+# file dlls/winevulkan/loader.c"). The failure ends the program before its tests have a result: they run once more.
 run_tests() {
     local log
     log=$(mktemp)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Write cases.safetensors and table.md: ONNX's own test cases of operators, as operations of fullconv.
+"""Write cases.safetensors and table.md: ONNX's test cases of operators, translated to operations of fullconv.
 
     python tests/conformance/make.py
 
-The onnx package carries, for every operator, small models with inputs and outputs. Those of one operator that
-fullconv has are translated to its operations; what is not PyTorch's exactly, such as unequal paddings, to several
-of them. Tensors of another rank are laid into [n, c, h, w] where that changes nothing. A translation is tried here
-with PyTorch before it is written; one that computes something else is an error. What cannot be translated stands in
-table.md with the reason.
+The onnx package contains small models with inputs and outputs for every operator. Models of a single operator that
+fullconv has are translated to its operations. An operator that differs from PyTorch's, for example by unequal
+paddings, becomes several operations. Tensors of another rank are reshaped to [n, c, h, w] if that changes nothing.
+Every translation is run with PyTorch before it is written; a wrong result is an error. table.md gives the reason for
+each case that is not translated.
 
 Requirements: onnx==1.22.0, torch, numpy, safetensors.
 """
@@ -32,7 +32,7 @@ FOLDER = Path(onnx.__file__).parent / "backend" / "test" / "data" / "node"
 
 
 def read(path):
-    """The operator, its attributes, inputs and outputs; None for a model of several operators or of others."""
+    """The operator, its attributes, inputs and outputs; None for several operators or an unknown one."""
     model = onnx.load(path / "model.onnx")
     [node, *more] = model.graph.node
     if more or node.op_type not in OPERATORS:
@@ -48,7 +48,7 @@ def read(path):
 
 
 def compute(case):
-    """What PyTorch makes of a case, in f64."""
+    """PyTorch's result for a case, in f64."""
     values = {name: torch.from_numpy(value.astype(np.float64)) for name, value in case.tensors.items()}
     for node in case.nodes:
         result = OPS[node["op"]](*(values[i] for i in node["inputs"]), **node.get("attributes", {}))
@@ -57,7 +57,7 @@ def compute(case):
 
 
 def decimals(output, computed):
-    """The last decimal, where ONNX's input and output were typed in rounded and so do not quite match; else 0."""
+    """The last decimal, if ONNX's rounded input and output do not quite match; else 0."""
     for digits in range(1, 6):
         if np.array_equal(np.round(output, digits), output):
             unit = 10.0 ** -digits
@@ -81,7 +81,7 @@ def main():
                 within = case.within + rounded
                 if not np.allclose(computed, case.output, rtol=1e-5, atol=1e-6 + within):
                     if not case.reason:
-                        raise AssertionError(f"{case.name}: the translation computes something else")
+                        raise AssertionError(f"{case.name}: the translation computes another result")
                     raise NotApplicable(case.reason)
                 nodes = [{k: v for k, v in node.items() if v != {}} for node in case.nodes]
                 entry = {"name": case.name, "operator": operator, "inputs": list(case.tensors), "nodes": nodes}
@@ -102,9 +102,9 @@ def main():
 
 def write_table(rows):
     lines = ["# ONNX's cases", "",
-             f"The operator tests of onnx {onnx.__version__} for what fullconv has. `make.py` writes this page and",
-             "`cases.safetensors`; `tests/conformance.rs` runs all cases on the CPU reference and on the device. A case",
-             "that ONNX also keeps written out in simpler operators (`_expanded`) counts once.", "",
+             f"The operator tests of onnx {onnx.__version__} for fullconv's operators. `make.py` writes this page and",
+             "`cases.safetensors`; `tests/conformance.rs` runs all cases on the CPU reference and on the device. A",
+             "case's variant in several simpler operators (`_expanded`) does not count.", "",
              "| operator | cases | computed | not applicable |", "| --- | --- | --- | --- |"]
     order = list(OPERATORS)
     for operator in order:
@@ -113,7 +113,7 @@ def write_table(rows):
         lines.append(f"| {operator} | {len(of)} | {done} | {len(of) - done} |")
     done = sum(bool(row[2]) for row in rows)
     lines += [f"| **all** | **{len(rows)}** | **{done}** | **{len(rows) - done}** |", "",
-              "| case | operations | remark, or why not |", "| --- | --- | --- |"]
+              "| case | operations | remark, or reason |", "| --- | --- | --- |"]
     for _, name, operations, remark in sorted(rows, key=lambda row: (order.index(row[0]), row[1])):
         lines.append(f"| `{name}` | {operations or '–'} | {remark} |")
     (HERE / "table.md").write_text("\n".join(lines) + "\n")

@@ -1,21 +1,21 @@
-"""ONNX's operators as operations of fullconv: each function gives the cases that an ONNX case comes to."""
+"""Translates ONNX's operators to operations of fullconv: each function returns the cases of one ONNX case."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-# Below every number of a case, and finite: what a max pool never takes.
+# A finite padding value below every number of a case: a max pool never selects it.
 LOWEST = -3.0e38
 
 
 class NotApplicable(Exception):
-    """Why a case has no translation."""
+    """The reason why a case has no translation."""
 
 
 @dataclass
 class Case:
-    """Nodes as in a model file, the last of them the output; `reason` is why, should it compute something else;
-    `within`, how far ONNX's own numbers are off, where that is more than a sum of f32."""
+    """A translation: nodes as in a model file, the last one the output. `reason` explains a result that differs.
+    `within` is the error of ONNX's own numbers, if it exceeds that of an f32 sum."""
     tensors: dict
     nodes: list
     output: np.ndarray
@@ -36,13 +36,13 @@ def floats(*tensors):
 
 
 def moved(tensor):
-    """Integers that are only moved are as good as numbers of f32, which holds them."""
+    """Integers as f32, which holds them exactly, for operations that only move values."""
     assert np.all(tensor.astype(np.float32) == tensor)
     return tensor.astype(np.float32)
 
 
 def as_picture(tensor):
-    """[n, c, w] is [n, c, 1, w]."""
+    """Reshapes [n, c, w] to [n, c, 1, w]."""
     if tensor.ndim == 3:
         return tensor[:, :, None, :]
     if tensor.ndim != 4:
@@ -51,22 +51,22 @@ def as_picture(tensor):
 
 
 def lead(tensor):
-    """[1, …, shape]: where an operation goes element by element."""
+    """Adds leading axes of size 1, for elementwise operations."""
     if tensor.ndim > 4:
         raise NotApplicable(f"{tensor.ndim} dimensions")
     return tensor.reshape([1] * (4 - tensor.ndim) + list(tensor.shape))
 
 
 def by_axis(tensor, axis):
-    """An axis in the place of the channels: those before it are pictures, those after it pixels."""
+    """Makes `axis` the channels; the axes before it become the batch, the axes after it pixels."""
     axis %= tensor.ndim
     before, after = tensor.shape[:axis], tensor.shape[axis + 1:]
     return tensor.reshape(int(np.prod(before)), tensor.shape[axis], int(np.prod(after)), 1)
 
 
 def laid(tensor):
-    """A remark on a tensor that is not [n, c, h, w] by itself."""
-    return "" if tensor.ndim == 4 else f"of {tensor.ndim} dimensions, laid into four"
+    """A remark on a tensor that is reshaped to [n, c, h, w]."""
+    return "" if tensor.ndim == 4 else f"{tensor.ndim} dimensions, reshaped to four"
 
 
 def pairs(values, rank, default):
@@ -76,7 +76,7 @@ def pairs(values, rank, default):
 
 
 def window(attributes, x, kernel):
-    """Stride, dilation, and the paddings [top, left], [bottom, right] of a sliding window; `auto_pad` resolved."""
+    """Kernel, stride, dilation and the paddings [top, left], [bottom, right] of a window, with `auto_pad` resolved."""
     if x.ndim not in (3, 4):
         raise NotApplicable(f"{x.ndim - 2} spatial dimensions")
     kernel = pairs(kernel, x.ndim, 1)
@@ -96,7 +96,7 @@ def window(attributes, x, kernel):
 
 
 def padding(before, after):
-    """As `pad` takes it."""
+    """The paddings in the order of `pad`."""
     return [before[1], after[1], before[0], after[0]]
 
 
@@ -146,8 +146,8 @@ def conv_transpose(attributes, inputs, outputs):
 
 
 def pool(op, attributes, inputs, output, **more):
-    """One pooling. Of unequal paddings PyTorch has none: max pools take padding of their own; means of what lies
-    inside take the larger one on both sides and a window, or add up and divide."""
+    """One pooling. PyTorch has no unequal paddings: a max pool is padded first. A mean without its padding uses the
+    larger padding on both sides and a crop, or a sum and a factor."""
     [x] = inputs
     kernel, stride, dilation, before, after = window(attributes, x, attributes["kernel_shape"])
     values = {"kernel_size": kernel, "stride": stride, "ceil_mode": bool(attributes.get("ceil_mode", 0)), **more}
@@ -177,7 +177,7 @@ def pool(op, attributes, inputs, output, **more):
         tensors["share"] = (1.0 / np.outer(*inside)).astype(np.float32)[None, None]
         values["divisor_override"] = 1
         nodes = [padded, node(op, "pad", **values), node("mul", op, "share")]
-        note = "sums, and a tensor with one over the number of pixels"
+        note = "sums, times a tensor of 1 / number of pixels"
     return Case(tensors, nodes, output, note)
 
 
@@ -190,7 +190,7 @@ def max_pool(attributes, inputs, outputs):
         case = pool("max_pool2d_indices", attributes, inputs, moved(outputs[1]))
         cases.append(Case(case.tensors, case.nodes, case.output, name="indices"))
     elif len(outputs) > 1:
-        cases[0].note = "the indices count down the columns, which PyTorch's do not: values alone"
+        cases[0].note = "column-major indices, unlike PyTorch's: only the values"
     return cases
 
 
@@ -205,7 +205,7 @@ def max_unpool(attributes, inputs, outputs):
     note = ""
     if any(more):
         nodes.append(node("pad", "max_unpool2d", padding=padding([0, 0], more)))
-        note = "the indices are those of the usual size: the rest is padding"
+        note = "the indices refer to the default size: the rest is padding"
     return [Case(tensors, nodes, outputs[0], note)]
 
 
@@ -220,7 +220,7 @@ def global_average_pool(attributes, inputs, outputs):
 
 def batch_norm(attributes, inputs, outputs):
     if attributes.get("training_mode", 0):
-        raise NotApplicable("training: it takes the statistics of its input")
+        raise NotApplicable("training mode: the statistics come from the input")
     tensors = dict(zip(["input", "weight", "bias", "running_mean", "running_var"], inputs))
     return [Case(tensors, [node("batch_norm2d", *tensors, eps=round(attributes.get("epsilon", 1e-5), 9))], outputs[0])]
 
@@ -246,7 +246,7 @@ def resize(attributes, inputs, outputs):
     if scales is not None and mode == "linear":
         axes = attributes.get("axes", [0, 1, 2, 3])
         factors = [float(np.float32(scales[list(axes).index(axis)])) for axis in (2, 3)]
-        # The factor that was meant: f32 is not as exact.
+        # Rounding restores the intended factor, which f32 does not hold exactly.
         case = Case({"input": x}, [node("interpolate", "input", scale_factor=[round(f, 6) for f in factors], **values)],
                     outputs[0])
     else:
@@ -255,15 +255,15 @@ def resize(attributes, inputs, outputs):
     if mode == "nearest":
         case.note, case.reason = f"nearest_mode {rule}, coordinates {place}: the same pixels at this size", reason
     if place == "align_corners" and mode == "linear":
-        case.reason = "coordinates align_corners of a size that is no whole number, scale · in, which PyTorch rounds"
+        case.reason = "coordinates align_corners with a fractional size, scale · in, which PyTorch rounds"
     if place == "pytorch_half_pixel":
-        case.reason = "coordinates pytorch_half_pixel: 0 where the size is 1, which PyTorch does not do any more"
+        case.reason = "coordinates pytorch_half_pixel: 0 for size 1, which PyTorch no longer does"
     return [case]
 
 
 def argmax(attributes, inputs, outputs):
     if attributes.get("select_last_index", 0):
-        raise NotApplicable("of equal values the last is taken, in PyTorch the first")
+        raise NotApplicable("takes the last of equal values, PyTorch the first")
     axis = attributes.get("axis", 0)
     x = by_axis(inputs[0], axis)
     output = moved(outputs[0]).reshape(x.shape[0], 1, *x.shape[2:])
@@ -276,7 +276,7 @@ def softmax(attributes, inputs, outputs):
 
 
 def unary(op, *names):
-    """An operation element by element, with attributes of which ONNX's name, ours and ONNX's default are given."""
+    """An elementwise operation; `names` lists ONNX's name, fullconv's name and ONNX's default of each attribute."""
     def translate(attributes, inputs, outputs):
         values = {ours: round(attributes.get(name, default), 7) for name, ours, default in names}
         return [Case({"input": lead(inputs[0])}, [node(op, "input", **values)], lead(outputs[0]), laid(inputs[0]))]
@@ -285,7 +285,7 @@ def unary(op, *names):
 
 def elu(attributes, inputs, outputs):
     [case] = unary("elu", ("alpha", "alpha", 1.0))(attributes, inputs, outputs)
-    # NumPy's f32 has exp(x) − 1 of numbers up to 1: two roundings each of exp, difference and product.
+    # NumPy computes alpha · (exp(x) − 1) in f32, with |exp(x)| up to 1: two roundings each of exp, difference, product.
     case.within = 6.0 * 2.0 ** -24 * attributes.get("alpha", 1.0)
     return [case]
 
@@ -294,7 +294,7 @@ def hard_sigmoid(attributes, inputs, outputs):
     alpha, beta = attributes.get("alpha", 0.2), attributes.get("beta", 0.5)
     tensors = {"input": lead(inputs[0]), "beta": np.full((1, 1, 1, 1), beta, np.float32)}
     nodes = [node("scale", "input", factor=round(alpha, 7)), node("add", "scale", "beta"), node("clamp", "add", min=0.0, max=1.0)]
-    return [Case(tensors, nodes, lead(outputs[0]), "another slope than PyTorch's 1/6")]
+    return [Case(tensors, nodes, lead(outputs[0]), "a slope other than PyTorch's 1/6")]
 
 
 def clip(attributes, inputs, outputs):
@@ -302,7 +302,7 @@ def clip(attributes, inputs, outputs):
     low, high = (*inputs[1:], None, None)[:2]
     bounds = {name: float(bound) for name, bound in (("min", low), ("max", high)) if bound is not None}
     if not bounds:
-        raise NotApplicable("without bounds, as torch.clamp does not have it")
+        raise NotApplicable("no bounds, which torch.clamp does not allow")
     return [Case({"input": lead(inputs[0])}, [node("clamp", "input", **bounds)], lead(outputs[0]), laid(inputs[0]))]
 
 
@@ -355,13 +355,13 @@ def depth_to_space(attributes, inputs, outputs):
     weight = np.zeros((channels, channels, 1, 1), np.float32)
     weight[np.arange(channels), order] = 1.0
     nodes = [node("conv2d", "input", "weight"), node("pixel_shuffle", "conv2d", **shuffle)]
-    return [Case({"input": x, "weight": weight}, nodes, outputs[0], "channels in another order: a convolution sorts them")]
+    return [Case({"input": x, "weight": weight}, nodes, outputs[0], "another order of channels: a convolution reorders them")]
 
 
 def prelu(attributes, inputs, outputs):
     x, slope = inputs
     if slope.ndim != 1:
-        raise NotApplicable("a slope for every element; PyTorch's is one for each channel")
+        raise NotApplicable("a slope for every element; PyTorch has one a channel")
     return [Case({"input": by_axis(x, -1), "weight": slope}, [node("prelu", "input", "weight")], by_axis(outputs[0], -1), laid(x))]
 
 

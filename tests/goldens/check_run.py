@@ -3,13 +3,14 @@
     python check_run.py EXPECTED.safetensors GOT.safetensors [--bound 1e-5]
 
 EXPECTED holds `output` [n, classes, h, w], the scores in f64 or f32, and may hold inner nodes.
-GOT holds `output`, and may hold `labels` u8 [n, h, w] and inner nodes; without `labels`, they are
-those that its scores give. Every tensor that both have is compared.
+GOT holds `output`, and may hold `labels` u8 [n, h, w] and inner nodes; missing `labels` are the argmax
+of its scores. Every tensor in both files is compared.
 
-A label may differ from the expected one only where the expected scores of the two are closer than
-1e-5 of the largest magnitude of any score.
+A label may differ from the expected one only within a margin: the expected scores of the two labels
+differ by less than 1e-5 of the largest magnitude of any score.
 
-Exit status: 0 within the bound on the relative L2 error and no other label differs; 1 otherwise.
+Exit status: 0 if every relative L2 error is within the bound and no label differs outside the margin,
+else 1.
 
 Requires safetensors and numpy.
 """
@@ -24,7 +25,7 @@ MARGIN = 1e-5
 
 
 def compare_values(name, expected, got, bound):
-    """Prints how far `got` is off; says whether that is within `bound`."""
+    """Prints the error of `got`; returns whether it is within `bound`."""
     if expected.shape != got.shape:
         print(f"{name}: shape {list(got.shape)}, expected {list(expected.shape)}")
         return False
@@ -32,12 +33,12 @@ def compare_values(name, expected, got, bound):
     norm = np.linalg.norm(expected)
     relative = np.linalg.norm(difference) / norm if norm > 0 else np.linalg.norm(difference)
     print(f"{name}: relative L2 error {relative:.3e}, max abs error {np.abs(difference).max():.3e}")
-    # Written so that a NaN fails.
+    # A NaN fails this comparison.
     return bool(relative <= bound)
 
 
 def compare_labels(scores, got):
-    """Prints how many labels agree; says whether all others are within the margin."""
+    """Prints the share of equal labels; returns whether all others are within the margin."""
     expected = scores.argmax(axis=1)
     if expected.shape != got.shape or got.max() >= scores.shape[1]:
         print(f"labels: {list(got.shape)} up to {got.max()}, expected {list(expected.shape)}")
@@ -57,7 +58,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("expected")
     parser.add_argument("got")
-    parser.add_argument("--bound", type=float, default=1e-5, help="on the relative L2 error")
+    parser.add_argument("--bound", type=float, default=1e-5, help="bound on the relative L2 error")
     arguments = parser.parse_args()
 
     expected, got = load_file(arguments.expected), load_file(arguments.got)

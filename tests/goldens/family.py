@@ -1,16 +1,16 @@
-"""The networks beside FCN on VGG16, in PyTorch, under their checkpoints' names and of any width.
+"""The networks other than FCN on VGG16, in PyTorch, under their checkpoints' names and of any width.
 
     from family import build, initialize
     model = build("fcn_resnet50", width=64, classes=21)
     initialize(model, seed=0)
     scores = model(image)                       # [n, 3, h, w] -> [n, classes, h, w]
 
-At `width` 64 they are the published ones:
+At `width` 64 they are the published networks:
 
 - `fcn_resnet50`, `fcn_resnet101`: torchvision.models.segmentation, without the auxiliary head;
 - `fcn_resnet18`: *Dive into Deep Learning*, "Fully Convolutional Networks";
 - `fcn-alexnet`: voc-fcn-alexnet of the paper's repository (CaffeNet);
-- `vgg`: torchvision's `vgg16` classifier made convolutional; scores are a heat map of stride 32.
+- `vgg`: torchvision's `vgg16` classifier as a convolution; scores are a heat map of stride 32.
 """
 
 import math
@@ -67,7 +67,7 @@ class FcnResNet(nn.Module):
         backbone.conv1 = nn.Conv2d(3, width, 7, 2, 3, bias=False)
         backbone.bn1 = nn.BatchNorm2d(width)
         channels = width
-        # Of the last two layers, the stride is replaced by dilation, from the second block on.
+        # The last two layers have dilation in place of stride; each layer's first block has the dilation before.
         for i, (stride, first, dilation) in enumerate([(1, 1, 1), (2, 1, 1), (1, 1, 2), (1, 2, 4)]):
             blocks = []
             for block in range(depths[i]):
@@ -189,7 +189,7 @@ def initialize(model, seed):
             normal(layer.weight, 0.0, math.sqrt(2 / layer.weight[0].numel()))
             if layer.bias is not None:
                 normal(layer.bias, 0.0, 0.1)
-    # Trained networks add little to the stream from block to block; sums would outgrow f16 otherwise.
+    # A block of a trained network adds little to the residual stream. Without this factor sums would exceed f16.
     for layer in model.modules():
         if isinstance(layer, (Bottleneck, BasicBlock)):
             last = layer.bn3 if isinstance(layer, Bottleneck) else layer.bn2

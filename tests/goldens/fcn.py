@@ -19,8 +19,8 @@ The geometries differ in padding, in the rounding of the pools and in where maps
 - `floor`: the same, but the pools round down. An image needs at least 26 pixels a side. In fcn16s
   a side of 22, 23, 24 or 25 pixels modulo 32 leaves the final map up to 4 pixels short of the
   image; `forward` then raises ValueError.
-- `same`: every conv keeps the size, the pools round up, and the upsampled map, which is never
-  smaller than the skip or the image, loses its surplus on the right and at the bottom.
+- `same`: every conv keeps the size and the pools round up. The upsampled map is never smaller than the
+  skip or the image; its surplus is cropped on the right and at the bottom.
 """
 
 import json
@@ -43,7 +43,7 @@ ATONCE_SCALES = {"pool4": 0.01, "pool3": 0.0001}
 
 @dataclass(frozen=True)
 class Geometry:
-    """What differs between the geometries of one architecture."""
+    """The differences between the geometries of one architecture."""
 
     first_padding: int
     fc6_padding: int
@@ -64,7 +64,7 @@ GEOMETRIES = {
 
 
 def numbered_names():
-    """What the numbered rewrites call the layers of the originals."""
+    """Maps the original layer names to those of the numbered rewrites."""
     depths = enumerate(STAGES, 1)
     convs = [f"conv{stage}_{i}" for stage, depth in depths for i in range(1, depth + 1)]
     names = {name: f"conv{i}" for i, name in enumerate([*convs, "fc6", "fc7"], 1)}
@@ -82,7 +82,7 @@ def bilinear_weight(channels, kernel_size):
 
 
 def crop(x, offset, like):
-    """x[:, :, offset:offset + h, offset:offset + w], where h and w are those of `like`."""
+    """x[:, :, offset:offset + h, offset:offset + w], with h and w of `like`."""
     h, w = like.shape[2:]
     if x.shape[2] < offset + h or x.shape[3] < offset + w:
         raise ValueError(f"no {h}x{w} at offset {offset} in {x.shape[2]}x{x.shape[3]}")
@@ -131,8 +131,8 @@ class FCN(nn.Module):
     def forward(self, image, nodes=None):
         """Scores [n, classes, h, w] of images [n, 3, h, w].
 
-        A dict given as `nodes` receives the output of every layer and pool under its name. A conv's
-        is that before its ReLU.
+        A dict `nodes` receives the output of every layer and pool under its name; a conv's output is
+        the one before its ReLU.
         """
 
         def record(name, x):
@@ -179,9 +179,9 @@ class FCN(nn.Module):
 def build(architecture, geometry, widths=WIDTHS, fc=4096, classes=21, numbered=None):
     """An FCN in f32 whose layers have their checkpoint's names.
 
-    `architecture` is one of ARCHITECTURES, `geometry` of GEOMETRIES. `widths` are the channels of
-    the five stages, `fc` those of fc6 and fc7. `numbered` chooses the names of the numbered
-    rewrites, by default for geometry `floor` only.
+    `architecture` is one of ARCHITECTURES, `geometry` one of GEOMETRIES. `widths` are the channels of
+    the five stages, `fc` the channels of fc6 and fc7. `numbered` chooses the names of the numbered
+    rewrites; by default only geometry `floor` has them.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture {architecture!r} is none of {ARCHITECTURES}")
@@ -206,7 +206,7 @@ def initialize(model, seed, perturbation=0.0):
         elif isinstance(layer, nn.Conv2d):
             deviation = math.sqrt(2 / layer.weight[0].numel())
             if model.architecture == "fcn8s-atonce":
-                # Like trained weights, these make up for the scale, lest a lost skip go unnoticed.
+                # Like trained weights, these compensate the scale: a missing skip has to show.
                 deviation /= ATONCE_SCALES.get(name.removeprefix("score_"), 1.0)
             fill(layer.weight, deviation)
             if layer.bias is not None:
@@ -214,7 +214,7 @@ def initialize(model, seed, perturbation=0.0):
 
 
 def metadata(architecture, geometry):
-    """The safetensors `__metadata__` that fullconv needs, or None where names say it all."""
+    """The safetensors `__metadata__` that fullconv needs; None if the tensor names suffice."""
     entry = {"version": 1, "architecture": architecture, "geometry": geometry}
     if geometry == "same":
         entry["preprocess"] = {

@@ -9,12 +9,12 @@
 Writes to DIR
 - model.safetensors: He-normal weights in f32, or in f16 with --half, under their
   checkpoint names (at most 540 MB);
-- input.safetensors: `input` f32 [1, 3, h, w], a picture of noise as the network wants it;
+- input.safetensors: `input` f32 [1, 3, h, w], a preprocessed picture of noise;
 - expected.safetensors: `output` f64 [1, classes, h, w], computed from the weights as written.
 
 At 500x500 this takes half a minute on two cores, and 4.3 GB of memory.
 
-Requires what make.py does.
+Requires the same packages as make.py.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def size(text):
 
 
 def noise_picture(geometry, h, w, seed):
-    """[1, 3, h, w]: noise of 0...255, preprocessed as the geometry's checkpoints want it."""
+    """[1, 3, h, w]: noise of 0...255, with the preprocessing of the geometry's checkpoints."""
     generator = torch.Generator().manual_seed(seed)
     picture = torch.randint(0, 256, (1, 3, h, w), generator=generator).float()
     if geometry in ("same", "torchvision"):

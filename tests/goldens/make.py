@@ -28,11 +28,11 @@ def generator(name):
     return torch.Generator().manual_seed(zlib.crc32(name.encode()))
 
 
-# --- ops: each computes f64 from f64, by PyTorch's rules ------------------------------------------
+# --- ops: each computes f64 from f64 with PyTorch -------------------------------------------------
 
 
 def single(number):
-    """An attribute as a network in f32 has it."""
+    """An attribute rounded to f32, as in an f32 network."""
     return float(numpy.float32(number))
 
 
@@ -137,7 +137,7 @@ def cat(**inputs):
 
 
 def pad(input, *, padding, mode="constant", value=0.0):
-    # PyTorch takes a value in no other mode.
+    # PyTorch takes a value only in mode constant.
     value = single(value) if mode == "constant" else None
     return F.pad(input, padding, mode, value)
 
@@ -158,7 +158,7 @@ def crop(input, other, *, offset):
 def interpolate(input, other=None, **attributes):
     if other is not None:
         attributes["size"] = other.shape[2:]
-    # PyTorch rounds the positions of nearest pixels as it does the values; networks have f32.
+    # PyTorch computes the positions of nearest pixels in the precision of the values: f32, as in networks.
     kind = torch.float64 if attributes.get("mode") == "bilinear" else torch.float32
     return F.interpolate(input.to(kind), **attributes)
 
@@ -168,7 +168,7 @@ def softmax(input):
 
 
 def argmax(input):
-    # numpy's argmax, unlike torch's, promises the first of equal maxima.
+    # numpy's argmax guarantees the first of equal maxima, torch's does not.
     return torch.from_numpy(input.numpy().argmax(axis=1)).to(torch.uint8)
 
 
@@ -273,7 +273,7 @@ def conv2d_cases(cases):
             bias=torch.randn(out, generator=g) if bias else None,
         )
 
-    # Kernel sizes, channels that are no multiples of 4.
+    # Kernel sizes, with channels that are not multiples of 4.
     case("1x1", [1, 3, 5, 7], 5, 1)
     case("1x1_of_1x1", [1, 13, 1, 1], 21, 1)
     case("1x1_one_channel", [1, 1, 5, 3], 1, 1)
@@ -302,7 +302,7 @@ def conv2d_cases(cases):
     case("2x3_even_kernel", [1, 5, 6, 7], 6, (2, 3), padding=(1, 1))
     case("4x4_stride2_padding1", [1, 6, 9, 7], 5, 4, stride=2, padding=1)
 
-    # Channels that are multiples of 4 and of a tile, and more of them than one tile holds.
+    # Channels that are multiples of 4 and of a tile, and more channels than one tile holds.
     case("1x1_aligned", [1, 16, 8, 8], 32, 1)
     case("3x3_aligned", [1, 8, 12, 16], 16, 3, padding=1)
     case("1x1_many_channels", [1, 130, 3, 5], 66, 1)
@@ -432,12 +432,12 @@ def max_pool2d_cases(cases):
     for h, w in [(6, 8), (7, 9), (6, 9)]:
         case(f"k3s2p1_{h}x{w}", [1, 6, h, w], 3, 2, 1)
 
-    # Padding and what lies beyond the image must not act as 0.
+    # Padding and pixels beyond the image must not count as 0.
     case("k3s2p1_negative", [1, 5, 7, 6], 3, 2, 1, negative=True)
     case("k2s2_negative", [1, 3, 7, 5], 2, 2, negative=True)
     case("k2s2p1_negative", [1, 3, 5, 4], 2, 2, 1, negative=True)
 
-    # A last window that would start beyond image and left padding is dropped, ceil_mode or not.
+    # A last window that would start beyond image and left padding is dropped, even with ceil_mode.
     case("k2s3_last_window", [1, 3, 6, 9], 2, 3)
     case("k2s2p1_last_window", [1, 3, 3, 5], 2, 2, 1)
     case("k1s2_last_window", [1, 3, 4, 5], 1, 2)
@@ -459,7 +459,7 @@ def dilated_max_pool2d_cases(cases):
         input = torch.randn(input, generator=generator(f"max_pool2d {name}"))
         cases.add("max_pool2d", name, attributes, input=input)
 
-    # Also with attributes left out, and one number in place of two.
+    # Also with missing attributes, and with one number for a pair.
     case("dilation2", [1, 5, 7, 9], 2, 2)
     case("dilation2_s1p1_ceil", [3, 6, 8, 7], 3, 2, stride=1, padding=1, ceil_mode=True)
     case("dilation_1_3", [1, 3, 6, 11], [2, 3], [1, 3], stride=[2, 1], padding=[1, 0])
@@ -481,7 +481,7 @@ def indices_cases(cases):
     case("k2x3_s1x2", [1, 6, 6, 8], kernel_size=[2, 3], stride=[1, 2], padding=[0, 1])
     case("dilation2", [1, 5, 7, 9], kernel_size=3, stride=2, padding=1, dilation=2)
     case("of_1x1", [1, 7, 1, 1], kernel_size=2, ceil_mode=True)
-    # Equal values, and none larger than what nothing is compared with.
+    # Ties, and windows in which no value exceeds the initial maximum.
     levels = torch.randint(0, 2, [1, 5, 8, 9], generator=generator("max_pool2d_indices ties"))
     case("ties", levels.float(), kernel_size=3, stride=2, padding=1)
     case("infinite", torch.full([1, 2, 4, 5], -torch.inf), kernel_size=2, padding=1)
@@ -507,7 +507,7 @@ def indices_cases(cases):
     unpool("k2s2", [1, 5, 6, 8], kernel_size=2)
     unpool("k2s2_odd", [3, 3, 7, 9], [7, 9], kernel_size=2, stride=2)
     unpool("k2s2_odd_ceil", [1, 6, 7, 9], [7, 9], kernel_size=2, stride=2, ceil_mode=True)
-    # Windows overlap: several values for one place, of which the last stays.
+    # Overlapping windows: the last of several values for a pixel stays.
     unpool("k3s2p1", [1, 6, 7, 9], [7, 9], kernel_size=3, stride=2, padding=1)
     unpool("k3s1p1", [2, 3, 5, 4], kernel_size=3, stride=1, padding=1)
     unpool("k4s1p2", [1, 5, 6, 5], kernel_size=4, stride=1, padding=2)
@@ -595,7 +595,7 @@ def elementwise_cases(cases):
 
 
 def function_cases(cases):
-    """Functions of one number: across their range, and at its ends."""
+    """Elementwise functions, across their range and at its ends."""
 
     def normal(name, shape, deviation=2.5):
         return torch.randn(shape, generator=generator(name)) * deviation
@@ -767,7 +767,7 @@ def crop_cases(cases):
 
 def interpolate_cases(cases):
     def add(name, input, other=None, **attributes):
-        # Bilinear inputs by one seed, whichever way the corners go.
+        # One seed for both values of align_corners.
         seed = name.removesuffix("_aligned").removesuffix("_half_pixel").removesuffix("_nearest")
         input = torch.randn(input, generator=generator(f"interpolate {seed}"))
         if other is not None:
@@ -797,11 +797,11 @@ def interpolate_cases(cases):
     case("batch3", [3, 7, 4, 5], (7, 9))
     case("21_classes", [1, 21, 2, 3], (7, 8))
 
-    # Where the rounding of s and of y · s decides what is nearest.
+    # The rounding of s and of y · s decides which pixel is nearest.
     add("rounded_nearest", [1, 3, 2, 1], size=[82, 41])
     add("rounded_down_nearest", [1, 1, 61, 47], size=[31, 29])
 
-    # Factors: positions go by them, unless the size stays.
+    # Positions follow the scale factors, unless the size stays.
     for mode in ("nearest", "bilinear"):
         for factor in (2, 0.5, 1.7, 1.05, [0.37, 2.3], [3.14159, 1.25]):
             name = f"by_{factor}_{mode}".replace(", ", "_").strip("[]")
@@ -832,7 +832,7 @@ def class_cases(cases):
         cases.add("softmax", name, {}, input=normal(f"softmax {name}", shape))
         cases.add("argmax", name, {}, input=normal(f"argmax {name}", shape))
 
-    # exp of these scores overflows or vanishes unless the maximum is taken off first.
+    # exp of these scores overflows or vanishes unless the maximum is subtracted first.
     for name, offset in [("large", 1000.0), ("very_negative", -1000.0)]:
         cases.add("softmax", name, {}, input=normal(f"softmax {name}", [1, 5, 3, 7]) + offset)
     cases.add("softmax", "far_apart", {}, input=normal("softmax far apart", [1, 6, 4, 5], 100.0))
@@ -922,7 +922,7 @@ def make_ops(output):
 
 # --- models ---------------------------------------------------------------------------------------
 
-# No multiples of 4 but where alignment is luck, as in any network somebody else has pruned.
+# Few multiples of 4, as in a pruned network.
 WIDTHS = (4, 6, 7, 9, 10)
 FC = 14
 
@@ -934,9 +934,9 @@ class ModelCase:
     architecture: str
     geometry: str
     classes: int
-    # (batch, h, w); the inner nodes of the last one are saved too.
+    # (batch, h, w); the inner nodes of the last input are saved too.
     inputs: list[tuple[int, int, int]]
-    # Deviation of the noise on the bilinear transposed convs; None leaves them out of the file.
+    # Deviation of the noise on the bilinear transposed convs; None leaves these convs out of the file.
     perturbation: float | None
     dtype: str = "f32"
 
@@ -964,7 +964,7 @@ MODELS = [
 
 
 def make_model(case, output):
-    """Writes the model's file; returns its expected tensors and its entry in their list."""
+    """Writes the model's file; returns its expected tensors and its entry in the list of models."""
     model = fcn.build(case.architecture, case.geometry, WIDTHS, FC, case.classes).double()
     seed = zlib.crc32(f"{case.architecture}-{case.geometry}".encode())
     fcn.initialize(model, seed, case.perturbation or 0.0)
@@ -973,13 +973,13 @@ def make_model(case, output):
         for n, h, w in case.inputs
     ]
 
-    # Random networks prefer one class everywhere; balance them, so that the labels vary.
+    # A random network prefers one class everywhere; balanced scores make the labels vary.
     model.score_fr.bias.sub_(model(images[-1].double()).mean((0, 2, 3)))
 
     upsampling = {k: v for k, v in model.state_dict().items() if k.startswith("upscore")}
     left_out = {k: v.clone() for k, v in upsampling.items()} if case.perturbation is None else {}
 
-    # The outputs are those of the weights as rounded for the file, and of exact bilinear ones.
+    # The outputs use the weights as rounded for the file, and exact bilinear ones for those left out.
     model.to(DTYPES[case.dtype])
     weights = {name: value for name, value in model.state_dict().items() if name not in left_out}
     file = f"{case.name}.safetensors"
@@ -1011,7 +1011,7 @@ def make_model(case, output):
 
 @dataclass(frozen=True)
 class FamilyCase:
-    """A network of family.py, recognised by its names alone."""
+    """A network of family.py, recognised by its tensor names alone."""
 
     architecture: str
     width: int
@@ -1073,7 +1073,7 @@ def main():
     output = parser.parse_args().output
     output.mkdir(parents=True, exist_ok=True)
 
-    # One thread keeps the order of sums, and with it the last bits, the same everywhere.
+    # One thread fixes the order of sums, and so the last bits, on every machine.
     torch.set_num_threads(1)
     make_ops(output)
     make_models(output)
