@@ -1,5 +1,5 @@
-//! The demo model of fullconv: FCN-8s at a quarter of its width, for street scenes, in f16. It is a crate of its
-//! own because its licence is: **CC BY-NC 4.0, research and personal use only**.
+//! The demo model of fullconv: FCN-8s at a quarter of its width, for street scenes, in f16. It is a separate crate
+//! because of its own licence: **CC BY-NC 4.0, research and personal use only**.
 //!
 //! `fullconv::Model::from_bytes(fullconv_demo::MODEL)` opens it, without a copy of the bytes. This crate does not
 //! depend on fullconv.
