@@ -53,7 +53,7 @@ fn no_best() -> Best {
     return Best(vec4<u32>(), vec4<f32>(LOWEST));
 }
 
-// `best`, or class `id` where its scores are higher.
+// `best`, replaced by class `id` for the pixels in which its score is higher.
 fn better(best: Best, scores: vec4<f32>, id: u32) -> Best {
     let exponent = vec4<u32>(0x7f800000u);
     let is_finite = (bitcast<vec4<u32>>(scores) & exponent) != exponent;

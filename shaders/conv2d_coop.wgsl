@@ -160,7 +160,7 @@ struct Own {
     part: u32,
 }
 
-// Four channels of a pixel: where they lie in the output, if they exist.
+// The output element of four channels of a pixel, and whether they exist.
 struct Place {
     exists: bool,
     at: u32,

@@ -29,8 +29,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// The position in an input of `size` for position `at` of the output, which has `before` positions of padding first;
-// outside the input where the constant applies.
+// The input position (of `size`) for output position `at`, after `before` positions of padding. In constant mode a
+// position outside the input means the constant.
 fn source(at: u32, before: u32, size: u32) -> i32 {
     let inside = i32(at) - i32(before);
     let last = i32(size) - 1;

@@ -68,7 +68,7 @@ impl<T> Handles<T> {
         match handle.is_null() {
             true => invalid(format!("{} is null", self.name)),
             false => invalid(format!(
-                "{handle:p} is no {}, or was freed before",
+                "{handle:p} is not a {} handle, or was freed before",
                 self.name
             )),
         }
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(letters.get(a).ok().as_deref(), Some(&'a'));
         assert_eq!(
             letters.get(one).err().unwrap().message,
-            format!("{one:p} is no letter, or was freed before")
+            format!("{one:p} is not a letter handle, or was freed before")
         );
         let held = letters.get(a).ok().unwrap();
         assert!(letters.remove(a).is_ok() && letters.remove(a).is_err());

@@ -45,8 +45,8 @@ static void models(const char *path) {
     EXPECT(fullconv_model_class_name(NULL, 0) == NULL);
     EXPECT(fullconv_model_class_count((fullconv_model *)&wrong) == 0);
     WORKS(fullconv_model_free(NULL));
-    FAILS(INVALID, "no model", fullconv_model_free((fullconv_model *)&wrong));
-    FAILS(INVALID, "no model", fullconv_model_free((fullconv_model *)(size_t)-1));
+    FAILS(INVALID, "not a model", fullconv_model_free((fullconv_model *)&wrong));
+    FAILS(INVALID, "not a model", fullconv_model_free((fullconv_model *)(size_t)-1));
 
     WORKS(fullconv_model_demo(&model));
     EXPECT(fullconv_model_class_count(model) == 11);
@@ -76,7 +76,7 @@ static void devices(void) {
     EXPECT(strcmp(fullconv_device_name(device), "CPU reference") == 0);
     /* A handle of another kind. */
     EXPECT(fullconv_model_class_count((fullconv_model *)device) == 0);
-    FAILS(INVALID, "no segmenter", fullconv_segmenter_free((fullconv_segmenter *)device));
+    FAILS(INVALID, "not a segmenter", fullconv_segmenter_free((fullconv_segmenter *)device));
     WORKS(fullconv_device_free(device));
     FAILS(INVALID, "freed before", fullconv_device_free(device));
 }
@@ -91,7 +91,7 @@ static void segmenters(const char *path) {
     FAILS(INVALID, "device is null", fullconv_segmenter_new(NULL, model, &segmenter));
     EXPECT(segmenter == NULL);
     FAILS(INVALID, "model is null", fullconv_segmenter_new(device, NULL, &segmenter));
-    FAILS(INVALID, "no device", fullconv_segmenter_new((fullconv_device *)model, model, &segmenter));
+    FAILS(INVALID, "not a device", fullconv_segmenter_new((fullconv_device *)model, model, &segmenter));
     FAILS(INVALID, "handle is null", fullconv_segmenter_new(device, model, NULL));
     WORKS(fullconv_segmenter_new(device, model, &segmenter));
     /* The segmenter outlives its model and its device. */

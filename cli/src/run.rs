@@ -103,7 +103,7 @@ fn fetched<'a>(asked: &'a [String], model: &Model) -> Result<Vec<&'a str>> {
         if [OUTPUT, LABELS].contains(&name) {
             return Err(Error::new(
                 ErrorKind::Request,
-                format!("--fetch {name}: the output file holds {OUTPUT} and {LABELS} in any case"),
+                format!("--fetch {name}: the output file always holds {OUTPUT} and {LABELS}"),
             ));
         }
         model.graph().find_op(name).map_err(|e| e.at("--fetch"))?;

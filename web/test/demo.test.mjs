@@ -43,7 +43,7 @@ const seen = (page) =>
     return count;
   });
 
-test('the example is labelled, and the keyboard does all', async () => {
+test('the example is labelled, and the keyboard reaches every control', async () => {
   const page = await open(session);
   await labelled(page);
   await shoot(page, 'light');
@@ -86,7 +86,7 @@ test('the example is labelled, and the keyboard does all', async () => {
   await done(page);
 });
 
-test('it is dark where that is wanted, and fits a telephone', async () => {
+test('the page follows the colour scheme and fits a telephone', async () => {
   const page = await open(session, strip, { colorScheme: 'dark' });
   await labelled(page);
   const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
@@ -127,7 +127,7 @@ test('a picture can be chosen, dropped, or come from the camera', async () => {
   await done(page);
 });
 
-test('what fails is said, with a way on', async (t) => {
+test('failures are shown, with a way on', async (t) => {
   const fails = async (query, text, before) => {
     const page = await open(session, query, { before });
     await alert(page, text);

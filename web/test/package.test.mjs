@@ -113,7 +113,7 @@ test('the demo model labels a photograph as the reference does', async () => {
   await done(page);
 });
 
-test('an fc6 of full width runs under the default limits, by the kernels that GPUs run', async () => {
+test('an fc6 of full width runs under the default limits, with the kernels for GPUs', async () => {
   const page = await blank(() => {
     Object.defineProperty(GPUAdapterInfo.prototype, 'isFallbackAdapter', { get: () => false });
   });
@@ -142,7 +142,7 @@ test('an fc6 of full width runs under the default limits, by the kernels that GP
   await done(page);
 });
 
-test('what fails says so', async () => {
+test('failures reject with a FullconvError', async () => {
   const page = await blank();
   const work = async ({ FullconvError, Segmenter }) => {
     const error = (promise) =>
@@ -182,7 +182,7 @@ test('what fails says so', async () => {
   await done(page);
 });
 
-test('a lost device is an error of its own, and can be loaded anew', async () => {
+test('a lost device has its own kind of error, and loading again works', async () => {
   const page = await blank();
   const work = async ({ Segmenter }) => {
     const devices = [];

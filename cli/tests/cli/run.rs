@@ -90,7 +90,7 @@ fn run_says_in_json_what_it_wrote_and_refuses_before_it_works() {
     let model = golden("fcn32s-same");
     let line = "run -m {} --input {} --output {} --backend cpu";
     let paths: [&Path; 3] = [&model, &x, &y];
-    for (fetch, reason) in [("nothing", "no node is called"), ("labels", "in any case")] {
+    for (fetch, reason) in [("nothing", "no node is called"), ("labels", "always holds")] {
         let done = fullconv_with(&format!("{line} --fetch pool1,{fetch}"), &paths).expect(1);
         assert!(done.stderr.contains(reason), "{}", done.stderr);
     }
