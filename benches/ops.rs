@@ -97,7 +97,7 @@ fn time(gpu: &Gpu, input: Shape, kind: &Kind, runs: u16) -> Result<(f64, Plan)> 
     let (graph, weights) = graph(input.c, kind)?;
     let file = TensorFile::from_bytes(common::random_file(&weights)?)?;
     let parameters = Parameters::new(file, BTreeMap::new());
-    let plan = Plan::new(&graph, input, &[graph.output()], gpu.profile())?;
+    let plan = Plan::new(&graph, input, &[graph.output()], gpu.target())?;
     let picture = Tensor::new(input, common::noise(input.elements(), 1.0))?;
     pollster::block_on(async {
         let network = Network::new(gpu);

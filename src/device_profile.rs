@@ -1,4 +1,4 @@
-//! What a device allows and prefers, as plain data: all that planning needs to know of it.
+//! What a device is, as plain data: all that planning needs to know of it.
 
 /// Texels in a row of a texture that holds a plain array of `vec4<f32>`: every WebGPU device has textures
 /// this wide.
@@ -32,8 +32,6 @@ pub struct DeviceProfile {
     pub max_binding_bytes: u64,
     /// Largest buffer, in bytes.
     pub max_buffer_bytes: u64,
-    /// All that a plan may take of the device's memory, in bytes; `u64::MAX` where nothing says so.
-    pub memory_bytes: u64,
     /// Most workgroups in one dimension of a dispatch.
     pub max_workgroups_per_dimension: u32,
     /// Most invocations in a workgroup.
@@ -51,27 +49,13 @@ pub struct DeviceProfile {
     pub binding_alignment: u64,
     /// The size of every subgroup, if shaders may use subgroups and their size is fixed.
     pub subgroup_size: Option<u32>,
-    /// Compute all of the frame that a large padding leaves around a picture, though most of it is the same
-    /// everywhere.
-    pub whole_padding: bool,
     /// The cooperative matrices of f16 with sums in f32 that shaders may use.
     pub cooperative: Vec<CooperativeMatrix>,
-    /// Shaders may use f16 (`SHADER_F16`), and activations and weights are to be kept in it.
-    pub half: bool,
     /// The "device" is the CPU behind a graphics driver (lavapipe, SwiftShader).
     pub is_cpu: bool,
 }
 
 impl DeviceProfile {
-    /// The most bytes that a texture of rows of [`TEXELS_PER_ROW`] holds, none if the device has no texture so wide,
-    /// or values are kept in f16, of which there are no textures that can be read everywhere.
-    pub fn max_texel_bytes(&self) -> u64 {
-        match self.half || self.max_texture_side < TEXELS_PER_ROW {
-            true => 0,
-            false => u64::from(self.max_texture_side) * TEXEL_ROW_BYTES,
-        }
-    }
-
     /// How many workgroups in x and y hold `workgroups` of them, if one dispatch can: shaders count y · width + x
     /// and ignore what is past the end.
     pub fn fold(&self, workgroups: usize) -> Option<[u32; 2]> {
@@ -85,7 +69,6 @@ impl DeviceProfile {
     pub const WEBGPU_DEFAULTS: Self = Self {
         max_binding_bytes: 128 << 20,
         max_buffer_bytes: 256 << 20,
-        memory_bytes: u64::MAX,
         max_workgroups_per_dimension: 65_535,
         max_invocations_per_workgroup: 256,
         max_texture_side: 8192,
@@ -94,9 +77,7 @@ impl DeviceProfile {
         max_storage_buffers: 8,
         binding_alignment: 256,
         subgroup_size: None,
-        whole_padding: false,
         cooperative: Vec::new(),
-        half: false,
         is_cpu: false,
     };
 }

@@ -57,6 +57,7 @@ pub mod plan;
 mod preprocess;
 pub mod reference;
 mod segmenter;
+pub mod target;
 mod tensor;
 
 pub use error::{Error, ErrorKind, Result};

@@ -325,7 +325,7 @@ impl Segmenter {
         let outputs = [graph.output()];
         let tuned = gpu::tune(
             pool.network(),
-            pool.profile(),
+            pool.target(),
             graph,
             input,
             &outputs,

@@ -10,6 +10,7 @@ use fullconv::gpu::Network;
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::kernel::Format;
 use fullconv::plan::Plan;
+use fullconv::target::{PlanOptions, Target};
 use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Shape};
 
 /// Plans for less and less memory, down to the least that anything fits.
@@ -18,20 +19,17 @@ fn in_bands(
     input: Shape,
     outputs: &[NodeId],
     whole: &Plan,
-    profile: &DeviceProfile,
+    target: &Target,
 ) -> Vec<Plan> {
     let mut plans: Vec<Plan> = Vec::new();
     let mut memory_bytes = whole.peak_device_bytes() - 1;
     loop {
-        let small = DeviceProfile {
-            memory_bytes,
-            ..profile.clone()
-        };
+        let small = target.within(memory_bytes);
         match Plan::new(graph, input, outputs, &small) {
             Ok(plan) => {
                 check_limits(&plan, &small);
                 check_liveness(&plan, graph);
-                assert!(plan.peak_device_bytes() <= small.memory_bytes);
+                assert!(plan.peak_device_bytes() <= small.options.memory_bytes);
                 assert_eq!(plan.pipelines, whole.pipelines);
                 let activations = plan.activation_bytes() + plan.mirror_bytes;
                 memory_bytes = plan.peak_device_bytes() - activations.div_ceil(10);
@@ -46,14 +44,14 @@ fn in_bands(
 }
 
 /// `profile` with the smallest bindings that there is a plan for.
-fn smallest_bindings(
-    profile: &DeviceProfile,
-    plan: impl Fn(&DeviceProfile) -> fullconv::Result<Plan>,
-) -> DeviceProfile {
-    let small = |log2: u32| DeviceProfile {
-        max_binding_bytes: 1u64 << log2,
-        max_workgroups_per_dimension: 64,
-        ..profile.clone()
+fn smallest_bindings(target: &Target, plan: impl Fn(&Target) -> fullconv::Result<Plan>) -> Target {
+    let small = |log2: u32| Target {
+        device: DeviceProfile {
+            max_binding_bytes: 1u64 << log2,
+            max_workgroups_per_dimension: 64,
+            ..target.device.clone()
+        },
+        ..target.clone()
     };
     (8..30)
         .map(small)
@@ -67,15 +65,15 @@ fn check_model(gpu: &Gpu, name: &str, model: &Model, input: Shape, fetch: &[&str
     let graph = with_labels(model);
     let mut outputs = vec![graph.output(), graph.node(graph.output()).inputs[0]];
     outputs.extend(fetch.iter().map(|name| graph.find_op(name).unwrap()));
-    let whole = Plan::new(&graph, input, &outputs, gpu.profile()).unwrap();
+    let whole = Plan::new(&graph, input, &outputs, gpu.target()).unwrap();
     assert!(whole.groups.is_empty());
-    let plans = in_bands(&graph, input, &outputs, &whole, gpu.profile());
+    let plans = in_bands(&graph, input, &outputs, &whole, gpu.target());
     assert!(plans.len() >= 3, "{name}: {} plans", plans.len());
     let most = plans.iter().flat_map(|plan| &plan.groups).map(|g| g.bands);
     assert!(most.max().unwrap() >= 4, "{name}: hardly cut");
     // The same where a binding shows little and a dispatch does little.
-    let small = smallest_bindings(gpu.profile(), |profile| {
-        Plan::new(&graph, input, &outputs, profile)
+    let small = smallest_bindings(gpu.target(), |target| {
+        Plan::new(&graph, input, &outputs, target)
     });
     let cut = in_bands(&graph, input, &outputs, &whole, &small);
     let is_cut = cut[0].steps.len() > plans[0].steps.len();
@@ -151,12 +149,15 @@ fn a_buffer_too_small_for_a_map_holds_bands_of_it() {
         let model = golden("fcn8s-caffe");
         let graph = with_labels(&model);
         let (input, outputs) = (Shape::new(2, 3, 9, 14), [graph.output()]);
-        let whole = Plan::new(&graph, input, &outputs, gpu.profile()).unwrap();
+        let whole = Plan::new(&graph, input, &outputs, gpu.target()).unwrap();
         let bytes = whole.slots.iter().max().unwrap() / 2;
-        let small = DeviceProfile {
-            max_buffer_bytes: bytes,
-            max_binding_bytes: bytes / 2,
-            ..gpu.profile().clone()
+        let small = Target {
+            device: DeviceProfile {
+                max_buffer_bytes: bytes,
+                max_binding_bytes: bytes / 2,
+                ..gpu.target().device.clone()
+            },
+            ..gpu.target().clone()
         };
         let plan = Plan::new(&graph, input, &outputs, &small).unwrap();
         check_limits(&plan, &small);
@@ -173,12 +174,9 @@ fn a_buffer_too_small_for_a_map_holds_bands_of_it() {
 #[test]
 fn memory_that_does_not_suffice_is_an_error_with_the_figures() {
     let graph = with_labels(&golden("fcn8s-same"));
-    let profile = DeviceProfile {
-        memory_bytes: 5 << 20,
-        ..profile()
-    };
+    let target = profile().within(5 << 20);
     let input = Shape::new(1, 3, 700, 900);
-    let error = Plan::new(&graph, input, &[graph.output()], &profile).unwrap_err();
+    let error = Plan::new(&graph, input, &[graph.output()], &target).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);
     let message = error.to_string();
     for part in ["[1, 3, 700, 900]", "5 MiB", "smaller picture"] {
@@ -195,10 +193,13 @@ fn the_demo_model_in_bands_is_bit_for_bit_what_it_is_whole() {
 }
 
 /// A device that computes all of a large padding.
-fn profile() -> DeviceProfile {
-    DeviceProfile {
-        whole_padding: true,
-        ..DeviceProfile::WEBGPU_DEFAULTS
+fn profile() -> Target {
+    Target {
+        options: PlanOptions {
+            whole_padding: true,
+            ..PlanOptions::DEFAULT
+        },
+        ..Target::WEBGPU_DEFAULTS
     }
 }
 
@@ -208,12 +209,15 @@ fn check_real_size(
     input: Shape,
     outputs: &[NodeId],
     percent: u64,
-    profile: &DeviceProfile,
+    target: &Target,
 ) -> Plan {
-    let plan = Plan::new(graph, input, outputs, profile).unwrap();
-    check_limits(&plan, profile);
+    let plan = Plan::new(graph, input, outputs, target).unwrap();
+    check_limits(&plan, target);
     check_liveness(&plan, graph);
-    assert!(plan.peak_device_bytes() <= profile.memory_bytes, "{plan}");
+    assert!(
+        plan.peak_device_bytes() <= target.options.memory_bytes,
+        "{plan}"
+    );
     let again: u64 = plan.groups.iter().map(|g| g.recomputed_flops).sum();
     assert!(100 * again < percent * plan.flops(), "{plan}");
     let steps: u64 = plan.steps.iter().map(|s| s.flops).sum();
@@ -226,7 +230,7 @@ fn check_real_size(
 fn most_activations(input: Shape, before: Shape, after: Shape) -> u64 {
     let labels = Format::Labels8.bytes(input.with_channels(1));
     let whole = Format::Nhwc4.bytes(before) + Format::Nhwc4.bytes(after) + labels;
-    2 * profile().max_buffer_bytes + whole
+    2 * profile().device.max_buffer_bytes + whole
 }
 
 #[test]
@@ -246,7 +250,7 @@ fn a_4k_picture_fits_webgpus_default_limits_in_the_demo_model() {
 
     // 398 MB of scores, which no buffer holds, come to the host in two parts.
     let scores_bytes = Format::Nhwc4.bytes(Shape::new(1, 11, 2160, 3840));
-    assert!(scores_bytes > profile().max_buffer_bytes);
+    assert!(scores_bytes > profile().device.max_buffer_bytes);
     let plan = check_real_size(&graph, input, &[scores, graph.output()], 1, &profile());
     assert_eq!(plan.read_backs.len(), 3);
     assert_eq!(plan.peak_device_bytes(), peak + scores_bytes);
@@ -264,7 +268,7 @@ fn full_width_with_labels() -> Graph {
 fn a_full_hd_picture_fits_webgpus_default_limits_in_full_width_fcn8s() {
     let graph = full_width_with_labels();
     let input = Shape::new(1, 3, 1080, 1920);
-    let cut = DeviceProfile::WEBGPU_DEFAULTS;
+    let cut = Target::WEBGPU_DEFAULTS;
     let cut = check_real_size(&graph, input, &[graph.output()], 1, &cut);
     let plan = check_real_size(&graph, input, &[graph.output()], 1, &profile());
     assert!(cut.flops() < plan.flops(), "{cut}");
@@ -282,10 +286,7 @@ fn a_full_hd_picture_fits_webgpus_default_limits_in_full_width_fcn8s() {
 
     // With less memory, down to little more than the 513 MiB of the weights, at the price of more work.
     for (mib, percent) in [(1100, 1), (900, 1), (750, 10)] {
-        let less = DeviceProfile {
-            memory_bytes: mib << 20,
-            ..profile()
-        };
+        let less = profile().within(mib << 20);
         check_real_size(&graph, input, &[graph.output()], percent, &less);
     }
 }

@@ -6,7 +6,7 @@ mod common;
 
 use common::emulation::emulated_plan;
 use common::plans::{check_limits, check_liveness};
-use common::ways::{Target, targets};
+use common::ways::{Setup, setups};
 use common::{Random, assert_labels, diagonal, relative_error, run_plan, serialize};
 use fullconv::gpu::Network;
 use fullconv::graph::{Graph, NodeId};
@@ -217,8 +217,8 @@ fn side(random: &mut Random) -> usize {
     }
 }
 
-/// Runs a model on a target and holds its scores, and its labels where it has some, to the reference.
-fn check(model: &Model, input: &Tensor, target: &Target, what: &str) -> BTreeSet<String> {
+/// Runs a model on a setup and holds its scores, and its labels where it has some, to the reference.
+fn check(model: &Model, input: &Tensor, setup: &Setup, what: &str) -> BTreeSet<String> {
     let mut graph = model.graph().clone();
     let scores = graph.output();
     graph.op("labels", Argmax {}, &[scores]).unwrap();
@@ -227,21 +227,25 @@ fn check(model: &Model, input: &Tensor, target: &Target, what: &str) -> BTreeSet
     let mut layers = BTreeSet::new();
     // Labels alone are made of scores that are never written.
     for outputs in [vec![scores], vec![labels]] {
-        let plan = plan(&graph, input.shape(), &outputs, target);
+        let plan = plan(&graph, input.shape(), &outputs, setup);
         let found = run_plan(
-            &target.gpu,
+            &setup.gpu,
             emulated_plan(plan.clone()),
             &graph,
             model.parameters(),
             input,
         );
-        let what = format!("{what}, {}, {}\n{plan}", input.shape(), target.name);
+        let what = format!("{what}, {}, {}\n{plan}", input.shape(), setup.name);
         if outputs == [scores] {
             // f16 holds 11 binary digits.
-            let most = if target.profile.half { 4e-3 } else { 1e-5 };
+            let most = if setup.target.options.half {
+                4e-3
+            } else {
+                1e-5
+            };
             let error = relative_error(&expected[0].1, &found[0].1);
             assert!(error < most, "{what}: {error:e}");
-        } else if !target.profile.half {
+        } else if !setup.target.options.half {
             let scores = &expected[0].1;
             let largest = scores.data().iter().fold(0.0f32, |max, x| max.max(x.abs()));
             // Of the two scores that are compared, each may err by half of it.
@@ -269,33 +273,33 @@ fn kinds(name: &str, kernel: &str) -> String {
     )
 }
 
-/// The plan for a target, cut small where it is to be.
-fn plan(graph: &Graph, input: Shape, outputs: &[NodeId], target: &Target) -> Plan {
-    let profiles = target.profiles();
+/// The plan for a setup, cut small where it is to be.
+fn plan(graph: &Graph, input: Shape, outputs: &[NodeId], setup: &Setup) -> Plan {
+    let targets = setup.profiles();
     let mut last = None;
-    for profile in profiles {
-        match Plan::new(graph, input, outputs, &profile) {
+    for target in targets {
+        match Plan::new(graph, input, outputs, &target) {
             Ok(plan) => {
-                check_limits(&plan, &profile);
+                check_limits(&plan, &target);
                 check_liveness(&plan, graph);
                 return plan;
             }
             Err(e) => last = Some(e),
         }
     }
-    panic!("{}: {:?}", target.name, last)
+    panic!("{}: {:?}", setup.name, last)
 }
 
 #[test]
 fn chains_that_run_as_one_are_the_reference() {
-    let targets = targets();
-    if targets.is_empty() {
+    let setups = setups();
+    if setups.is_empty() {
         return;
     }
     // The networks of a device share its pipelines, for as long as there is one.
-    let _kept: Vec<_> = targets
+    let _kept: Vec<_> = setups
         .iter()
-        .map(|target| Network::new(&target.gpu))
+        .map(|setup| Network::new(&setup.gpu))
         .collect();
     let mut random = Random::new(61);
     let mut layers = BTreeSet::new();
@@ -304,13 +308,13 @@ fn chains_that_run_as_one_are_the_reference() {
         let model = network(kind, &mut random);
         // Room for two poolings, or for what is cut from a padded map.
         let least = if kind == "padded" { 12 } else { 8 };
-        let on = [i, i + i / KINDS.len() + 1].map(|j| &targets[j % targets.len()]);
+        let on = [i, i + i / KINDS.len() + 1].map(|j| &setups[j % setups.len()]);
         for _ in 0..SIZES {
             let [h, w] = [side(&mut random), side(&mut random)].map(|side| side.max(least));
             let images = 1 + random.below(3);
             let input = random.tensor(Shape::new(images, 3, h, w));
-            for target in on {
-                layers.extend(check(&model, &input, target, kind));
+            for setup in on {
+                layers.extend(check(&model, &input, setup, kind));
             }
         }
     }

@@ -5,7 +5,7 @@
 mod common;
 
 use common::emulation::emulated_plan;
-use common::ways::{Target, Way, assert_all_kernels, targets, ways};
+use common::ways::{Setup, Way, assert_all_kernels, setups, ways};
 use common::{OneOp, Random, assert_labels, assert_within};
 use fullconv::gpu::Network;
 use fullconv::ops::grid::Grid;
@@ -233,21 +233,21 @@ impl Sample {
         }
     }
 
-    /// Whether `way` computes this on `target`; panics if it does, and not as the reference says.
-    fn check(&self, target: &Target, way: &Way) -> bool {
-        let op = way.alone(&self.one.op, &target.profile);
+    /// Whether `way` computes this on `setup`; panics if it does, and not as the reference says.
+    fn check(&self, setup: &Setup, way: &Way) -> bool {
+        let op = way.alone(&self.one.op, &setup.target);
         let other =
             (!Arc::ptr_eq(&op, &self.one.op)).then(|| OneOp::new(op, self.one.inputs.clone()));
         let one = other.as_ref().unwrap_or(&self.one);
-        let Some(plan) = target.plan(one).filter(|plan| way.is_of(plan)) else {
+        let Some(plan) = setup.plan(one).filter(|plan| way.is_of(plan)) else {
             return false;
         };
         let plan = emulated_plan(plan);
-        let found = &one.run_plan(&target.gpu, plan);
+        let found = &one.run_plan(&setup.gpu, plan);
         let shapes: Vec<_> = one.inputs.iter().map(Tensor::shape).collect();
         let what = format!(
             "{}, {:?}: {:?} on {shapes:?}",
-            target.name, way.how, self.one.op
+            setup.name, way.how, self.one.op
         );
         match &self.bounds {
             Bounds::Elements(bounds) => assert_within(&self.expected, found, bounds, &what),
@@ -286,12 +286,12 @@ impl Reached {
 }
 
 /// Tries a case's op where the tiles of its kernels end.
-fn check_case(case: &Case, targets: &[Target], random: &mut Random, reached: &mut Reached) {
+fn check_case(case: &Case, setups: &[Setup], random: &mut Random, reached: &mut Reached) {
     // One grid has the same sizes on all devices, so that a reference serves several.
     let mut drawn: BTreeMap<String, Vec<Drawn>> = BTreeMap::new();
     let mut samples: BTreeMap<String, Sample> = BTreeMap::new();
-    for target in targets {
-        for way in ways(&case.op, &case.inputs, &target.profile) {
+    for setup in setups {
+        for way in ways(&case.op, &case.inputs, &setup.target) {
             if is_slow(&way) && random.below(SLOW_WAYS) > 0 {
                 continue;
             }
@@ -306,12 +306,12 @@ fn check_case(case: &Case, targets: &[Target], random: &mut Random, reached: &mu
                 if sized.op.flops(&sized.inputs) > MOST_FLOPS {
                     continue;
                 }
-                let half = target.profile.half;
+                let half = setup.target.options.half;
                 let key = format!("{half} {:?} {:?}", sized.op, sized.inputs);
                 let sample = samples
                     .entry(key)
                     .or_insert_with(|| Sample::new(sized, half, random));
-                if sample.check(target, &way) {
+                if sample.check(setup, &way) {
                     reached.add(&way);
                 }
             }
@@ -355,14 +355,14 @@ fn is_slow(way: &Way) -> bool {
 
 #[test]
 fn every_kernel_is_the_reference_where_its_tiles_end() {
-    let targets = targets();
-    if targets.is_empty() {
+    let setups = setups();
+    if setups.is_empty() {
         return;
     }
     // The networks of a device share its pipelines, for as long as there is one.
-    let _kept: Vec<_> = targets
+    let _kept: Vec<_> = setups
         .iter()
-        .map(|target| Network::new(&target.gpu))
+        .map(|setup| Network::new(&setup.gpu))
         .collect();
     let mut random = Random::new(51);
     let mut reached = Reached::default();
@@ -371,7 +371,7 @@ fn every_kernel_is_the_reference_where_its_tiles_end() {
         .chain(convolutions())
         .chain(of_fixed_sizes())
     {
-        check_case(&case, &targets, &mut random, &mut reached);
+        check_case(&case, &setups, &mut random, &mut reached);
     }
     for (tile, runs) in &reached.tiles {
         eprintln!("{tile}: {runs} runs");

@@ -176,13 +176,13 @@ fn labels_in_bands_are_those_of_a_whole() {
             let bytes = Bytes::of(0, 6, [h, w]);
             let outputs = [bytes.graph.output()];
             let shape = Shape::new(1, 3, h, w);
-            let mut profile = gpu.profile().clone();
+            let mut target = gpu.target().clone();
             let plan = loop {
-                let plan = Plan::new(&bytes.graph, shape, &outputs, &profile).unwrap();
+                let plan = Plan::new(&bytes.graph, shape, &outputs, &target).unwrap();
                 if plan.read_backs.len() > 2 {
                     break plan;
                 }
-                profile.memory_bytes = plan.peak_device_bytes() - 1;
+                target.options.memory_bytes = plan.peak_device_bytes() - 1;
             };
             let data = (0..3 * h * w).map(|i| (i * i % 7) as u8).collect();
             let picture = Picture::from_rgb(w, h, data).unwrap();
@@ -264,7 +264,7 @@ fn every_byte_is_read_as_it_is_stored() {
         for channel in 0..3 {
             let bytes = Bytes::of(channel, 255, [16, 16]);
             let (shape, outputs) = (Shape::new(1, 3, 16, 16), [bytes.graph.output()]);
-            let plan = Plan::new(&bytes.graph, shape, &outputs, gpu.profile()).unwrap();
+            let plan = Plan::new(&bytes.graph, shape, &outputs, gpu.target()).unwrap();
             bytes.check(&gpu, plan, &picture, channel, name);
         }
     }
@@ -588,7 +588,7 @@ fn check_recovery(lost: &Gpu) {
     is_lost(block_on(mask.read()), "read");
     let input = Tensor::from_fn(Shape::new(1, 3, 9, 9), |_, _, _, _| 0.0).unwrap();
     is_lost(block_on(segmenter.run(&input, &[])), "run");
-    is_lost(block_on(segmenter.profile([9, 9], 1, 1)), "profile");
+    is_lost(block_on(segmenter.profile([9, 9], 1, 1)), "target");
     is_lost(block_on(Segmenter::new(lost, &model)), "new");
     is_lost(block_on(segmenter.recover(lost)), "recover");
 

@@ -4,11 +4,11 @@
 mod common;
 
 use common::{OneOp, Random, all_gpus, gpu};
-use fullconv::device_profile::DeviceProfile;
 use fullconv::ops::argmax::NO_CLASS;
 use fullconv::ops::{Argmax, Conv2d, ConvTranspose2d, Interpolate, Op, from_name};
 use fullconv::plan::Plan;
 use fullconv::plan::lowered::{FusedArgmax, Scores, TransposedConvolution};
+use fullconv::target::Target;
 use fullconv::{
     ErrorKind, GpuOptions, Model, Picture, Segmenter, Shape, Tensor, TensorFile, compare,
 };
@@ -106,8 +106,8 @@ fn upsampling_kernels(model: &Model) -> Vec<&'static str> {
     let mut graph = model.graph().clone();
     let scores = graph.output();
     graph.op("labels", Argmax {}, &[scores]).unwrap();
-    let (shape, profile) = (Shape::new(1, 3, 40, 30), DeviceProfile::WEBGPU_DEFAULTS);
-    let plan = Plan::new(&graph, shape, &[graph.output()], &profile).unwrap();
+    let (shape, target) = (Shape::new(1, 3, 40, 30), Target::WEBGPU_DEFAULTS);
+    let plan = Plan::new(&graph, shape, &[graph.output()], &target).unwrap();
     let layers = plan.layers.iter().filter(|l| l.name.contains("upscore"));
     layers.map(|layer| layer.kernel).collect()
 }

@@ -171,7 +171,7 @@ impl Small {
 
     fn executor(&self, gpu: &Gpu) -> Executor {
         let outputs = [self.graph.output()];
-        let plan = Plan::new(&self.graph, self.shape, &outputs, gpu.profile()).unwrap();
+        let plan = Plan::new(&self.graph, self.shape, &outputs, gpu.target()).unwrap();
         let network = Network::new(gpu);
         block_on(Executor::new(&network, plan, &self.graph, &self.parameters)).unwrap()
     }

@@ -4,7 +4,6 @@
 mod common;
 
 use common::{OneOp, Random, all_gpus};
-use fullconv::device_profile::DeviceProfile;
 use fullconv::graph::Graph;
 use fullconv::ops::numerics::UNIT;
 use fullconv::ops::{
@@ -12,6 +11,7 @@ use fullconv::ops::{
     Silu, Tanh, from_name,
 };
 use fullconv::plan::Plan;
+use fullconv::target::Target;
 use fullconv::{ErrorKind, Parameters, Shape, Tensor, reference};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -106,7 +106,7 @@ fn a_row_longer_than_a_loop_may_be_is_added_up_in_several_dispatches() {
         &mut Random::new(5),
     );
     for (name, gpu) in all_gpus() {
-        let plan = one.plan(gpu.profile()).unwrap();
+        let plan = one.plan(gpu.target()).unwrap();
         assert!(plan.steps.len() >= 4, "{name}: {plan}");
         one.check(&gpu, name);
     }
@@ -137,7 +137,7 @@ fn a_tensor_of_the_file_may_stand_where_an_activation_does() {
     let input = random.tensor(Shape::new(2, 5, 4, 3));
     let expected = reference::run(&graph, &parameters, &input, &[output]).unwrap();
     for (name, gpu) in all_gpus() {
-        let plan = Plan::new(&graph, input.shape(), &[output], gpu.profile()).unwrap();
+        let plan = Plan::new(&graph, input.shape(), &[output], gpu.target()).unwrap();
         // Copied once, whatever reads them.
         let copies = plan
             .layers
@@ -157,8 +157,8 @@ fn a_computed_value_is_no_weight() {
     let weight = graph.op("weight", Relu {}, &[graph.input()]).unwrap();
     let inputs = [graph.input(), weight];
     let output = graph.op("conv", Conv2d::padded(1), &inputs).unwrap();
-    let profile = DeviceProfile::WEBGPU_DEFAULTS;
-    let plan = Plan::new(&graph, Shape::new(3, 3, 3, 3), &[output], &profile);
+    let target = Target::WEBGPU_DEFAULTS;
+    let plan = Plan::new(&graph, Shape::new(3, 3, 3, 3), &[output], &target);
     let error = plan.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().starts_with("conv (conv2d): "), "{error}");

@@ -9,20 +9,21 @@ use fullconv::gpu::Network;
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::{Conv2d, MaxPool2d};
 use fullconv::plan::Plan;
+use fullconv::target::{PlanOptions, Target};
 use fullconv::{Gpu, GpuOptions, Shape};
 
 /// The devices for which plans are unlike each other: GPUs, in f16 too, and CPUs with and without subgroups.
-fn profiles() -> Vec<DeviceProfile> {
-    let defaults = DeviceProfile::WEBGPU_DEFAULTS;
-    let cpu = |subgroup_size| DeviceProfile {
-        is_cpu: true,
-        subgroup_size,
+fn profiles() -> Vec<Target> {
+    let defaults = Target::WEBGPU_DEFAULTS;
+    let cpu = |subgroup_size| Target {
+        device: DeviceProfile {
+            is_cpu: true,
+            subgroup_size,
+            ..defaults.device.clone()
+        },
         ..defaults.clone()
     };
-    let half = DeviceProfile {
-        half: true,
-        ..defaults.clone()
-    };
+    let half = defaults.in_half(true);
     let gpus = preferences(&defaults).into_iter();
     gpus.chain([half, cpu(None), cpu(Some(8))]).collect()
 }
@@ -41,9 +42,9 @@ fn pools(plan: &Plan) -> usize {
 fn full_width_fcn8s_pools_in_the_convolutions_on_every_device() {
     let graph = full_width();
     let input = Shape::new(1, 3, 500, 500);
-    for profile in profiles() {
-        let plan = Plan::new(&graph, input, &[graph.output()], &profile).unwrap();
-        check_limits(&plan, &profile);
+    for target in profiles() {
+        let plan = Plan::new(&graph, input, &[graph.output()], &target).unwrap();
+        check_limits(&plan, &target);
         check_liveness(&plan, &graph);
         assert_eq!(pools(&plan), 0, "{plan}");
         for last in ["conv1_2+relu1_2+pool1", "conv5_3+relu5_3+pool5"] {
@@ -51,14 +52,14 @@ fn full_width_fcn8s_pools_in_the_convolutions_on_every_device() {
         }
         // No less of anything is computed than one by one.
         let relu5_3 = graph.find("relu5_3").unwrap();
-        let asked = Plan::new(&graph, input, &[graph.output(), relu5_3], &profile).unwrap();
+        let asked = Plan::new(&graph, input, &[graph.output(), relu5_3], &target).unwrap();
         assert_eq!(pools(&asked), 1, "{asked}");
         assert!(!kernels(&asked, "conv5_3+relu5_3").is_empty(), "{asked}");
     }
 }
 
 /// The plan, and one in which every map that is pooled is asked for, as it would be without fusion.
-fn plans(graph: &Graph, input: Shape, outputs: &[NodeId], profile: &DeviceProfile) -> [Plan; 2] {
+fn plans(graph: &Graph, input: Shape, outputs: &[NodeId], target: &Target) -> [Plan; 2] {
     let pooled = graph.iter().filter(|(_, node)| {
         let op = node.op().map(|op| op.name());
         op == Some("max_pool2d")
@@ -66,11 +67,14 @@ fn plans(graph: &Graph, input: Shape, outputs: &[NodeId], profile: &DeviceProfil
     let maps = pooled.map(|(_, node)| node.inputs[0]);
     let all: Vec<_> = outputs.iter().copied().chain(maps).collect();
     // What is asked for is computed whole.
-    let profile = DeviceProfile {
-        whole_padding: true,
-        ..profile.clone()
+    let target = Target {
+        options: PlanOptions {
+            whole_padding: true,
+            ..target.options.clone()
+        },
+        ..target.clone()
     };
-    [outputs, &all].map(|outputs| Plan::new(graph, input, outputs, &profile).unwrap())
+    [outputs, &all].map(|outputs| Plan::new(graph, input, outputs, &target).unwrap())
 }
 
 #[test]
@@ -88,8 +92,8 @@ fn scores_and_labels_are_to_the_last_bit_those_of_separate_operations() {
             let graph = with_labels(&model);
             let outputs = [graph.node(graph.output()).inputs[0], graph.output()];
             let values = Random::new(31).tensor(input);
-            for profile in preferences(gpu.profile()) {
-                let [one, apart] = plans(&graph, input, &outputs, &profile);
+            for target in preferences(gpu.target()) {
+                let [one, apart] = plans(&graph, input, &outputs, &target);
                 assert_eq!((pools(&one), pools(&apart)), (0, 5), "{name}\n{one}");
                 let run = |plan| run_on(&network, plan, &graph, model.parameters(), &values);
                 let (one, apart) = (run(one), run(apart));
@@ -133,9 +137,9 @@ fn other_windows_and_maps_that_something_else_reads_are_pooled_apart() {
         padding: [1, 1],
         ..square(2, 2, true)
     };
-    for profile in profiles() {
+    for target in profiles() {
         let pools = |graph: &Graph, outputs: &[NodeId]| {
-            pools(&Plan::new(graph, Shape::new(1, 8, 12, 12), outputs, &profile).unwrap())
+            pools(&Plan::new(graph, Shape::new(1, 8, 12, 12), outputs, &target).unwrap())
         };
         for pool in [
             square(3, 2, true),
@@ -170,9 +174,9 @@ fn sums_too_long_for_one_dispatch_are_pooled_apart() {
         .op("pool", MaxPool2d::square(2, 2, true), &[conv])
         .unwrap();
     let input = Shape::new(1, 4096, 16, 200);
-    let profile = DeviceProfile::WEBGPU_DEFAULTS;
-    let plan = Plan::new(&graph, input, &[graph.output()], &profile).unwrap();
-    check_limits(&plan, &profile);
+    let target = Target::WEBGPU_DEFAULTS;
+    let plan = Plan::new(&graph, input, &[graph.output()], &target).unwrap();
+    check_limits(&plan, &target);
     assert_eq!(pools(&plan), 1, "{plan}");
     assert!(
         plan.steps.iter().all(|step| step.flops <= 8_000_000_000),

@@ -16,6 +16,7 @@ use fullconv::ops::{
     Prelu, Preprocess, Relu, Scale, Sigmoid, Silu, Softmax, Sub, Tanh, pad,
 };
 use fullconv::plan::lowered::{Convolution, FusedArgmax, Scores, TransposedConvolution};
+use fullconv::target::Target;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Shape, Tensor};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -104,13 +105,16 @@ impl Sample {
         one.check_rows();
         for gpu in devices() {
             let mut plans = Vec::new();
-            for profile in preferences(gpu.profile()) {
-                let small = DeviceProfile {
-                    max_binding_bytes: self.binding,
-                    binding_alignment: profile.binding_alignment.max(64),
-                    ..profile.clone()
+            for target in preferences(gpu.target()) {
+                let small = Target {
+                    device: DeviceProfile {
+                        max_binding_bytes: self.binding,
+                        binding_alignment: target.device.binding_alignment.max(64),
+                        ..target.device.clone()
+                    },
+                    ..target.clone()
                 };
-                plans.push(("uncut", one.plan(&profile).unwrap()));
+                plans.push(("uncut", one.plan(&target).unwrap()));
                 match one.plan(&small) {
                     Ok(plan) => plans.push(("cut", plan)),
                     // Even one row is larger.
@@ -121,10 +125,13 @@ impl Sample {
             for (found, what) in one.run_plans(gpu, plans).iter().zip(names) {
                 one.check_found(found, what);
             }
-            if let Ok(half) = gpu.half_profile() {
-                let small = DeviceProfile {
-                    max_binding_bytes: self.binding,
-                    binding_alignment: half.binding_alignment.max(64),
+            if let Ok(half) = gpu.half_target() {
+                let small = Target {
+                    device: DeviceProfile {
+                        max_binding_bytes: self.binding,
+                        binding_alignment: half.device.binding_alignment.max(64),
+                        ..half.device.clone()
+                    },
                     ..half.clone()
                 };
                 one.check_half(gpu, &[half, small], "random");
@@ -790,12 +797,15 @@ fn check_labels(one: &OneOp, scores: &Tensor, bounds: &Tensor, binding: u64) {
     one.check_rows();
     let expected = one.expected();
     for gpu in devices() {
-        let small = DeviceProfile {
-            max_binding_bytes: binding,
-            binding_alignment: gpu.profile().binding_alignment.max(64),
-            ..gpu.profile().clone()
+        let small = Target {
+            device: DeviceProfile {
+                max_binding_bytes: binding,
+                binding_alignment: gpu.target().device.binding_alignment.max(64),
+                ..gpu.target().device.clone()
+            },
+            ..gpu.target().clone()
         };
-        let mut plans = vec![one.plan(gpu.profile()).unwrap()];
+        let mut plans = vec![one.plan(gpu.target()).unwrap()];
         match one.plan(&small) {
             Ok(plan) => plans.push(plan),
             Err(e) => assert_eq!(e.kind(), ErrorKind::Limit, "{e}"),

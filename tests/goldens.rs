@@ -390,7 +390,7 @@ fn every_model_on_the_device_is_pytorchs() {
 #[test]
 fn every_model_in_f16_is_near_pytorchs() {
     for (how, gpu) in devices() {
-        if gpu.half_profile().is_err() {
+        if gpu.half_target().is_err() {
             eprintln!("SKIP: {how}, {gpu} has no f16");
             continue;
         }

@@ -4,10 +4,9 @@
 mod common;
 
 use common::emulation::emulated_plan;
-use common::ways::{Target, Way, assert_all_kernels, single_kernels, targets};
+use common::ways::{Setup, Way, assert_all_kernels, setups, single_kernels};
 use common::writes::written;
 use common::{OneOp, Random};
-use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::Network;
 use fullconv::ops::Op;
 use fullconv::ops::candidate::Candidate;
@@ -16,6 +15,7 @@ use fullconv::ops::kernel::{Format, Kernel, Word};
 use fullconv::ops::numerics::Numerics;
 use fullconv::plan::lowered;
 use fullconv::plan::{Bound, Plan, Step};
+use fullconv::target::Target;
 use fullconv::{ErrorKind, Shape, Tensor};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -306,15 +306,15 @@ fn apart(plan: &mut Plan, step: usize) {
 
 /// Panics unless the first workgroups of a way, for several numbers of them, write what the grid says of them, and
 /// nothing else.
-fn check_workgroups(target: &Target, way: &Way, random: &mut Random) -> bool {
-    let op = way.alone(&way.op, &target.profile);
+fn check_workgroups(setup: &Setup, way: &Way, random: &mut Random) -> bool {
+    let op = way.alone(&way.op, &setup.target);
     let one = OneOp::random(op, &way.inputs, random);
-    let one = if target.profile.half {
+    let one = if setup.target.options.half {
         one.in_half()
     } else {
         one
     };
-    let Some(plan) = target.plan(&one) else {
+    let Some(plan) = setup.plan(&one) else {
         return false;
     };
     let Some(last) = only_step(&plan).filter(|_| plan.groups.is_empty() && way.is_of(&plan)) else {
@@ -341,12 +341,12 @@ fn check_workgroups(target: &Target, way: &Way, random: &mut Random) -> bool {
         done = first;
         let mut part = plan.clone();
         part.steps[last].workgroups = [first as u32, 1];
-        let output = one.run_plan(&target.gpu, part);
+        let output = one.run_plan(&setup.gpu, part);
         let found = found(&output, kernel.output == Format::Labels8);
         assert!(
             found == expected,
             "{}: the first {first} of {} workgroups of {} for {:?} on {:?} do not write what {:?} says",
-            target.name,
+            setup.name,
             x * y,
             kernel.shader.name,
             way.op,
@@ -363,7 +363,7 @@ fn check_workgroups(target: &Target, way: &Way, random: &mut Random) -> bool {
         expected.len(),
         all,
         "{}: {} leaves some of {output}",
-        target.name,
+        setup.name,
         kernel.shader.name
     );
     true
@@ -380,18 +380,18 @@ fn prefixes(all: usize) -> Vec<usize> {
 fn each_workgroup_writes_what_its_grid_says() {
     let mut random = Random::new(41);
     let mut checked = BTreeSet::new();
-    for (i, target) in targets().into_iter().enumerate() {
+    for (i, setup) in setups().into_iter().enumerate() {
         // The networks of a device share its pipelines, for as long as there is one.
-        let _kept = Network::new(&target.gpu);
-        // Each target has every second case: what a grid says depends on the kernel, and kernels come on several.
+        let _kept = Network::new(&setup.gpu);
+        // Each setup has every second case: what a grid says depends on the kernel, and kernels come on several.
         for case in lowered::cases().into_iter().skip(i % 2).step_by(2) {
-            for way in single_kernels(&case.op, &case.inputs, &target.profile) {
+            for way in single_kernels(&case.op, &case.inputs, &setup.target) {
                 // Matrices that are emulated take seconds to compile, each.
                 let is_slow = way.kernels[0].shader.name == "conv2d_coop";
                 if is_slow && random.below(24) > 0 {
                     continue;
                 }
-                if check_workgroups(&target, &way, &mut random) {
+                if check_workgroups(&setup, &way, &mut random) {
                     checked.insert(way.kernels[0].shader.name);
                 }
             }
@@ -420,11 +420,7 @@ impl Op for Changed {
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
         self.0.numerics(inputs)
     }
-    fn candidates(
-        &self,
-        inputs: &[Shape],
-        device: &DeviceProfile,
-    ) -> fullconv::Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], device: &Target) -> fullconv::Result<Vec<Candidate>> {
         let mut kernels = self.0.kernels(inputs, device)?;
         kernels.iter_mut().for_each(self.1);
         Ok(kernels.into_iter().map(Candidate::kernel).collect())
@@ -436,8 +432,8 @@ impl Op for Changed {
 fn a_kernel_that_counts_by_itself_is_refused() {
     let mut refused = BTreeSet::new();
     for case in lowered::cases() {
-        for profile in common::preferences(&DeviceProfile::WEBGPU_DEFAULTS) {
-            for way in single_kernels(&case.op, &case.inputs, &profile) {
+        for target in common::preferences(&Target::WEBGPU_DEFAULTS) {
+            for way in single_kernels(&case.op, &case.inputs, &target) {
                 let count = |kernel: &mut Kernel| {
                     for (_, word) in &mut kernel.params {
                         if let Word::Count(Count::BlocksX | Count::PixelGroups | Count::LineItems) =
@@ -447,7 +443,7 @@ fn a_kernel_that_counts_by_itself_is_refused() {
                         }
                     }
                 };
-                let op = Arc::new(Changed(way.alone(&way.op, &profile), count));
+                let op = Arc::new(Changed(way.alone(&way.op, &target), count));
                 let told = way.kernels[0]
                     .params
                     .iter()
@@ -458,7 +454,7 @@ fn a_kernel_that_counts_by_itself_is_refused() {
                 });
                 let needs = told && (shares || !matches!(way.kernels[0].grid, Grid::Tiles { .. }));
                 let one = OneOp::random(op, &way.inputs, &mut Random::new(1));
-                match one.plan(&profile) {
+                match one.plan(&target) {
                     Ok(_) => assert!(!needs, "{}", way.kernels[0].shader.name),
                     Err(e) if e.kind() == ErrorKind::Internal => {
                         assert!(needs, "{}: {e}", way.kernels[0].shader.name);
@@ -476,9 +472,9 @@ fn a_kernel_that_counts_by_itself_is_refused() {
 /// What a shader is told, it reads.
 #[test]
 fn shaders_read_the_counts_that_they_are_told() {
-    for target in targets() {
+    for setup in setups() {
         for case in lowered::cases() {
-            for way in single_kernels(&case.op, &case.inputs, &target.profile) {
+            for way in single_kernels(&case.op, &case.inputs, &setup.target) {
                 let Kernel { shader, params, .. } = &way.kernels[0];
                 for (_, word) in params {
                     if let Word::Count(count) = word {

@@ -10,6 +10,7 @@ use fullconv::graph::Graph;
 use fullconv::ops::kernel::Format;
 use fullconv::ops::{self, Add, Conv2d, Relu, Scale};
 use fullconv::plan::{Lowering, Plan, tunable};
+use fullconv::target::{PlanOptions, Target};
 use fullconv::{
     Error, ErrorKind, Gpu, GpuOptions, Model, Parameters, Picture, Precision, Result, Segmenter,
     Shape, Tensor, compare,
@@ -21,7 +22,7 @@ use std::sync::Arc;
 /// The devices that have f16; without any, the test is skipped, loudly.
 fn gpus() -> Vec<(&'static str, Gpu)> {
     let mut gpus = all_gpus();
-    gpus.retain(|(name, gpu)| match gpu.half_profile() {
+    gpus.retain(|(name, gpu)| match gpu.half_target() {
         Ok(_) => true,
         Err(e) => {
             assert_eq!(e.kind(), ErrorKind::Unsupported);
@@ -36,10 +37,10 @@ fn gpus() -> Vec<(&'static str, Gpu)> {
 #[test]
 fn every_case_agrees_with_the_reference() {
     for (name, gpu) in gpus() {
-        let profiles = preferences(&gpu.half_profile().unwrap());
+        let targets = preferences(&gpu.half_target().unwrap());
         let mut random = Random::new(21);
         for case in ops::cases() {
-            OneOp::of_case(case, &mut random).check_half(&gpu, &profiles, name);
+            OneOp::of_case(case, &mut random).check_half(&gpu, &targets, name);
         }
     }
 }
@@ -47,11 +48,11 @@ fn every_case_agrees_with_the_reference() {
 /// The devices that have cooperative matrices, with profiles that lead to them; without any, the test is skipped,
 /// loudly: no device needs them. With checked shaders, they are loaded from arrays of single numbers, which all
 /// devices can.
-fn with_matrices() -> Vec<(&'static str, Gpu, DeviceProfile)> {
+fn with_matrices() -> Vec<(&'static str, Gpu, Target)> {
     let mut found = Vec::new();
     for (name, gpu) in gpus() {
-        let mut profile = gpu.half_profile().unwrap();
-        if profile.cooperative.is_empty() {
+        let mut target = gpu.half_target().unwrap();
+        if target.device.cooperative.is_empty() {
             eprintln!(
                 "SKIP: {name}: {gpu} reports no cooperative matrices of f16 with sums in f32"
             );
@@ -61,24 +62,24 @@ fn with_matrices() -> Vec<(&'static str, Gpu, DeviceProfile)> {
         if name.starts_with("planned") {
             continue;
         }
-        profile.is_cpu = false;
-        for matrix in &mut profile.cooperative {
+        target.device.is_cpu = false;
+        for matrix in &mut target.device.cooperative {
             matrix.vectors &= !name.contains("checked");
         }
-        found.push((name, gpu, profile));
+        found.push((name, gpu, target));
     }
     found
 }
 
 /// The plans of an op alone by each of its candidates with cooperative matrices, named.
-fn plans_by_matrices(one: &OneOp, profile: &DeviceProfile) -> Vec<(String, Plan)> {
+fn plans_by_matrices(one: &OneOp, target: &Target) -> Vec<(String, Plan)> {
     let outputs = [one.graph.output()];
-    let layers = tunable(&one.graph, one.input.shape(), &outputs, profile).unwrap();
+    let layers = tunable(&one.graph, one.input.shape(), &outputs, target).unwrap();
     let mut plans = Vec::new();
     for layer in &layers {
         let is_by_matrices = |c: &&Lowering| c.kernels.iter().any(|k| k.shader.name == COOP);
         for candidate in layer.candidates.iter().filter(is_by_matrices) {
-            let plan = layer.plan(candidate, one.input.shape(), profile);
+            let plan = layer.plan(candidate, one.input.shape(), target);
             let plan = plan.unwrap().expect("a candidate is one at its own size");
             assert!(plan.layers.iter().any(|layer| layer.kernel == COOP));
             plans.push((candidate.description(), plan));
@@ -104,7 +105,7 @@ fn check_by_matrices(one: &OneOp, gpu: &Gpu, plans: Vec<(String, Plan)>, what: &
 /// Every convolution that has such a kernel, by every one that it has.
 #[test]
 fn cooperative_matrices_agree_with_the_reference() {
-    for (name, gpu, profile) in with_matrices() {
+    for (name, gpu, target) in with_matrices() {
         let mut random = Random::new(23);
         let (mut cases, mut checked, mut runs) = (0, 0, 0);
         for case in ops::cases() {
@@ -113,7 +114,7 @@ fn cooperative_matrices_agree_with_the_reference() {
             }
             let one = OneOp::of_case(case, &mut random).in_half();
             cases += 1;
-            let plans = plans_by_matrices(&one, &profile);
+            let plans = plans_by_matrices(&one, &target);
             checked += usize::from(!plans.is_empty());
             runs += plans.len();
             check_by_matrices(&one, &gpu, plans, name);
@@ -136,10 +137,13 @@ fn cooperative_matrices_agree_with_the_reference_in_parts_of_the_work() {
     let one = OneOp::random(Arc::new(Conv2d::padded(1)), &shapes, &mut random).in_half();
     let shapes = [Shape::new(1, 2600, 9, 8), Shape::new(5, 2600, 7, 7)];
     let long = OneOp::random(Arc::new(Conv2d::default()), &shapes, &mut random).in_half();
-    for (name, gpu, profile) in with_matrices() {
-        let small = DeviceProfile {
-            max_binding_bytes: 48 << 10,
-            ..profile.clone()
+    for (name, gpu, target) in with_matrices() {
+        let small = Target {
+            device: DeviceProfile {
+                max_binding_bytes: 48 << 10,
+                ..target.device.clone()
+            },
+            ..target.clone()
         };
         let plans = plans_by_matrices(&one, &small);
         let is_cut = |(_, plan): &(String, Plan)| {
@@ -149,7 +153,7 @@ fn cooperative_matrices_agree_with_the_reference_in_parts_of_the_work() {
         };
         assert!(plans.len() > 1 && plans.iter().all(is_cut), "{name}");
         check_by_matrices(&one, &gpu, plans, name);
-        let mut plans = plans_by_matrices(&long, &profile);
+        let mut plans = plans_by_matrices(&long, &target);
         plans.retain(|(name, _)| !name.contains("parts"));
         let in_runs = |(_, plan): &&(String, Plan)| {
             plan.steps.iter().filter(|step| step.layer == 0).count() > 1
@@ -172,10 +176,10 @@ fn cooperative_matrices_tell_of_values_that_f16_does_not_hold() {
         );
         OneOp::new(Arc::new(Conv2d::default()), vec![input, weight.unwrap()])
     };
-    for (name, gpu, profile) in with_matrices() {
+    for (name, gpu, target) in with_matrices() {
         for (value, fits) in [(255.0, true), (256.0, false), (-256.0, false)] {
             let one = filled(value);
-            for (by, plan) in plans_by_matrices(&one, &profile) {
+            for (by, plan) in plans_by_matrices(&one, &target) {
                 let found = block_on(async {
                     let network = Network::new(&gpu);
                     let executor = Executor::new(&network, plan, &one.graph, &one.parameters);
@@ -212,20 +216,20 @@ fn sums_of_several_dispatches_stay_f32() {
         vec![input.unwrap(), ones.unwrap()],
     );
     for (name, gpu) in gpus() {
-        let profile = gpu.half_profile().unwrap();
-        let plan = one.plan(&profile).unwrap();
+        let target = gpu.half_target().unwrap();
+        let plan = one.plan(&target).unwrap();
         let several = plan.steps.iter().filter(|step| step.layer == 0).count() > 1;
         assert_eq!(plan.layers.len(), 2, "{name}: {plan}");
         assert!(several || plan.layers[0].shape.c > 8, "{name}: {plan}");
         assert!(!plan.layers[0].half && plan.layers[1].half, "{name}");
-        one.check_half(&gpu, &[profile], name);
+        one.check_half(&gpu, &[target], name);
     }
 }
 
 /// Runs a graph in f16.
 fn run(gpu: &Gpu, graph: &Graph, parameters: &Parameters, input: &Tensor) -> Result<Tensor> {
-    let profile = gpu.half_profile()?;
-    let plan = Plan::new(graph, input.shape(), &[graph.output()], &profile)?;
+    let target = gpu.half_target()?;
+    let plan = Plan::new(graph, input.shape(), &[graph.output()], &target)?;
     block_on(async {
         let network = Network::new(gpu);
         let mut executor = Executor::new(&network, plan, graph, parameters).await?;
@@ -273,8 +277,8 @@ fn a_layer_that_saturates_is_named_though_the_next_one_hides_it() {
         // A run that failed leaves nothing behind for the next one.
         let network = Network::new(&gpu);
         let graph = scaled(-65504.0);
-        let profile = gpu.half_profile().unwrap();
-        let plan = Plan::new(&graph, input.shape(), &[graph.output()], &profile).unwrap();
+        let target = gpu.half_target().unwrap();
+        let plan = Plan::new(&graph, input.shape(), &[graph.output()], &target).unwrap();
         block_on(async {
             let made = Executor::new(&network, plan, &graph, &no_parameters()).await;
             let mut executor = made.unwrap();
@@ -345,13 +349,16 @@ fn a_device_without_the_feature_says_so() {
 fn a_plan_in_f16_takes_half_the_memory() {
     let graph = common::plans::full_width();
     let plan = |half| {
-        let profile = DeviceProfile {
-            half,
-            whole_padding: true,
-            ..DeviceProfile::WEBGPU_DEFAULTS
+        let target = Target {
+            options: PlanOptions {
+                half,
+                whole_padding: true,
+                ..PlanOptions::DEFAULT
+            },
+            ..Target::WEBGPU_DEFAULTS
         };
         let input = Shape::new(1, 3, 224, 224);
-        Plan::new(&graph, input, &[graph.output()], &profile).unwrap()
+        Plan::new(&graph, input, &[graph.output()], &target).unwrap()
     };
     let (wide, half) = (plan(false), plan(true));
     assert_eq!(half.input.format, Format::Nhwc4Half);

@@ -13,6 +13,7 @@ use fullconv::ops::kernel::Format;
 use fullconv::ops::{Add, Argmax, Conv2d, ConvTranspose2d, Crop, Interpolate, Op, Relu, Softmax};
 use fullconv::plan::Plan;
 use fullconv::plan::lowered::{self, Convolution};
+use fullconv::target::{PlanOptions, Target};
 use fullconv::{
     ErrorKind, Gpu, GpuOptions, Parameters, Picture, Segmenter, Shape, Tensor, reference,
 };
@@ -41,22 +42,22 @@ fn devices() -> Vec<Gpu> {
 }
 
 /// `profile` with limits so small that tests reach them.
-fn small(profile: &DeviceProfile, max_binding_bytes: u64) -> DeviceProfile {
-    DeviceProfile {
-        max_binding_bytes,
-        max_workgroups_per_dimension: 16,
-        binding_alignment: 256,
-        ..profile.clone()
+fn small(target: &Target, max_binding_bytes: u64) -> Target {
+    Target {
+        device: DeviceProfile {
+            max_binding_bytes,
+            max_workgroups_per_dimension: 16,
+            binding_alignment: 256,
+            ..target.device.clone()
+        },
+        ..target.clone()
     }
 }
 
 /// The plan for the smallest binding that allows one, and its profile.
-fn smallest(
-    profile: &DeviceProfile,
-    plan: impl Fn(&DeviceProfile) -> fullconv::Result<Plan>,
-) -> (Plan, DeviceProfile) {
+fn smallest(target: &Target, plan: impl Fn(&Target) -> fullconv::Result<Plan>) -> (Plan, Target) {
     for log2 in 8..30 {
-        let small = small(profile, 1 << log2);
+        let small = small(target, 1 << log2);
         match plan(&small) {
             Ok(plan) => return (plan, small),
             Err(e) => assert_eq!(e.kind(), ErrorKind::Limit, "{e}"),
@@ -81,9 +82,9 @@ fn every_case_cut_as_small_as_can_be_is_the_reference() {
         let (mut in_steps, mut in_shards, mut cases) = (0, 0, 0);
         for case in lowered::cases() {
             let one = OneOp::of_case(case, &mut random);
-            let smallest = preferences(gpu.profile()).into_iter().map(|preferred| {
-                let (plan, profile) = smallest(&preferred, |profile| one.plan(profile));
-                check_limits(&plan, &profile);
+            let smallest = preferences(gpu.target()).into_iter().map(|preferred| {
+                let (plan, target) = smallest(&preferred, |target| one.plan(target));
+                check_limits(&plan, &target);
                 let (steps, shards) = cuts(&plan);
                 in_steps += usize::from(steps);
                 in_shards += usize::from(shards);
@@ -97,7 +98,7 @@ fn every_case_cut_as_small_as_can_be_is_the_reference() {
         // Some are smaller than any cut; but a planner that never cuts must not pass.
         assert!(2 * in_steps > cases, "{in_steps} of {cases} cases were cut");
         // Weights in textures are not.
-        let least = if gpu.profile().is_cpu { 1 } else { 3 };
+        let least = if gpu.target().device.is_cpu { 1 } else { 3 };
         assert!(in_shards >= least, "{in_shards} weights were cut");
     }
 }
@@ -122,10 +123,10 @@ fn networks_cut_as_small_as_can_be_are_the_reference() {
             let graph = with_labels(&model);
             let scores = graph.node(graph.output()).inputs[0];
             let outputs = [scores, graph.output()];
-            let (plan, profile) = smallest(gpu.profile(), |profile| {
-                Plan::new(&graph, shape, &outputs, profile)
+            let (plan, target) = smallest(gpu.target(), |target| {
+                Plan::new(&graph, shape, &outputs, target)
             });
-            check_limits(&plan, &profile);
+            check_limits(&plan, &target);
             check_liveness(&plan, &graph);
             assert!(
                 2 * plan.steps.len() > 3 * plan.layers.len(),
@@ -170,8 +171,8 @@ fn fusible(also: bool) -> (Graph, Parameters) {
 fn nodes_are_fused_unless_something_else_reads_them() {
     let input = Random::new(6).tensor(Shape::new(2, 3, 7, 8));
     let layers = |graph: &Graph, outputs: &[NodeId]| {
-        let profile = DeviceProfile::WEBGPU_DEFAULTS;
-        let plan = Plan::new(graph, input.shape(), outputs, &profile).unwrap();
+        let target = Target::WEBGPU_DEFAULTS;
+        let plan = Plan::new(graph, input.shape(), outputs, &target).unwrap();
         check_liveness(&plan, graph);
         plan.layers
             .into_iter()
@@ -235,18 +236,18 @@ fn upsampling_crop_and_labels_are_one_where_nobody_asks_for_more() {
     let (graph, parameters) = tail();
     let input = Random::new(11).tensor(Shape::new(3, 3, 7, 9));
     let named = |name: &str| graph.find(name).unwrap();
-    let plan = |outputs: &[&str], profile: &DeviceProfile| {
+    let plan = |outputs: &[&str], target: &Target| {
         let outputs: Vec<_> = outputs.iter().map(|name| named(name)).collect();
-        let plan = Plan::new(&graph, input.shape(), &outputs, profile).unwrap();
-        check_limits(&plan, profile);
+        let plan = Plan::new(&graph, input.shape(), &outputs, target).unwrap();
+        check_limits(&plan, target);
         check_liveness(&plan, &graph);
         plan
     };
-    let layers = |outputs: &[&str], profile: &DeviceProfile| {
-        let layers = plan(outputs, profile).layers.into_iter();
+    let layers = |outputs: &[&str], target: &Target| {
+        let layers = plan(outputs, target).layers.into_iter();
         layers.map(|layer| layer.name).collect::<Vec<_>>()
     };
-    let whole = DeviceProfile::WEBGPU_DEFAULTS;
+    let whole = Target::WEBGPU_DEFAULTS;
     // That the crop has the size of the convolution is no reason to compute that by itself.
     assert_eq!(
         layers(&["labels"], &whole),
@@ -274,11 +275,11 @@ fn upsampling_crop_and_labels_are_one_where_nobody_asks_for_more() {
     };
     let expected = reference::run(&graph, &parameters, &input, &[named("labels")]).unwrap();
     for outputs in [&["labels"][..], &["labels", "score"], &["labels", "up"]] {
-        let found = labels(plan(outputs, gpu.profile()));
+        let found = labels(plan(outputs, gpu.target()));
         assert_eq!(found, expected[0].1, "{outputs:?}");
     }
     assert_eq!(
-        labels(plan(&["labels"], &small(gpu.profile(), 8192))),
+        labels(plan(&["labels"], &small(gpu.target(), 8192))),
         expected[0].1
     );
 }
@@ -288,12 +289,15 @@ const PICTURE: Shape = Shape::new(1, 3, 500, 500);
 #[test]
 fn full_width_fcn8s_fits_webgpus_default_limits() {
     let graph = full_width();
-    let profile = DeviceProfile {
-        whole_padding: true,
-        ..DeviceProfile::WEBGPU_DEFAULTS
+    let target = Target {
+        options: PlanOptions {
+            whole_padding: true,
+            ..PlanOptions::DEFAULT
+        },
+        ..Target::WEBGPU_DEFAULTS
     };
-    let plan = Plan::new(&graph, PICTURE, &[graph.output()], &profile).unwrap();
-    check_limits(&plan, &profile);
+    let plan = Plan::new(&graph, PICTURE, &[graph.output()], &target).unwrap();
+    check_limits(&plan, &target);
     check_liveness(&plan, &graph);
     let fc6 = plan
         .parameters
@@ -309,8 +313,8 @@ fn full_width_fcn8s_fits_webgpus_default_limits() {
 #[test]
 fn full_width_fcn8s_runs_in_a_handful_of_buffers() {
     let graph = full_width();
-    let profile = DeviceProfile::WEBGPU_DEFAULTS;
-    let plan = Plan::new(&graph, PICTURE, &[graph.output()], &profile).unwrap();
+    let target = Target::WEBGPU_DEFAULTS;
+    let plan = Plan::new(&graph, PICTURE, &[graph.output()], &target).unwrap();
     assert!(plan.layers.len() > 20);
     assert!(
         plan.slots.len() <= 6,
@@ -331,7 +335,7 @@ fn full_width_fcn8s_runs_in_a_handful_of_buffers() {
         .filter(|(_, n)| n.op().is_some())
         .map(|(id, _)| id)
         .collect();
-    let plan = Plan::new(&graph, PICTURE, &all, &profile).unwrap();
+    let plan = Plan::new(&graph, PICTURE, &all, &target).unwrap();
     check_liveness(&plan, &graph);
     let names = plan.layers.iter().map(|layer| &layer.name);
     let written: BTreeSet<_> = names
@@ -343,14 +347,17 @@ fn full_width_fcn8s_runs_in_a_handful_of_buffers() {
 #[test]
 fn no_dispatch_and_no_submission_outlasts_a_watchdog() {
     let graph = full_width();
-    let cpu = DeviceProfile {
-        is_cpu: true,
-        subgroup_size: Some(8),
-        ..DeviceProfile::WEBGPU_DEFAULTS
+    let cpu = Target {
+        device: DeviceProfile {
+            is_cpu: true,
+            subgroup_size: Some(8),
+            ..DeviceProfile::WEBGPU_DEFAULTS
+        },
+        ..Target::WEBGPU_DEFAULTS
     };
-    let gpus = preferences(&DeviceProfile::WEBGPU_DEFAULTS);
-    for profile in gpus.into_iter().chain([cpu]) {
-        let plan = Plan::new(&graph, PICTURE, &[graph.output()], &profile).unwrap();
+    let gpus = preferences(&Target::WEBGPU_DEFAULTS);
+    for target in gpus.into_iter().chain([cpu]) {
+        let plan = Plan::new(&graph, PICTURE, &[graph.output()], &target).unwrap();
         let gflop = |step: &fullconv::plan::Step| step.flops as f64 / 1e9;
         let longest = plan.steps.iter().map(gflop).fold(0.0, f64::max);
         // A dispatch is at least one row of its output.
@@ -382,13 +389,16 @@ fn no_dispatch_and_no_submission_outlasts_a_watchdog() {
 #[test]
 fn a_picture_that_is_too_large_is_an_error_with_the_figures() {
     let graph = full_width();
-    let profile = DeviceProfile {
-        whole_padding: true,
-        ..DeviceProfile::WEBGPU_DEFAULTS
+    let target = Target {
+        options: PlanOptions {
+            whole_padding: true,
+            ..PlanOptions::DEFAULT
+        },
+        ..Target::WEBGPU_DEFAULTS
     };
     let error = |h, w| {
         let input = Shape::new(1, 3, h, w);
-        let error = Plan::new(&graph, input, &[graph.output()], &profile).unwrap_err();
+        let error = Plan::new(&graph, input, &[graph.output()], &target).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Limit);
         error.to_string()
     };
@@ -410,9 +420,9 @@ fn a_picture_that_is_too_large_is_an_error_with_the_figures() {
 fn a_row_that_is_too_wide_is_an_error_with_the_figures() {
     let mut graph = Graph::new("input");
     graph.op("wide", Relu {}, &[graph.input()]).unwrap();
-    let profile = small(&DeviceProfile::WEBGPU_DEFAULTS, 1 << 20);
+    let target = small(&Target::WEBGPU_DEFAULTS, 1 << 20);
     let input = Shape::new(1, 64, 3, 5000);
-    let error = Plan::new(&graph, input, &[graph.output()], &profile).unwrap_err();
+    let error = Plan::new(&graph, input, &[graph.output()], &target).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);
     let message = error.to_string();
     for part in ["wide", "[1, 64, 3, 5000]", "1 MiB"] {
@@ -452,10 +462,10 @@ fn exact(op: impl Op + 'static, shapes: &[Shape]) -> OneOp {
 /// Panics unless the device adds up all terms, with each kernel that it may prefer, and with one of them in
 /// at least `runs` dispatches.
 fn check_exact(gpu: &Gpu, one: &OneOp, runs: usize) {
-    let profiles = preferences(gpu.profile());
-    let plans: Vec<_> = profiles
+    let targets = preferences(gpu.target());
+    let plans: Vec<_> = targets
         .iter()
-        .map(|profile| one.plan(profile).unwrap())
+        .map(|target| one.plan(target).unwrap())
         .collect();
     let dispatches: Vec<_> = plans.iter().map(|plan| plan.steps.len()).collect();
     assert!(
@@ -509,9 +519,12 @@ fn a_sum_too_long_for_one_dispatch_is_continued_by_the_next() {
         exact(op, &[input, weight, Shape::vector(out)])
     };
     // On a GPU also in two parts, each of which is continued by further dispatches.
-    let plan = conv(1, 3).plan(&DeviceProfile {
-        invocations_at_once: FEW_INVOCATIONS,
-        ..DeviceProfile::WEBGPU_DEFAULTS
+    let plan = conv(1, 3).plan(&Target {
+        device: DeviceProfile {
+            invocations_at_once: FEW_INVOCATIONS,
+            ..DeviceProfile::WEBGPU_DEFAULTS
+        },
+        ..Target::WEBGPU_DEFAULTS
     });
     let plan = plan.unwrap();
     assert!(plan.layers.len() == 2 && plan.steps.len() >= 4, "{plan}");
@@ -564,7 +577,7 @@ fn more_workgroups_than_a_dimension_holds_fold_into_two() {
     let Some(gpu) = device(false) else { return };
     let shape = Shape::new(1, 4, 2100, 2048);
     let one = exact(Relu {}, &[shape]);
-    let plan = one.plan(&DeviceProfile::WEBGPU_DEFAULTS).unwrap();
+    let plan = one.plan(&Target::WEBGPU_DEFAULTS).unwrap();
     let [step] = &plan.steps[..] else {
         panic!("{} steps", plan.steps.len());
     };
@@ -583,9 +596,9 @@ fn a_loop_too_long_for_one_invocation_is_an_error() {
         std: [1.0; 3],
     };
     graph.op("input", preprocess, &[graph.input()]).unwrap();
-    let profile = DeviceProfile::WEBGPU_DEFAULTS;
+    let target = Target::WEBGPU_DEFAULTS;
     let input = Shape::new(1, 3, 200, 200);
-    let error = Plan::new(&graph, input, &[graph.output()], &profile).unwrap_err();
+    let error = Plan::new(&graph, input, &[graph.output()], &target).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("input"), "{error}");
 }

@@ -11,6 +11,7 @@ use fullconv::ops::candidate::Candidate;
 use fullconv::ops::kernel::Kernel;
 use fullconv::ops::numerics::Numerics;
 use fullconv::plan::lowered;
+use fullconv::target::Target;
 use fullconv::{GpuOptions, Shape, Tensor};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,10 +26,13 @@ struct Emulated {
 }
 
 impl Emulated {
-    fn all(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Kernel> {
+    fn all(&self, inputs: &[Shape], device: &Target) -> Vec<Kernel> {
         let device = with_matrices(device, vec![self.matrix]);
-        let device = DeviceProfile {
-            is_cpu: false,
+        let device = Target {
+            device: DeviceProfile {
+                is_cpu: false,
+                ..device.device
+            },
             ..device
         };
         self.conv.other_kernels(inputs, &device).unwrap()
@@ -45,11 +49,7 @@ impl Op for Emulated {
     fn reference(&self, inputs: &[&Tensor]) -> fullconv::Result<Tensor> {
         self.conv.reference(inputs)
     }
-    fn candidates(
-        &self,
-        inputs: &[Shape],
-        device: &DeviceProfile,
-    ) -> fullconv::Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], device: &Target) -> fullconv::Result<Vec<Candidate>> {
         let mut kernel = self.all(inputs, device).remove(self.tile);
         kernel.shader.source = emulated(&kernel.shader.source).into();
         Ok(vec![Candidate::kernel(kernel)])
@@ -66,7 +66,7 @@ fn all_around_the_matrices_agrees_with_the_reference() {
     let Some(gpu) = gpu(GpuOptions::default()) else {
         return;
     };
-    let Ok(profile) = gpu.half_profile() else {
+    let Ok(target) = gpu.half_target() else {
         eprintln!("SKIP: {gpu} has no f16");
         return;
     };
@@ -87,15 +87,15 @@ fn all_around_the_matrices_agrees_with_the_reference() {
             matrix,
             tile: 0,
         };
-        let tiles = op.all(&shapes, &profile).len();
+        let tiles = op.all(&shapes, &target).len();
         if tiles == 0 {
             continue;
         }
         op.tile = i % tiles;
-        checked.insert(op.all(&shapes, &profile)[op.tile].grid.parts());
+        checked.insert(op.all(&shapes, &target)[op.tile].grid.parts());
         let what = format!("{matrix:?}, tile {} of {tiles}", op.tile);
         let emulated = OneOp::new(Arc::new(op), one.inputs.clone());
-        emulated.check_half(&gpu, std::slice::from_ref(&profile), &what);
+        emulated.check_half(&gpu, std::slice::from_ref(&target), &what);
     }
     assert_eq!(
         checked,

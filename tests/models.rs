@@ -205,8 +205,8 @@ fn little() -> wgpu::Limits {
 #[test]
 fn an_adopted_device_with_little_room_segments_as_any_other() {
     let Some(gpu) = adopted(little()) else { return };
-    assert_eq!(gpu.profile().max_buffer_bytes, 2 << 20);
-    assert_eq!(gpu.profile().max_binding_bytes, 64 << 10);
+    assert_eq!(gpu.target().device.max_buffer_bytes, 2 << 20);
+    assert_eq!(gpu.target().device.max_binding_bytes, 64 << 10);
     for name in ["fcn8s-caffe", "fcn16s-same"] {
         let segmenter = open(&gpu, &golden(name));
         check_picture(&segmenter, &noise(61, 97, 9));

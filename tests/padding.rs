@@ -4,16 +4,19 @@ mod common;
 
 use common::plans::{check_limits, check_liveness, full_width};
 use common::{Random, golden, gpu, relative_error, run_on, with_labels};
-use fullconv::device_profile::DeviceProfile;
 use fullconv::gpu::Network;
 use fullconv::graph::{Graph, NodeId};
 use fullconv::plan::Plan;
+use fullconv::target::{PlanOptions, Target};
 use fullconv::{Gpu, GpuOptions, Shape};
 
-fn whole(profile: &DeviceProfile) -> DeviceProfile {
-    DeviceProfile {
-        whole_padding: true,
-        ..profile.clone()
+fn whole(target: &Target) -> Target {
+    Target {
+        options: PlanOptions {
+            whole_padding: true,
+            ..target.options.clone()
+        },
+        ..target.clone()
     }
 }
 
@@ -22,10 +25,10 @@ fn is_cut(plan: &Plan) -> bool {
 }
 
 /// The plans with the padding cut away, and without.
-fn plans(graph: &Graph, input: Shape, outputs: &[NodeId], profile: &DeviceProfile) -> [Plan; 2] {
-    [profile.clone(), whole(profile)].map(|profile| {
-        let plan = Plan::new(graph, input, outputs, &profile).unwrap();
-        check_limits(&plan, &profile);
+fn plans(graph: &Graph, input: Shape, outputs: &[NodeId], target: &Target) -> [Plan; 2] {
+    [target.clone(), whole(target)].map(|target| {
+        let plan = Plan::new(graph, input, outputs, &target).unwrap();
+        check_limits(&plan, &target);
         check_liveness(&plan, graph);
         plan
     })
@@ -52,7 +55,7 @@ fn every_size_has_the_same_scores_and_labels_with_the_padding_cut_away() {
         let mut random = Random::new(12);
         for side in 1..=17 {
             let input = Shape::new(1 + side % 2, 3, side, 3 * (18 - side));
-            let [cut, all] = plans(&graph, input, &outputs, gpu.profile());
+            let [cut, all] = plans(&graph, input, &outputs, gpu.target());
             assert!(is_cut(&cut) && !is_cut(&all), "{input}\n{cut}");
             assert!(
                 4 * cut.flops() < 3 * all.flops(),
@@ -86,7 +89,7 @@ fn every_node_asked_for_is_whole() {
     ];
     for name in names {
         let outputs = [graph.find(name).unwrap(), graph.output()];
-        let [cut, all] = plans(&graph, input, &outputs, gpu.profile());
+        let [cut, all] = plans(&graph, input, &outputs, gpu.target());
         let [cut, all] =
             [cut, all].map(|plan| run_on(&network, plan, &graph, model.parameters(), &values));
         for ((_, cut), (_, all)) in cut.iter().zip(&all) {
@@ -104,12 +107,7 @@ fn full_width_fcn8s_computes_less_the_smaller_the_picture() {
     let graph = full_width();
     for (side, most) in [(500, 0.78), (224, 0.60), (64, 0.42)] {
         let input = Shape::new(1, 3, side, side);
-        let [cut, all] = plans(
-            &graph,
-            input,
-            &[graph.output()],
-            &DeviceProfile::WEBGPU_DEFAULTS,
-        );
+        let [cut, all] = plans(&graph, input, &[graph.output()], &Target::WEBGPU_DEFAULTS);
         let stages = |plan: &Plan| -> u64 {
             let early = |name: &str| {
                 ["conv1", "conv2", "conv3"]

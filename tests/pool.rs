@@ -294,7 +294,7 @@ fn a_builder_says_what_a_segmenter_is() {
     assert_eq!(built.precision(), Precision::F32);
     assert_eq!(built.device(), gpu.to_string());
     assert_eq!(built.pool_stats(), fullconv::PoolStats::default());
-    if gpu.half_profile().is_ok() {
+    if gpu.half_target().is_ok() {
         let half = Segmenter::builder(&model)
             .gpu(&gpu)
             .precision(Precision::F16);

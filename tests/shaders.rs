@@ -15,6 +15,7 @@ use fullconv::ops::kernel::{self, Binding, Format, Kernel, Packing, Shader, Word
 use fullconv::ops::narrow::{self, SATURATED_GROUP};
 use fullconv::plan::lowered;
 use fullconv::plan::{Pipeline, Plan};
+use fullconv::target::Target;
 use naga::back::{glsl, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -46,16 +47,19 @@ fn files() -> BTreeMap<String, String> {
 }
 
 /// Devices that lead to every kernel there is.
-fn profiles() -> Vec<DeviceProfile> {
-    let with = |is_cpu, subgroup_size| DeviceProfile {
-        is_cpu,
-        subgroup_size,
-        ..DeviceProfile::WEBGPU_DEFAULTS
+fn profiles() -> Vec<Target> {
+    let with = |is_cpu, subgroup_size| Target {
+        device: DeviceProfile {
+            is_cpu,
+            subgroup_size,
+            ..DeviceProfile::WEBGPU_DEFAULTS
+        },
+        ..Target::WEBGPU_DEFAULTS
     };
     let cpus = [4, 8, 16, 32, 64].map(|size| with(true, Some(size)));
     let others = [with(true, None), with(false, Some(32))];
-    let gpus = preferences(&DeviceProfile::WEBGPU_DEFAULTS);
-    let defaults = &DeviceProfile::WEBGPU_DEFAULTS;
+    let gpus = preferences(&Target::WEBGPU_DEFAULTS);
+    let defaults = &Target::WEBGPU_DEFAULTS;
     let matrices = matrices().into_iter();
     let matrices = matrices.map(|matrix| with_matrices(defaults, vec![matrix]));
     let gpus = gpus.into_iter().chain(matrices);
@@ -64,36 +68,45 @@ fn profiles() -> Vec<DeviceProfile> {
 
 /// Devices that are seldom where tests run, as wgpu 30 describes them: with Metal, and with Direct3D 12 and
 /// each of its compilers. FXC has shader model 5.1, without subgroups and f16; DXC has them.
-fn elsewhere() -> Vec<(&'static str, wgpu::Backend, DeviceProfile)> {
-    let metal = DeviceProfile {
-        max_binding_bytes: 4 << 30,
-        max_buffer_bytes: 4 << 30,
-        max_invocations_per_workgroup: 1024,
-        max_texture_side: 16_384,
-        max_workgroup_bytes: 32 << 10,
-        max_storage_buffers: 29,
-        binding_alignment: 32,
-        // Between 4 and 128, says wgpu.
-        subgroup_size: None,
-        ..DeviceProfile::WEBGPU_DEFAULTS
+fn elsewhere() -> Vec<(&'static str, wgpu::Backend, Target)> {
+    let metal = Target {
+        device: DeviceProfile {
+            max_binding_bytes: 4 << 30,
+            max_buffer_bytes: 4 << 30,
+            max_invocations_per_workgroup: 1024,
+            max_texture_side: 16_384,
+            max_workgroup_bytes: 32 << 10,
+            max_storage_buffers: 29,
+            binding_alignment: 32,
+            // Between 4 and 128, says wgpu.
+            subgroup_size: None,
+            ..DeviceProfile::WEBGPU_DEFAULTS
+        },
+        ..Target::WEBGPU_DEFAULTS
     };
-    let fxc = DeviceProfile {
-        max_binding_bytes: DX12_BINDING_BYTES,
-        max_buffer_bytes: i32::MAX as u64,
-        max_storage_buffers: 16,
+    let fxc = Target {
+        device: DeviceProfile {
+            max_binding_bytes: DX12_BINDING_BYTES,
+            max_buffer_bytes: i32::MAX as u64,
+            max_storage_buffers: 16,
+            ..metal.device.clone()
+        },
         ..metal.clone()
     };
-    let half = |profile: &DeviceProfile| DeviceProfile {
-        half: true,
-        ..profile.clone()
-    };
-    let dxc = |subgroup_size| DeviceProfile {
-        subgroup_size: Some(subgroup_size),
+    let half = |target: &Target| target.in_half(true);
+    let dxc = |subgroup_size| Target {
+        device: DeviceProfile {
+            subgroup_size: Some(subgroup_size),
+            ..fxc.device.clone()
+        },
         ..fxc.clone()
     };
-    let warp = |subgroup_size| DeviceProfile {
-        subgroup_size,
-        is_cpu: true,
+    let warp = |subgroup_size| Target {
+        device: DeviceProfile {
+            subgroup_size,
+            is_cpu: true,
+            ..fxc.device.clone()
+        },
         ..fxc.clone()
     };
     let (metal_backend, dx12) = (wgpu::Backend::Metal, wgpu::Backend::Dx12);
@@ -113,8 +126,8 @@ fn elsewhere() -> Vec<(&'static str, wgpu::Backend, DeviceProfile)> {
 fn kernels() -> Vec<Kernel> {
     let mut kernels = Vec::new();
     for case in lowered::cases() {
-        for profile in profiles() {
-            kernels.extend(common::kernels(case.op.as_ref(), &case.inputs, &profile));
+        for target in profiles() {
+            kernels.extend(common::kernels(case.op.as_ref(), &case.inputs, &target));
         }
     }
     kernels
@@ -166,18 +179,15 @@ fn pipelines() -> Vec<Pipeline> {
             constants: kernel.constants,
         });
     }
-    let half = |profile: &DeviceProfile| DeviceProfile {
-        half: true,
-        ..profile.clone()
-    };
-    let halves = preferences(&DeviceProfile::WEBGPU_DEFAULTS);
+    let half = |target: &Target| target.in_half(true);
+    let halves = preferences(&Target::WEBGPU_DEFAULTS);
     let halves = halves.iter().map(half);
-    for profile in profiles()
+    for target in profiles()
         .into_iter()
         .chain(halves)
-        .chain(elsewhere().into_iter().map(|(.., profile)| profile))
+        .chain(elsewhere().into_iter().map(|(.., target)| target))
     {
-        for pipeline in planned(&graph, &profile) {
+        for pipeline in planned(&graph, &target) {
             if !pipelines.contains(&pipeline) {
                 pipelines.push(pipeline);
             }
@@ -188,9 +198,9 @@ fn pipelines() -> Vec<Pipeline> {
 }
 
 /// What the plans of `graph` compile on a device, for pictures of several sizes.
-fn planned(graph: &Graph, profile: &DeviceProfile) -> Vec<Pipeline> {
+fn planned(graph: &Graph, target: &Target) -> Vec<Pipeline> {
     let sizes = [500, 224, 96].map(|side| Shape::new(1, 3, side, side));
-    let plans = sizes.map(|input| Plan::new(graph, input, &[graph.output()], profile).unwrap());
+    let plans = sizes.map(|input| Plan::new(graph, input, &[graph.output()], target).unwrap());
     plans.into_iter().flat_map(|plan| plan.pipelines).collect()
 }
 
@@ -459,14 +469,16 @@ fn naga_writes_every_variant_as_hlsl() {
 #[test]
 fn plans_for_metal_and_dx12_take_nothing_that_is_not_there() {
     let graph = full_width();
-    for (device, backend, profile) in elsewhere() {
-        let mut pipelines = planned(&graph, &profile);
+    for (device, backend, target) in elsewhere() {
+        let mut pipelines = planned(&graph, &target);
         for case in lowered::cases() {
-            let kernels = common::kernels(case.op.as_ref(), &case.inputs, &profile);
-            let kernels = kernels.into_iter().flat_map(|kernel| match profile.half {
-                true => [halves(&kernel), vec![kernel]].concat(),
-                false => vec![kernel],
-            });
+            let kernels = common::kernels(case.op.as_ref(), &case.inputs, &target);
+            let kernels = kernels
+                .into_iter()
+                .flat_map(|kernel| match target.options.half {
+                    true => [halves(&kernel), vec![kernel]].concat(),
+                    false => vec![kernel],
+                });
             pipelines.extend(kernels.map(|kernel| Pipeline {
                 shader: kernel.shader,
                 constants: kernel.constants,
@@ -476,25 +488,30 @@ fn plans_for_metal_and_dx12_take_nothing_that_is_not_there() {
         pipelines
             .retain(|p| seen.insert((p.shader.source.to_string(), format!("{:?}", p.constants))));
         assert!(pipelines.len() > 50, "{device}: {}", pipelines.len());
-        let subgroups = profile.subgroup_size.is_some();
+        let subgroups = target.device.subgroup_size.is_some();
         for Pipeline { shader, constants } in pipelines {
             let name = format!("{} on {device}", shader.name);
-            let valid = validated_for(&name, &shader.source, subgroups, profile.half);
+            let valid = validated_for(&name, &shader.source, subgroups, target.options.half);
             let (module, info) = resolved(&name, &valid, &constants);
-            check_room(&name, &module, &profile);
+            check_room(&name, &module, &target);
             match backend {
                 wgpu::Backend::Metal => check_msl(&name, &module, &info),
-                _ => check_hlsl(&name, &module, &info, shader_model(subgroups, profile.half)),
+                _ => check_hlsl(
+                    &name,
+                    &module,
+                    &info,
+                    shader_model(subgroups, target.options.half),
+                ),
             }
         }
     }
 }
 
 /// Panics unless a workgroup and its memory and bindings fit the device.
-fn check_room(name: &str, module: &Module, profile: &DeviceProfile) {
+fn check_room(name: &str, module: &Module, target: &Target) {
     let invocations: u32 = module.entry_points[0].workgroup_size.iter().product();
     assert!(
-        invocations <= profile.max_invocations_per_workgroup,
+        invocations <= target.device.max_invocations_per_workgroup,
         "{name}"
     );
     let globals = || module.global_variables.iter().map(|(_, global)| global);
@@ -503,12 +520,12 @@ fn check_room(name: &str, module: &Module, profile: &DeviceProfile) {
     let shared = globals().filter(|global| global.space == AddressSpace::WorkGroup);
     let bytes: u32 = shared.map(|global| layouter[global.ty].size).sum();
     assert!(
-        bytes <= profile.max_workgroup_bytes,
+        bytes <= target.device.max_workgroup_bytes,
         "{name}: {bytes} bytes"
     );
     let storage = globals().filter(|g| matches!(g.space, AddressSpace::Storage { .. }));
     assert!(
-        storage.count() < profile.max_storage_buffers as usize,
+        storage.count() < target.device.max_storage_buffers as usize,
         "{name}"
     );
 }
@@ -1136,9 +1153,9 @@ fn every_tile_of_matrices_is_tried_and_fits_workgroup_memory() {
 fn no_plan_has_cooperative_matrices_of_itself() {
     let graph = full_width();
     for side in [500, 224, 96] {
-        let profile = with_matrices(&DeviceProfile::WEBGPU_DEFAULTS, matrices());
+        let target = with_matrices(&Target::WEBGPU_DEFAULTS, matrices());
         let shape = Shape::new(1, 3, side, side);
-        let plan = Plan::new(&graph, shape, &[graph.output()], &profile).unwrap();
+        let plan = Plan::new(&graph, shape, &[graph.output()], &target).unwrap();
         let mut pipelines = plan.pipelines.iter();
         assert!(
             pipelines.all(|p| !uses_matrices(&p.shader.source)),

@@ -12,6 +12,7 @@ use fullconv::ops::numerics::Numerics;
 use fullconv::ops::{Conv2d, Op};
 use fullconv::plan::lowered::{self, Convolution};
 use fullconv::plan::{Choice, Choices, Plan, tunable};
+use fullconv::target::{PlanOptions, Target};
 use fullconv::{Gpu, GpuOptions, Parameters, Segmenter, Shape, Tensor, reference};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,11 +47,7 @@ impl Op for Altered {
     fn reference(&self, inputs: &[&Tensor]) -> fullconv::Result<Tensor> {
         self.conv.reference(inputs)
     }
-    fn candidates(
-        &self,
-        inputs: &[Shape],
-        device: &DeviceProfile,
-    ) -> fullconv::Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], device: &Target) -> fullconv::Result<Vec<Candidate>> {
         let conv: &dyn Op = &self.conv;
         let right = conv.kernels(inputs, device)?.pop().unwrap();
         let text = right.shader.source.replace(self.from, self.to);
@@ -65,12 +62,12 @@ impl Op for Altered {
 }
 
 /// Runs the tuner on one op and gives back what it says of its candidates, and the network.
-fn tuned(gpu: &Gpu, profile: &DeviceProfile, one: &OneOp) -> (Vec<Outcome>, Option<usize>) {
+fn tuned(gpu: &Gpu, target: &Target, one: &OneOp) -> (Vec<Outcome>, Option<usize>) {
     let outputs = [one.graph.output()];
     let (network, shape) = (Network::new(gpu), one.input.shape());
     let layers = tune(
         &network,
-        profile,
+        target,
         &one.graph,
         shape,
         &outputs,
@@ -90,7 +87,7 @@ fn plan_with(one: &OneOp, gpu: &Gpu) -> Plan {
         graph,
         shape,
         &[graph.output()],
-        gpu.profile(),
+        gpu.target(),
         &gpu.choices(),
     )
     .unwrap()
@@ -129,7 +126,7 @@ fn a_kernel_that_is_not_right_is_neither_timed_nor_chosen() {
         let shapes = [[1, 20, 21, 18], [24, 20, 3, 3], [24, 1, 1, 1]]
             .map(|[n, c, h, w]| Shape::new(n, c, h, w));
         let one = OneOp::random(Arc::new(altered), &shapes, &mut Random::new(3));
-        let (outcomes, chosen) = tuned(&gpu, gpu.profile(), &one);
+        let (outcomes, chosen) = tuned(&gpu, gpu.target(), &one);
         let [Outcome::Dropped(said), Outcome::Milliseconds(ms)] = &outcomes[..] else {
             panic!("{to}: {outcomes:?}");
         };
@@ -162,7 +159,7 @@ fn nothing_is_chosen_where_nothing_is_right() {
         fn candidates(
             &self,
             inputs: &[Shape],
-            device: &DeviceProfile,
+            device: &Target,
         ) -> fullconv::Result<Vec<Candidate>> {
             self.0.candidates(inputs, device)
         }
@@ -179,7 +176,7 @@ fn nothing_is_chosen_where_nothing_is_right() {
         &shapes,
         &mut Random::new(4),
     );
-    let (outcomes, chosen) = tuned(&gpu, gpu.profile(), &one);
+    let (outcomes, chosen) = tuned(&gpu, gpu.target(), &one);
     assert!(outcomes.len() > 1);
     assert!(
         outcomes.iter().all(|o| matches!(o, Outcome::Dropped(_))),
@@ -191,27 +188,33 @@ fn nothing_is_chosen_where_nothing_is_right() {
 
 #[test]
 fn a_plan_runs_the_candidate_that_is_chosen_and_none_else() {
-    let profile = DeviceProfile::WEBGPU_DEFAULTS;
-    let cpu = DeviceProfile {
-        is_cpu: true,
-        subgroup_size: Some(8),
-        ..profile.clone()
+    let target = Target::WEBGPU_DEFAULTS;
+    let cpu = Target {
+        device: DeviceProfile {
+            is_cpu: true,
+            subgroup_size: Some(8),
+            ..target.device.clone()
+        },
+        ..target.clone()
     };
     let graph = full_width();
-    for profile in [profile, cpu] {
+    for target in [target, cpu] {
         let layers = tunable(
             &graph,
             Shape::new(1, 3, 224, 224),
             &[graph.output()],
-            &profile,
+            &target,
         );
         let layers = layers.unwrap();
         assert!(layers.len() >= 10, "{}", layers.len());
         let flops: Vec<_> = layers.iter().map(|l| l.op.flops(&l.inputs)).collect();
         assert!(flops.is_sorted_by(|a, b| a >= b), "{flops:?}");
-        let whole = DeviceProfile {
-            whole_padding: true,
-            ..profile.clone()
+        let whole = Target {
+            options: PlanOptions {
+                whole_padding: true,
+                ..target.options.clone()
+            },
+            ..target.clone()
         };
         for layer in &layers {
             let (input, alone) = (layer.inputs[0], &layer.graph);
@@ -220,7 +223,7 @@ fn a_plan_runs_the_candidate_that_is_chosen_and_none_else() {
             };
             let plain = by(&Choices::default());
             // The first is the static choice; one that is there no longer chooses nothing.
-            let first = layer.plan(&layer.candidates[0], input, &profile);
+            let first = layer.plan(&layer.candidates[0], input, &target);
             assert_eq!(first.unwrap().unwrap(), plain, "{}", layer.name);
             let mut unknown = Choices::default();
             let choice = Choice {
@@ -228,11 +231,11 @@ fn a_plan_runs_the_candidate_that_is_chosen_and_none_else() {
                 fingerprint: 1,
                 microseconds: 1,
             };
-            unknown.insert(layer.op.as_ref(), &layer.inputs, &profile, choice);
+            unknown.insert(layer.op.as_ref(), &layer.inputs, &target, choice);
             assert_eq!(by(&unknown), plain, "{}", layer.name);
             for candidate in &layer.candidates {
-                let plan = layer.plan(candidate, input, &profile).unwrap().unwrap();
-                check_limits(&plan, &profile);
+                let plan = layer.plan(candidate, input, &target).unwrap().unwrap();
+                check_limits(&plan, &target);
                 let found: Vec<_> = plan.pipelines.iter().map(|p| &p.shader).collect();
                 let wanted: Vec<_> = candidate.kernels.iter().map(|k| &k.shader).collect();
                 assert_eq!(
@@ -250,12 +253,12 @@ fn a_plan_runs_the_candidate_that_is_chosen_and_none_else() {
 /// Every tile, and fc6 in several numbers of parts.
 #[test]
 fn gpus_have_a_choice_of_tiles_and_parts() {
-    let (graph, profile) = (full_width(), DeviceProfile::WEBGPU_DEFAULTS);
+    let (graph, target) = (full_width(), Target::WEBGPU_DEFAULTS);
     let layers = tunable(
         &graph,
         Shape::new(1, 3, 500, 500),
         &[graph.output()],
-        &profile,
+        &target,
     )
     .unwrap();
     let of = |name: &str| {
@@ -378,10 +381,10 @@ fn without_time_nothing_is_measured() {
     );
     let outputs = [graph.output()];
     // Not even the weights are looked at.
-    let profile = gpu.profile();
+    let target = gpu.target();
     let layers = tune(
         &network,
-        profile,
+        target,
         graph,
         shapes[0],
         &outputs,
@@ -398,15 +401,15 @@ fn both_precisions_are_tuned_and_their_choices_kept_apart() {
     let Some(gpu) = as_gpu(GpuOptions::default()) else {
         return;
     };
-    let Ok(half) = gpu.half_profile() else {
+    let Ok(half) = gpu.half_target() else {
         eprintln!("SKIP: {gpu} has no f16");
         return;
     };
     let shapes = [[1, 40, 19, 23], [70, 40, 3, 3], [70, 1, 1, 1]];
     let shapes = shapes.map(|[n, c, h, w]| Shape::new(n, c, h, w));
     let one = OneOp::random(Arc::new(Conv2d::padded(1)), &shapes, &mut Random::new(8));
-    for (i, profile) in [gpu.profile(), &half].into_iter().enumerate() {
-        let (outcomes, chosen) = tuned(&gpu, profile, &one);
+    for (i, target) in [gpu.target(), &half].into_iter().enumerate() {
+        let (outcomes, chosen) = tuned(&gpu, target, &one);
         assert!(outcomes.len() > 3 && chosen.is_some());
         let is_timed = |o: &Outcome| matches!(o, Outcome::Milliseconds(_));
         assert!(outcomes.iter().all(is_timed), "{outcomes:?}");
@@ -414,9 +417,9 @@ fn both_precisions_are_tuned_and_their_choices_kept_apart() {
     }
     // What is chosen for one is not taken by the other.
     let (outputs, shape) = ([one.graph.output()], one.input.shape());
-    for (mine, other) in [(gpu.profile(), &half), (&half, gpu.profile())] {
-        let by = |profile, choices: &Choices| {
-            Plan::with_choices(&one.graph, shape, &outputs, profile, choices).unwrap()
+    for (mine, other) in [(gpu.target(), &half), (&half, gpu.target())] {
+        let by = |target, choices: &Choices| {
+            Plan::with_choices(&one.graph, shape, &outputs, target, choices).unwrap()
         };
         let layer = tunable(&one.graph, shape, &outputs, mine)
             .unwrap()
@@ -433,7 +436,7 @@ fn both_precisions_are_tuned_and_their_choices_kept_apart() {
         assert_ne!(by(mine, &choices).pipelines, plain.pipelines);
         assert_eq!(by(other, &choices), by(other, &Choices::default()));
         let found = one.run_plan(&gpu, by(mine, &choices));
-        let (one, bounds) = match mine.half {
+        let (one, bounds) = match mine.options.half {
             true => (one.in_half(), one.in_half().half_bounds()),
             false => (OneOp::new(one.op.clone(), one.inputs.clone()), one.bounds()),
         };
@@ -447,7 +450,7 @@ fn a_kernel_that_is_not_right_in_f16_is_not_chosen() {
     let Some(gpu) = as_gpu(GpuOptions::default()) else {
         return;
     };
-    let Ok(half) = gpu.half_profile() else {
+    let Ok(half) = gpu.half_target() else {
         eprintln!("SKIP: {gpu} has no f16");
         return;
     };

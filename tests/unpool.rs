@@ -13,6 +13,7 @@ use fullconv::ops::kernel::Format;
 use fullconv::ops::numerics;
 use fullconv::ops::{Conv2d, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Relu};
 use fullconv::plan::Plan;
+use fullconv::target::{PlanOptions, Target};
 use fullconv::{ErrorKind, Gpu, Parameters, Shape, Tensor, reference};
 use std::collections::{BTreeMap, HashMap};
 
@@ -119,14 +120,19 @@ fn check_nodes(net: &SegNet, input: &Tensor, values: &[(NodeId, Tensor)], half: 
 }
 
 /// Plans for less and less memory.
-fn in_bands(net: &SegNet, input: Shape, whole: &Plan, profile: &DeviceProfile) -> Vec<Plan> {
+fn in_bands(net: &SegNet, input: Shape, whole: &Plan, target: &Target) -> Vec<Plan> {
     let mut plans: Vec<Plan> = Vec::new();
     let mut memory_bytes = whole.peak_device_bytes() - 1;
     loop {
-        let small = DeviceProfile {
-            memory_bytes,
-            max_binding_bytes: 1 << 14,
-            ..profile.clone()
+        let small = Target {
+            device: DeviceProfile {
+                max_binding_bytes: 1 << 14,
+                ..target.device.clone()
+            },
+            options: PlanOptions {
+                memory_bytes,
+                ..target.options.clone()
+            },
         };
         match Plan::new(&net.graph, input, &[net.graph.output()], &small) {
             Ok(plan) => {
@@ -143,20 +149,23 @@ fn in_bands(net: &SegNet, input: Shape, whole: &Plan, profile: &DeviceProfile) -
     }
 }
 
-fn check(name: &str, gpu: &Gpu, profile: &DeviceProfile) {
+fn check(name: &str, gpu: &Gpu, target: &Target) {
     let shape = Shape::new(2, 3, 91, 38);
     let net = SegNet::new([shape.h, shape.w]);
     let (graph, parameters) = (&net.graph, net.parameters());
     let input = Random::new(32).tensor(shape).map(narrow);
     let network = Network::new(gpu);
     let run = |plan| run_on(&network, plan, graph, &parameters, &input);
-    let what = format!("{name}{}", if profile.half { ", in f16" } else { "" });
+    let what = format!(
+        "{name}{}",
+        if target.options.half { ", in f16" } else { "" }
+    );
 
     let all = ops(graph);
-    let plan = Plan::new(graph, shape, &all, profile).unwrap();
+    let plan = Plan::new(graph, shape, &all, target).unwrap();
     for (id, place) in &plan.outputs {
         let is_indices = graph.node(*id).name.ends_with("indices");
-        let is_half = profile.half && !is_indices;
+        let is_half = target.options.half && !is_indices;
         let format = if is_half {
             Format::Nhwc4Half
         } else {
@@ -165,13 +174,13 @@ fn check(name: &str, gpu: &Gpu, profile: &DeviceProfile) {
         assert_eq!(place.format, format, "{what}: {}", graph.node(*id).name);
     }
     let values = run(plan);
-    check_nodes(&net, &input, &values, profile.half, &what);
+    check_nodes(&net, &input, &values, target.options.half, &what);
 
     // Run for its output alone, and in bands.
     let (_, expected) = values.last().unwrap();
-    let whole = Plan::new(graph, shape, &[graph.output()], profile).unwrap();
+    let whole = Plan::new(graph, shape, &[graph.output()], target).unwrap();
     assert!(whole.groups.is_empty());
-    let bands = in_bands(&net, shape, &whole, profile);
+    let bands = in_bands(&net, shape, &whole, target);
     let most = bands.iter().flat_map(|plan| &plan.groups).map(|g| g.bands);
     let (plans, most) = (bands.len(), most.max());
     assert!(
@@ -183,7 +192,7 @@ fn check(name: &str, gpu: &Gpu, profile: &DeviceProfile) {
         let found = run(plan).remove(0).1;
         assert!(found == *expected, "{what}: in buffers of {slots:?}");
     }
-    if !profile.half {
+    if !target.options.half {
         let outputs = [graph.output()];
         let on_cpu = reference::run(graph, &parameters, &input, &outputs).unwrap();
         let error = relative_error(&on_cpu[0].1, expected);
@@ -194,8 +203,8 @@ fn check(name: &str, gpu: &Gpu, profile: &DeviceProfile) {
 #[test]
 fn values_go_back_to_where_they_were() {
     for (name, gpu) in all_gpus() {
-        check(name, &gpu, gpu.profile());
-        match gpu.half_profile() {
+        check(name, &gpu, gpu.target());
+        match gpu.half_target() {
             Ok(half) => check(name, &gpu, &half),
             Err(e) => eprintln!("SKIP: {name}: {e}"),
         }

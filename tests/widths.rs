@@ -190,7 +190,7 @@ impl Tried {
                     &self.graph,
                     input.shape(),
                     &[output],
-                    network.gpu().profile(),
+                    network.gpu().target(),
                 );
                 let plan = plan.unwrap();
                 let what = format!("{} at {}, {}", self.name, input.shape(), network.gpu());

@@ -2,8 +2,8 @@
 
 use crate::options::{DeviceOptions, ModelOptions, size};
 use crate::{Failure, Outcome, terminal};
-use fullconv::device_profile::DeviceProfile;
 use fullconv::plan::{Choices, Plan};
+use fullconv::target::Target;
 use fullconv::{ErrorKind, Model, Precision, Preprocessing, Shape};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -101,11 +101,11 @@ pub fn run(args: &Args) -> Outcome {
         Some(size) => size,
         None => model.network_size(NOMINAL_SIZE)?,
     };
-    let (device, profile, choices) = profile(&args.device)?;
+    let (device, target, choices) = target(&args.device)?;
     let [h, w] = size;
     let outputs = [model.graph().output()];
     let input = Shape::new(1, 3, h, w);
-    let plan = Plan::with_choices(model.graph(), input, &outputs, &profile, &choices)?;
+    let plan = Plan::with_choices(model.graph(), input, &outputs, &target, &choices)?;
     if args.json {
         terminal::json(&output(&model, &plan, &device))?;
     } else {
@@ -122,25 +122,23 @@ pub fn run(args: &Args) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The device to plan for: its name, its profile, and the kernels tuned on it. Without an adapter, WebGPU's default
+/// The device to plan for: its name, the target, and the kernels tuned on it. Without an adapter, WebGPU's default
 /// limits.
-fn profile(options: &DeviceOptions) -> Outcome<(String, DeviceProfile, Arc<Choices>)> {
+fn target(options: &DeviceOptions) -> Outcome<(String, Target, Arc<Choices>)> {
     let defaults = |why: &str| {
         let device = format!("WebGPU's default limits{why}");
-        let profile = DeviceProfile {
-            memory_bytes: options.memory_bytes().unwrap_or(u64::MAX),
-            ..DeviceProfile::WEBGPU_DEFAULTS
-        };
-        Ok((device, profile, Arc::default()))
+        let memory = options.memory_bytes().unwrap_or(u64::MAX);
+        let target = Target::WEBGPU_DEFAULTS.within(memory);
+        Ok((device, target, Arc::default()))
     };
     if options.default_limits() && !options.names_a_device() {
         return defaults("");
     }
     match options.gpu() {
         Ok(gpu) if options.precision() == Precision::F16 => {
-            Ok((format!("{gpu} in f16"), gpu.half_profile()?, gpu.choices()))
+            Ok((format!("{gpu} in f16"), gpu.half_target()?, gpu.choices()))
         }
-        Ok(gpu) => Ok((gpu.to_string(), gpu.profile().clone(), gpu.choices())),
+        Ok(gpu) => Ok((gpu.to_string(), gpu.target().clone(), gpu.choices())),
         Err(e) if e.kind() == ErrorKind::NoAdapter && !options.names_a_device() => {
             defaults(", as no adapter was found")
         }

@@ -79,10 +79,6 @@ pub(super) struct ChoicesCache {
 
 impl ChoicesCache {
     pub(super) fn new(folder: &Path, info: &wgpu::AdapterInfo, profile: &DeviceProfile) -> Self {
-        let profile = DeviceProfile {
-            memory_bytes: u64::MAX,
-            ..profile.clone()
-        };
         let device = DeviceKey {
             adapter: info.name.clone(),
             vendor: info.vendor,

@@ -10,6 +10,7 @@ use crate::device_profile::{
 };
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::plan::Choices;
+use crate::target::Target;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -53,7 +54,7 @@ struct Inner {
     device: wgpu::Device,
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
-    profile: DeviceProfile,
+    target: Target,
     lost: Lost,
     shared: Shared,
     checked_shaders: bool,
@@ -161,7 +162,6 @@ impl Gpu {
         let feature = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         cooperative.retain(|_| device.features().contains(feature));
         let profile = DeviceProfile {
-            memory_bytes: options.memory_bytes.unwrap_or(u64::MAX),
             cooperative,
             ..profile(&device, &info, options)
         };
@@ -175,7 +175,7 @@ impl Gpu {
             device,
             queue,
             info,
-            profile,
+            target: Target::from(profile).within(options.memory_bytes.unwrap_or(u64::MAX)),
             lost: Lost::default(),
             shared: Shared::default(),
             checked_shaders: options.checked_shaders,
@@ -205,9 +205,14 @@ impl Gpu {
         &self.0.info
     }
 
-    /// What plans are made for.
+    /// What the device is.
     pub fn profile(&self) -> &DeviceProfile {
-        &self.0.profile
+        &self.0.target.device
+    }
+
+    /// What plans are made for: the device, and the memory that they may take.
+    pub fn target(&self) -> &Target {
+        &self.0.target
     }
 
     /// Which kernels plans are made of, where that was measured.
@@ -243,11 +248,11 @@ impl Gpu {
         self.0.pipeline_cache.as_ref().map(PipelineCache::for_new)
     }
 
-    /// The same, for plans that keep activations and weights in f16.
+    /// What plans are made for that keep activations and weights in f16.
     ///
     /// # Errors
     /// `Unsupported` if the device was opened without `SHADER_F16`.
-    pub fn half_profile(&self) -> Result<DeviceProfile> {
+    pub fn half_target(&self) -> Result<Target> {
         let features = self.device().features();
         if !features.contains(wgpu::Features::SHADER_F16) {
             bail!(
@@ -255,10 +260,7 @@ impl Gpu {
                 "{self} computes in f32 alone: it has no feature SHADER_F16, or was opened without it"
             );
         }
-        Ok(DeviceProfile {
-            half: true,
-            ..self.profile().clone()
-        })
+        Ok(self.target().in_half(true))
     }
 
     pub(super) fn checked_shaders(&self) -> bool {
@@ -368,7 +370,6 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
     DeviceProfile {
         max_binding_bytes: limits.max_storage_buffer_binding_size.min(promised),
         max_buffer_bytes: limits.max_buffer_size,
-        memory_bytes: u64::MAX,
         max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
         max_invocations_per_workgroup: invocations(&limits),
         // Kernels that read textures read two. A browser's CPU (SwiftShader) runs them twice as fast as others,
@@ -384,9 +385,7 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
         binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
         subgroup_size: (device.features().contains(wgpu::Features::SUBGROUP) && fixed)
             .then_some(info.subgroup_min_size),
-        whole_padding: false,
         cooperative: Vec::new(),
-        half: false,
         is_cpu,
     }
 }

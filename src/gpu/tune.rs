@@ -6,7 +6,6 @@
 
 use super::executor::POISON;
 use super::{Executor, Network, layout};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::ops::kernel::Format;
@@ -14,6 +13,7 @@ use crate::ops::numerics::{UNIT, sum_units};
 use crate::ops::{Element, Op, narrow};
 use crate::parameters::Parameters;
 use crate::plan::{Choice, Choices, Lowering, Plan, Tunable, tunable};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use std::time::{Duration, Instant};
 
@@ -73,8 +73,8 @@ impl Outcome {
     }
 }
 
-/// Measures the candidates of each layer of `graph` for an input of shape `input` in plans for `profile`, which is
-/// [`Gpu::profile`](super::Gpu::profile) or [`Gpu::half_profile`](super::Gpu::half_profile): those with the most
+/// Measures the candidates of each layer of `graph` for an input of shape `input` in plans for `target`, which is
+/// [`Gpu::target`](super::Gpu::target) or [`Gpu::half_target`](super::Gpu::half_target): those with the most
 /// work first, until `time` is over; layers for which nothing was chosen before come first. What is found is added
 /// to [`Gpu::choices`](super::Gpu::choices): plans made from then on have it.
 ///
@@ -83,7 +83,7 @@ impl Outcome {
 /// is lost.
 pub async fn tune(
     network: &Network,
-    profile: &DeviceProfile,
+    target: &Target,
     graph: &Graph,
     input: Shape,
     outputs: &[NodeId],
@@ -91,18 +91,18 @@ pub async fn tune(
     time: Duration,
 ) -> Result<Vec<TunedLayer>> {
     let gpu = network.gpu();
-    let mut layers = tunable(graph, input, outputs, profile)?;
+    let mut layers = tunable(graph, input, outputs, target)?;
     let known = gpu.choices();
     layers.sort_by_key(|layer| {
         known
-            .get(layer.op.as_ref(), &layer.inputs, profile)
+            .get(layer.op.as_ref(), &layer.inputs, target)
             .is_some()
     });
     let end = Instant::now() + time;
     let mut choices = Choices::default();
     let mut tuned = Vec::with_capacity(layers.len());
     for layer in layers.iter().take_while(|_| Instant::now() < end) {
-        let bench = Bench::new(Network::new(gpu), profile, layer, parameters)?;
+        let bench = Bench::new(Network::new(gpu), target, layer, parameters)?;
         let found = bench.measure(end).await?;
         if let Some(chosen) = found.chosen
             && let Some(milliseconds) = found.candidates[chosen].outcome.milliseconds()
@@ -112,7 +112,7 @@ pub async fn tune(
                 fingerprint: layer.candidates[chosen].fingerprint(),
                 microseconds: (1e3 * milliseconds) as u64,
             };
-            choices.insert(layer.op.as_ref(), &layer.inputs, profile, choice);
+            choices.insert(layer.op.as_ref(), &layer.inputs, target, choice);
         }
         tuned.push(found);
     }
@@ -125,7 +125,7 @@ pub async fn tune(
 struct Bench<'a> {
     network: Network,
     /// What plans are made for.
-    profile: &'a DeviceProfile,
+    target: &'a Target,
     layer: &'a Tunable,
     parameters: &'a Parameters,
     full: Sample,
@@ -136,7 +136,7 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(
         network: Network,
-        profile: &'a DeviceProfile,
+        target: &'a Target,
         layer: &'a Tunable,
         parameters: &'a Parameters,
     ) -> Result<Self> {
@@ -153,17 +153,17 @@ impl<'a> Bench<'a> {
             .map_or(Vec::new(), Lowering::weights);
         for input in in_half
             .into_iter()
-            .filter(|input| profile.half && *input > 0)
+            .filter(|input| target.options.half && *input > 0)
         {
             weights[input - 1] = in_f16(&weights[input - 1]);
         }
         let op = layer.op.as_ref();
-        let sample = |shape| Sample::new(op, shape, &weights, profile.half);
+        let sample = |shape| Sample::new(op, shape, &weights, target.options.half);
         Ok(Self {
             full: sample(layer.inputs[0])?,
             rehearsal: smaller(op, &layer.inputs).map(sample).transpose()?,
             network,
-            profile,
+            target,
             layer,
             parameters,
         })
@@ -258,7 +258,7 @@ impl<'a> Bench<'a> {
     /// The plan for a sample by the candidate; `None` if it is none of those at that size.
     fn plan(&self, candidate: &Lowering, sample: &Sample) -> Result<Option<Plan>> {
         let shape = sample.input.shape();
-        self.layer.plan(candidate, shape, self.profile)
+        self.layer.plan(candidate, shape, self.target)
     }
 
     /// An executor of that plan.

@@ -8,8 +8,8 @@ use super::interpolate::lowest_terms;
 use super::means::{Means, Windows};
 use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::{Deserialize, Deserializer};
 
@@ -91,9 +91,9 @@ impl Op for AdaptiveAvgPool2d {
         self.means(input.shape())?.reference(inputs)
     }
 
-    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let [input] = take_inputs(self.name(), inputs)?;
-        self.means(input)?.candidates(inputs, device)
+        self.means(input)?.candidates(inputs, target)
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {

@@ -6,13 +6,13 @@
 
 use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{
     Binding, Format, Kernel, Param, Rows, Shader, Word, shader, sizes, words,
 };
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -64,7 +64,7 @@ impl Op for Argmax {
         Numerics::exact()
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let kernel = kernel(inputs[0], output, shader!("argmax"), Rows::shifted(0), &[]);
         Ok(vec![Candidate::kernel(kernel)])

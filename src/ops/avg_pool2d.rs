@@ -11,8 +11,8 @@ use super::max_pool2d::{check_windows, output_size};
 use super::means::{Means, Windows};
 use super::numerics::Numerics;
 use super::{Case, Op, Window, case, take_inputs};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -137,9 +137,9 @@ impl Op for AvgPool2d {
         self.means(input.shape())?.reference(inputs)
     }
 
-    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let [input] = take_inputs(self.name(), inputs)?;
-        self.means(input)?.candidates(inputs, device)
+        self.means(input)?.candidates(inputs, target)
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {

@@ -6,10 +6,10 @@
 
 use super::numerics::{Numerics, UNIT};
 use super::{Case, Op, case, shapes, take_inputs};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Binding, Kernel, Packing, floats, shader, sizes};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -83,7 +83,7 @@ impl Op for BatchNorm2d {
         inputs[0].root_mean_square() * mean.sqrt()
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let shape = self.output_shape(inputs)?;
         let mut extra = sizes([("channels", shape.c), ("c4", shape.c4())]).to_vec();
         extra.extend(floats([("eps", self.eps)]));

@@ -2,8 +2,8 @@
 
 use super::kernel::Kernel;
 use super::{Op, Stage};
-use crate::device_profile::DeviceProfile;
 use crate::error::Result;
+use crate::target::Target;
 use crate::tensor::Shape;
 
 /// One way to compute an op.
@@ -66,8 +66,8 @@ impl dyn Op {
     ///
     /// # Errors
     /// As [`Op::candidates`].
-    pub fn kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
-        let all = self.candidates(inputs, device)?;
+    pub fn kernels(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Kernel>> {
+        let all = self.candidates(inputs, target)?;
         Ok(kernels(all, |trust| trust == Trust::Static))
     }
 
@@ -75,20 +75,20 @@ impl dyn Op {
     ///
     /// # Errors
     /// As [`Op::candidates`].
-    pub fn other_kernels(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Kernel>> {
-        let all = self.candidates(inputs, device)?;
+    pub fn other_kernels(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Kernel>> {
+        let all = self.candidates(inputs, target)?;
         Ok(kernels(all, |trust| trust != Trust::Static))
     }
 
     /// The stages that a plan takes in place of a kernel, if there are some.
-    pub fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
-        let of_plan = stages(self, inputs, device, |trust| trust == Trust::Static);
+    pub fn stages(&self, inputs: &[Shape], target: &Target) -> Vec<Stage> {
+        let of_plan = stages(self, inputs, target, |trust| trust == Trust::Static);
         of_plan.into_iter().next().unwrap_or_default()
     }
 
     /// The stages that a plan takes only where they were measured.
-    pub fn other_stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Vec<Stage>> {
-        stages(self, inputs, device, |trust| trust != Trust::Static)
+    pub fn other_stages(&self, inputs: &[Shape], target: &Target) -> Vec<Vec<Stage>> {
+        stages(self, inputs, target, |trust| trust != Trust::Static)
     }
 }
 
@@ -105,11 +105,11 @@ fn kernels(all: Vec<Candidate>, wanted: impl Fn(Trust) -> bool) -> Vec<Kernel> {
 fn stages(
     op: &dyn Op,
     inputs: &[Shape],
-    device: &DeviceProfile,
+    target: &Target,
     wanted: impl Fn(Trust) -> bool,
 ) -> Vec<Vec<Stage>> {
     let all = op
-        .candidates(inputs, device)
+        .candidates(inputs, target)
         .unwrap_or_default()
         .into_iter();
     let stages = |candidate: Candidate| match candidate.way {

@@ -5,9 +5,9 @@
 use super::candidate::Candidate;
 use super::numerics::Numerics;
 use super::{Case, Op, Stage, StageInput, case};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, shader, sizes};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl Op for Cat {
         Numerics::exact()
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         Ok(vec![match inputs.len() > AT_ONCE {
             true => Candidate::stages(Self::stages(inputs)),

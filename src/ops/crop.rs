@@ -5,11 +5,11 @@
 
 use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -61,7 +61,7 @@ impl Op for Crop {
         Numerics::exact()
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
         let [top, left] = self.offset;

@@ -17,13 +17,13 @@
 use super::attributes::optional_pair;
 use super::numerics::{Numerics, UNIT};
 use super::{Case, Op, case};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{
     Binding, Format, Kernel, Param, Rows, Word, floats, shader, sizes, words,
 };
+use crate::target::Target;
 use crate::tensor::{MAX_SIZE, Shape, Tensor};
 use serde::{Deserialize, Deserializer};
 
@@ -353,7 +353,7 @@ impl Op for Interpolate {
         input == 0
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
         let mut params = sizes([

@@ -6,7 +6,7 @@
 //! as a [`Word`] that the planner replaces by a number.
 
 use super::grid::{Count, Grid};
-use crate::device_profile::DeviceProfile;
+use crate::target::Target;
 use crate::tensor::Shape;
 use std::borrow::Cow;
 
@@ -378,12 +378,12 @@ pub struct Kernel {
 
 impl Kernel {
     /// Whether the device can bind its buffers.
-    pub fn fits(&self, device: &DeviceProfile) -> bool {
+    pub fn fits(&self, target: &Target) -> bool {
         let buffers = self.bindings.iter().filter(|b| !b.is_texels());
         // In f16, one more tells of values that do not fit.
-        let buffers = buffers.count() + usize::from(device.half);
-        let in_half = !device.half || self.can_be_half();
-        buffers < device.max_storage_buffers as usize && in_half
+        let buffers = buffers.count() + usize::from(target.options.half);
+        let in_half = !target.options.half || self.can_be_half();
+        buffers < target.device.max_storage_buffers as usize && in_half
     }
 
     /// The same kernel with a shader that reads activations and weights as texels.

@@ -7,11 +7,11 @@
 
 use super::numerics::{Numerics, UNIT};
 use super::{Case, Op, case, take_inputs};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, floats, shader, sizes, words};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 use std::ops::Range;
@@ -97,7 +97,7 @@ impl Op for LocalResponseNorm {
         })
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let shape = self.output_shape(inputs)?;
         let mut params = sizes([
             ("width", shape.w),

@@ -10,13 +10,13 @@
 use super::attributes::{optional_pair, pair};
 use super::numerics::Numerics;
 use super::{Case, Op, Window, case, take_inputs};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::{Count, Grid, PixelRun};
 use crate::ops::kernel::{
     Binding, Format, Kernel, MAX_LOOP_STEPS, Rows, Shader, Word, shader, sizes, words,
 };
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -265,7 +265,7 @@ impl Op for MaxPool2d {
         Numerics::exact()
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = (self.output_shape(inputs)?, Format::Nhwc4);
         Ok(vec![Candidate::kernel(self.kernel(
             shader!("max_pool2d"),

@@ -7,10 +7,10 @@
 
 use super::numerics::Numerics;
 use super::{Case, MaxPool2d, Op, case};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Format, shader, sizes};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -75,7 +75,7 @@ impl Op for MaxPool2dIndices {
         Numerics::exact()
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = (self.output_shape(inputs)?, Format::Nhwc4Exact);
         let shader = shader!("max_pool2d_indices");
         let mut kernel = self.pool.kernel(shader, inputs[0], output);

@@ -17,11 +17,11 @@ use super::max_pool2d::check_windows;
 use super::max_pool2d_indices::check_plane;
 use super::numerics::Numerics;
 use super::{Case, Op, case};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 use std::ops::Range;
@@ -190,7 +190,7 @@ impl Op for MaxUnpool2d {
         Numerics::exact()
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
         let mut params = sizes([

@@ -5,10 +5,10 @@
 use super::candidate::Candidate;
 use super::numerics::Numerics;
 use super::{Case, Op, Stage, StageInput, case, take_inputs};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl Op for Mean {
         mean(inputs, self.output_shape(&super::shapes(inputs))?)
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
         let kernel = Candidate::kernel(kernel(input, output, Rows::all(input.h)));
@@ -91,7 +91,7 @@ impl Op for MeanOfRows {
         mean(inputs, self.output_shape(&super::shapes(inputs))?)
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let kernel = kernel(inputs[0], output, Rows::shifted(0));
         Ok(vec![Candidate::kernel(kernel)])

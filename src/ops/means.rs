@@ -6,12 +6,12 @@
 use super::candidate::Candidate;
 use super::numerics::Numerics;
 use super::{Op, Stage, StageInput, take_inputs};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{
     Binding, Format, Kernel, Param, Rows, Word, floats, shader, sizes, words,
 };
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use std::ops::Range;
 use std::sync::Arc;
@@ -165,8 +165,8 @@ impl Op for Means {
         })
     }
 
-    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
-        let stages = self.stages(inputs, device);
+    fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
+        let stages = self.stages(inputs, target);
         match (self.kernel(inputs), stages.is_empty()) {
             (Ok(kernel), true) => Ok(vec![Candidate::kernel(kernel)]),
             (Ok(kernel), false) => Ok(vec![Candidate::stages(stages), Candidate::kernel(kernel)]),
@@ -259,10 +259,10 @@ impl Means {
     }
 
     /// Rows of a window first, then their sums: for few and large windows, which leave a device idle.
-    fn stages(&self, inputs: &[Shape], device: &DeviceProfile) -> Vec<Stage> {
+    fn stages(&self, inputs: &[Shape], target: &Target) -> Vec<Stage> {
         let [rows, columns] = self.axes;
         let few = self.output_shape(inputs).is_ok_and(|output| {
-            output.pixels().saturating_mul(output.c4()) < device.invocations_at_once as usize
+            output.pixels().saturating_mul(output.c4()) < target.device.invocations_at_once as usize
         });
         if !few || rows.longest == 1 || columns.longest == 1 || self.longest() < LARGE_WINDOW {
             return Vec::new();

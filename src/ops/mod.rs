@@ -80,8 +80,8 @@ pub use softmax::Softmax;
 pub use sub::Sub;
 pub use tanh::Tanh;
 
-use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
+use crate::target::Target;
 use crate::tensor::{MAX_SIZE, Shape, Tensor};
 use candidate::Candidate;
 use numerics::Numerics;
@@ -115,7 +115,7 @@ pub trait Op: Any + Debug + Send + Sync {
     ///
     /// # Errors
     /// As [`Op::output_shape`], and `Unsupported` or `Limit` if there is no way.
-    fn candidates(&self, _inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, _inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         Ok(Vec::new())
     }
 

@@ -4,10 +4,10 @@
 
 use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, floats, shader, sizes};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -98,7 +98,7 @@ impl Op for Pad {
         Numerics::rounded()
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let [input] = take_inputs(self.name(), inputs)?;
         let [left, _, top, bottom] = self.padding;

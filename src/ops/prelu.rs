@@ -5,10 +5,10 @@
 
 use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Binding, Kernel, Packing, shader, sizes};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -50,7 +50,7 @@ impl Op for Prelu {
         Numerics::rounded()
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let shape = self.output_shape(inputs)?;
         let shared = inputs[1].n == 1;
         let mut kernel = Kernel::elementwise(

@@ -8,12 +8,12 @@
 
 use super::numerics::{Numerics, UNIT, sum_units};
 use super::{Case, Op, case, take_inputs};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::interpolate::lowest_terms;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, floats, shader, sizes, words};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -163,7 +163,7 @@ impl Op for Preprocess {
         })
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
         let [rows, columns] = self.filters(input)?;

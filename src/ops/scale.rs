@@ -5,10 +5,10 @@
 
 use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
-use crate::device_profile::DeviceProfile;
 use crate::error::Result;
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Kernel, floats, shader};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -39,7 +39,7 @@ impl Op for Scale {
         Numerics::rounded()
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let shape = self.output_shape(inputs)?;
         let factor = floats([("factor", self.factor)]);
         Ok(vec![Candidate::kernel(Kernel::elementwise(

@@ -6,9 +6,9 @@
 use super::broadcast::Arithmetic;
 use super::numerics::Numerics;
 use super::{Case, Op, case};
-use crate::device_profile::DeviceProfile;
 use crate::error::Result;
 use crate::ops::candidate::Candidate;
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
@@ -50,7 +50,7 @@ impl Op for Sub {
         Numerics::rounded()
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         Ok(vec![Candidate::kernel(SUB.kernel(inputs, false)?)])
     }
 }

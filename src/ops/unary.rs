@@ -2,10 +2,10 @@
 
 use super::numerics::{Numerics, UNIT};
 use super::{Op, take_inputs};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Kernel, floats, shader, sizes};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use std::fmt::Debug;
 
@@ -71,7 +71,7 @@ impl<U: Unary> Op for U {
         inputs[0].map(slope).root_mean_square() * inputs[0].root_mean_square()
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let shape = self.output_shape(inputs)?;
         let [p, q] = self.attributes();
         let mut extra = sizes([("channels", shape.c), ("c4", shape.c4())]).to_vec();

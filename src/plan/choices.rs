@@ -2,8 +2,8 @@
 //!
 //! Without choices the first candidate of every operation is taken, in the order in which the ops list them.
 
-use crate::device_profile::DeviceProfile;
 use crate::ops::Op;
+use crate::target::Target;
 use crate::tensor::Shape;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,21 +28,15 @@ pub struct Choice {
 
 impl Choices {
     /// Takes `choice` for `op` on inputs of these shapes in plans for `device`.
-    pub fn insert(
-        &mut self,
-        op: &dyn Op,
-        inputs: &[Shape],
-        device: &DeviceProfile,
-        choice: Choice,
-    ) {
-        self.0.insert(key(op, inputs, device), choice);
+    pub fn insert(&mut self, op: &dyn Op, inputs: &[Shape], target: &Target, choice: Choice) {
+        self.0.insert(key(op, inputs, target), choice);
     }
 
     /// The choice for `op` on inputs of these shapes in plans for `device`.
-    pub fn get(&self, op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Option<&Choice> {
+    pub fn get(&self, op: &dyn Op, inputs: &[Shape], target: &Target) -> Option<&Choice> {
         match self.0.is_empty() {
             true => None,
-            false => self.0.get(&key(op, inputs, device)),
+            false => self.0.get(&key(op, inputs, target)),
         }
     }
 
@@ -63,8 +57,8 @@ impl Choices {
 }
 
 /// Devices are told apart elsewhere; one has both precisions.
-pub(super) fn key(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> String {
-    let precision = if device.half { "f16 " } else { "" };
+pub(super) fn key(op: &dyn Op, inputs: &[Shape], target: &Target) -> String {
+    let precision = if target.options.half { "f16 " } else { "" };
     format!("{precision}{op:?} {inputs:?}")
 }
 

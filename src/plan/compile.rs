@@ -5,9 +5,9 @@ use super::draft::Draft;
 use super::groups::{self, Band, Group};
 use super::program::Program;
 use super::{BandGroup, Place, Plan, ReadBack, memory, passes, split};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeId};
+use crate::target::Target;
 use crate::tensor::Shape;
 use std::collections::HashMap;
 
@@ -18,13 +18,8 @@ impl Plan {
     /// `Shape` if the graph does not fit the input; `Limit` if even in bands of single rows a tensor outgrows
     /// the device's buffers, or all of it the memory that may be taken, with the figures; `Unsupported` if no
     /// kernel can run a node.
-    pub fn new(
-        graph: &Graph,
-        input: Shape,
-        outputs: &[NodeId],
-        device: &DeviceProfile,
-    ) -> Result<Self> {
-        Self::with_choices(graph, input, outputs, device, &Choices::default())
+    pub fn new(graph: &Graph, input: Shape, outputs: &[NodeId], target: &Target) -> Result<Self> {
+        Self::with_choices(graph, input, outputs, target, &Choices::default())
     }
 
     /// As [`Plan::new`], by the kernels in `choices`, as far as they and the device have them.
@@ -35,13 +30,13 @@ impl Plan {
         graph: &Graph,
         input: Shape,
         outputs: &[NodeId],
-        device: &DeviceProfile,
+        target: &Target,
         choices: &Choices,
     ) -> Result<Self> {
         if input.elements() == 0 {
             bail!(Shape, "the input {input} has no elements");
         }
-        let mut draft = Draft::new(graph, graph.shapes(input)?, outputs, device, choices);
+        let mut draft = Draft::new(graph, graph.shapes(input)?, outputs, target, choices);
         let counted =
             |shape: &Shape| shape.pixels().saturating_mul(shape.c4()) <= u32::MAX as usize;
         if let Some(large) = draft.shapes.iter().find(|shape| !counted(shape)) {
@@ -57,7 +52,7 @@ impl Plan {
         let mut program = Program::new(draft)?;
         let mut plan = Self::of(&program)?;
         // Smaller buffers, and so more bands, until all of it fits: in small steps, since bands cost work.
-        while plan.peak_device_bytes() > device.memory_bytes {
+        while plan.peak_device_bytes() > target.options.memory_bytes {
             let largest = plan.slots.iter().copied().max().unwrap_or(0);
             program.most_bytes = program.most_bytes.min(largest) / 8 * 7;
             plan = match Self::of(&program) {
@@ -66,7 +61,7 @@ impl Plan {
                     "the smallest plan for an input of {input} takes {} MiB of device memory; {} MiB may be \
                      taken: use a smaller picture or batch",
                     plan.peak_device_bytes().div_ceil(1 << 20),
-                    device.memory_bytes >> 20
+                    target.options.memory_bytes >> 20
                 ),
                 smaller => smaller?,
             };
@@ -125,7 +120,7 @@ impl Plan {
             let held = |id| group.held(program, band, id);
             for ((i, layer), rows) in group.operations.clone().zip(&layers).zip(&band.rows) {
                 layer
-                    .add_steps(self, rows, places, held, program.device)
+                    .add_steps(self, rows, places, held, program.target)
                     .map_err(at(i))?;
             }
             self.read_back_band(program, group, band);
@@ -175,8 +170,8 @@ impl Plan {
     /// The nodes that are computed together with a later one when only `outputs` are asked for, as far as
     /// the device has a kernel that can, and which one that is.
     pub fn fused(graph: &Graph, outputs: &[NodeId]) -> HashMap<NodeId, NodeId> {
-        let (device, choices) = (DeviceProfile::WEBGPU_DEFAULTS, Choices::default());
-        let mut draft = Draft::new(graph, Vec::new(), outputs, &device, &choices);
+        let (target, choices) = (Target::WEBGPU_DEFAULTS, Choices::default());
+        let mut draft = Draft::new(graph, Vec::new(), outputs, &target, &choices);
         passes::lower_nodes(&mut draft);
         passes::fuse_where(&mut draft, |_, _, _| true);
         let mut into = HashMap::new();

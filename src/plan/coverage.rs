@@ -149,6 +149,7 @@ mod tests {
     use crate::ops::{Conv2d, ConvTranspose2d, MaxPool2d, Op};
     use crate::plan::lowered::{Convolution, FusedArgmax, Scores, lower};
     use crate::plan::{Plan, Step};
+    use crate::target::Target;
     use crate::tensor::Shape;
     use std::sync::Arc;
 
@@ -158,10 +159,13 @@ mod tests {
             .iter()
             .map(|[n, c, h, w]| Shape::new(*n, *c, *h, *w))
             .collect();
-        let device = |log2: u32| DeviceProfile {
-            max_binding_bytes: 1 << log2,
-            invocations_at_once: 1,
-            ..DeviceProfile::WEBGPU_DEFAULTS
+        let target = |log2: u32| Target {
+            device: DeviceProfile {
+                max_binding_bytes: 1 << log2,
+                invocations_at_once: 1,
+                ..DeviceProfile::WEBGPU_DEFAULTS
+            },
+            ..Target::WEBGPU_DEFAULTS
         };
         let mut graph = Graph::new("input");
         let mut ids = vec![graph.input()];
@@ -169,9 +173,9 @@ mod tests {
             ids.push(graph.parameter(format!("w{i}"), *shape).unwrap());
         }
         let op = lower(&(Arc::new(op) as Arc<dyn Op>));
-        let kernels = op.kernels(&shapes, &device(27)).unwrap();
+        let kernels = op.kernels(&shapes, &target(27)).unwrap();
         graph.shared_op("op", op, &ids).unwrap();
-        let plan = |log2| Plan::new(&graph, shapes[0], &[graph.output()], &device(log2));
+        let plan = |log2| Plan::new(&graph, shapes[0], &[graph.output()], &target(log2));
         let plan = (10..27).find_map(|log2| plan(log2).ok()).unwrap();
         assert!(plan.layers.len() == 1 && plan.groups.is_empty(), "{plan}");
         let is_of = |kernel: &Kernel| kernel.shader == plan.pipelines[0].shader;

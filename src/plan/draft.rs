@@ -1,10 +1,10 @@
 //! A plan under way: operations on tensors, which the passes turn into what a device runs.
 
 use super::choices::Choices;
-use crate::device_profile::DeviceProfile;
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::ops::Op;
 use crate::ops::kernel::Kernel;
+use crate::target::Target;
 use crate::tensor::Shape;
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub(super) struct Operation {
 pub(super) struct Draft<'a> {
     pub graph: &'a Graph,
     pub outputs: &'a [NodeId],
-    pub device: &'a DeviceProfile,
+    pub target: &'a Target,
     pub choices: &'a Choices,
     /// Of every node, then of the tensors beyond them; a tensor's id is its position.
     pub shapes: Vec<Shape>,
@@ -48,13 +48,13 @@ impl<'a> Draft<'a> {
         graph: &'a Graph,
         shapes: Vec<Shape>,
         outputs: &'a [NodeId],
-        device: &'a DeviceProfile,
+        target: &'a Target,
         choices: &'a Choices,
     ) -> Self {
         Self {
             graph,
             outputs,
-            device,
+            target,
             choices,
             between: shapes.len(),
             shapes,

@@ -49,7 +49,7 @@ pub(super) struct RowCount {
 /// `Limit` if the input, or a single row of a group with all that it is made of, is too large even so.
 pub(super) fn groups(program: &Program) -> Result<Vec<Group>> {
     let input = program.graph.input();
-    if program.bytes(input, program.rows(input)) > program.device.max_buffer_bytes {
+    if program.bytes(input, program.rows(input)) > program.target.device.max_buffer_bytes {
         return too_large(program, input, "");
     }
     let last_reads = program.last_reads();

@@ -1,9 +1,9 @@
 //! Plans that keep activations and weights in f16: which tensors stay f32, since they are sums under way.
 
 use super::draft::Operation;
-use crate::device_profile::DeviceProfile;
 use crate::graph::NodeId;
 use crate::ops::kernel::{Binding, Kernel};
+use crate::target::Target;
 
 /// `kernel`, which runs `operation`, as `device` is to keep values. Tensors from `between` on lie between the
 /// stages of an operation: sums under way, in f32.
@@ -11,9 +11,9 @@ pub(super) fn adapt(
     kernel: Kernel,
     operation: &Operation,
     between: usize,
-    device: &DeviceProfile,
+    target: &Target,
 ) -> Kernel {
-    if !device.half {
+    if !target.options.half {
         return kernel.decided();
     }
     let is_sum = |id: NodeId| id.index() >= between;

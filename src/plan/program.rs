@@ -1,11 +1,11 @@
 //! What is planned: operations and their kernels, and what is known of every tensor.
 
 use super::draft::{BETWEEN, Draft, Operation};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeId};
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows};
+use crate::target::Target;
 use crate::tensor::Shape;
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ pub(super) struct Program<'a> {
     /// Of every activation.
     pub formats: HashMap<NodeId, Format>,
     pub outputs: &'a [NodeId],
-    pub device: &'a DeviceProfile,
+    pub target: &'a Target,
     /// Tensors from here on lie between the stages of an operation.
     pub between: usize,
     /// Bytes of the largest tensor that is held as a whole, the input apart.
@@ -46,17 +46,22 @@ impl<'a> Program<'a> {
             .iter_mut()
             .map(take)
             .collect::<Result<_>>()?;
-        let device = draft.device;
+        let target = draft.target;
         Ok(Self {
-            formats: formats(draft.graph, &draft.operations, &kernels, device.half)?,
+            formats: formats(
+                draft.graph,
+                &draft.operations,
+                &kernels,
+                target.options.half,
+            )?,
             graph: draft.graph,
             shapes: draft.shapes,
             operations: draft.operations,
             kernels,
             outputs: draft.outputs,
-            device,
+            target,
             between: draft.between,
-            most_bytes: device.max_buffer_bytes,
+            most_bytes: target.device.max_buffer_bytes,
         })
     }
 
@@ -82,7 +87,7 @@ impl<'a> Program<'a> {
         }
         // Not so little that there is no band at all.
         let least = self.bytes(id, 4);
-        let wanted = BETWEEN_BYTES[usize::from(!self.device.is_cpu)];
+        let wanted = BETWEEN_BYTES[usize::from(!self.target.device.is_cpu)];
         self.most_bytes.min(wanted.max(least))
     }
 

@@ -1,24 +1,27 @@
 //! The choice of kernels: the best one of an op on a device, and all the ways to compute it.
 
 use super::choices::{Choices, hash};
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Packing};
 use crate::ops::{Op, Stage, StageInput};
+use crate::target::Target;
 use crate::tensor::Shape;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The best kernel of an op that fits the device.
-pub(super) fn best_kernel(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Result<Kernel> {
-    let most = device.max_binding_bytes.min(device.max_buffer_bytes);
+pub(super) fn best_kernel(op: &dyn Op, inputs: &[Shape], target: &Target) -> Result<Kernel> {
+    let most = target
+        .device
+        .max_binding_bytes
+        .min(target.device.max_buffer_bytes);
     let tile_fits = |binding: &Binding| match (binding.parameter(), binding.is_texels()) {
         (Some((input, packing)), false) => packing.tile_bytes(inputs[input]) <= most,
         _ => true,
     };
-    let kernels = op.kernels(inputs, device)?.into_iter();
-    let kernels: Vec<_> = kernels.filter(|kernel| kernel.fits(device)).collect();
+    let kernels = op.kernels(inputs, target)?.into_iter();
+    let kernels: Vec<_> = kernels.filter(|kernel| kernel.fits(target)).collect();
     // One whose weights cannot be cut small enough is left to fail, with the figures.
     let cuts_small = |kernel: &Kernel| kernel.bindings.iter().all(tile_fits);
     let best = kernels.iter().position(cuts_small).unwrap_or(0);
@@ -98,10 +101,10 @@ pub(super) fn chosen(
     choices: &Choices,
     op: &Arc<dyn Op>,
     inputs: &[Shape],
-    device: &DeviceProfile,
+    target: &Target,
 ) -> Option<Lowering> {
-    let choice = choices.get(op.as_ref(), inputs, device)?;
-    let candidates = candidates(op, inputs, device).ok()?;
+    let choice = choices.get(op.as_ref(), inputs, target)?;
+    let candidates = candidates(op, inputs, target).ok()?;
     let is_chosen = |c: &Lowering| c.fingerprint() == choice.fingerprint;
     candidates.into_iter().find(is_chosen)
 }
@@ -110,18 +113,18 @@ pub(super) fn chosen(
 pub(super) fn candidates(
     op: &Arc<dyn Op>,
     inputs: &[Shape],
-    device: &DeviceProfile,
+    target: &Target,
 ) -> Result<Vec<Lowering>> {
     let whole = vec![Stage {
         op: op.clone(),
         inputs: (0..inputs.len()).map(StageInput::Op).collect(),
     }];
-    let mut ways = vec![op.stages(inputs, device), whole];
-    ways.extend(op.other_stages(inputs, device));
+    let mut ways = vec![op.stages(inputs, target), whole];
+    ways.extend(op.other_stages(inputs, target));
     let mut seen = HashSet::new();
     let mut all = Vec::new();
     for stages in ways.into_iter().filter(|stages| !stages.is_empty()) {
-        for kernels in combinations(&stages, inputs, device)? {
+        for kernels in combinations(&stages, inputs, target)? {
             let stages = stages.clone();
             let candidate = Lowering { stages, kernels };
             let writes = candidate.kernels.last().map(|kernel| kernel.output);
@@ -135,11 +138,7 @@ pub(super) fn candidates(
 }
 
 /// Every kernel of each stage with every one of the others, the best of all first.
-fn combinations(
-    stages: &[Stage],
-    inputs: &[Shape],
-    device: &DeviceProfile,
-) -> Result<Vec<Vec<Kernel>>> {
+fn combinations(stages: &[Stage], inputs: &[Shape], target: &Target) -> Result<Vec<Vec<Kernel>>> {
     let mut between: Vec<Shape> = Vec::with_capacity(stages.len());
     let mut all: Vec<Vec<Kernel>> = vec![Vec::new()];
     for stage in stages {
@@ -148,9 +147,9 @@ fn combinations(
             StageInput::Stage(i) => between[i],
         };
         let shapes: Vec<_> = stage.inputs.iter().map(of).collect();
-        let mut kernels = stage.op.kernels(&shapes, device)?;
-        kernels.extend(stage.op.other_kernels(&shapes, device)?);
-        kernels.retain(|kernel| kernel.fits(device));
+        let mut kernels = stage.op.kernels(&shapes, target)?;
+        kernels.extend(stage.op.other_kernels(&shapes, target)?);
+        kernels.retain(|kernel| kernel.fits(target));
         let with = |before: Vec<Kernel>| {
             let append =
                 move |kernel: &Kernel| [before.as_slice(), std::slice::from_ref(kernel)].concat();

@@ -5,7 +5,7 @@ use super::coverage;
 use super::draft::Operation;
 use super::program::Program;
 use super::{Bound, Layer, Mirror, PackedParameter, Pipeline, Place, Plan, Read, Step};
-use crate::device_profile::{DeviceProfile, TEXEL_ROW_BYTES};
+use crate::device_profile::TEXEL_ROW_BYTES;
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId};
 use crate::ops::Op;
@@ -13,6 +13,7 @@ use crate::ops::grid::{Grid, Region};
 use crate::ops::kernel::{
     Binding, DISPATCH_FLOPS, Format, Kernel, MAX_LOOP_STEPS, Packing, Param, Rows, Word,
 };
+use crate::target::Target;
 use crate::tensor::Shape;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -40,16 +41,16 @@ struct Shown {
 impl BoundView<'_> {
     /// What `rows` of the output need of this: all that the buffer holds where a binding may show it, else the
     /// rows needed, from an aligned beginning.
-    fn window(&self, rows: &Range<usize>, output: Shape, device: &DeviceProfile) -> Shown {
+    fn window(&self, rows: &Range<usize>, output: Shape, target: &Target) -> Shown {
         let Place { shape, format, .. } = self.place;
         let at = |row: usize| format.bytes(Shape::new(1, shape.c, row, shape.w));
         let (first, all) = (at(self.held.start), at(self.held.end));
         let (mut begin, mut end) = (first, all);
-        if self.texels || all - first > device.max_binding_bytes {
+        if self.texels || all - first > target.device.max_binding_bytes {
             let needed = self.rows.needed(rows.clone(), output, *shape);
             let align = match self.texels {
                 true => 1,
-                false => device.binding_alignment,
+                false => target.device.binding_alignment,
             };
             begin += (at(needed.start) - first) / align * align;
             end = at(needed.end).min(all);
@@ -96,7 +97,7 @@ pub(super) fn add_layer<'a>(
     let inputs: Vec<_> = inputs.collect();
     let shape = program.shape(operation.id);
     let flops = operation.op.flops(&inputs);
-    let shards = shards(kernel, &inputs, shape, program.device)?;
+    let shards = shards(kernel, &inputs, shape, program.target)?;
     let term_runs = term_runs(kernel, least_flops(kernel, flops, shape, shards.len()))?;
 
     let layer = plan.layers.len();
@@ -147,7 +148,7 @@ impl PlannedLayer<'_> {
         rows: &Range<usize>,
         places: &HashMap<NodeId, Place>,
         held: impl Fn(NodeId) -> Range<usize>,
-        device: &DeviceProfile,
+        target: &Target,
     ) -> Result<()> {
         let view = |id: NodeId, rows: Rows, texels: bool| BoundView {
             place: &places[&id],
@@ -169,7 +170,7 @@ impl PlannedLayer<'_> {
             output: output.place,
             views: inputs.chain([output]).collect(),
             flops: self.flops,
-            device,
+            target,
         };
         let bands = cut.bands(rows, self.shards.len() * self.term_runs.len())?;
         let first = plan.steps.len();
@@ -224,13 +225,11 @@ struct Shard {
     channels: Range<usize>,
 }
 
-fn shards(
-    kernel: &Kernel,
-    inputs: &[Shape],
-    output: Shape,
-    device: &DeviceProfile,
-) -> Result<Vec<Shard>> {
-    let most_of_buffer = device.max_binding_bytes.min(device.max_buffer_bytes);
+fn shards(kernel: &Kernel, inputs: &[Shape], output: Shape, target: &Target) -> Result<Vec<Shard>> {
+    let most_of_buffer = target
+        .device
+        .max_binding_bytes
+        .min(target.device.max_buffer_bytes);
     let parameters = kernel.bindings.iter().filter_map(|binding| {
         let (input, packing) = binding.parameter()?;
         Some((packing, inputs[input], binding))
@@ -256,7 +255,7 @@ fn shards(
     };
     let tile_bytes = packing.tile_bytes(weight) / 4 * binding.parameter_element_bytes();
     let most = match binding.is_texels() {
-        true => device.max_texel_bytes(),
+        true => target.max_texel_bytes(),
         false => most_of_buffer,
     };
     if tile_bytes > most {
@@ -311,9 +310,9 @@ pub(super) fn runs(
     kernel: &Kernel,
     inputs: &[Shape],
     output: Shape,
-    device: &DeviceProfile,
+    target: &Target,
 ) -> Result<usize> {
-    let shards = shards(kernel, inputs, output, device)?.len();
+    let shards = shards(kernel, inputs, output, target)?.len();
     Ok(term_runs(
         kernel,
         least_flops(kernel, op.flops(inputs), output, shards),
@@ -425,7 +424,7 @@ struct Cut<'a> {
     views: Vec<BoundView<'a>>,
     output: &'a Place,
     flops: u64,
-    device: &'a DeviceProfile,
+    target: &'a Target,
 }
 
 impl Cut<'_> {
@@ -451,7 +450,7 @@ impl Cut<'_> {
                         Limit,
                         "{unit} rows of {shape} need a larger binding than the device's {} MiB: use a \
                          smaller picture",
-                        self.device.max_binding_bytes >> 20
+                        self.target.device.max_binding_bytes >> 20
                     );
                 }
                 count -= (count / 8).max(1);
@@ -469,7 +468,7 @@ impl Cut<'_> {
     }
 
     fn window(&self, view: &BoundView, band: &Range<usize>) -> Shown {
-        view.window(band, self.output.shape, self.device)
+        view.window(band, self.output.shape, self.target)
     }
 
     fn fits(&self, band: &Range<usize>) -> bool {
@@ -477,10 +476,10 @@ impl Cut<'_> {
             let bytes = self.window(view, band).bytes;
             let most = match view.texels {
                 true => self
-                    .device
+                    .target
                     .max_texel_bytes()
                     .saturating_sub(TEXEL_ROW_BYTES),
-                false => self.device.max_binding_bytes,
+                false => self.target.device.max_binding_bytes,
             };
             bytes.end - bytes.start <= most
         })
@@ -574,7 +573,7 @@ impl Cut<'_> {
     }
 
     fn fold(&self, workgroups: usize) -> Result<[u32; 2]> {
-        match self.device.fold(workgroups) {
+        match self.target.device.fold(workgroups) {
             Some(folded) => Ok(folded),
             None => bail!(
                 Limit,

@@ -4,10 +4,10 @@ use super::choices::{Choice, Choices, key};
 use super::draft::{Draft, Operation};
 use super::select::{Lowering, candidates, chosen};
 use super::{Plan, passes};
-use crate::device_profile::DeviceProfile;
 use crate::error::Result;
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::ops::Op;
+use crate::target::Target;
 use crate::tensor::Shape;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -38,27 +38,25 @@ impl Tunable {
         &self,
         candidate: &Lowering,
         input: Shape,
-        device: &DeviceProfile,
+        target: &Target,
     ) -> Result<Option<Plan>> {
         let mut inputs = self.inputs.clone();
         inputs[0] = input;
         // What there was to cut away of the padding is gone.
-        let device = DeviceProfile {
-            whole_padding: true,
-            ..device.clone()
-        };
+        let mut target = target.clone();
+        target.options.whole_padding = true;
         let choice = Choice {
             kernel: candidate.description(),
             fingerprint: candidate.fingerprint(),
             microseconds: 0,
         };
         let mut only = Choices::default();
-        only.insert(self.op.as_ref(), &inputs, &device, choice);
-        if chosen(&only, &self.op, &inputs, &device).is_none() {
+        only.insert(self.op.as_ref(), &inputs, &target, choice);
+        if chosen(&only, &self.op, &inputs, &target).is_none() {
             return Ok(None);
         }
         let outputs = [self.graph.output()];
-        Plan::with_choices(&self.graph, input, &outputs, &device, &only).map(Some)
+        Plan::with_choices(&self.graph, input, &outputs, &target, &only).map(Some)
     }
 }
 
@@ -71,10 +69,10 @@ pub fn tunable(
     graph: &Graph,
     input: Shape,
     outputs: &[NodeId],
-    device: &DeviceProfile,
+    target: &Target,
 ) -> Result<Vec<Tunable>> {
     let choices = Choices::default();
-    let mut draft = Draft::new(graph, graph.shapes(input)?, outputs, device, &choices);
+    let mut draft = Draft::new(graph, graph.shapes(input)?, outputs, target, &choices);
     passes::OPERATIONS
         .iter()
         .try_for_each(|pass| pass(&mut draft))?;
@@ -83,13 +81,13 @@ pub fn tunable(
     for operation in std::mem::take(&mut draft.operations) {
         let inputs = draft.shapes_of(&operation.inputs);
         let op = &operation.op;
-        if op.reduction_length(&inputs) == 1 || !seen.insert(key(op.as_ref(), &inputs, device)) {
+        if op.reduction_length(&inputs) == 1 || !seen.insert(key(op.as_ref(), &inputs, target)) {
             continue;
         }
         let Some(alone) = alone(graph, &operation)? else {
             continue;
         };
-        let candidates = candidates(op, &inputs, device)?;
+        let candidates = candidates(op, &inputs, target)?;
         if candidates.len() > 1 {
             found.push(Tunable {
                 name: operation.name,

@@ -134,17 +134,17 @@ impl OnGpu {
 async fn load(gpu: &Gpu, model: &Model, settings: Settings) -> Result<Executors> {
     // Another segmenter may have loaded all of it, so that nothing below would tell.
     gpu.check_lost()?;
-    let profile = match settings.precision {
-        Precision::F32 => gpu.profile().clone(),
-        Precision::F16 => gpu.half_profile()?,
+    let target = match settings.precision {
+        Precision::F32 => gpu.target().clone(),
+        Precision::F16 => gpu.half_target()?,
     };
-    let network = Network::sharing_weights(gpu, model.parameters(), profile.half);
+    let network = Network::sharing_weights(gpu, model.parameters(), target.options.half);
     for (graph, input) in nominal_graphs(model)? {
         let (outputs, choices) = ([graph.output()], gpu.choices());
-        let plan = Plan::with_choices(&graph, input, &outputs, &profile, &choices)?;
+        let plan = Plan::with_choices(&graph, input, &outputs, &target, &choices)?;
         network.load(&plan, &graph, model.parameters()).await?;
     }
     gpu.keep_pipelines();
-    let most_bytes = settings.memory_bytes.min(profile.memory_bytes);
-    Ok(Executors::new(model, network, profile, most_bytes))
+    let most_bytes = settings.memory_bytes.min(target.options.memory_bytes);
+    Ok(Executors::new(model, network, target, most_bytes))
 }

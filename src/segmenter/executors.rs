@@ -2,12 +2,12 @@
 //! one; those used longest ago go first when a bound on device memory is reached.
 
 use super::request::{Request, Task};
-use crate::device_profile::DeviceProfile;
 use crate::error::{ErrorKind, Result, bail};
 use crate::gpu::{Executor, Gpu, Network};
 use crate::graph::Graph;
 use crate::model_file::Model;
 use crate::plan::Plan;
+use crate::target::Target;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -41,7 +41,7 @@ pub(super) struct Executors {
     model: Model,
     network: Network,
     /// What plans are made for.
-    profile: DeviceProfile,
+    target: Target,
     /// The most bytes of device memory that executors may take before idle ones are let go of.
     most_bytes: u64,
     state: Mutex<State>,
@@ -74,16 +74,11 @@ struct Kept {
 
 impl Executors {
     /// A pool without executors; idle ones are let go of where all take more than `most_bytes`.
-    pub(super) fn new(
-        model: &Model,
-        network: Network,
-        profile: DeviceProfile,
-        most_bytes: u64,
-    ) -> Self {
+    pub(super) fn new(model: &Model, network: Network, target: Target, most_bytes: u64) -> Self {
         Self {
             model: model.clone(),
             network,
-            profile,
+            target,
             most_bytes,
             state: Mutex::default(),
         }
@@ -95,8 +90,8 @@ impl Executors {
     }
 
     #[cfg(not(target_arch = "wasm32"))]
-    pub(super) fn profile(&self) -> &DeviceProfile {
-        &self.profile
+    pub(super) fn target(&self) -> &Target {
+        &self.target
     }
 
     pub(super) fn gpu(&self) -> &Gpu {
@@ -170,7 +165,7 @@ impl Executors {
         let request = &planned.request;
         let Task { graph, outputs } = request.task(&self.model)?;
         let choices = self.gpu().choices();
-        let made = Plan::with_choices(&graph, request.input(), &outputs, &self.profile, &choices)?;
+        let made = Plan::with_choices(&graph, request.input(), &outputs, &self.target, &choices)?;
         self.lock().stats.plans += 1;
         let (made, graph) = plan.insert((Arc::new(made), Arc::new(graph)));
         Ok((made.clone(), graph.clone()))

@@ -19,6 +19,7 @@ use fullconv::ops::{
 };
 use fullconv::plan::Plan;
 use fullconv::plan::lowered::{FusedArgmax, Scores, lower};
+use fullconv::target::{PlanOptions, Target};
 use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Parameters, Shape, Tensor, TensorFile};
 use parts::{Builder, Role, roles, side_by_side};
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -148,18 +149,18 @@ impl Random {
 }
 
 /// The kernels of an op on a device: its own, those that are worth a try, and those of its stages.
-pub fn kernels(op: &dyn Op, inputs: &[Shape], profile: &DeviceProfile) -> Vec<Kernel> {
-    let mut kernels = op.kernels(inputs, profile).unwrap();
-    kernels.extend(op.other_kernels(inputs, profile).unwrap());
+pub fn kernels(op: &dyn Op, inputs: &[Shape], target: &Target) -> Vec<Kernel> {
+    let mut kernels = op.kernels(inputs, target).unwrap();
+    kernels.extend(op.other_kernels(inputs, target).unwrap());
     let mut between: Vec<Shape> = Vec::new();
-    for stage in op.stages(inputs, profile) {
+    for stage in op.stages(inputs, target) {
         let shapes = stage.inputs.iter().map(|input| match *input {
             StageInput::Op(i) => inputs[i],
             StageInput::Stage(i) => between[i],
         });
         let shapes: Vec<_> = shapes.collect();
-        kernels.extend(stage.op.kernels(&shapes, profile).unwrap());
-        kernels.extend(stage.op.other_kernels(&shapes, profile).unwrap());
+        kernels.extend(stage.op.kernels(&shapes, target).unwrap());
+        kernels.extend(stage.op.other_kernels(&shapes, target).unwrap());
         between.push(stage.op.output_shape(&shapes).unwrap());
     }
     assert!(!kernels.is_empty(), "{op:?} has no kernel");
@@ -211,11 +212,7 @@ impl Op for Shared {
     fn reference(&self, inputs: &[&Tensor]) -> fullconv::Result<Tensor> {
         self.0.reference(inputs)
     }
-    fn candidates(
-        &self,
-        inputs: &[Shape],
-        device: &DeviceProfile,
-    ) -> fullconv::Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], device: &Target) -> fullconv::Result<Vec<Candidate>> {
         self.0.candidates(inputs, device)
     }
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
@@ -379,9 +376,9 @@ impl OneOp {
 
     /// Panics unless the device, keeping activations and weights in f16, agrees with the reference on what f16
     /// holds of the inputs, element by element, with each of `profiles`.
-    pub fn check_half(&self, gpu: &Gpu, profiles: &[DeviceProfile], what: &str) {
+    pub fn check_half(&self, gpu: &Gpu, targets: &[Target], what: &str) {
         let one = self.in_half();
-        let plans: Vec<_> = profiles.iter().map(|p| one.plan(p)).collect();
+        let plans: Vec<_> = targets.iter().map(|p| one.plan(p)).collect();
         let plans = plans.into_iter().filter_map(|plan| match plan {
             Ok(plan) => Some(plan),
             // Even one row is larger than such a binding.
@@ -406,14 +403,14 @@ impl OneOp {
     }
 
     /// The plan for a device with `profile`.
-    pub fn plan(&self, profile: &DeviceProfile) -> fullconv::Result<Plan> {
+    pub fn plan(&self, target: &Target) -> fullconv::Result<Plan> {
         let outputs = [self.graph.output()];
-        Plan::new(&self.graph, self.input.shape(), &outputs, profile)
+        Plan::new(&self.graph, self.input.shape(), &outputs, target)
     }
 
     /// What the device says.
     pub fn run(&self, gpu: &Gpu) -> Tensor {
-        self.run_plan(gpu, self.plan(gpu.profile()).unwrap())
+        self.run_plan(gpu, self.plan(gpu.target()).unwrap())
     }
 
     /// What the device says when it does what `plan` says.
@@ -440,10 +437,10 @@ impl OneOp {
     /// Panics unless the device agrees with the reference, element by element, with each kernel that it may
     /// prefer.
     pub fn check(&self, gpu: &Gpu, what: &str) {
-        let profiles = preferences(gpu.profile());
-        let plans = profiles.iter().map(|profile| self.plan(profile).unwrap());
-        for (found, profile) in self.run_plans(gpu, plans.collect()).iter().zip(&profiles) {
-            let busy = profile.invocations_at_once;
+        let targets = preferences(gpu.target());
+        let plans = targets.iter().map(|target| self.plan(target).unwrap());
+        for (found, target) in self.run_plans(gpu, plans.collect()).iter().zip(&targets) {
+            let busy = target.device.invocations_at_once;
             self.check_found(found, &format!("{what}, busy with {busy} invocations"));
         }
     }
@@ -474,7 +471,7 @@ impl OneOp {
     /// the reference, with NaN in every other row, must say the same.
     pub fn check_rows(&self) {
         let shapes: Vec<_> = self.inputs.iter().map(Tensor::shape).collect();
-        let kernels = self.op.kernels(&shapes, &DeviceProfile::WEBGPU_DEFAULTS);
+        let kernels = self.op.kernels(&shapes, &Target::WEBGPU_DEFAULTS);
         let expected = self.expected();
         // An op may have stages alone, each of which is another op.
         let kernels = kernels.unwrap();
@@ -608,7 +605,7 @@ pub fn run(
     input: &Tensor,
     outputs: &[NodeId],
 ) -> Vec<(NodeId, Tensor)> {
-    let plan = Plan::new(graph, input.shape(), outputs, gpu.profile()).unwrap();
+    let plan = Plan::new(graph, input.shape(), outputs, gpu.target()).unwrap();
     run_plan(gpu, plan, graph, parameters, input)
 }
 
@@ -651,15 +648,17 @@ pub fn matrices() -> Vec<CooperativeMatrix> {
 }
 
 /// `profile` with f16, these cooperative matrices and the workgroup memory that devices with such have.
-pub fn with_matrices(
-    profile: &DeviceProfile,
-    cooperative: Vec<CooperativeMatrix>,
-) -> DeviceProfile {
-    DeviceProfile {
-        half: true,
-        cooperative,
-        max_workgroup_bytes: profile.max_workgroup_bytes.max(32 << 10),
-        ..profile.clone()
+pub fn with_matrices(target: &Target, cooperative: Vec<CooperativeMatrix>) -> Target {
+    Target {
+        device: DeviceProfile {
+            cooperative,
+            max_workgroup_bytes: target.device.max_workgroup_bytes.max(32 << 10),
+            ..target.device.clone()
+        },
+        options: PlanOptions {
+            half: true,
+            ..target.options.clone()
+        },
     }
 }
 
@@ -668,14 +667,17 @@ pub const FEW_INVOCATIONS: u32 = 128;
 
 /// `profile` with the preferences that lead to other kernels: for devices that many invocations keep busy,
 /// and for devices that few do, so that large tiles run at sizes that tests can afford.
-pub fn preferences(profile: &DeviceProfile) -> Vec<DeviceProfile> {
-    let with = |invocations_at_once| DeviceProfile {
-        invocations_at_once,
-        ..profile.clone()
+pub fn preferences(target: &Target) -> Vec<Target> {
+    let with = |invocations_at_once| Target {
+        device: DeviceProfile {
+            invocations_at_once,
+            ..target.device.clone()
+        },
+        ..target.clone()
     };
-    match profile.is_cpu {
-        true => vec![profile.clone()],
-        false => vec![profile.clone(), with(1), with(FEW_INVOCATIONS)],
+    match target.device.is_cpu {
+        true => vec![target.clone()],
+        false => vec![target.clone(), with(1), with(FEW_INVOCATIONS)],
     }
 }
 

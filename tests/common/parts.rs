@@ -1,9 +1,9 @@
 //! Graphs of one op: what its inputs are to it, and how one input of a graph holds several.
 
-use fullconv::device_profile::DeviceProfile;
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::kernel::{Binding, Kernel};
 use fullconv::ops::{Conv2d, Crop, Op};
+use fullconv::target::Target;
 use fullconv::{Shape, Tensor};
 
 /// What an input is to an op.
@@ -21,7 +21,7 @@ pub enum Role {
 /// What the inputs are to `op`, by what its kernels bind; of an op of stages alone all are activations.
 pub fn roles(op: &dyn Op, inputs: &[Tensor]) -> Vec<Role> {
     let shapes: Vec<_> = inputs.iter().map(Tensor::shape).collect();
-    let kernels = op.kernels(&shapes, &DeviceProfile::WEBGPU_DEFAULTS);
+    let kernels = op.kernels(&shapes, &Target::WEBGPU_DEFAULTS);
     let kernels = kernels.unwrap_or_default();
     let Some(Kernel { bindings, .. }) = kernels.first() else {
         return vec![Role::Activation; inputs.len()];

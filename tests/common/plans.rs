@@ -1,11 +1,12 @@
 //! What every plan must keep to: the device's limits, and reading nothing but what was written.
 
 use fullconv::Shape;
-use fullconv::device_profile::{DeviceProfile, TEXEL_ROW_BYTES};
+use fullconv::device_profile::TEXEL_ROW_BYTES;
 use fullconv::graph::{Graph, NodeId};
 use fullconv::models::{ArchitectureOverride, Checkpoint, build};
 use fullconv::ops::kernel::Format;
 use fullconv::plan::{Bound, Mirror, Plan, Step};
+use fullconv::target::Target;
 use std::ops::Range;
 
 /// The graph of FCN-8s as published: 134 million parameters, 21 classes.
@@ -34,18 +35,21 @@ pub fn full_width() -> Graph {
 }
 
 /// Panics unless every step of `plan` keeps the limits of `profile`.
-pub fn check_limits(plan: &Plan, profile: &DeviceProfile) {
+pub fn check_limits(plan: &Plan, target: &Target) {
     assert!(!plan.steps.is_empty());
     for bytes in &plan.slots {
         assert!(
-            *bytes > 0 && *bytes <= profile.max_buffer_bytes,
+            *bytes > 0 && *bytes <= target.device.max_buffer_bytes,
             "a slot of {bytes}"
         );
     }
     for parameter in &plan.parameters {
         let most = match parameter.texels {
-            true => profile.max_texel_bytes(),
-            false => profile.max_binding_bytes.min(profile.max_buffer_bytes),
+            true => target.max_texel_bytes(),
+            false => target
+                .device
+                .max_binding_bytes
+                .min(target.device.max_buffer_bytes),
         };
         assert!(parameter.bytes <= most, "{parameter:?}");
     }
@@ -58,12 +62,12 @@ pub fn check_limits(plan: &Plan, profile: &DeviceProfile) {
     for step in &plan.steps {
         let layer = &plan.layers[step.layer].name;
         assert!(
-            step.bindings.len() <= profile.max_storage_buffers as usize,
+            step.bindings.len() <= target.device.max_storage_buffers as usize,
             "{layer}"
         );
         for groups in step.workgroups {
             assert!(
-                (1..=profile.max_workgroups_per_dimension).contains(&groups),
+                (1..=target.device.max_workgroups_per_dimension).contains(&groups),
                 "{layer}"
             );
         }
@@ -72,7 +76,7 @@ pub fn check_limits(plan: &Plan, profile: &DeviceProfile) {
                 continue;
             };
             assert!(
-                bytes.start % profile.binding_alignment == 0,
+                bytes.start % target.device.binding_alignment == 0,
                 "{layer}: {bound:?}"
             );
             assert!(
@@ -80,7 +84,7 @@ pub fn check_limits(plan: &Plan, profile: &DeviceProfile) {
                 "{layer}: {bound:?}"
             );
             assert!(
-                bytes.end - bytes.start <= profile.max_binding_bytes,
+                bytes.end - bytes.start <= target.device.max_binding_bytes,
                 "{layer}: {bound:?}"
             );
             assert!(bytes.end % 4 == 0, "{layer}: {bound:?}");
@@ -88,7 +92,7 @@ pub fn check_limits(plan: &Plan, profile: &DeviceProfile) {
         check_output_is_apart(&step.bindings, layer);
     }
     let texture = plan.mirror_bytes + TEXEL_ROW_BYTES;
-    assert!(texture <= profile.max_texel_bytes().max(TEXEL_ROW_BYTES));
+    assert!(texture <= target.max_texel_bytes().max(TEXEL_ROW_BYTES));
 }
 
 /// A dispatch may not read and write one buffer.

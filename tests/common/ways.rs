@@ -7,6 +7,7 @@ use fullconv::ops::kernel::Kernel;
 use fullconv::ops::numerics::Numerics;
 use fullconv::ops::{Op, Stage, StageInput};
 use fullconv::plan::Plan;
+use fullconv::target::Target;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Shape, Tensor};
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ struct By {
 }
 
 /// The kernels of `op` that `device` can run, its own and those that are worth a try.
-fn kernels(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Vec<Kernel> {
+fn kernels(op: &dyn Op, inputs: &[Shape], device: &Target) -> Vec<Kernel> {
     let mut all = op.kernels(inputs, device).unwrap_or_default();
     all.extend(op.other_kernels(inputs, device).unwrap_or_default());
     all.retain(|kernel| kernel.fits(device));
@@ -35,7 +36,7 @@ fn kernels(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Vec<Kernel>
 }
 
 /// The stages of `op` on `device`, and those that are worth a try.
-fn stagings(op: &dyn Op, inputs: &[Shape], device: &DeviceProfile) -> Vec<Vec<Stage>> {
+fn stagings(op: &dyn Op, inputs: &[Shape], device: &Target) -> Vec<Vec<Stage>> {
     let mut all = vec![op.stages(inputs, device)];
     all.extend(op.other_stages(inputs, device));
     all.retain(|stages| !stages.is_empty());
@@ -53,11 +54,7 @@ impl Op for By {
         self.op.reference(inputs)
     }
     /// Where there is no such kernel, those of the op: what became of it, a plan's layers say.
-    fn candidates(
-        &self,
-        inputs: &[Shape],
-        device: &DeviceProfile,
-    ) -> fullconv::Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], device: &Target) -> fullconv::Result<Vec<Candidate>> {
         let op = self.op.as_ref();
         let (mut stages, mut picked) = (None, None);
         match self.how {
@@ -91,7 +88,7 @@ pub struct Way {
 
 impl Way {
     /// The op as one that has this way alone. An op of one way stays what it is.
-    pub fn alone(&self, op: &Arc<dyn Op>, device: &DeviceProfile) -> Arc<dyn Op> {
+    pub fn alone(&self, op: &Arc<dyn Op>, device: &Target) -> Arc<dyn Op> {
         let all = kernels(op.as_ref(), &self.inputs, device).len();
         match self.how {
             How::Kernel(_) if all == 1 && op.stages(&self.inputs, device).is_empty() => op.clone(),
@@ -111,7 +108,7 @@ impl Way {
 }
 
 /// The ways to compute an op on a device: by each of its kernels.
-fn by_kernels(op: &Arc<dyn Op>, inputs: &[Shape], device: &DeviceProfile) -> Vec<Way> {
+fn by_kernels(op: &Arc<dyn Op>, inputs: &[Shape], device: &Target) -> Vec<Way> {
     let all = kernels(op.as_ref(), inputs, device).into_iter().enumerate();
     let way = |(i, kernel)| Way {
         op: op.clone(),
@@ -123,7 +120,7 @@ fn by_kernels(op: &Arc<dyn Op>, inputs: &[Shape], device: &DeviceProfile) -> Vec
 }
 
 /// Every way to compute an op on a device.
-pub fn ways(op: &Arc<dyn Op>, inputs: &[Shape], device: &DeviceProfile) -> Vec<Way> {
+pub fn ways(op: &Arc<dyn Op>, inputs: &[Shape], device: &Target) -> Vec<Way> {
     let mut all = by_kernels(op, inputs, device);
     for (i, stages) in stagings(op.as_ref(), inputs, device)
         .into_iter()
@@ -144,7 +141,7 @@ pub fn ways(op: &Arc<dyn Op>, inputs: &[Shape], device: &DeviceProfile) -> Vec<W
 }
 
 /// Every kernel that an op leads to on a device, each as the way to compute an op: the op itself, or a stage of it.
-pub fn single_kernels(op: &Arc<dyn Op>, inputs: &[Shape], device: &DeviceProfile) -> Vec<Way> {
+pub fn single_kernels(op: &Arc<dyn Op>, inputs: &[Shape], device: &Target) -> Vec<Way> {
     let mut all = by_kernels(op, inputs, device);
     for stages in stagings(op.as_ref(), inputs, device) {
         for (stage, inputs) in staged(&stages, inputs) {
@@ -171,27 +168,30 @@ fn staged(stages: &[Stage], inputs: &[Shape]) -> Vec<(Arc<dyn Op>, Vec<Shape>)> 
 }
 
 /// A device, and what is planned for.
-pub struct Target {
+pub struct Setup {
     pub name: String,
     pub gpu: Gpu,
-    pub profile: DeviceProfile,
+    pub target: Target,
     /// Cut into parts as small as can be.
     pub cut: bool,
 }
 
-impl Target {
+impl Setup {
     /// The profiles to plan for, the first of which that allows a plan: where work is to be cut, with bindings as
     /// small as can be.
-    pub fn profiles(&self) -> Vec<DeviceProfile> {
-        let small = |log2: u32| DeviceProfile {
-            max_binding_bytes: 1 << log2,
-            max_workgroups_per_dimension: 64,
-            binding_alignment: 256,
-            ..self.profile.clone()
+    pub fn profiles(&self) -> Vec<Target> {
+        let small = |log2: u32| Target {
+            device: DeviceProfile {
+                max_binding_bytes: 1 << log2,
+                max_workgroups_per_dimension: 64,
+                binding_alignment: 256,
+                ..self.target.device.clone()
+            },
+            ..self.target.clone()
         };
         match self.cut {
             true => (8..24).map(small).collect(),
-            false => vec![self.profile.clone()],
+            false => vec![self.target.clone()],
         }
     }
 
@@ -199,7 +199,7 @@ impl Target {
     pub fn plan(&self, one: &OneOp) -> Option<Plan> {
         self.profiles()
             .iter()
-            .find_map(|profile| match one.plan(profile) {
+            .find_map(|target| match one.plan(target) {
                 Ok(plan) => Some(plan),
                 Err(e) if self.cut && e.kind() == ErrorKind::Limit => None,
                 Err(e) => panic!("{}: {e}", self.name),
@@ -209,32 +209,35 @@ impl Target {
 
 /// The kinds of devices: as it is, as a CPU without subgroups, planned for as a GPU, with WebGPU's default limits,
 /// in f16, and with bindings that hold hardly anything.
-pub fn targets() -> Vec<Target> {
-    let target = |name: &str, gpu: &Gpu, profile: DeviceProfile, cut| Target {
+pub fn setups() -> Vec<Setup> {
+    let setup = |name: &str, gpu: &Gpu, target: Target, cut| Setup {
         name: name.to_owned(),
         gpu: gpu.clone(),
-        profile,
+        target,
         cut,
     };
     let mut all = Vec::new();
     if let Some(gpu) = gpu(GpuOptions::default()) {
-        let profile = gpu.profile().clone();
-        let as_cpu = DeviceProfile {
-            is_cpu: true,
-            subgroup_size: None,
-            ..profile.clone()
+        let target = gpu.target().clone();
+        let as_cpu = Target {
+            device: DeviceProfile {
+                is_cpu: true,
+                subgroup_size: None,
+                ..target.device.clone()
+            },
+            ..target.clone()
         };
-        all.push(target("as a CPU without subgroups", &gpu, as_cpu, false));
-        all.push(target("in small parts", &gpu, profile.clone(), true));
-        all.push(target("as it is", &gpu, profile, false));
+        all.push(setup("as a CPU without subgroups", &gpu, as_cpu, false));
+        all.push(setup("in small parts", &gpu, target.clone(), true));
+        all.push(setup("as it is", &gpu, target, false));
     }
     let limits = GpuOptions {
         default_limits: true,
         ..GpuOptions::default()
     };
     if let Some(gpu) = another_gpu(limits) {
-        let profile = gpu.profile().clone();
-        all.push(target("with default limits", &gpu, profile, false));
+        let target = gpu.target().clone();
+        all.push(setup("with default limits", &gpu, target, false));
     }
     let as_gpu = GpuOptions {
         plan_as_gpu: true,
@@ -242,26 +245,21 @@ pub fn targets() -> Vec<Target> {
     };
     // A GPU is one as it is: it is planned for as a GPU in small parts all the same.
     if let Some(gpu) = gpu(as_gpu) {
-        for profile in preferences(gpu.profile()) {
-            let name = format!("as a GPU busy with {}", profile.invocations_at_once);
-            all.push(target(&name, &gpu, profile, false));
+        for target in preferences(gpu.target()) {
+            let name = format!("as a GPU busy with {}", target.device.invocations_at_once);
+            all.push(setup(&name, &gpu, target, false));
         }
-        let profile = gpu.profile().clone();
-        all.push(target("as a GPU, in small parts", &gpu, profile, true));
-        match gpu.half_profile() {
-            Ok(profile) => {
-                all.push(target("as a GPU, in f16", &gpu, profile.clone(), false));
+        let target = gpu.target().clone();
+        all.push(setup("as a GPU, in small parts", &gpu, target, true));
+        match gpu.half_target() {
+            Ok(target) => {
+                all.push(setup("as a GPU, in f16", &gpu, target.clone(), false));
                 let matrix = matrices()
                     .into_iter()
                     .filter(|m| m.subgroup == 32)
                     .collect();
-                let profile = with_matrices(&profile, matrix);
-                all.push(target(
-                    "as a GPU, in f16 with matrices",
-                    &gpu,
-                    profile,
-                    false,
-                ));
+                let target = with_matrices(&target, matrix);
+                all.push(setup("as a GPU, in f16 with matrices", &gpu, target, false));
             }
             Err(e) => eprintln!("SKIP: {e}"),
         }

@@ -10,6 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["files", "parallel"],
     &["tensor"],
     &["device_profile"],
+    &["target"],
     &["ops"],
     &["graph", "picture"],
     &[

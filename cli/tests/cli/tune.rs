@@ -100,14 +100,14 @@ fn last_candidates(mut file: Value) -> Value {
     let [h, w] = model.network_size([40, 56]).unwrap();
     let (graph, input) = (model.graph(), Shape::new(1, 3, h, w));
     let mut choices = Choices::default();
-    for layer in tunable(graph, input, &[graph.output()], gpu.profile()).unwrap() {
+    for layer in tunable(graph, input, &[graph.output()], gpu.target()).unwrap() {
         let last = layer.candidates.last().unwrap();
         let choice = Choice {
             kernel: last.description(),
             fingerprint: last.fingerprint(),
             microseconds: 1,
         };
-        choices.insert(layer.op.as_ref(), &layer.inputs, gpu.profile(), choice);
+        choices.insert(layer.op.as_ref(), &layer.inputs, gpu.target(), choice);
     }
     assert_eq!(file["choices"].as_object().unwrap().len(), choices.len());
     file["choices"] = serde_json::to_value(choices).unwrap();

@@ -1,11 +1,11 @@
 //! Sum of two tensors, then ReLU.
 
-use crate::device_profile::DeviceProfile;
 use crate::error::Result;
 use crate::ops::add::ADD;
 use crate::ops::candidate::Candidate;
 use crate::ops::numerics::Numerics;
 use crate::ops::{Add, Case, Op, Relu, case};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use std::any::Any;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl Op for AddRelu {
         Numerics::rounded()
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         Ok(vec![Candidate::kernel(ADD.kernel(inputs, true)?)])
     }
 }

@@ -3,7 +3,6 @@
 
 use super::TransposedConvolution;
 use super::conv_transpose2d::groups_at_once;
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::argmax::kernel;
 use crate::ops::candidate::Candidate;
@@ -12,6 +11,7 @@ use crate::ops::interpolate::{InterpolateMode, lowest_terms};
 use crate::ops::kernel::{Binding, Format, Kernel, Word, counts, shader, sizes, words};
 use crate::ops::numerics::Numerics;
 use crate::ops::{Argmax, Case, ConvTranspose2d, Crop, Interpolate, Op, case, diagonal_case};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use std::any::Any;
 use std::sync::Arc;
@@ -79,10 +79,10 @@ impl Op for FusedArgmax {
         Numerics::exact()
     }
 
-    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let kernel = match &self.scores {
-            Scores::Upsampled(upsampling) => of_upsampling(upsampling, inputs, device)?,
+            Scores::Upsampled(upsampling) => of_upsampling(upsampling, inputs, target)?,
             Scores::Resized(resize) => of_resize(resize, inputs[0], output)?,
         };
         Ok(vec![Candidate::kernel(kernel)])
@@ -116,17 +116,13 @@ fn of_resize(resize: &Interpolate, input: Shape, output: Shape) -> Result<Kernel
 ///
 /// # Errors
 /// `Limit` where the weight does not fit one binding: all classes of a pixel are computed in one dispatch.
-fn of_upsampling(
-    op: &TransposedConvolution,
-    inputs: &[Shape],
-    device: &DeviceProfile,
-) -> Result<Kernel> {
+fn of_upsampling(op: &TransposedConvolution, inputs: &[Shape], target: &Target) -> Result<Kernel> {
     let output = op.output_shape(inputs)?;
     let by_name = op.inputs(inputs)?;
     let bindings = op.bindings(by_name, output.c);
-    check_weight(&bindings, by_name.weight, device)?;
+    check_weight(&bindings, by_name.weight, target)?;
 
-    let pixels = if device.is_cpu { 8 } else { 4 };
+    let pixels = if target.device.is_cpu { 8 } else { 4 };
     let (across, _) = lowest_terms(4, op.conv.stride[1]);
     let step = op.conv.stride[1] * across;
     let whole_rows = output.w.is_multiple_of(4);
@@ -146,7 +142,7 @@ fn of_upsampling(
         Word::InputStart(0),
         Word::OutputStart,
     ]));
-    let wide = ("WIDE", f64::from(u8::from(device.is_cpu)));
+    let wide = ("WIDE", f64::from(u8::from(target.device.is_cpu)));
     let groups = groups_at_once(output.c4());
     let [rows, columns] = op.conv.taps(by_name.weight);
     let (shader, constants, of_pixel) = if op.diagonal {
@@ -186,8 +182,11 @@ fn of_upsampling(
 }
 
 /// An error if the weight is larger than a binding.
-fn check_weight(bindings: &[Binding], weight: Shape, device: &DeviceProfile) -> Result<()> {
-    let most = device.max_binding_bytes.min(device.max_buffer_bytes);
+fn check_weight(bindings: &[Binding], weight: Shape, target: &Target) -> Result<()> {
+    let most = target
+        .device
+        .max_binding_bytes
+        .min(target.device.max_buffer_bytes);
     for binding in bindings {
         let Binding::Parameter { input: 1, packing } = binding else {
             continue;

@@ -3,12 +3,12 @@
 //! No model file names it: planning puts it before an operation that reads a tensor of the model file where it
 //! reads activations. ONNX calls it `Constant`.
 
-use crate::device_profile::DeviceProfile;
 use crate::error::Result;
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Binding, Kernel, Packing, shader};
 use crate::ops::numerics::Numerics;
 use crate::ops::{Case, Op, case, take_inputs};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 
 /// It has no attributes.
@@ -34,7 +34,7 @@ impl Op for Constant {
         Numerics::rounded()
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let shape = self.output_shape(inputs)?;
         Ok(vec![Candidate::kernel(Kernel {
             bindings: vec![Binding::Parameter {

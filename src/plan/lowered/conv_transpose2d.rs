@@ -1,7 +1,6 @@
 //! What planning makes of a transposed convolution, and its kernels: perhaps for a diagonal weight, perhaps with a crop.
 
 use super::bias_binding;
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::{Count, Grid, PixelRun};
@@ -10,6 +9,7 @@ use crate::ops::kernel::{
 };
 use crate::ops::numerics::Numerics;
 use crate::ops::{Case, ConvTranspose2d, Crop, Op, case, diagonal_case, shapes};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use std::any::Any;
 use std::sync::Arc;
@@ -171,7 +171,7 @@ impl Op for TransposedConvolution {
         }
     }
 
-    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let inputs = self.inputs(inputs)?;
         let mut kernel = if self.conv.groups > 1 {
@@ -179,7 +179,7 @@ impl Op for TransposedConvolution {
         } else if self.diagonal {
             self.diagonal(inputs, output)
         } else {
-            self.dense(inputs, output, device)
+            self.dense(inputs, output, target)
         };
         let [rows, columns] = self.conv.taps(inputs.weight).map(|taps| taps as u64);
         kernel.steps_per_term = rows * columns;
@@ -210,14 +210,14 @@ pub(super) fn groups_at_once(c4: usize) -> usize {
 impl TransposedConvolution {
     /// The kernel for any weight of ungrouped channels. An invocation computes pixels of one row that read
     /// the same taps: on a CPU device, where loads cost the most, twice as many.
-    fn dense(&self, inputs: Inputs<Shape>, output: Shape, device: &DeviceProfile) -> Kernel {
+    fn dense(&self, inputs: Inputs<Shape>, output: Shape, target: &Target) -> Kernel {
         let groups = groups_at_once(output.c4());
-        let pixels = if device.is_cpu { 8 } else { 4 };
+        let pixels = if target.device.is_cpu { 8 } else { 4 };
         let mut kernel = self.kernel(inputs, output, true);
         kernel.shader = shader!("conv_transpose2d");
         kernel.constants = vec![
             ("GROUPS", groups as f64),
-            ("WIDE", f64::from(u8::from(device.is_cpu))),
+            ("WIDE", f64::from(u8::from(target.device.is_cpu))),
         ];
         kernel.params.extend(counts([Count::LineItems]));
         kernel.grid = Grid::Items {

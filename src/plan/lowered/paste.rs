@@ -6,13 +6,13 @@
 //! No model file names it: planning needs it, where a large padding makes much of a tensor independent of the
 //! picture.
 
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
 use crate::ops::numerics::Numerics;
 use crate::ops::{Case, Op, case, take_inputs};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 
 /// One axis of a [`Paste`].
@@ -97,7 +97,7 @@ impl Op for Paste {
         Numerics::exact()
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let [a, b] = take_inputs(self.name(), inputs)?;
         let [rows, columns] = self.axes;

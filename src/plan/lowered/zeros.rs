@@ -2,12 +2,12 @@
 //!
 //! No model file names it: planning needs it, to see what a network makes of nothing.
 
-use crate::device_profile::DeviceProfile;
 use crate::error::Result;
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Kernel, shader};
 use crate::ops::numerics::Numerics;
 use crate::ops::{Case, Op, case, take_inputs};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 
 /// The size of the output.
@@ -41,7 +41,7 @@ impl Op for Zeros {
         Numerics::exact()
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         Ok(vec![Candidate::kernel(Kernel::elementwise(
             shader!("zeros"),

@@ -142,7 +142,7 @@ impl Chain {
 
 /// Replaces the operations that a large padding makes larger than they need be.
 pub(super) fn cut_padding(draft: &mut Draft) -> Result<()> {
-    if draft.device.whole_padding {
+    if draft.target.options.whole_padding {
         return Ok(());
     }
     let Some(chain) = chain(draft) else {

@@ -11,9 +11,9 @@ pub(super) fn expand_stages(draft: &mut Draft) -> Result<()> {
     draft.between = draft.shapes.len();
     for operation in std::mem::take(&mut draft.operations) {
         let inputs = draft.shapes_of(&operation.inputs);
-        let chosen = chosen(draft.choices, &operation.op, &inputs, draft.device);
+        let chosen = chosen(draft.choices, &operation.op, &inputs, draft.target);
         let lowering = chosen.unwrap_or_else(|| Lowering {
-            stages: operation.op.stages(&inputs, draft.device),
+            stages: operation.op.stages(&inputs, draft.target),
             kernels: Vec::new(),
         });
         match lowering.stages.is_empty() {

@@ -11,17 +11,17 @@ use std::sync::Arc;
 
 /// Fuses operations where the device has a kernel for the result.
 pub(super) fn fuse(draft: &mut Draft) -> Result<()> {
-    let (device, shapes) = (draft.device, draft.shapes.clone());
+    let (target, shapes) = (draft.target, draft.shapes.clone());
     fuse_where(draft, |before, op, inputs| {
         let inputs: Vec<_> = inputs.iter().map(|id| shapes[id.index()]).collect();
         let tried = |op: &dyn Op| {
-            op.other_kernels(&inputs, device)
+            op.other_kernels(&inputs, target)
                 .is_ok_and(|k| !k.is_empty())
         };
         // The first alone may have a kernel that is worth a try, and both together none.
         let loses_one = tried(before) && !tried(op);
         !loses_one
-            && best_kernel(op, &inputs, device).is_ok_and(|kernel| {
+            && best_kernel(op, &inputs, target).is_ok_and(|kernel| {
                 let steps = kernel.steps_per_term.saturating_add(kernel.fixed_steps);
                 steps <= MAX_LOOP_STEPS && split::is_short(op, &kernel, &inputs)
             })

@@ -42,9 +42,9 @@ pub(super) fn load_constants(draft: &mut Draft) -> Result<()> {
                 inputs: vec![id],
                 kernel: None,
             };
-            let kernel = best_kernel(constant.op.as_ref(), &draft.shapes_of(&[id]), draft.device)?;
+            let kernel = best_kernel(constant.op.as_ref(), &draft.shapes_of(&[id]), draft.target)?;
             let nodes = draft.shapes.len();
-            constant.kernel = Some(precision::adapt(kernel, &constant, nodes, draft.device));
+            constant.kernel = Some(precision::adapt(kernel, &constant, nodes, draft.target));
             draft.operations.push(constant);
         }
         draft.operations.push(operation);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Gives each operation whose sums take several dispatches a second stage, which rounds them.
 pub(super) fn round_sums(draft: &mut Draft) -> Result<()> {
-    if !draft.device.half {
+    if !draft.target.options.half {
         return Ok(());
     }
     for operation in std::mem::take(&mut draft.operations) {
@@ -44,14 +44,14 @@ fn runs(draft: &Draft, operation: &Operation) -> usize {
     if operation.id.index() >= draft.between {
         return 1;
     }
-    let (op, device) = (operation.op.as_ref(), draft.device);
+    let (op, target) = (operation.op.as_ref(), draft.target);
     let inputs = draft.shapes_of(&operation.inputs);
-    let best = || best_kernel(op, &inputs, device);
+    let best = || best_kernel(op, &inputs, target);
     // Where there is no kernel, the pass that selects them says so.
     let Ok(kernel) = operation.kernel.clone().map_or_else(best, Ok) else {
         return 1;
     };
-    let kernel = precision::adapt(kernel, operation, draft.between, device);
+    let kernel = precision::adapt(kernel, operation, draft.between, target);
     let output = draft.shapes[operation.id.index()];
-    split::runs(op, &kernel, &inputs, output, device).unwrap_or(1)
+    split::runs(op, &kernel, &inputs, output, target).unwrap_or(1)
 }

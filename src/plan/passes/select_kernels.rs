@@ -7,18 +7,18 @@ use crate::plan::select::best_kernel;
 
 /// Gives each operation its kernel.
 pub(super) fn select_kernels(draft: &mut Draft) -> Result<()> {
-    let (shapes, device, between) = (&draft.shapes, draft.device, draft.between);
+    let (shapes, target, between) = (&draft.shapes, draft.target, draft.between);
     for operation in &mut draft.operations {
         let inputs: Vec<_> = operation
             .inputs
             .iter()
             .map(|id| shapes[id.index()])
             .collect();
-        let best = || best_kernel(operation.op.as_ref(), &inputs, device);
+        let best = || best_kernel(operation.op.as_ref(), &inputs, target);
         let kernel = operation.kernel.take().map_or_else(best, Ok);
         let kernel = kernel
             .map_err(|error| error.at(format!("{} ({})", operation.name, operation.op.name())))?;
-        operation.kernel = Some(precision::adapt(kernel, operation, between, device));
+        operation.kernel = Some(precision::adapt(kernel, operation, between, target));
     }
     Ok(())
 }

@@ -7,9 +7,10 @@
 
 use super::template::fill;
 use super::{Convolution, KernelParts};
-use crate::device_profile::{CooperativeMatrix, DeviceProfile};
+use crate::device_profile::CooperativeMatrix;
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
+use crate::target::Target;
 use crate::tensor::Shape;
 
 /// Workgroup memory that a kernel takes at most, however much there is: more workgroups then share a
@@ -115,13 +116,8 @@ impl Staging {
     }
 
     /// The stage with the most work between two barriers that fits the device.
-    fn best(
-        op: &Convolution,
-        inputs: &[Shape],
-        tile: Tile,
-        device: &DeviceProfile,
-    ) -> Option<Self> {
-        let most = MOST_BYTES.map(|bytes| bytes.min(device.max_workgroup_bytes as usize));
+    fn best(op: &Convolution, inputs: &[Shape], tile: Tile, target: &Target) -> Option<Self> {
+        let most = MOST_BYTES.map(|bytes| bytes.min(target.device.max_workgroup_bytes as usize));
         most.into_iter()
             .find_map(|bytes| Self::best_within(op, inputs, tile, bytes))
     }
@@ -167,21 +163,21 @@ pub(super) fn kernels(
     op: &Convolution,
     inputs: &[Shape],
     output: Shape,
-    device: &DeviceProfile,
+    target: &Target,
 ) -> Vec<Kernel> {
-    if !device.half || device.is_cpu || op.conv.groups > 1 || op.pool.is_some() {
+    if !target.options.half || target.device.is_cpu || op.conv.groups > 1 || op.pool.is_some() {
         return Vec::new();
     }
-    let most = device.max_invocations_per_workgroup as usize;
+    let most = target.device.max_invocations_per_workgroup as usize;
     let channels4 = output.c4() / op.parts.max(1);
     let mut kernels = Vec::new();
-    for matrix in &device.cooperative {
+    for matrix in &target.device.cooperative {
         let fits = |tile: &Tile| {
             let invocations = tile.subgroups() * matrix.subgroup as usize;
             matrix.size == [tile.size as u32; 3] && invocations <= most && tile.suits(channels4)
         };
         let of_tile = |tile: Tile| {
-            let stage = Staging::best(op, inputs, tile, device)?;
+            let stage = Staging::best(op, inputs, tile, target)?;
             kernel(
                 op,
                 inputs,
@@ -406,18 +402,22 @@ fn products(variant: &Variant) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device_profile::DeviceProfile;
     use crate::ops::Conv2d;
 
     fn variant(conv: Conv2d, weight: [usize; 4], tile: Tile) -> Option<Variant> {
         let [out, c, h, w] = weight;
         let shapes = [Shape::new(1, c, 50, 50), Shape::new(out, c, h, w)];
-        let device = DeviceProfile {
-            max_workgroup_bytes: 48 << 10,
-            ..DeviceProfile::WEBGPU_DEFAULTS
+        let target = Target {
+            device: DeviceProfile {
+                max_workgroup_bytes: 48 << 10,
+                ..DeviceProfile::WEBGPU_DEFAULTS
+            },
+            ..Target::WEBGPU_DEFAULTS
         };
         Some(Variant {
             tile,
-            stage: Staging::best(&conv.into(), &shapes, tile, &device)?,
+            stage: Staging::best(&conv.into(), &shapes, tile, &target)?,
             matrix: CooperativeMatrix {
                 size: [tile.size as u32; 3],
                 subgroup: 32,

@@ -7,9 +7,9 @@
 
 use super::template::fill;
 use super::{Convolution, KernelParts};
-use crate::device_profile::DeviceProfile;
 use crate::ops::grid::{Count, Grid, PixelRun};
 use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
+use crate::target::Target;
 use crate::tensor::Shape;
 use std::collections::BTreeSet;
 
@@ -126,7 +126,7 @@ pub(super) fn kernels(
     op: &Convolution,
     inputs: &[Shape],
     map: Shape,
-    device: &DeviceProfile,
+    target: &Target,
 ) -> Vec<Kernel> {
     let (input, weight) = (inputs[0], inputs[1]);
     let is_depthwise = weight.c == 1 && op.conv.groups == input.c && op.conv.groups > 1;
@@ -134,7 +134,7 @@ pub(super) fn kernels(
     if !is_depthwise || !is_small || op.pool.is_some() {
         return Vec::new();
     }
-    let of_texels = device.is_cpu && device.max_texel_bytes() > 0;
+    let of_texels = target.device.is_cpu && target.max_texel_bytes() > 0;
     let ways = if of_texels {
         &[true, false][..]
     } else {

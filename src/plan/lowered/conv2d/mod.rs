@@ -17,7 +17,6 @@ pub use cases::cases;
 pub use sum_parts::SumParts;
 
 use super::bias_binding;
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::{Candidate, Trust};
 use crate::ops::grid::Grid;
@@ -26,6 +25,7 @@ use crate::ops::kernel::{
 };
 use crate::ops::numerics::Numerics;
 use crate::ops::{Conv2d, Element, Linear, MaxPool2d, Op, Relu, Window, shapes};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use std::any::Any;
 use std::ops::Range;
@@ -108,17 +108,17 @@ impl Op for Convolution {
         pool::pool_map(self.pool.as_ref(), map)
     }
 
-    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let map = self.map_shape(inputs)?;
-        let in_parts = tiled::stages(self, inputs, device);
-        let stages = in_parts.or_else(|| winograd::stages(self, inputs, device));
+        let in_parts = tiled::stages(self, inputs, target);
+        let stages = in_parts.or_else(|| winograd::stages(self, inputs, target));
         let mut all: Vec<_> = stages.map(Candidate::stages).into_iter().collect();
-        let kernels = self.static_kernels(inputs, map, device)?;
+        let kernels = self.static_kernels(inputs, map, target)?;
         all.extend(kernels.into_iter().map(Candidate::kernel));
-        let others = tiled::other_stages(self, inputs, device).into_iter();
+        let others = tiled::other_stages(self, inputs, target).into_iter();
         all.extend(others.map(|stages| Candidate::stages(stages).trusted(Trust::Measured)));
         let output = self.output_shape(inputs)?;
-        let by_matrices = coop::kernels(self, inputs, output, device).into_iter();
+        let by_matrices = coop::kernels(self, inputs, output, target).into_iter();
         all.extend(by_matrices.map(|k| Candidate::kernel(k).trusted(Trust::Experimental)));
         Ok(all)
     }
@@ -214,19 +214,14 @@ impl Convolution {
     }
 
     /// The kernels that a plan may take unmeasured, best first.
-    fn static_kernels(
-        &self,
-        inputs: &[Shape],
-        map: Shape,
-        device: &DeviceProfile,
-    ) -> Result<Vec<Kernel>> {
-        let mut kernels = depthwise::kernels(self, inputs, map, device);
+    fn static_kernels(&self, inputs: &[Shape], map: Shape, target: &Target) -> Result<Vec<Kernel>> {
+        let mut kernels = depthwise::kernels(self, inputs, map, target);
         if self.has_whole_quads(inputs[1]) {
-            kernels.extend(tiled::kernels(self, inputs, map, device));
+            kernels.extend(tiled::kernels(self, inputs, map, target));
             if self.parts > 1 {
                 return Ok(kernels);
             }
-            kernels.extend(texels::kernel(self, inputs, map, device));
+            kernels.extend(texels::kernel(self, inputs, map, target));
             kernels.push(direct::kernel(self, inputs, map)?);
         }
         if self.conv.groups > 1 && self.pool.is_none() {

@@ -2,13 +2,13 @@
 //! over the parts p, C the channels padded to a multiple of 4; then perhaps ReLU, and pooling.
 
 use super::pool;
-use crate::device_profile::DeviceProfile;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
 use crate::ops::numerics::Numerics;
 use crate::ops::{MaxPool2d, Op, take_inputs};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 
 /// Planned behind a convolution in [`parts`](super::Convolution::parts).
@@ -100,7 +100,7 @@ impl Op for SumParts {
         pool::pool_map(self.pool.as_ref(), sums)
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let shape = self.output_shape(inputs)?;
         let kernel = match self.pool {
             Some(_) => self.pooled_kernel(inputs[0], shape),

@@ -11,9 +11,10 @@
 
 use super::template::fill;
 use super::{Convolution, KernelParts};
-use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
+use crate::device_profile::TEXELS_PER_ROW;
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
+use crate::target::Target;
 use crate::tensor::Shape;
 use std::fmt::Write;
 
@@ -41,8 +42,8 @@ pub(super) struct Tile {
 
 impl Tile {
     /// The tile for `channels4` groups of four output channels.
-    pub(super) fn choose(channels4: usize, device: &DeviceProfile) -> Self {
-        let subgroup = device.subgroup_size.map_or(0, |size| size as usize);
+    pub(super) fn choose(channels4: usize, target: &Target) -> Self {
+        let subgroup = target.device.subgroup_size.map_or(0, |size| size as usize);
         let shares = (4..=MOST_LANES).contains(&subgroup) && subgroup.is_power_of_two();
         if shares && channels4 >= subgroup {
             let blocks = if subgroup <= 8 && channels4 >= 2 * subgroup {
@@ -80,9 +81,9 @@ impl Tile {
     }
 
     /// The tile for a convolution with this weight: all its channels are of one group.
-    fn of_groups(op: &Convolution, weight: Shape, device: &DeviceProfile) -> Self {
+    fn of_groups(op: &Convolution, weight: Shape, target: &Target) -> Self {
         let quads = op.group_quads(weight);
-        let tile = Self::choose(quads, device);
+        let tile = Self::choose(quads, target);
         if op.conv.groups == 1 || quads.is_multiple_of(tile.lanes * tile.blocks) {
             return tile;
         }
@@ -120,11 +121,11 @@ pub(super) fn kernel(
     op: &Convolution,
     inputs: &[Shape],
     map: Shape,
-    device: &DeviceProfile,
+    target: &Target,
 ) -> Option<Kernel> {
     let tile = Tile {
         pool: op.pool_side(),
-        ..Tile::of_groups(op, inputs[1], device)
+        ..Tile::of_groups(op, inputs[1], target)
     };
     let packing = Packing::Conv {
         tile: tile.channels(),
@@ -132,13 +133,13 @@ pub(super) fn kernel(
     };
     // What lies outside the input is read from one row of zeros.
     let outside_fits = inputs[0].c4() <= TEXELS_PER_ROW as usize;
-    let weight_fits = packing.tile_bytes(inputs[1]) <= device.max_texel_bytes();
+    let weight_fits = packing.tile_bytes(inputs[1]) <= target.max_texel_bytes();
     let steps = inputs[1]
         .h
         .saturating_mul(inputs[1].w)
         .saturating_mul(inputs[1].c4() + 2);
     let runs = (steps as u64) < MAX_LOOP_STEPS;
-    if !device.is_cpu || !outside_fits || !weight_fits || !runs {
+    if !target.device.is_cpu || !outside_fits || !weight_fits || !runs {
         return None;
     }
     let parts = KernelParts {

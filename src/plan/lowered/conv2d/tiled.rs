@@ -9,10 +9,10 @@
 use super::sum_parts::SumParts;
 use super::template::fill;
 use super::{Convolution, KernelParts};
-use crate::device_profile::DeviceProfile;
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{DISPATCH_FLOPS, Format, Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
 use crate::ops::{Op, Stage, StageInput};
+use crate::target::Target;
 use crate::tensor::Shape;
 use std::sync::Arc;
 
@@ -120,7 +120,7 @@ struct LayerWork {
 }
 
 impl LayerWork {
-    fn new(op: &Convolution, inputs: &[Shape], output: Shape, device: &DeviceProfile) -> Self {
+    fn new(op: &Convolution, inputs: &[Shape], output: Shape, target: &Target) -> Self {
         let weight = inputs[1];
         let flops = op.flops(inputs).max(1) as f64;
         Self {
@@ -128,7 +128,7 @@ impl LayerWork {
             terms: weight.c * weight.h * weight.w,
             groups: weight.c4(),
             at_once: (DISPATCH_FLOPS as f64 / flops).min(1.0),
-            busy: f64::from(device.invocations_at_once),
+            busy: f64::from(target.device.invocations_at_once),
         }
     }
 
@@ -142,17 +142,17 @@ impl LayerWork {
     }
 
     /// As many parts as keep the device busy, of at least [`LEAST_TERMS`] products each.
-    fn parts(&self, tile: Tile, device: &DeviceProfile) -> usize {
+    fn parts(&self, tile: Tile, target: &Target) -> usize {
         let wanted = (1.0 / self.share(tile)).round() as usize;
-        let parts = wanted.clamp(1, self.most_parts(device));
+        let parts = wanted.clamp(1, self.most_parts(target));
         // None is left without terms.
         self.groups.div_ceil(self.groups.div_ceil(parts))
     }
 
     /// Into how many parts the sum may be cut.
-    fn most_parts(&self, device: &DeviceProfile) -> usize {
+    fn most_parts(&self, target: &Target) -> usize {
         let bytes = Format::Nhwc4.bytes(self.output).max(1);
-        let room = MOST_PART_BYTES.min(device.max_buffer_bytes) / bytes;
+        let room = MOST_PART_BYTES.min(target.device.max_buffer_bytes) / bytes;
         let most = MOST_PARTS.min(self.terms / LEAST_TERMS).min(room as usize);
         most.max(1)
     }
@@ -262,23 +262,23 @@ fn choices(
     op: &Convolution,
     inputs: &[Shape],
     map: Shape,
-    device: &DeviceProfile,
+    target: &Target,
     parts: Option<usize>,
 ) -> Vec<(Tile, Staging, usize)> {
-    let bytes = MOST_BYTES.min(device.max_workgroup_bytes as usize);
-    let work = LayerWork::new(op, inputs, map, device);
+    let bytes = MOST_BYTES.min(target.device.max_workgroup_bytes as usize);
+    let work = LayerWork::new(op, inputs, map, target);
     let pool = op.pool_side();
     let mut choices: Vec<_> = TILES
         .into_iter()
         .map(|tile| Tile { pool, ..tile })
         .filter(|tile| op.conv.groups == 1 || op.group_quads(inputs[1]).is_multiple_of(tile.quads))
-        .filter(|tile| tile.invocations() <= device.max_invocations_per_workgroup as usize)
+        .filter(|tile| tile.invocations() <= target.device.max_invocations_per_workgroup as usize)
         .filter_map(|tile| Some((tile, Staging::best(op, inputs, tile, bytes)?)))
         .map(|(tile, stage)| {
             (
                 tile,
                 stage,
-                parts.unwrap_or_else(|| work.parts(tile, device)),
+                parts.unwrap_or_else(|| work.parts(tile, target)),
             )
         })
         .collect();
@@ -287,37 +287,29 @@ fn choices(
 }
 
 /// In how many parts the sum is best left, if in more than one.
-fn parts(op: &Convolution, inputs: &[Shape], map: Shape, device: &DeviceProfile) -> Option<usize> {
-    if device.is_cpu || op.conv.groups > 1 || op.parts > 1 {
+fn parts(op: &Convolution, inputs: &[Shape], map: Shape, target: &Target) -> Option<usize> {
+    if target.device.is_cpu || op.conv.groups > 1 || op.parts > 1 {
         return None;
     }
-    let (_, _, parts) = *choices(op, inputs, map, device, None).first()?;
+    let (_, _, parts) = *choices(op, inputs, map, target, None).first()?;
     (parts > 1).then_some(parts)
 }
 
 /// The convolution with its sums left in parts, and their sum, where that keeps more of the device busy.
-pub(super) fn stages(
-    op: &Convolution,
-    inputs: &[Shape],
-    device: &DeviceProfile,
-) -> Option<Vec<Stage>> {
-    let parts = parts(op, inputs, op.map_shape(inputs).ok()?, device)?;
-    in_parts(op, inputs, device, parts)
+pub(super) fn stages(op: &Convolution, inputs: &[Shape], target: &Target) -> Option<Vec<Stage>> {
+    let parts = parts(op, inputs, op.map_shape(inputs).ok()?, target)?;
+    in_parts(op, inputs, target, parts)
 }
 
 /// The same in other numbers of parts, where one part leaves some of the device idle.
-pub(super) fn other_stages(
-    op: &Convolution,
-    inputs: &[Shape],
-    device: &DeviceProfile,
-) -> Vec<Vec<Stage>> {
+pub(super) fn other_stages(op: &Convolution, inputs: &[Shape], target: &Target) -> Vec<Vec<Stage>> {
     let Ok(map) = op.map_shape(inputs) else {
         return Vec::new();
     };
-    if device.is_cpu || op.conv.groups > 1 || op.parts > 1 {
+    if target.device.is_cpu || op.conv.groups > 1 || op.parts > 1 {
         return Vec::new();
     }
-    let work = LayerWork::new(op, inputs, map, device);
+    let work = LayerWork::new(op, inputs, map, target);
     let is_idle =
         |tile: Tile| ((tile.workgroups(work.output) * tile.invocations()) as f64) < work.busy;
     if !TILES.into_iter().any(is_idle) {
@@ -325,9 +317,9 @@ pub(super) fn other_stages(
     }
     let parts = OTHER_PARTS
         .into_iter()
-        .filter(|parts| *parts <= work.most_parts(device));
+        .filter(|parts| *parts <= work.most_parts(target));
     let even = parts.map(|parts| work.groups.div_ceil(work.groups.div_ceil(parts)));
-    even.filter_map(|parts| in_parts(op, inputs, device, parts))
+    even.filter_map(|parts| in_parts(op, inputs, target, parts))
         .collect()
 }
 
@@ -335,7 +327,7 @@ pub(super) fn other_stages(
 fn in_parts(
     op: &Convolution,
     inputs: &[Shape],
-    device: &DeviceProfile,
+    target: &Target,
     parts: usize,
 ) -> Option<Vec<Stage>> {
     let leaving = Convolution {
@@ -343,7 +335,7 @@ fn in_parts(
         parts,
         ..op.unpooled()
     };
-    kernels(&leaving, inputs, leaving.map_shape(inputs).ok()?, device).first()?;
+    kernels(&leaving, inputs, leaving.map_shape(inputs).ok()?, target).first()?;
     let adding = SumParts {
         parts,
         channels: inputs[1].n,
@@ -371,12 +363,12 @@ pub(super) fn kernels(
     op: &Convolution,
     inputs: &[Shape],
     map: Shape,
-    device: &DeviceProfile,
+    target: &Target,
 ) -> Vec<Kernel> {
-    if device.is_cpu && op.parts == 1 {
+    if target.device.is_cpu && op.parts == 1 {
         return Vec::new();
     }
-    let mut choices = choices(op, inputs, map, device, Some(op.parts));
+    let mut choices = choices(op, inputs, map, target, Some(op.parts));
     if op.parts > 1 {
         choices.truncate(TILES_IN_PARTS);
     }
@@ -577,8 +569,8 @@ mod tests {
         let inputs = [[1, channels, side, side], [out, channels, kernel, kernel]]
             .map(|[n, c, h, w]| Shape::new(n, c, h, w));
         let output = op.output_shape(&inputs).unwrap();
-        let device = DeviceProfile::WEBGPU_DEFAULTS;
-        let (tile, _, parts) = choices(&op, &inputs, output, &device, None)[0];
+        let target = Target::WEBGPU_DEFAULTS;
+        let (tile, _, parts) = choices(&op, &inputs, output, &target, None)[0];
         ([tile.rows, tile.columns, 4 * tile.quads], parts)
     }
 
@@ -604,7 +596,7 @@ mod tests {
         for channels in (1024..9000).step_by(404) {
             let inputs = [Shape::new(1, channels, 4, 4), Shape::new(8, channels, 1, 1)];
             let output = op.output_shape(&inputs).unwrap();
-            let parts = parts(&op, &inputs, output, &DeviceProfile::WEBGPU_DEFAULTS).unwrap();
+            let parts = parts(&op, &inputs, output, &Target::WEBGPU_DEFAULTS).unwrap();
             let groups = channels.div_ceil(4);
             assert!(
                 (parts - 1) * groups.div_ceil(parts) < groups,

@@ -10,7 +10,7 @@
 
 use super::texels::{Template, Tile};
 use super::{Convolution, bias_binding, pool};
-use crate::device_profile::{DeviceProfile, TEXELS_PER_ROW};
+use crate::device_profile::TEXELS_PER_ROW;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::{Count, Grid, Line, PixelRun};
@@ -21,6 +21,7 @@ use crate::ops::kernel::{
 use crate::ops::numerics::Numerics;
 use crate::ops::packing::winograd::{A, B, OUTPUTS, SIDE, on_both_sides, transform_weight};
 use crate::ops::{MaxPool2d, Op, Stage, StageInput, shapes, take_inputs};
+use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use std::sync::Arc;
 
@@ -43,11 +44,7 @@ fn first_of(tile: usize, dilation: usize) -> usize {
 }
 
 /// The stages of `op`, if it is such a convolution and the device gains by them.
-pub(super) fn stages(
-    op: &Convolution,
-    inputs: &[Shape],
-    device: &DeviceProfile,
-) -> Option<Vec<Stage>> {
+pub(super) fn stages(op: &Convolution, inputs: &[Shape], target: &Target) -> Option<Vec<Stage>> {
     let (input, weight) = (inputs[0], inputs[1]);
     let dilation = op.conv.dilation[0];
     let plain =
@@ -55,12 +52,12 @@ pub(super) fn stages(
     // A square of pixels to pool lies in one tile only where neighbours do.
     let plain = plain && DILATIONS.contains(&dilation) && (dilation == 1 || op.pool.is_none());
     let large = input.c >= LEAST_CHANNELS[0] && weight.n >= LEAST_CHANNELS[1];
-    if !device.is_cpu || !plain || !large || [weight.h, weight.w] != [3, 3] {
+    if !target.device.is_cpu || !plain || !large || [weight.h, weight.w] != [3, 3] {
         return None;
     }
     let map = op.map_shape(inputs).ok()?;
     let product = Product {};
-    product.kernel(input.c4(), weight, device)?;
+    product.kernel(input.c4(), weight, target)?;
     let mut last = vec![StageInput::Stage(1)];
     last.extend((inputs.len() > 2).then_some(StageInput::Op(2)));
     Some(vec![
@@ -142,7 +139,7 @@ impl Op for Input {
         Numerics::sum(POINTS)
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let (input, columns) = (inputs[0], output.w / POINTS);
         let mut params = sizes([
@@ -205,17 +202,12 @@ impl Op for Input {
 struct Product {}
 
 impl Product {
-    fn kernel(
-        &self,
-        in_c4: usize,
-        weight: Shape,
-        device: &DeviceProfile,
-    ) -> Option<(Tile, Packing)> {
-        let tile = Tile::choose(weight.n.div_ceil(4), device);
+    fn kernel(&self, in_c4: usize, weight: Shape, target: &Target) -> Option<(Tile, Packing)> {
+        let tile = Tile::choose(weight.n.div_ceil(4), target);
         let packing = Packing::Winograd {
             tile: tile.channels(),
         };
-        let fits = packing.tile_bytes(weight) <= device.max_texel_bytes()
+        let fits = packing.tile_bytes(weight) <= target.max_texel_bytes()
             && in_c4 <= TEXELS_PER_ROW as usize
             && (in_c4 as u64) < MAX_LOOP_STEPS;
         fits.then_some((tile, packing))
@@ -258,10 +250,10 @@ impl Op for Product {
         })
     }
 
-    fn candidates(&self, inputs: &[Shape], device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let (input, weight) = (inputs[0], inputs[1]);
-        let Some((tile, packing)) = self.kernel(input.c4(), weight, device) else {
+        let Some((tile, packing)) = self.kernel(input.c4(), weight, target) else {
             bail!(
                 Unsupported,
                 "a weight of shape {weight} does not fit a texture"
@@ -382,7 +374,7 @@ impl Op for Output {
         Numerics::sum(POINTS)
     }
 
-    fn candidates(&self, inputs: &[Shape], _device: &DeviceProfile) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
         let mut params = sizes([
@@ -448,6 +440,7 @@ impl Op for Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device_profile::DeviceProfile;
     use crate::ops::Conv2d;
 
     #[test]
@@ -474,9 +467,12 @@ mod tests {
 
     #[test]
     fn the_stages_references_are_the_convolution() {
-        let device = DeviceProfile {
-            is_cpu: true,
-            ..DeviceProfile::WEBGPU_DEFAULTS
+        let target = Target {
+            device: DeviceProfile {
+                is_cpu: true,
+                ..DeviceProfile::WEBGPU_DEFAULTS
+            },
+            ..Target::WEBGPU_DEFAULTS
         };
         for (h, w, padding, dilation) in [
             (9, 7, 1, 1),
@@ -499,7 +495,7 @@ mod tests {
             let inputs = [&input, &weight, &bias];
             let expected = op.reference(&inputs).unwrap();
             let mut values: Vec<Tensor> = Vec::new();
-            for stage in stages(&op, &shapes(&inputs), &device).unwrap() {
+            for stage in stages(&op, &shapes(&inputs), &target).unwrap() {
                 let inputs: Vec<_> = stage
                     .inputs
                     .iter()
