@@ -150,8 +150,8 @@ run_tests() {
     test_once "$@"
 }
 say "operations on DX12"
-run_tests ops
+run_tests kernels cases::
 say "PyTorch's networks on DX12"
-run_tests goldens device
+run_tests kernels goldens::device
 say "the demo model's photograph on DX12"
-run_tests models the_demo_model
+run_tests networks models::the_demo_model

@@ -28,7 +28,7 @@ struct By {
 }
 
 /// The kernels of `op` that `device` can run, its own and those that are worth a try.
-fn kernels(op: &dyn Op, inputs: &[Shape], device: &Target) -> Vec<Kernel> {
+fn fitting_kernels(op: &dyn Op, inputs: &[Shape], device: &Target) -> Vec<Kernel> {
     let mut all = op.kernels(inputs, device).unwrap_or_default();
     all.extend(op.other_kernels(inputs, device).unwrap_or_default());
     all.retain(|kernel| kernel.fits(device));
@@ -58,7 +58,7 @@ impl Op for By {
         let op = self.op.as_ref();
         let (mut stages, mut picked) = (None, None);
         match self.how {
-            How::Kernel(i) => picked = kernels(op, inputs, device).into_iter().nth(i),
+            How::Kernel(i) => picked = fitting_kernels(op, inputs, device).into_iter().nth(i),
             How::Stages(i) => stages = stagings(op, inputs, device).into_iter().nth(i),
         }
         let kernels =
@@ -89,7 +89,7 @@ pub struct Way {
 impl Way {
     /// The op as one that has this way alone. An op of one way stays what it is.
     pub fn alone(&self, op: &Arc<dyn Op>, device: &Target) -> Arc<dyn Op> {
-        let all = kernels(op.as_ref(), &self.inputs, device).len();
+        let all = fitting_kernels(op.as_ref(), &self.inputs, device).len();
         match self.how {
             How::Kernel(_) if all == 1 && op.stages(&self.inputs, device).is_empty() => op.clone(),
             how => Arc::new(By {
@@ -109,7 +109,9 @@ impl Way {
 
 /// The ways to compute an op on a device: by each of its kernels.
 fn by_kernels(op: &Arc<dyn Op>, inputs: &[Shape], device: &Target) -> Vec<Way> {
-    let all = kernels(op.as_ref(), inputs, device).into_iter().enumerate();
+    let all = fitting_kernels(op.as_ref(), inputs, device)
+        .into_iter()
+        .enumerate();
     let way = |(i, kernel)| Way {
         op: op.clone(),
         inputs: inputs.to_vec(),
@@ -127,7 +129,9 @@ pub fn ways(op: &Arc<dyn Op>, inputs: &[Shape], device: &Target) -> Vec<Way> {
         .enumerate()
     {
         let first = |(op, inputs): (Arc<dyn Op>, Vec<Shape>)| {
-            kernels(op.as_ref(), &inputs, device).into_iter().next()
+            fitting_kernels(op.as_ref(), &inputs, device)
+                .into_iter()
+                .next()
         };
         let kernels: Option<Vec<_>> = staged(&stages, inputs).into_iter().map(first).collect();
         all.extend(kernels.map(|kernels| Way {
@@ -279,4 +283,23 @@ pub fn assert_all_kernels(reached: &std::collections::BTreeSet<&'static str>) {
         .filter(|name| !of_textures.contains(&name.as_str()) && !reached.contains(name.as_str()))
         .collect();
     assert!(missing.is_empty(), "not reached: {missing:?}");
+}
+
+/// The kernels of an op on a device: its own, those that are worth a try, and those of its stages.
+pub fn kernels(op: &dyn Op, inputs: &[Shape], target: &Target) -> Vec<Kernel> {
+    let mut kernels = op.kernels(inputs, target).unwrap();
+    kernels.extend(op.other_kernels(inputs, target).unwrap());
+    let mut between: Vec<Shape> = Vec::new();
+    for stage in op.stages(inputs, target) {
+        let shapes = stage.inputs.iter().map(|input| match *input {
+            StageInput::Op(i) => inputs[i],
+            StageInput::Stage(i) => between[i],
+        });
+        let shapes: Vec<_> = shapes.collect();
+        kernels.extend(stage.op.kernels(&shapes, target).unwrap());
+        kernels.extend(stage.op.other_kernels(&shapes, target).unwrap());
+        between.push(stage.op.output_shape(&shapes).unwrap());
+    }
+    assert!(!kernels.is_empty(), "{op:?} has no kernel");
+    kernels
 }

@@ -103,7 +103,7 @@ def main():
 def write_table(rows):
     lines = ["# ONNX's cases", "",
              f"The operator tests of onnx {onnx.__version__} for fullconv's operators. `make.py` writes this page and",
-             "`cases.safetensors`; `tests/conformance.rs` runs all cases on the CPU reference and on the device. A",
+             "`cases.safetensors`; `tests/kernels/conformance.rs` runs all cases on the CPU reference and on the device. A",
              "case's variant in several simpler operators (`_expanded`) does not count.", "",
              "| operator | cases | computed | not applicable |", "| --- | --- | --- | --- |"]
     order = list(OPERATORS)

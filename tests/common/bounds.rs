@@ -1,0 +1,95 @@
+//! How far a device may be off.
+
+use fullconv::Tensor;
+use fullconv::ops::Op;
+use fullconv::ops::numerics;
+
+/// The relative error of rounding to f16.
+pub const HALF_UNIT: f32 = 1.0 / (1u32 << 11) as f32;
+/// The least step of f16 above zero.
+pub const HALF_STEP: f32 = 1.0 / (1u32 << 24) as f32;
+
+/// How far each element of what `op` makes of `inputs` may be off where a device keeps it in f16: one rounding more,
+/// unless the op passes values on.
+pub fn half_bounds(op: &dyn Op, inputs: &[&Tensor], expected: &Tensor) -> Tensor {
+    let shapes: Vec<_> = inputs.iter().map(|t| t.shape()).collect();
+    let mut bounds = numerics::bounds(op, inputs, expected).unwrap();
+    if !op.numerics(&shapes).is_exact() {
+        for (bound, expected) in bounds.data_mut().iter_mut().zip(expected.data()) {
+            *bound += (expected.abs() + *bound) * HALF_UNIT + HALF_STEP;
+        }
+    }
+    bounds
+}
+
+/// Panics unless every element of `found` is within its bound of `expected`.
+pub fn assert_within(expected: &Tensor, found: &Tensor, bounds: &Tensor, what: &str) {
+    assert_eq!(found.shape(), expected.shape(), "{what}");
+    let elements = expected.data().iter().zip(found.data()).zip(bounds.data());
+    for (i, ((e, f), b)) in elements.enumerate() {
+        assert!(
+            (f64::from(*e) - f64::from(*f)).abs() <= f64::from(*b),
+            "{what}: at {:?} expected {e}, found {f}, bound {b:e}",
+            expected.position(i),
+        );
+    }
+}
+
+/// Panics unless `found` are the labels of `scores`: one may differ from what is expected where the scores of the
+/// two are closer than both may err.
+pub fn assert_labels(
+    expected: &Tensor,
+    found: &Tensor,
+    scores: &Tensor,
+    bounds: &Tensor,
+    what: &str,
+) {
+    let classes = scores.shape().c;
+    assert_eq!(found.shape(), expected.shape(), "{what}");
+    for (i, label) in found.data().iter().enumerate() {
+        let at = found.position(i);
+        assert!(
+            (*label as usize) < classes,
+            "{what}: class {label} at {at:?}"
+        );
+    }
+    let of_labels = |labels: &Tensor, values: &Tensor| {
+        let value = |n, _, y, x| values.at(n, labels.at(n, 0, y, x) as usize, y, x);
+        Tensor::from_fn(labels.shape(), value).unwrap()
+    };
+    let mut margin = of_labels(expected, bounds);
+    for (m, b) in margin
+        .data_mut()
+        .iter_mut()
+        .zip(of_labels(found, bounds).data())
+    {
+        *m += b;
+    }
+    let (expected, found) = (of_labels(expected, scores), of_labels(found, scores));
+    assert_within(
+        &expected,
+        &found,
+        &margin,
+        &format!("scores of labels, {what}"),
+    );
+}
+
+/// ‖found − expected‖ / ‖expected‖; infinite where something is not finite.
+pub fn relative_error(expected: &Tensor, found: &Tensor) -> f64 {
+    assert_eq!(expected.shape(), found.shape());
+    let (mut squares, mut norm) = (0.0, 0.0);
+    for (e, f) in expected.data().iter().zip(found.data()) {
+        let (e, f) = (f64::from(*e), f64::from(*f));
+        squares += if f.is_finite() {
+            (e - f) * (e - f)
+        } else {
+            f64::INFINITY
+        };
+        norm += e * e;
+    }
+    if squares == 0.0 {
+        0.0
+    } else {
+        (squares / norm).sqrt()
+    }
+}

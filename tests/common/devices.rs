@@ -1,0 +1,126 @@
+//! Devices, and the targets that plans are made for.
+
+use fullconv::device_profile::{CooperativeMatrix, DeviceProfile};
+use fullconv::gpu::{Backend, wgpu};
+use fullconv::target::{PlanOptions, Target};
+use fullconv::{ErrorKind, Gpu, GpuOptions};
+
+/// The backend that `FULLCONV_TEST_BACKEND` names: tests run there, or fail. Without it, on any.
+pub fn wanted_backend() -> Option<Backend> {
+    let name = std::env::var("FULLCONV_TEST_BACKEND").ok()?;
+    Some(name.parse().unwrap_or_else(|e| panic!("{e}")))
+}
+
+/// A device with `options`, its buffers poisoned. Without any adapter the test is skipped, loudly, or
+/// fails where `FULLCONV_REQUIRE_GPU` is 1 or `FULLCONV_TEST_BACKEND` names a backend.
+pub fn gpu(options: GpuOptions) -> Option<Gpu> {
+    let wanted = wanted_backend();
+    let options = GpuOptions {
+        poison: true,
+        backend: options.backend.or(wanted),
+        ..options
+    };
+    match pollster::block_on(Gpu::with_options(&options)) {
+        Ok(gpu) => {
+            let found = gpu.info().backend.to_str();
+            let asked = options.backend.map(|backend| backend.to_string());
+            assert_eq!(found, asked.as_deref().unwrap_or(found), "{gpu}");
+            Some(gpu)
+        }
+        Err(e) if e.kind() == ErrorKind::NoAdapter => {
+            let required = std::env::var("FULLCONV_REQUIRE_GPU").is_ok_and(|v| v == "1");
+            assert!(!required && wanted.is_none(), "a GPU is required: {e}");
+            eprintln!("SKIP: {e}");
+            None
+        }
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// The ways a device is opened that lead to other kernels or other cuts of them.
+pub fn all_gpus() -> Vec<(&'static str, Gpu)> {
+    let options = |default_limits, checked_shaders, plan_as_gpu| GpuOptions {
+        default_limits,
+        checked_shaders,
+        plan_as_gpu,
+        ..GpuOptions::default()
+    };
+    [
+        ("as it is", options(false, false, false)),
+        ("with checked shaders", options(false, true, false)),
+        ("with WebGPU's default limits", options(true, false, false)),
+        (
+            "with WebGPU's default limits and checked shaders",
+            options(true, true, false),
+        ),
+        ("planned as a GPU", options(false, false, true)),
+        (
+            "planned as a GPU with WebGPU's default limits and checked shaders",
+            options(true, true, true),
+        ),
+    ]
+    .into_iter()
+    .filter(|(_, options)| !(options.checked_shaders && compiles_slowly()))
+    .filter_map(|(name, options)| Some((name, another_gpu(options)?)))
+    .collect()
+}
+
+/// Whether shaders with checks, which the other backends run too, would take most of the time: Microsoft's FXC
+/// unrolls and simulates what it can.
+fn compiles_slowly() -> bool {
+    wanted_backend() == Some(Backend::Dx12)
+}
+
+/// The same as [`gpu`], but for a device that would be planned for as a GPU in any case and is asked to be:
+/// that one was opened already.
+pub fn another_gpu(options: GpuOptions) -> Option<Gpu> {
+    let asked = options.plan_as_gpu;
+    let is_cpu = |gpu: &Gpu| gpu.info().device_type == wgpu::DeviceType::Cpu;
+    gpu(options).filter(|gpu| !asked || is_cpu(gpu))
+}
+
+/// The cooperative matrices that a kernel is written for.
+pub fn matrices() -> Vec<CooperativeMatrix> {
+    let matrix = |size, subgroup, vectors| CooperativeMatrix {
+        size: [size; 3],
+        subgroup,
+        vectors,
+    };
+    let large = [8, 16, 32].map(|subgroup| matrix(16, subgroup, true));
+    let small = [8, 16, 32].map(|subgroup| matrix(8, subgroup, true));
+    [&large[..], &small, &[matrix(8, 32, false)]].concat()
+}
+
+/// `profile` with f16, these cooperative matrices and the workgroup memory that devices with such have.
+pub fn with_matrices(target: &Target, cooperative: Vec<CooperativeMatrix>) -> Target {
+    Target {
+        device: DeviceProfile {
+            cooperative,
+            max_workgroup_bytes: target.device.max_workgroup_bytes.max(32 << 10),
+            ..target.device.clone()
+        },
+        options: PlanOptions {
+            half: true,
+            ..target.options.clone()
+        },
+    }
+}
+
+/// What keeps a small GPU busy.
+pub const FEW_INVOCATIONS: u32 = 128;
+
+/// `profile` with the preferences that lead to other kernels: for devices that many invocations keep busy,
+/// and for devices that few do, so that large tiles run at sizes that tests can afford.
+pub fn preferences(target: &Target) -> Vec<Target> {
+    let with = |invocations_at_once| Target {
+        device: DeviceProfile {
+            invocations_at_once,
+            ..target.device.clone()
+        },
+        ..target.clone()
+    };
+    match target.device.is_cpu {
+        true => vec![target.clone()],
+        false => vec![target.clone(), with(1), with(FEW_INVOCATIONS)],
+    }
+}

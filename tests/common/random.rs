@@ -1,0 +1,34 @@
+//! Random numbers, the same in every run.
+
+use fullconv::{Shape, Tensor};
+use proptest::test_runner::{RngAlgorithm, TestRng};
+
+/// Random numbers, the same in every run.
+pub struct Random(TestRng);
+
+impl Random {
+    pub fn new(seed: u8) -> Self {
+        Self(TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]))
+    }
+
+    /// Between −1 and 1.
+    pub fn float(&mut self) -> f32 {
+        use proptest::prelude::Rng as _;
+        self.0.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0
+    }
+
+    /// Less than `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        use proptest::prelude::Rng as _;
+        self.0.next_u32() as usize % end
+    }
+
+    pub fn tensor(&mut self, shape: Shape) -> Tensor {
+        Tensor::from_fn(shape, |_, _, _, _| self.float()).unwrap()
+    }
+
+    /// A picture: whole numbers from 0 to 255.
+    pub fn picture(&mut self, shape: Shape) -> Tensor {
+        Tensor::from_fn(shape, |_, _, _, _| ((self.float() + 1.0) * 127.5).round()).unwrap()
+    }
+}

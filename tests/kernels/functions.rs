@@ -1,0 +1,213 @@
+//! Functions and sums where they are hard: numbers from the smallest to infinity, means of a million pixels, weights
+//! and computed values in each other's place, attributes that make no sense.
+
+use crate::common::{OneOp, Random, all_gpus};
+use fullconv::graph::Graph;
+use fullconv::ops::numerics::UNIT;
+use fullconv::ops::{
+    Add, Cat, Clamp, Conv2d, Elu, Hardsigmoid, Hardswish, LeakyRelu, Mean, Mul, Op, Relu, Sigmoid,
+    Silu, Tanh, from_name,
+};
+use fullconv::plan::Plan;
+use fullconv::target::Target;
+use fullconv::{ErrorKind, Parameters, Shape, Tensor, reference};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Numbers of every size and both signs, and those where formulas change hands.
+fn numbers() -> Vec<f32> {
+    let mut numbers = vec![0.0, f32::INFINITY, f32::NAN];
+    numbers.extend([
+        1e-37, 1e-30, 1e-20, 1e-10, 1e-7, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.2, 0.249,
+    ]);
+    numbers.extend([
+        0.25, 0.2501, 0.3, 0.4, 0.49999, 0.5, 0.50001, 0.6, 0.7, 0.8, 0.9, 1.0, 1.5,
+    ]);
+    numbers.extend([
+        2.0, 2.5, 2.999, 3.0, 3.001, 4.0, 5.0, 5.999, 6.0, 7.0, 8.0, 8.5, 9.0, 10.0,
+    ]);
+    numbers.extend([
+        12.0, 15.0, 17.5, 20.0, 30.0, 43.0, 44.0, 60.0, 80.0, 86.0, 87.0, 87.5, 88.0,
+    ]);
+    numbers.extend([
+        89.0, 90.0, 100.0, 103.0, 104.0, 105.0, 500.0, 1e4, 1e8, 1e20, 1e38, 3.4e38,
+    ]);
+    let negative: Vec<_> = numbers.iter().map(|x| -x).collect();
+    numbers.extend(negative);
+    numbers
+}
+
+#[test]
+fn functions_are_right_from_the_smallest_number_to_infinity() {
+    let clamp = |min, max| Arc::new(Clamp { min, max }) as Arc<dyn Op>;
+    let ops: [Arc<dyn Op>; 11] = [
+        Arc::new(Relu {}),
+        Arc::new(Sigmoid {}),
+        Arc::new(Tanh {}),
+        Arc::new(Silu {}),
+        Arc::new(Hardsigmoid {}),
+        Arc::new(Hardswish {}),
+        Arc::new(LeakyRelu::default()),
+        Arc::new(Elu { alpha: 0.7 }),
+        clamp(Some(0.0), Some(6.0)),
+        clamp(Some(0.3), None),
+        clamp(Some(2.0), Some(-1.0)),
+    ];
+    let numbers = numbers();
+    let shape = Shape::new(1, 3, 1, numbers.len());
+    let input = Tensor::from_fn(shape, |_, c, _, x| numbers[(x + 7 * c) % numbers.len()]).unwrap();
+    for (name, gpu) in all_gpus() {
+        for op in &ops {
+            let one = OneOp::new(op.clone(), vec![input.clone()]);
+            let (expected, bounds, found) = (one.expected(), one.bounds(), one.run(&gpu));
+            let elements = expected.data().iter().zip(found.data()).zip(bounds.data());
+            for (((e, f), b), x) in elements.zip(input.data()) {
+                let same = e == f || e.is_nan() && f.is_nan();
+                let within = (f64::from(*e) - f64::from(*f)).abs() <= f64::from(*b);
+                assert!(
+                    same || within && e.is_finite(),
+                    "{name}: {op:?} of {x:e}: {f:e}, not {e:e}"
+                );
+            }
+        }
+    }
+}
+
+/// The device's mean of a million pixels is as good as sums of a thousand are.
+#[test]
+fn the_mean_of_a_million_pixels_is_accurate() {
+    let one = OneOp::random(
+        Arc::new(Mean {}),
+        &[Shape::new(1, 2, 1000, 1000)],
+        &mut Random::new(4),
+    );
+    let magnitude = Mean {}.reference(&[&one.input.map(f32::abs)]).unwrap();
+    for (name, gpu) in all_gpus() {
+        let found = one.run(&gpu);
+        for c in 0..2 {
+            let [e, f] = [&one.expected(), &found].map(|t| f64::from(t.at(0, c, 0, 0)));
+            let bound = 2016.0 * UNIT * f64::from(magnitude.at(0, c, 0, 0));
+            assert!(
+                (e - f).abs() <= bound,
+                "{name}: {f}, not {e}, bound {bound:e}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_row_longer_than_a_loop_may_be_is_added_up_in_several_dispatches() {
+    let one = OneOp::random(
+        Arc::new(Mean {}),
+        &[Shape::new(1, 3, 1, 130_001)],
+        &mut Random::new(5),
+    );
+    for (name, gpu) in all_gpus() {
+        let plan = one.plan(gpu.target()).unwrap();
+        assert!(plan.steps.len() >= 4, "{name}: {plan}");
+        one.check(&gpu, name);
+    }
+}
+
+/// input · gate + offset of one image, side by side with a constant, where gate, offset and constant are tensors of
+/// the file.
+#[test]
+fn a_tensor_of_the_file_may_stand_where_an_activation_does() {
+    let mut random = Random::new(6);
+    let shapes = [
+        ("gate", [1, 5, 1, 1]),
+        ("offset", [1, 5, 4, 3]),
+        ("more", [2, 6, 4, 3]),
+    ];
+    let mut graph = Graph::new("input");
+    let mut tensors = Vec::new();
+    let ids = shapes.map(|(name, [n, c, h, w])| {
+        let shape = Shape::new(n, c, h, w);
+        tensors.push((name.to_owned(), random.tensor(shape)));
+        graph.parameter(name, shape).unwrap()
+    });
+    let gated = graph.op("gated", Mul {}, &[ids[0], graph.input()]).unwrap();
+    let moved = graph.op("moved", Add {}, &[gated, ids[1]]).unwrap();
+    let again = graph.op("again", Add {}, &[moved, ids[1]]).unwrap();
+    let output = graph.op("both", Cat {}, &[again, ids[2]]).unwrap();
+    let parameters = Parameters::new(crate::common::tensor_file(&tensors), BTreeMap::new());
+    let input = random.tensor(Shape::new(2, 5, 4, 3));
+    let expected = reference::run(&graph, &parameters, &input, &[output]).unwrap();
+    for (name, gpu) in all_gpus() {
+        let plan = Plan::new(&graph, input.shape(), &[output], gpu.target()).unwrap();
+        // Copied once, whatever reads them.
+        let copies = plan
+            .layers
+            .iter()
+            .filter(|layer| layer.kernel == "constant");
+        let copied: Vec<_> = copies.map(|layer| layer.name.as_str()).collect();
+        assert_eq!(copied, ["gate", "offset", "more"], "{name}");
+        let found = crate::common::run_plan(&gpu, plan, &graph, &parameters, &input);
+        let error = crate::common::relative_error(&expected[0].1, &found[0].1);
+        assert!(error < 1e-6, "{name}: {error:e}");
+    }
+}
+
+#[test]
+fn a_computed_value_is_no_weight() {
+    let mut graph = Graph::new("input");
+    let weight = graph.op("weight", Relu {}, &[graph.input()]).unwrap();
+    let inputs = [graph.input(), weight];
+    let output = graph.op("conv", Conv2d::padded(1), &inputs).unwrap();
+    let target = Target::WEBGPU_DEFAULTS;
+    let plan = Plan::new(&graph, Shape::new(3, 3, 3, 3), &[output], &target);
+    let error = plan.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.to_string().starts_with("conv (conv2d): "), "{error}");
+}
+
+#[test]
+fn attributes_and_shapes_that_make_no_sense_are_errors() {
+    let shape = Shape::new(1, 6, 4, 4);
+    let pad = |padding: [i32; 4], mode: &str| json!({"padding": padding, "mode": mode});
+    for (op, attributes, kind) in [
+        ("clamp", json!({}), ErrorKind::Shape),
+        ("clamp", json!({"lowest": 1}), ErrorKind::ModelFile),
+        ("pad", pad([4, 0, 0, 0], "reflect"), ErrorKind::Shape),
+        ("pad", pad([0, -1, 0, 0], "constant"), ErrorKind::ModelFile),
+        ("pad", pad([0, 0, 0, 0], "circular"), ErrorKind::ModelFile),
+        (
+            "pad",
+            pad([i32::MAX, 0, 0, 0], "constant"),
+            ErrorKind::Shape,
+        ),
+        (
+            "pixel_shuffle",
+            json!({"upscale_factor": 0}),
+            ErrorKind::Shape,
+        ),
+        (
+            "pixel_shuffle",
+            json!({"upscale_factor": 2}),
+            ErrorKind::Shape,
+        ),
+        (
+            "pixel_shuffle",
+            json!({"upscale_factor": 1u64 << 40}),
+            ErrorKind::Shape,
+        ),
+        ("elu", json!({"alpha": "one"}), ErrorKind::ModelFile),
+    ] {
+        let what = format!("{op} {attributes}");
+        let result = from_name(op, attributes).and_then(|op| op.output_shape(&[shape]));
+        assert_eq!(result.unwrap_err().kind(), kind, "{what}");
+    }
+    for (op, shapes) in [
+        ("add", vec![shape, shape.with_channels(3)]),
+        ("mul", vec![shape]),
+        ("cat", vec![]),
+        ("cat", vec![shape, shape.with_size(4, 3)]),
+        ("prelu", vec![shape, Shape::vector(2)]),
+        ("linear", vec![shape, Shape::new(3, 6, 3, 1)]),
+        ("batch_norm2d", vec![shape; 5]),
+    ] {
+        let result = from_name(op, json!({})).unwrap().output_shape(&shapes);
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Shape, "{op}");
+    }
+}

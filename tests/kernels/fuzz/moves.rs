@@ -1,0 +1,149 @@
+//! Ops that move pixels: crops, resizes, paddings, on random attributes and shapes.
+
+use super::*;
+
+fn crop() -> impl Strategy<Value = (Crop, Vec<Shape>)> {
+    (tensors(9), pair(0..=5), pair(0..=5), 1usize..=5).prop_map(|(like, offset, rest, c)| {
+        let [h, w] = [like.h + offset[0] + rest[0], like.w + offset[1] + rest[1]];
+        let input = like.with_size(h, w).with_channels(c);
+        (Crop { offset }, vec![input, like])
+    })
+}
+
+/// By size, by factor, and to the size of a second input.
+fn interpolate() -> impl Strategy<Value = (Interpolate, Vec<Shape>)> {
+    let factors = [0.2..4.0f64, 0.2..4.0f64];
+    (0..3, pair(1..=40), factors, any::<[bool; 4]>(), tensors(9)).prop_map(
+        |(how, size, factors, [bilinear, corners, recompute, tenths], input)| {
+            let factor = |factor: f64, size: usize| {
+                let factor = match tenths {
+                    true => (10.0 * factor).ceil() / 10.0,
+                    false => factor,
+                };
+                // A pixel at least.
+                factor.max(1.0 / size as f64)
+            };
+            let factors = [factor(factors[0], input.h), factor(factors[1], input.w)];
+            let op = Interpolate {
+                size: (how == 0).then_some(size),
+                scale_factor: (how == 1).then_some(factors),
+                mode: if bilinear {
+                    InterpolateMode::Bilinear
+                } else {
+                    InterpolateMode::Nearest
+                },
+                align_corners: bilinear && corners,
+                recompute_scale_factor: recompute,
+            };
+            let like = (how == 2).then_some(Shape::new(input.n, 2, size[0], size[1]));
+            (op, std::iter::once(input).chain(like).collect())
+        },
+    )
+}
+
+fn cat() -> impl Strategy<Value = (Cat, Vec<Shape>)> {
+    (tensors(1), prop::collection::vec(1usize..=9, 1..=12)).prop_map(|(shape, channels)| {
+        let of = |c: &usize| shape.with_channels(*c);
+        (Cat {}, channels.iter().map(of).collect())
+    })
+}
+
+fn pad() -> impl Strategy<Value = (Pad, Vec<Shape>)> {
+    let modes = prop_oneof![
+        Just(pad::PadMode::Constant),
+        Just(pad::PadMode::Reflect),
+        Just(pad::PadMode::Replicate)
+    ];
+    (
+        tensors(9),
+        [0usize..=9, 0..=9, 0..=9, 0..=9],
+        modes,
+        -1.0f32..1.0,
+    )
+        .prop_map(|(shape, padding, mode, value)| {
+            let most = |size: usize| match mode {
+                pad::PadMode::Reflect => size - 1,
+                _ => usize::MAX,
+            };
+            let [left, right, top, bottom] = padding;
+            let (w, h) = (most(shape.w), most(shape.h));
+            let padding = [left.min(w), right.min(w), top.min(h), bottom.min(h)];
+            (
+                Pad {
+                    padding,
+                    mode,
+                    value,
+                },
+                vec![shape],
+            )
+        })
+}
+
+fn pixel_shuffle() -> impl Strategy<Value = (PixelShuffle, Vec<Shape>)> {
+    (1usize..=4, tensors(7)).prop_map(|(upscale_factor, shape)| {
+        let input = shape.with_channels(shape.c * upscale_factor * upscale_factor);
+        (PixelShuffle { upscale_factor }, vec![input])
+    })
+}
+
+fn preprocess() -> impl Strategy<Value = (Preprocess, Vec<Shape>)> {
+    let channels = prop_oneof![Just(Channels::Rgb), Just(Channels::Bgr)];
+    let numbers = (
+        prop::array::uniform3(-1.0f32..1.0),
+        prop::array::uniform3(0.2f32..2.0),
+    );
+    let ranges = prop_oneof![Just(1.0f32), Just(255.0)];
+    (
+        pair(1..=24),
+        pair(1..=40),
+        1usize..=3,
+        channels,
+        ranges,
+        numbers,
+    )
+        .prop_map(|(size, [h, w], n, channels, range, (mean, std))| {
+            let (mean, std) = (mean.map(|m| m * range), std.map(|s| s * range));
+            let op = Preprocess {
+                size,
+                channels,
+                range,
+                mean,
+                std,
+            };
+            (op, vec![Shape::new(n, 3, h, w)])
+        })
+}
+
+proptest! {
+    #![proptest_config(config(ON_DEVICE))]
+
+    #[test]
+    fn cat_is_the_reference(sample in samples(cat())) {
+        sample.check();
+    }
+
+    #[test]
+    fn pad_is_the_reference(sample in samples(pad())) {
+        sample.check();
+    }
+
+    #[test]
+    fn pixel_shuffle_is_the_reference(sample in samples(pixel_shuffle())) {
+        sample.check();
+    }
+
+    #[test]
+    fn crop_is_the_reference(sample in samples(crop())) {
+        sample.check();
+    }
+
+    #[test]
+    fn interpolate_is_the_reference(sample in samples(interpolate())) {
+        sample.check();
+    }
+
+    #[test]
+    fn preprocess_is_the_reference(sample in samples(preprocess())) {
+        sample.check();
+    }
+}

@@ -1,0 +1,14 @@
+//! Kernels on the device against the reference implementation, and the reference against PyTorch and ONNX.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cases;
+mod conformance;
+mod edges;
+mod functions;
+mod fuzz;
+mod goldens;
+mod grids;
+mod half;
+mod matrices;

@@ -1,0 +1,103 @@
+//! The kernel with cooperative matrices on devices that have none: its text with matrices that are computed number
+//! by number, so that all of it but the matrices themselves is tested wherever there is f16.
+
+use crate::common::emulation::emulated;
+use crate::common::{OneOp, Random, gpu, matrices, with_matrices};
+use fullconv::device_profile::{CooperativeMatrix, DeviceProfile};
+use fullconv::ops::Op;
+use fullconv::ops::candidate::Candidate;
+use fullconv::ops::kernel::Kernel;
+use fullconv::ops::numerics::Numerics;
+use fullconv::plan::lowered;
+use fullconv::target::Target;
+use fullconv::{GpuOptions, Shape, Tensor};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// A convolution by one of its kernels with cooperative matrices, emulated.
+#[derive(Debug)]
+struct Emulated {
+    conv: Arc<dyn Op>,
+    matrix: CooperativeMatrix,
+    /// Which of the tiles that there are.
+    tile: usize,
+}
+
+impl Emulated {
+    fn all(&self, inputs: &[Shape], device: &Target) -> Vec<Kernel> {
+        let device = with_matrices(device, vec![self.matrix]);
+        let device = Target {
+            device: DeviceProfile {
+                is_cpu: false,
+                ..device.device
+            },
+            ..device
+        };
+        self.conv.other_kernels(inputs, &device).unwrap()
+    }
+}
+
+impl Op for Emulated {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+    fn output_shape(&self, inputs: &[Shape]) -> fullconv::Result<Shape> {
+        self.conv.output_shape(inputs)
+    }
+    fn reference(&self, inputs: &[&Tensor]) -> fullconv::Result<Tensor> {
+        self.conv.reference(inputs)
+    }
+    fn candidates(&self, inputs: &[Shape], device: &Target) -> fullconv::Result<Vec<Candidate>> {
+        let mut kernel = self.all(inputs, device).remove(self.tile);
+        kernel.shader.source = emulated(&kernel.shader.source).into();
+        Ok(vec![Candidate::kernel(kernel)])
+    }
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        self.conv.numerics(inputs)
+    }
+}
+
+/// Every second convolution, by the tiles in turn, with the matrices that no CPU behind a graphics driver has;
+/// `tests/kernels/half.rs` has all of them on devices with matrices.
+#[test]
+fn all_around_the_matrices_agrees_with_the_reference() {
+    let Some(gpu) = gpu(GpuOptions::default()) else {
+        return;
+    };
+    let Ok(target) = gpu.half_target() else {
+        eprintln!("SKIP: {gpu} has no f16");
+        return;
+    };
+    let matrix = matrices()
+        .into_iter()
+        .find(|m| (m.size, m.subgroup) == ([16; 3], 32));
+    let matrix = matrix.unwrap();
+    let mut random = Random::new(25);
+    let mut checked = BTreeSet::new();
+    let convolutions = lowered::cases()
+        .into_iter()
+        .filter(|c| c.op.name() == "conv2d");
+    for (i, case) in convolutions.step_by(2).enumerate() {
+        let one = OneOp::of_case(case, &mut random);
+        let shapes: Vec<_> = one.inputs.iter().map(Tensor::shape).collect();
+        let mut op = Emulated {
+            conv: one.op.clone(),
+            matrix,
+            tile: 0,
+        };
+        let tiles = op.all(&shapes, &target).len();
+        if tiles == 0 {
+            continue;
+        }
+        op.tile = i % tiles;
+        checked.insert(op.all(&shapes, &target)[op.tile].grid.parts());
+        let what = format!("{matrix:?}, tile {} of {tiles}", op.tile);
+        let emulated = OneOp::new(Arc::new(op), one.inputs.clone());
+        emulated.check_half(&gpu, std::slice::from_ref(&target), &what);
+    }
+    assert_eq!(
+        checked,
+        BTreeSet::from([1, 3]),
+        "whole sums, and sums in parts"
+    );
+}

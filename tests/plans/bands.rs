@@ -1,0 +1,299 @@
+//! Pictures whose activations are larger than any buffer of the device run band by band, and the result
+//! does not depend on it, to the last bit.
+
+use crate::common::plans::{check_limits, check_liveness, full_width};
+use crate::common::{Random, golden, gpu, run_on, with_labels};
+use fullconv::device_profile::DeviceProfile;
+use fullconv::gpu::Network;
+use fullconv::graph::{Graph, NodeId};
+use fullconv::ops::kernel::Format;
+use fullconv::plan::Plan;
+use fullconv::target::{PlanOptions, Target};
+use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Shape};
+
+/// Plans for less and less memory, down to the least that anything fits.
+fn in_bands(
+    graph: &Graph,
+    input: Shape,
+    outputs: &[NodeId],
+    whole: &Plan,
+    target: &Target,
+) -> Vec<Plan> {
+    let mut plans: Vec<Plan> = Vec::new();
+    let mut memory_bytes = whole.peak_device_bytes() - 1;
+    loop {
+        let small = target.within(memory_bytes);
+        match Plan::new(graph, input, outputs, &small) {
+            Ok(plan) => {
+                check_limits(&plan, &small);
+                check_liveness(&plan, graph);
+                assert!(plan.peak_device_bytes() <= small.options.memory_bytes);
+                assert_eq!(plan.pipelines, whole.pipelines);
+                let activations = plan.activation_bytes() + plan.mirror_bytes;
+                memory_bytes = plan.peak_device_bytes() - activations.div_ceil(10);
+                plans.push(plan);
+            }
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::Limit, "{e}");
+                return plans;
+            }
+        }
+    }
+}
+
+/// `profile` with the smallest bindings that there is a plan for.
+fn smallest_bindings(target: &Target, plan: impl Fn(&Target) -> fullconv::Result<Plan>) -> Target {
+    let small = |log2: u32| Target {
+        device: DeviceProfile {
+            max_binding_bytes: 1u64 << log2,
+            max_workgroups_per_dimension: 64,
+            ..target.device.clone()
+        },
+        ..target.clone()
+    };
+    (8..30)
+        .map(small)
+        .find(|small| plan(small).is_ok())
+        .unwrap()
+}
+
+/// Runs `model` on a batch whole and in bands of every size, and panics where one bit differs. Says whether
+/// bindings cut the bands further.
+fn check_model(gpu: &Gpu, name: &str, model: &Model, input: Shape, fetch: &[&str]) -> bool {
+    let graph = with_labels(model);
+    let mut outputs = vec![graph.output(), graph.node(graph.output()).inputs[0]];
+    outputs.extend(fetch.iter().map(|name| graph.find_op(name).unwrap()));
+    let whole = Plan::new(&graph, input, &outputs, gpu.target()).unwrap();
+    assert!(whole.groups.is_empty());
+    let plans = in_bands(&graph, input, &outputs, &whole, gpu.target());
+    assert!(plans.len() >= 3, "{name}: {} plans", plans.len());
+    let most = plans.iter().flat_map(|plan| &plan.groups).map(|g| g.bands);
+    assert!(most.max().unwrap() >= 4, "{name}: hardly cut");
+    // The same where a binding shows little and a dispatch does little.
+    let small = smallest_bindings(gpu.target(), |target| {
+        Plan::new(&graph, input, &outputs, target)
+    });
+    let cut = in_bands(&graph, input, &outputs, &whole, &small);
+    let is_cut = cut[0].steps.len() > plans[0].steps.len();
+    let few = |mut plans: Vec<Plan>| {
+        let last = plans.pop().into_iter();
+        last.chain(plans.into_iter().step_by(4)).collect::<Vec<_>>()
+    };
+
+    let network = Network::new(gpu);
+    let values = Random::new(7).tensor(input);
+    let run = |plan| run_on(&network, plan, &graph, model.parameters(), &values);
+    let expected = run(whole);
+    for plan in few(plans).into_iter().chain(few(cut)) {
+        let what = format!("{name} in buffers of {:?}", plan.slots);
+        for ((id, expected), (_, found)) in expected.iter().zip(run(plan)) {
+            let bits = |data: &[f32]| data.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert!(expected.data().iter().all(|x| x.is_finite()));
+            assert!(
+                bits(expected.data()) == bits(found.data()),
+                "{what}: {} differs",
+                graph.node(*id).name
+            );
+        }
+    }
+    is_cut
+}
+
+fn devices() -> impl Iterator<Item = Gpu> {
+    [false, true].into_iter().filter_map(|default_limits| {
+        gpu(GpuOptions {
+            default_limits,
+            ..GpuOptions::default()
+        })
+    })
+}
+
+#[test]
+fn networks_in_bands_are_bit_for_bit_what_they_are_whole() {
+    let sizes = [
+        ("fcn8s-caffe", Shape::new(2, 3, 21, 14)),
+        ("fcn8s-floor", Shape::new(1, 3, 97, 64)),
+        ("fcn8s-same", Shape::new(3, 3, 37, 50)),
+        ("fcn8s-atonce-caffe", Shape::new(1, 3, 9, 33)),
+        ("fcn16s-caffe", Shape::new(1, 3, 40, 7)),
+        ("fcn16s-floor", Shape::new(2, 3, 64, 33)),
+        ("fcn16s-same", Shape::new(1, 3, 131, 45)),
+        ("fcn32s-caffe", Shape::new(2, 3, 3, 18)),
+        ("fcn32s-floor", Shape::new(1, 3, 75, 39)),
+        ("fcn32s-same", Shape::new(5, 3, 20, 31)),
+    ];
+    for gpu in devices() {
+        let is_cut =
+            |(file, shape): (&str, Shape)| check_model(&gpu, file, &golden(file), shape, &[]);
+        let cut = sizes.into_iter().filter(|size| is_cut(*size)).count();
+        assert!(2 * cut >= sizes.len(), "{cut} are cut within bands");
+    }
+}
+
+#[test]
+fn values_asked_for_within_a_group_are_whole() {
+    for gpu in devices() {
+        let model = golden("fcn8s-same");
+        let fetch = [
+            "conv1_1", "relu1_2", "pool1", "conv3_3", "pool3", "upscore8",
+        ];
+        check_model(&gpu, "fetched", &model, Shape::new(2, 3, 43, 30), &fetch);
+    }
+}
+
+#[test]
+fn a_buffer_too_small_for_a_map_holds_bands_of_it() {
+    for gpu in devices() {
+        let model = golden("fcn8s-caffe");
+        let graph = with_labels(&model);
+        let (input, outputs) = (Shape::new(2, 3, 9, 14), [graph.output()]);
+        let whole = Plan::new(&graph, input, &outputs, gpu.target()).unwrap();
+        let bytes = whole.slots.iter().max().unwrap() / 2;
+        let small = Target {
+            device: DeviceProfile {
+                max_buffer_bytes: bytes,
+                max_binding_bytes: bytes / 2,
+                ..gpu.target().device.clone()
+            },
+            ..gpu.target().clone()
+        };
+        let plan = Plan::new(&graph, input, &outputs, &small).unwrap();
+        check_limits(&plan, &small);
+        check_liveness(&plan, &graph);
+        assert!(plan.groups.iter().all(|group| group.bands > 1), "{plan}");
+        assert!(!plan.groups.is_empty(), "{plan}");
+        let values = Random::new(8).tensor(input);
+        let network = Network::new(&gpu);
+        let run = |plan| run_on(&network, plan, &graph, model.parameters(), &values);
+        assert!(run(whole)[0].1 == run(plan)[0].1);
+    }
+}
+
+#[test]
+fn memory_that_does_not_suffice_is_an_error_with_the_figures() {
+    let graph = with_labels(&golden("fcn8s-same"));
+    let target = profile().within(5 << 20);
+    let input = Shape::new(1, 3, 700, 900);
+    let error = Plan::new(&graph, input, &[graph.output()], &target).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    let message = error.to_string();
+    for part in ["[1, 3, 700, 900]", "5 MiB", "smaller picture"] {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+}
+
+#[test]
+fn the_demo_model_in_bands_is_bit_for_bit_what_it_is_whole() {
+    for gpu in devices() {
+        let model = Model::from_bytes(fullconv_demo::MODEL).unwrap();
+        check_model(&gpu, "demo", &model, Shape::new(1, 3, 150, 60), &["pool1"]);
+    }
+}
+
+/// A device that computes all of a large padding.
+fn profile() -> Target {
+    Target {
+        options: PlanOptions {
+            whole_padding: true,
+            ..PlanOptions::DEFAULT
+        },
+        ..Target::WEBGPU_DEFAULTS
+    }
+}
+
+/// Checks the plan for a real picture, and that bands compute little twice: a few percent.
+fn check_real_size(
+    graph: &Graph,
+    input: Shape,
+    outputs: &[NodeId],
+    percent: u64,
+    target: &Target,
+) -> Plan {
+    let plan = Plan::new(graph, input, outputs, target).unwrap();
+    check_limits(&plan, target);
+    check_liveness(&plan, graph);
+    assert!(
+        plan.peak_device_bytes() <= target.options.memory_bytes,
+        "{plan}"
+    );
+    let again: u64 = plan.groups.iter().map(|g| g.recomputed_flops).sum();
+    assert!(100 * again < percent * plan.flops(), "{plan}");
+    let steps: u64 = plan.steps.iter().map(|s| s.flops).sum();
+    assert!((steps as f64 / plan.flops() as f64 - 1.0).abs() < 1e-6);
+    plan
+}
+
+/// Two buffers as large as they may be, for what a convolution reads and writes; beside them the maps before
+/// and after its group, and the labels, which are held as a whole.
+fn most_activations(input: Shape, before: Shape, after: Shape) -> u64 {
+    let labels = Format::Labels8.bytes(input.with_channels(1));
+    let whole = Format::Nhwc4.bytes(before) + Format::Nhwc4.bytes(after) + labels;
+    2 * profile().device.max_buffer_bytes + whole
+}
+
+#[test]
+fn a_4k_picture_fits_webgpus_default_limits_in_the_demo_model() {
+    let model = Model::from_bytes(fullconv_demo::MODEL).unwrap();
+    let graph = with_labels(&model);
+    let scores = graph.node(graph.output()).inputs[0];
+    let input = Shape::new(1, 3, 2160, 3840);
+    let most = most_activations(input, input, Shape::new(1, 16, 1080, 1920));
+
+    let labels = Format::Labels8.bytes(Shape::new(1, 1, 2160, 3840));
+    let plan = check_real_size(&graph, input, &[graph.output()], 1, &profile());
+    assert!(plan.activation_bytes() <= most, "{plan}");
+    let peak = plan.activation_bytes() + plan.parameter_bytes() + labels;
+    assert_eq!(plan.peak_device_bytes(), peak);
+    assert_eq!(plan.read_backs.len(), 1);
+
+    // 398 MB of scores, which no buffer holds, come to the host in two parts.
+    let scores_bytes = Format::Nhwc4.bytes(Shape::new(1, 11, 2160, 3840));
+    assert!(scores_bytes > profile().device.max_buffer_bytes);
+    let plan = check_real_size(&graph, input, &[scores, graph.output()], 1, &profile());
+    assert_eq!(plan.read_backs.len(), 3);
+    assert_eq!(plan.peak_device_bytes(), peak + scores_bytes);
+}
+
+/// Published FCN-8s with its labels.
+fn full_width_with_labels() -> Graph {
+    let mut graph = full_width();
+    let op = fullconv::ops::Argmax {};
+    graph.op("labels", op, &[graph.output()]).unwrap();
+    graph
+}
+
+#[test]
+fn a_full_hd_picture_fits_webgpus_default_limits_in_full_width_fcn8s() {
+    let graph = full_width_with_labels();
+    let input = Shape::new(1, 3, 1080, 1920);
+    let cut = Target::WEBGPU_DEFAULTS;
+    let cut = check_real_size(&graph, input, &[graph.output()], 1, &cut);
+    let plan = check_real_size(&graph, input, &[graph.output()], 1, &profile());
+    assert!(cut.flops() < plan.flops(), "{cut}");
+    let bands: Vec<_> = plan
+        .groups
+        .iter()
+        .map(|g| (g.layers.clone(), g.bands))
+        .collect();
+    // As few and as small as can be: conv1_1, and conv1_2 with pool1; conv2_1, and conv2_2 with pool2.
+    assert_eq!(bands, [(0..2, 3), (2..4, 2)], "{plan}");
+    // Padded by 100 and convolved with 3: 1278 × 2118, pooled twice.
+    let [pool1, pool2] = [(64, 639, 1059), (128, 320, 530)].map(|(c, h, w)| Shape::new(1, c, h, w));
+    let most = most_activations(input, pool1, pool2);
+    assert!(plan.activation_bytes() <= most, "{plan}");
+
+    // With less memory, down to little more than the 513 MiB of the weights, at the price of more work.
+    for (mib, percent) in [(1100, 1), (900, 1), (750, 10)] {
+        let less = profile().within(mib << 20);
+        check_real_size(&graph, input, &[graph.output()], percent, &less);
+    }
+}
+
+#[test]
+fn a_photograph_of_12_megapixels_fits_webgpus_default_limits_in_full_width_fcn8s() {
+    let graph = full_width_with_labels();
+    let input = Shape::new(1, 3, 3024, 4032);
+    let plan = check_real_size(&graph, input, &[graph.output()], 5, &profile());
+    // The full-size scores, made and labelled by one kernel, need no bands.
+    assert!(plan.groups.len() >= 2, "{plan}");
+}

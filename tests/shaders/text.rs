@@ -1,0 +1,45 @@
+//! The files as they stand.
+
+use super::*;
+
+#[test]
+fn every_file_is_complete_and_valid_as_it_stands() {
+    for (name, source) in files() {
+        let (module, _) = validated(&name, &source);
+        let [entry] = module.entry_points.as_slice() else {
+            panic!("{name} has {} entry points", module.entry_points.len());
+        };
+        assert_eq!(
+            (entry.name.as_str(), entry.stage),
+            ("main", ShaderStage::Compute),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn every_file_says_what_it_computes_and_how_its_buffers_lie() {
+    for (name, source) in files() {
+        let header = source.lines().take_while(|line| line.starts_with("//"));
+        let header = header.collect::<Vec<_>>().join("\n");
+        for word in ["One invocation", "A workgroup"] {
+            if header.contains(word) {
+                break;
+            }
+            assert_ne!(word, "A workgroup", "{name}: who computes what?\n{header}");
+        }
+        assert!(
+            header.contains("output"),
+            "{name}: how does the output lie?\n{header}"
+        );
+    }
+}
+
+#[test]
+fn every_file_is_the_shader_of_some_kernel_or_reads_or_writes_textures() {
+    let files: BTreeSet<_> = files().into_keys().collect();
+    let of_textures = texture_pipelines().map(|pipeline| pipeline.shader.name.to_owned());
+    let mut used = BTreeSet::from(of_textures);
+    used.extend(kernels().iter().map(|k| k.shader.name.to_owned()));
+    assert_eq!(files, used);
+}

@@ -1,0 +1,236 @@
+//! What a workgroup computes, and whether its memory holds it.
+
+use super::*;
+
+/// Side of the squares of pixels of each of which a kernel writes one value.
+fn pool_side(kernel: &Kernel, module: &Module) -> usize {
+    let overridden = kernel.constants.iter().find(|(name, _)| *name == "POOL");
+    match overridden {
+        Some((_, side)) => *side as usize,
+        None => constant(module, "POOL").unwrap_or(1),
+    }
+}
+
+/// How many groups of four channels of one pixel an invocation writes.
+fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
+    let side = pool_side(kernel, module);
+    computed_per_invocation(kernel, module) / (side * side)
+}
+
+/// How many it computes.
+fn computed_per_invocation(kernel: &Kernel, module: &Module) -> usize {
+    match (kernel.shader.name, kernel.grid) {
+        // Four pixels.
+        ("conv2d" | "argmax" | "argmax_resized", _) => 4,
+        // All pixels of the tile that one lane's channels take.
+        ("conv2d_texels" | "winograd_product", _) => {
+            let of = |name| constant(module, name).unwrap();
+            let [invocations, ..] = module.entry_points[0].workgroup_size;
+            of("PIXELS") * of("LANES") * of("BLOCKS") / invocations as usize
+        }
+        (
+            "conv2d_coop",
+            Grid::Blocks {
+                rows,
+                columns,
+                channels,
+                ..
+            },
+        ) => {
+            let [invocations, ..] = module.entry_points[0].workgroup_size;
+            rows * columns * channels / 4 / invocations as usize
+        }
+        ("conv2d_tiled", _) => {
+            constant(module, "PIXELS").unwrap() * constant(module, "OWN_QUADS").unwrap()
+        }
+        // All points of a tile, of which an item is four channels.
+        ("winograd_input", Grid::Items { channels, .. }) => channels / 4,
+        ("winograd_output", _) => 16,
+        // Four or eight pixels, but as items are counted one.
+        ("conv_transpose2d", _) => {
+            let groups = kernel.constants.iter().find(|(name, _)| *name == "GROUPS");
+            groups.unwrap().1 as usize
+        }
+        // All channels of a pixel, or items that count those of every channel.
+        ("softmax", Grid::Tiles { channels, .. })
+        | ("max_pool2d" | "max_pool2d_indices", Grid::Items { channels, .. }) => channels / 4,
+        _ => 1,
+    }
+}
+
+#[test]
+fn a_workgroup_computes_what_the_grid_says() {
+    for kernel in kernels() {
+        let name = kernel.shader.name;
+        let (module, _) = validated(name, &kernel.shader.source);
+        let [x, y, z] = module.entry_points[0].workgroup_size;
+        assert_eq!((y, z), (1, 1), "{name}");
+        assert!(
+            x <= DeviceProfile::WEBGPU_DEFAULTS.max_invocations_per_workgroup,
+            "{name}"
+        );
+        let computed = match kernel.grid {
+            Grid::Elements(elements) => elements,
+            Grid::Tiles { pixels, channels } => {
+                assert_eq!(channels % 4, 0, "{name}");
+                pixels * channels / 4
+            }
+            Grid::Planes {
+                items, channels, ..
+            } => {
+                assert_eq!(channels % 4, 0, "{name}");
+                items * channels / 4
+            }
+            Grid::Blocks {
+                rows,
+                columns,
+                channels,
+                ..
+            } => {
+                assert_eq!(channels % 4, 0, "{name}");
+                rows * columns * channels / 4
+            }
+            Grid::Items {
+                items, channels, ..
+            } => {
+                assert_eq!(channels % 4, 0, "{name}");
+                items * channels / 4
+            }
+        };
+        assert_eq!(
+            computed,
+            x as usize * per_invocation(&kernel, &module),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_tile_of_texels_is_as_wide_as_its_packed_weights() {
+    let mut subgroups = BTreeSet::new();
+    let is_tile = |k: &&Kernel| ["conv2d_texels", "winograd_product"].contains(&k.shader.name);
+    for kernel in kernels().iter().filter(is_tile) {
+        let (module, _) = validated(kernel.shader.name, &kernel.shader.source);
+        let of = |name| constant(&module, name).unwrap();
+        let channels = 4 * of("LANES") * of("BLOCKS");
+        let pixels = of("PIXELS") / (of("POOL") * of("POOL"));
+        let tile = channels;
+        let packing = match kernel.grid {
+            Grid::Tiles {
+                pixels: p,
+                channels,
+            } => {
+                assert_eq!((p, channels), (pixels, tile));
+                Packing::Conv {
+                    tile,
+                    pad_input: true,
+                }
+            }
+            Grid::Planes {
+                items, channels, ..
+            } => {
+                assert_eq!((items, channels), (pixels, tile));
+                Packing::Winograd { tile }
+            }
+            grid => panic!("{grid:?}"),
+        };
+        let mut packings = kernel.bindings.iter().filter_map(Binding::parameter);
+        assert!(packings.any(|(_, p)| p == packing), "{:?}", kernel.bindings);
+        if uses_subgroups(&kernel.shader.source) {
+            let [invocations, ..] = module.entry_points[0].workgroup_size;
+            assert_eq!(invocations as usize, of("LANES"));
+            subgroups.insert(invocations);
+        }
+    }
+    assert_eq!(subgroups.into_iter().collect::<Vec<_>>(), [4, 8, 16]);
+}
+
+/// Every block that the kernel for GPUs has, with windows staged whole and row by row, and no more workgroup
+/// memory than every device has.
+#[test]
+fn every_tile_of_a_halo_is_tried_and_fits_workgroup_memory() {
+    let (mut blocks, mut stages, mut sides) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let kernels = kernels();
+    for kernel in kernels.iter().filter(|k| k.shader.name == "conv2d_tiled") {
+        let (module, _) = validated(kernel.shader.name, &kernel.shader.source);
+        let value = |name| constant(&module, name).unwrap();
+        let halo = value("STAGE_GROUPS") * value("HALO_ROWS") * value("HALO_PITCH");
+        let bytes = 16 * (halo + value("TAPS_SIZE"));
+        assert!(bytes <= DeviceProfile::WEBGPU_DEFAULTS.max_workgroup_bytes as usize);
+        let channels = 4 * value("QUADS");
+        let (rows, columns) = (value("ROWS"), value("COLUMNS"));
+        let parts = kernel.constants.iter().find(|(name, _)| *name == "PARTS");
+        let side = value("POOL");
+        assert_eq!(
+            kernel.grid,
+            Grid::Blocks {
+                rows: rows / side,
+                columns: columns / side,
+                channels,
+                parts: parts.unwrap().1 as usize
+            }
+        );
+        let packed = kernel.bindings.iter().any(|binding| {
+            matches!(binding, Binding::Parameter { packing: Packing::Conv { tile, .. }, .. } if *tile == channels)
+        });
+        assert!(packed, "{:?}", kernel.bindings);
+        blocks.insert((rows, columns, channels));
+        stages.insert((value("STAGE_ROWS"), value("STAGE_GROUPS")));
+        sides.insert((side, rows, columns));
+    }
+    assert_eq!(blocks.len(), 4, "{blocks:?}");
+    // With and without pooling, for each size.
+    assert_eq!(sides.len(), 6, "{sides:?}");
+    assert!(stages.len() >= 5, "{stages:?}");
+}
+
+/// Every block of the kernel with cooperative matrices, for each kind of these.
+#[test]
+fn every_tile_of_matrices_is_tried_and_fits_workgroup_memory() {
+    let mut blocks = BTreeSet::new();
+    let mut stages = BTreeSet::new();
+    for kernel in kernels().iter().filter(|k| k.shader.name == "conv2d_coop") {
+        let (module, _) = validated(kernel.shader.name, &kernel.shader.source);
+        let value = |name| constant(&module, name).unwrap();
+        let (size, cells) = (value("SIZE"), value("CELLS"));
+        let halo = value("HALO_ROWS") * value("HALO_COLUMNS") * value("HALO_PITCH");
+        let taps = value("TAPS_ROWS") * value("TAPS_PITCH");
+        let bytes = 8 * (halo + taps) + 4 * value("SUBGROUPS") * size * size;
+        assert!(bytes <= 32 << 10, "{bytes}");
+        let [invocations, ..] = module.entry_points[0].workgroup_size;
+        assert_eq!(invocations as usize, value("SUBGROUPS") * value("SUBGROUP"));
+        let channels = 4 * value("QUADS");
+        let (rows, columns) = (value("ROWS"), value("COLUMNS"));
+        let is_grid = matches!(
+            kernel.grid,
+            Grid::Blocks { rows: r, columns: c, channels: n, .. } if (r, c, n) == (rows, columns, channels)
+        );
+        assert!(is_grid, "{:?}", kernel.grid);
+        let own = value("PIXEL_TILES") * value("CHANNEL_TILES") * size * size;
+        assert_eq!(own * value("SUBGROUPS"), rows * columns * channels);
+        let packed = kernel.bindings.iter().any(|binding| {
+            matches!(binding, Binding::Parameter { packing: Packing::Conv { tile, .. }, .. } if *tile == channels)
+        });
+        assert!(packed, "{:?}", kernel.bindings);
+        blocks.insert((size, cells, rows, columns, channels));
+        stages.insert((value("STAGE_ROWS"), value("STAGE_GROUPS")));
+    }
+    assert_eq!(blocks.len(), 9, "{blocks:?}");
+    assert!(stages.len() >= 5, "{stages:?}");
+}
+
+/// A kernel that few devices have run is no plan's until it was found right and fast on the device at hand.
+#[test]
+fn no_plan_has_cooperative_matrices_of_itself() {
+    let graph = full_width();
+    for side in [500, 224, 96] {
+        let target = with_matrices(&Target::WEBGPU_DEFAULTS, matrices());
+        let shape = Shape::new(1, 3, side, side);
+        let plan = Plan::new(&graph, shape, &[graph.output()], &target).unwrap();
+        let mut pipelines = plan.pipelines.iter();
+        assert!(
+            pipelines.all(|p| !uses_matrices(&p.shader.source)),
+            "{plan}"
+        );
+    }
+}
