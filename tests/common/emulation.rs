@@ -1,10 +1,10 @@
-//! Cooperative matrices computed number by number, on devices that have none: so all of a kernel but the matrices
-//! themselves is tested wherever there is f16.
+//! Emulates cooperative matrices with scalar arithmetic. Devices with f16 but without matrices can then test the rest
+//! of a kernel.
 
 use fullconv::plan::Plan;
 use std::fmt::Write;
 
-/// Adds the terms of one product, which no loop may do: a long sum would take too many steps.
+/// Adds the terms of one product. They are unrolled: in a long sum, a loop would take too many steps.
 fn products(size: u32, vectors: bool) -> String {
     let mut text = String::new();
     for k in 0..size {
@@ -23,8 +23,8 @@ fn products(size: u32, vectors: bool) -> String {
     text
 }
 
-/// Matrices as the kernel uses them. Left and right ones are read where they lie; of sums, each invocation of a
-/// subgroup has some elements.
+/// The kernel's matrix functions. Left and right matrices are read in place; each invocation of a subgroup holds some
+/// elements of a sum.
 fn emulation(size: u32, vectors: bool) -> String {
     let products = products(size, vectors);
     format!(
@@ -61,7 +61,7 @@ fn multiply_add(a: Left, b: Right, c: Sum) -> Sum {{
     )
 }
 
-/// The text of a kernel with its matrices emulated.
+/// The source of a kernel with its matrices emulated.
 pub fn emulated(source: &str) -> String {
     let vectors = source.contains("alias Cell = vec4<f16>;");
     let size = [8, 16]

@@ -1,4 +1,4 @@
-//! Graphs of one op: what its inputs are to it, and how one input of a graph holds several.
+//! Graphs of one op: the roles of its inputs, and how one graph input holds several activations.
 
 use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::kernel::{Binding, Kernel};
@@ -6,19 +6,20 @@ use fullconv::ops::{Conv2d, Crop, Op};
 use fullconv::target::Target;
 use fullconv::{Shape, Tensor};
 
-/// What an input is to an op.
+/// The role of an op's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     Activation,
-    /// A parameter that is packed in tiles, and kept in f16 where activations are.
+    /// A parameter that is packed in tiles. It is f16 if activations are.
     Weight,
-    /// A parameter that is bound as a whole, and stays f32.
+    /// A parameter that is bound whole and stays f32.
     Whole,
-    /// Its shape alone counts.
+    /// Only the input's shape is used.
     Unread,
 }
 
-/// What the inputs are to `op`, by what its kernels bind; of an op of stages alone all are activations.
+/// The roles of `op`'s inputs, from the bindings of its first kernel. If the op has only stages, all its inputs are
+/// activations.
 pub fn roles(op: &dyn Op, inputs: &[Tensor]) -> Vec<Role> {
     let shapes: Vec<_> = inputs.iter().map(Tensor::shape).collect();
     let kernels = op.kernels(&shapes, &Target::WEBGPU_DEFAULTS);
@@ -40,7 +41,7 @@ pub fn roles(op: &dyn Op, inputs: &[Tensor]) -> Vec<Role> {
     (0..inputs.len()).map(role).collect()
 }
 
-/// Activations of one batch in the channels of one tensor, at its top left.
+/// Activations of one batch size, concatenated along the channels. Smaller ones lie at the top left, padded with zeros.
 pub fn side_by_side(parts: &[&Tensor]) -> Tensor {
     let shapes: Vec<_> = parts.iter().map(|t| t.shape()).collect();
     let most = |size: fn(&Shape) -> usize| shapes.iter().map(size).max().unwrap();
@@ -59,7 +60,7 @@ pub fn side_by_side(parts: &[&Tensor]) -> Tensor {
     .unwrap()
 }
 
-/// A graph under way, with the tensors of its file.
+/// An unfinished graph and the tensors of its file.
 pub struct Builder {
     pub graph: Graph,
     pub tensors: Vec<(String, Tensor)>,
@@ -79,8 +80,8 @@ impl Builder {
         id
     }
 
-    /// The part of `shape` of the graph's input whose channels begin at `begin`: a convolution with ones, and a
-    /// window.
+    /// The part of the graph's input that has this `shape` and begins at channel `begin`: a convolution with ones
+    /// selects the channels, and a crop the window.
     pub fn part(&mut self, i: usize, input: &Tensor, begin: usize, shape: Shape) -> NodeId {
         let of = Shape::new(shape.c, input.shape().c, 1, 1);
         let one = |o, i, _, _| f32::from(u8::from(i == begin + o));

@@ -1,4 +1,4 @@
-//! What every plan must keep to: the device's limits, and reading nothing but what was written.
+//! Checks for every plan: it keeps the device's limits and reads only what was written.
 
 use fullconv::Shape;
 use fullconv::device_profile::TEXEL_ROW_BYTES;
@@ -109,7 +109,7 @@ fn check_output_is_apart(bindings: &[Bound], layer: &str) {
     );
 }
 
-/// Bytes of a buffer that hold a tensor, of which the first byte lies, or would lie, at `origin`.
+/// Bytes of a buffer that hold a part of a tensor. The whole tensor would begin at `origin`.
 #[derive(Clone, Debug, PartialEq)]
 struct Written {
     bytes: Range<i64>,
@@ -117,7 +117,7 @@ struct Written {
     origin: i64,
 }
 
-/// The buffers, as a run goes on.
+/// The contents of the buffers during a run.
 struct Memory(Vec<Vec<Written>>);
 
 impl Memory {
@@ -140,7 +140,7 @@ impl Memory {
         self.0[slot] = left;
     }
 
-    /// Panics unless all of `wanted` was written, and nothing over it.
+    /// Panics unless all of `wanted` was written and not overwritten.
     fn read(&self, slot: usize, wanted: &Written, what: &str) {
         let mut at = wanted.bytes.start;
         for held in &self.0[slot] {
@@ -153,14 +153,14 @@ impl Memory {
         }
         assert!(
             at >= wanted.bytes.end,
-            "{what} reads {wanted:?} where there is {:?}",
+            "{what} reads {wanted:?} from a buffer with {:?}",
             self.0[slot]
         );
     }
 }
 
-/// Where rows of a tensor lie in a buffer of which a part is shown, `start` its first element; panics if not
-/// all of them are shown.
+/// The bytes of a tensor's rows in a buffer of which `bytes` are bound, with the tensor's first element at `start`.
+/// Panics unless all these rows are bound.
 fn rows_shown(
     (tensor, shape, format): (NodeId, Shape, Format),
     rows: Range<usize>,
@@ -180,8 +180,8 @@ fn rows_shown(
     }
 }
 
-/// Walks through the plan's steps, and panics where one reads rows of its inputs that no step before it has
-/// written, or that were written over, or where that is so of an output that is read back.
+/// Walks through the plan's steps. Panics if a step or a readback reads rows that no earlier step wrote or that were
+/// overwritten.
 pub fn check_liveness(plan: &Plan, graph: &Graph) {
     let mut memory = Memory(vec![Vec::new(); plan.slots.len()]);
     let input = Written {
@@ -228,7 +228,7 @@ fn check_step(plan: &Plan, (step, mirror): (&Step, Option<&Mirror>), memory: &mu
     }
     assert!(
         reads.next().is_none(),
-        "{} reads what is not bound",
+        "{} has reads without a binding",
         layer.name
     );
     let Bound::Slot { slot, bytes, start } = output else {
@@ -241,7 +241,7 @@ fn check_step(plan: &Plan, (step, mirror): (&Step, Option<&Mirror>), memory: &mu
     );
 }
 
-/// Follows what is read back after `steps` steps; `done` counts the bytes of each output.
+/// Checks the readbacks after `steps` steps; `done` counts the bytes of each output.
 fn read_back(plan: &Plan, steps: usize, memory: &Memory, done: &mut [i64]) {
     for part in plan.read_backs.iter().filter(|part| part.after == steps) {
         let (id, place) = &plan.outputs[part.output];

@@ -1,4 +1,4 @@
-//! Every kernel of an op on its own, and the devices that plans are made for.
+//! An op restricted to one of its kernels or stagings, and the devices for which tests plan.
 
 use super::{OneOp, another_gpu, gpu, matrices, preferences, with_matrices};
 use fullconv::device_profile::DeviceProfile;
@@ -14,20 +14,20 @@ use std::sync::Arc;
 /// One of the ways to compute an op.
 #[derive(Clone, Copy, Debug)]
 pub enum How {
-    /// By this one of its kernels.
+    /// The kernel with this index.
     Kernel(usize),
-    /// By these of its stages, each by the first of its kernels.
+    /// The staging with this index, each stage by its first kernel.
     Stages(usize),
 }
 
-/// An op that is computed in one way alone.
+/// An op with only one of its ways.
 #[derive(Debug)]
 struct By {
     op: Arc<dyn Op>,
     how: How,
 }
 
-/// The kernels of `op` that `device` can run, its own and those that are worth a try.
+/// The kernels of `op` that `device` can run, including kernels that a plan takes only if measured.
 fn fitting_kernels(op: &dyn Op, inputs: &[Shape], device: &Target) -> Vec<Kernel> {
     let mut all = op.kernels(inputs, device).unwrap_or_default();
     all.extend(op.other_kernels(inputs, device).unwrap_or_default());
@@ -35,7 +35,7 @@ fn fitting_kernels(op: &dyn Op, inputs: &[Shape], device: &Target) -> Vec<Kernel
     all
 }
 
-/// The stages of `op` on `device`, and those that are worth a try.
+/// The stagings of `op` on `device`, including stagings that a plan takes only if measured.
 fn stagings(op: &dyn Op, inputs: &[Shape], device: &Target) -> Vec<Vec<Stage>> {
     let mut all = vec![op.stages(inputs, device)];
     all.extend(op.other_stages(inputs, device));
@@ -53,7 +53,7 @@ impl Op for By {
     fn reference(&self, inputs: &[&Tensor]) -> fullconv::Result<Tensor> {
         self.op.reference(inputs)
     }
-    /// Where there is no such kernel, those of the op: what became of it, a plan's layers say.
+    /// If the way does not exist, all kernels of the op; [`Way::is_of`] tells the two apart.
     fn candidates(&self, inputs: &[Shape], device: &Target) -> fullconv::Result<Vec<Candidate>> {
         let op = self.op.as_ref();
         let (mut stages, mut picked) = (None, None);
@@ -76,18 +76,18 @@ impl Op for By {
     }
 }
 
-/// A way to compute an op on inputs of some shapes.
+/// A way to compute an op on inputs of these shapes.
 #[derive(Clone, Debug)]
 pub struct Way {
     pub op: Arc<dyn Op>,
     pub inputs: Vec<Shape>,
     pub how: How,
-    /// Its kernel, or that of each of its stages.
+    /// The kernel of the op, or the kernel of each stage.
     pub kernels: Vec<Kernel>,
 }
 
 impl Way {
-    /// The op as one that has this way alone. An op of one way stays what it is.
+    /// The op with only this way. An op that has no other way stays the same.
     pub fn alone(&self, op: &Arc<dyn Op>, device: &Target) -> Arc<dyn Op> {
         let all = fitting_kernels(op.as_ref(), &self.inputs, device).len();
         match self.how {
@@ -99,7 +99,7 @@ impl Way {
         }
     }
 
-    /// Whether `plan`, which computes nothing else at its end, does so in this way.
+    /// Whether the last layers of `plan` are this way's kernels.
     pub fn is_of(&self, plan: &Plan) -> bool {
         let names = || self.kernels.iter().map(|kernel| kernel.shader.name);
         let layers = plan.layers.len().checked_sub(names().count());
@@ -107,7 +107,7 @@ impl Way {
     }
 }
 
-/// The ways to compute an op on a device: by each of its kernels.
+/// A way for each kernel of an op on a device, without stagings.
 fn by_kernels(op: &Arc<dyn Op>, inputs: &[Shape], device: &Target) -> Vec<Way> {
     let all = fitting_kernels(op.as_ref(), inputs, device)
         .into_iter()
@@ -121,7 +121,7 @@ fn by_kernels(op: &Arc<dyn Op>, inputs: &[Shape], device: &Target) -> Vec<Way> {
     all.map(way).collect()
 }
 
-/// Every way to compute an op on a device.
+/// Every way to compute an op on a device: its kernels and its stagings.
 pub fn ways(op: &Arc<dyn Op>, inputs: &[Shape], device: &Target) -> Vec<Way> {
     let mut all = by_kernels(op, inputs, device);
     for (i, stages) in stagings(op.as_ref(), inputs, device)
@@ -144,7 +144,7 @@ pub fn ways(op: &Arc<dyn Op>, inputs: &[Shape], device: &Target) -> Vec<Way> {
     all
 }
 
-/// Every kernel that an op leads to on a device, each as the way to compute an op: the op itself, or a stage of it.
+/// A way for each kernel of an op and of its stages on a device. A stage's way computes the stage, not the op.
 pub fn single_kernels(op: &Arc<dyn Op>, inputs: &[Shape], device: &Target) -> Vec<Way> {
     let mut all = by_kernels(op, inputs, device);
     for stages in stagings(op.as_ref(), inputs, device) {
@@ -155,7 +155,7 @@ pub fn single_kernels(op: &Arc<dyn Op>, inputs: &[Shape], device: &Target) -> Ve
     all
 }
 
-/// The ops of stages, with the shapes of their inputs.
+/// The ops of the stages, with the shapes of their inputs.
 fn staged(stages: &[Stage], inputs: &[Shape]) -> Vec<(Arc<dyn Op>, Vec<Shape>)> {
     let mut between: Vec<Shape> = Vec::new();
     let mut all = Vec::new();
@@ -171,18 +171,17 @@ fn staged(stages: &[Stage], inputs: &[Shape]) -> Vec<(Arc<dyn Op>, Vec<Shape>)> 
     all
 }
 
-/// A device, and what is planned for.
+/// A device, and the profile for which tests plan.
 pub struct Setup {
     pub name: String,
     pub gpu: Gpu,
     pub target: Target,
-    /// Cut into parts as small as can be.
+    /// Whether work is cut into the smallest possible parts.
     pub cut: bool,
 }
 
 impl Setup {
-    /// The profiles to plan for, the first of which that allows a plan: where work is to be cut, with bindings as
-    /// small as can be.
+    /// The profiles to try until one allows a plan. If work is to be cut, the smallest bindings come first.
     pub fn profiles(&self) -> Vec<Target> {
         let small = |log2: u32| Target {
             device: DeviceProfile {
@@ -199,7 +198,7 @@ impl Setup {
         }
     }
 
-    /// The plan of one op.
+    /// The plan of one op, or `None` if no binding is large enough.
     pub fn plan(&self, one: &OneOp) -> Option<Plan> {
         self.profiles()
             .iter()
@@ -211,8 +210,8 @@ impl Setup {
     }
 }
 
-/// The kinds of devices: as it is, as a CPU without subgroups, planned for as a GPU, with WebGPU's default limits,
-/// in f16, and with bindings that hold hardly anything.
+/// The kinds of devices: with its own limits, as a CPU without subgroups, planned for as a GPU, with WebGPU's default
+/// limits, in f16, and with the smallest bindings.
 pub fn setups() -> Vec<Setup> {
     let setup = |name: &str, gpu: &Gpu, target: Target, cut| Setup {
         name: name.to_owned(),
@@ -247,7 +246,7 @@ pub fn setups() -> Vec<Setup> {
         plan_as_gpu: true,
         ..GpuOptions::default()
     };
-    // A GPU is one as it is: it is planned for as a GPU in small parts all the same.
+    // Not `another_gpu`: a device that is a GPU anyway also runs these profiles.
     if let Some(gpu) = gpu(as_gpu) {
         for target in preferences(gpu.target()) {
             let name = format!("as a GPU busy with {}", target.device.invocations_at_once);
@@ -271,7 +270,7 @@ pub fn setups() -> Vec<Setup> {
     all
 }
 
-/// Panics unless `reached` are all files in `shaders/` that ops run.
+/// Panics unless `reached` has every file in `shaders/` but those for textures.
 pub fn assert_all_kernels(reached: &std::collections::BTreeSet<&'static str>) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let of_textures = fullconv::gpu::texture_pipelines().map(|pipeline| pipeline.shader.name);

@@ -1,9 +1,9 @@
-//! What a grid says of each workgroup, element by element: the slow and plain form of `Grid`'s documentation.
+//! The elements that each workgroup of a grid writes: `Grid`'s documentation as slow, plain code.
 
 use fullconv::ops::grid::{Counts, Grid, Line, PixelRun, Region};
 use std::ops::Range;
 
-/// What workgroup number `group` writes of `region` when its shader is told `counts`: the elements' numbers in the
+/// The elements of `region` that workgroup number `group` writes if its shader is given `counts`, by their index in the
 /// output's memory.
 pub fn written(grid: &Grid, region: &Region, counts: &Counts, group: usize) -> Vec<usize> {
     let Region {
@@ -18,7 +18,7 @@ pub fn written(grid: &Grid, region: &Region, counts: &Counts, group: usize) -> V
         1 => pixel * c4 + quad,
         per => pixel / per,
     };
-    // The channels of the workgroups that are number `tile` along them.
+    // The groups of channels of the workgroups with index `tile` along the channels.
     let tile = |tile: usize, channels: usize| -> Range<usize> {
         let first = quads.start + tile * channels / 4;
         first..(first + channels / 4).min(quads.end)
@@ -91,7 +91,7 @@ pub fn written(grid: &Grid, region: &Region, counts: &Counts, group: usize) -> V
     }
 }
 
-/// The pixels and groups of channels of item `i`.
+/// The pixels of item `i`, each with its group of channels.
 fn item(
     run: &PixelRun,
     region: &Region,

@@ -1,10 +1,10 @@
-//! The house: modules import only from layers below their own, and each dependency has its home.
+//! Module structure: modules import only from lower layers, and each dependency is used only in its home.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The modules of the library, from the bottom up. A module imports from earlier lines only.
+/// The modules of the library, lowest layer first. A module imports only from earlier lines.
 const LAYERS: &[&[&str]] = &[
     &["error"],
     &["files", "parallel"],
@@ -29,7 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["compare"],
 ];
 
-/// Where in the library each dependency may be named: files, or folders that end in `/`.
+/// The homes of each dependency, where the library may name it: files, or folders that end in `/`.
 const HOMES: &[(&str, &[&str])] = &[
     ("bytemuck", &["gpu/", "parameters/file.rs", "segmenter.rs"]),
     ("colorous", &["heatmap.rs"]),
@@ -37,7 +37,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("half", &["ops/narrow.rs", "parameters/file.rs"]),
     ("image", &["picture.rs"]),
     ("png", &["heatmap.rs", "mask.rs"]),
-    // Where a blocking function wraps an async one.
+    // These files wrap async functions in blocking ones.
     ("pollster", &["segmenter.rs", "segmenter/frames.rs"]),
     ("rayon", &["parallel.rs"]),
     ("safetensors", &["convert.rs", "parameters/file.rs"]),
@@ -65,7 +65,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ),
     ("tempfile", &["files.rs"]),
     ("tracing", &["gpu/"]),
-    // Textures and encoders are the program's.
+    // `texture.rs` takes the program's textures and encoders.
     ("wgpu", &["gpu/", "segmenter/texture.rs"]),
 ];
 
@@ -73,8 +73,8 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The code of every file in `src/`, by its path there: without comments, and without the tests at its
-/// end, which may reach for anything.
+/// The code of every file in `src/`, by its path there, without comments. The tests at a file's end are left out: they
+/// may import anything.
 fn sources() -> BTreeMap<String, String> {
     let mut sources = BTreeMap::new();
     let mut folders = vec![root().join("src")];
@@ -98,7 +98,7 @@ fn code(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap();
     let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
     let lines = code.lines().map(|line| match line.find("//") {
-        // Not the two slashes of an address.
+        // The two slashes of a URL are no comment.
         Some(at) if !line[..at].ends_with(':') => &line[..at],
         _ => line,
     });
@@ -154,12 +154,12 @@ fn imports_point_downward() {
         let module = module_of(file);
         assert!(
             !code.contains("crate::{"),
-            "{file}: a line for each module, please"
+            "{file}: import each module on a line of its own"
         );
         for other in names_after(code, "crate::").filter(|other| *other != module) {
             assert!(
                 layer_of(other) < layer_of(module),
-                "{file} imports {other} from above"
+                "{file} imports {other}, whose layer is not below"
             );
             imports += 1;
         }
@@ -167,9 +167,9 @@ fn imports_point_downward() {
     assert!(imports > 50, "only {imports} imports were found");
 }
 
-/// `super` must not lead out of a module of the library, where the layers do not see it.
+/// `super` must not lead out of a module: the check of layers sees only `crate::` paths.
 #[test]
-fn super_stays_inside_the_module() {
+fn super_does_not_leave_the_module() {
     for (file, code) in sources() {
         // The module's own file is the root of its folder: a/mod.rs is as deep as a.rs.
         let depth = file.trim_end_matches("/mod.rs").matches('/').count();
@@ -178,7 +178,7 @@ fn super_stays_inside_the_module() {
     }
 }
 
-/// Whether `code` names the crate `name`: as the beginning of a path, or alone after `use`.
+/// Whether `code` names the crate `name`, at the beginning of a path or alone after `use`.
 fn names_crate(code: &str, name: &str) -> bool {
     code.match_indices(name).any(|(at, _)| {
         let before = code[..at].chars().next_back().unwrap_or(' ');
@@ -190,7 +190,7 @@ fn names_crate(code: &str, name: &str) -> bool {
 }
 
 #[test]
-fn every_dependency_has_one_home_in_the_library() {
+fn every_dependency_is_named_only_in_its_homes() {
     let sources = sources();
     for (name, homes) in HOMES {
         let is_home = |file: &str, home: &str| match home.strip_suffix('/') {
@@ -209,13 +209,13 @@ fn every_dependency_has_one_home_in_the_library() {
         for home in *homes {
             assert!(
                 files.iter().any(|file| is_home(file, home)),
-                "{name} has left {home}"
+                "{name} is no longer used in {home}"
             );
         }
     }
 }
 
-/// An embedder compiles what the library names, and nothing else.
+/// The library has no unused dependency, so an embedder compiles none.
 #[test]
 fn every_dependency_is_named_in_the_library() {
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).unwrap();
@@ -223,7 +223,7 @@ fn every_dependency_is_named_in_the_library() {
     assert_eq!(dependencies(&manifest), homes.collect());
 }
 
-/// The most crates that an embedder compiles, on the system where this runs: itself, wgpu, and little more.
+/// The most crates that an embedder compiles on the current system, fullconv and wgpu included.
 const MOST_CRATES: usize = 130;
 
 #[test]
@@ -238,7 +238,7 @@ fn an_embedder_compiles_few_crates() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");
         let lines = String::from_utf8(output.stdout).unwrap();
-        // A crate that was listed before is marked so.
+        // Cargo marks a crate that it listed before.
         let name = |line: &str| line.trim_end_matches(" (*)").to_owned();
         lines.lines().map(name).collect()
     };
@@ -251,12 +251,12 @@ fn an_embedder_compiles_few_crates() {
     assert!(library.len() > 50 && program.is_superset(&library));
     assert!(
         library.len() <= MOST_CRATES,
-        "the library alone is {} crates: {library:#?}",
+        "the library alone compiles {} crates: {library:#?}",
         library.len()
     );
 }
 
-/// The names of the dependencies in Cargo.toml that are not for tests alone, as code spells them.
+/// The names of the dependencies in Cargo.toml, without dev-dependencies, as code spells them.
 fn dependencies(manifest: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let mut in_table = false;
@@ -271,8 +271,8 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
     names
 }
 
-/// The name of an op may stand as a string in its own file, in the list, and in `shader!`, which names a file. Networks
-/// name nodes, as their originals do.
+/// An op's name may be a string only in its own file, in the list of ops, and in `shader!`, which names a file.
+/// `models/` is left out: its strings name nodes.
 #[test]
 fn no_op_is_named_outside_its_own_file() {
     let mut named = 0;
