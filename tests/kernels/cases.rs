@@ -13,17 +13,17 @@ fn check_every_case(gpu: &Gpu, how: &str) {
 }
 
 #[test]
-fn every_case_agrees_with_the_reference_however_the_device_is_opened() {
+fn every_case_agrees_with_the_reference_on_every_kind_of_device() {
     for (how, gpu) in all_gpus() {
         check_every_case(&gpu, how);
     }
 }
 
-/// OpenGL, where it has compute shaders, is wgpu's way down to older devices: no subgroups, no f16.
+/// wgpu reaches older devices through OpenGL with compute shaders, without subgroups and f16.
 #[test]
 fn every_case_agrees_with_the_reference_on_opengl() {
     if let Some(wanted) = wanted_backend().filter(|wanted| *wanted != Backend::Gl) {
-        eprintln!("SKIP: the tests are to run on {wanted}");
+        eprintln!("SKIP: FULLCONV_TEST_BACKEND is {wanted}");
         return;
     }
     for plan_as_gpu in [false, true] {

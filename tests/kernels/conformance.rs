@@ -1,5 +1,5 @@
-//! ONNX's own cases of operators, on the CPU reference and on the device. `conformance/make.py` translated them;
-//! `conformance/table.md` says which there are, and why others are not.
+//! ONNX's own test cases of operators, on the CPU reference and on the device. `conformance/make.py` translated them;
+//! `conformance/table.md` lists the computed cases and why the others do not apply.
 
 use crate::common::{OneOp, assert_within, gpu, tensor_file};
 use fullconv::graph::Graph;
@@ -12,10 +12,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The cases that there were when this was written: a file that lost some must not pass unseen.
+/// The least number of cases: a file that lost some must fail.
 const LEAST_CASES: usize = 131;
 
-/// Operations that pass numbers on as they are, or the nearest of two: what they make has to be exact.
+/// Ops that copy or choose values: their results must be exact.
 const EXACT: &[&str] = &[
     "argmax",
     "cat",
@@ -43,19 +43,20 @@ fn no_attributes() -> Value {
     Value::Object(serde_json::Map::new())
 }
 
-/// A case: operations, the last of which makes the output.
+/// A case: nodes, of which the last is the output.
 #[derive(Deserialize)]
 struct Case {
     name: String,
     operator: String,
     inputs: Vec<String>,
     nodes: Vec<Described>,
-    /// How far ONNX's own numbers are off, where that is more than a sum of `f32`: typed in rounded, for instance.
+    /// The error of ONNX's own numbers if it exceeds that of an f32 sum, for example because they were typed in
+    /// rounded.
     #[serde(default)]
     within: f32,
 }
 
-/// What is known of a tensor: its numbers, and by how much a device's may be off.
+/// A tensor and the bounds of its elements' errors.
 #[derive(Clone)]
 struct Known {
     value: Tensor,
@@ -76,7 +77,7 @@ fn read(file: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// The op on `inputs` as they are.
+/// The op on exactly these `inputs`.
 fn one_op(op: Arc<dyn Op>, inputs: Vec<Tensor>) -> OneOp {
     match (op.as_ref() as &dyn Any).downcast_ref() {
         Some(unpool) => of_unpool(unpool, op.clone(), inputs),
@@ -84,7 +85,8 @@ fn one_op(op: Arc<dyn Op>, inputs: Vec<Tensor>) -> OneOp {
     }
 }
 
-/// An unpooling, whose indices no file holds: a device makes `inputs`, exactly, of the plane that they come from.
+/// An unpooling. Its indices cannot be a file's tensor, so poolings of the unpooled plane compute both `inputs`
+/// exactly.
 fn of_unpool(unpool: &MaxUnpool2d, op: Arc<dyn Op>, inputs: Vec<Tensor>) -> OneOp {
     let plane = op.reference(&inputs.iter().collect::<Vec<_>>()).unwrap();
     let pool = MaxPool2d {
@@ -108,7 +110,7 @@ fn of_unpool(unpool: &MaxUnpool2d, op: Arc<dyn Op>, inputs: Vec<Tensor>) -> OneO
     }
 }
 
-/// What errors of the first input, at most `bounds`, come to in the output of an operation.
+/// The bounds of an op's output if its first input has errors of at most `bounds` and the op is exact.
 fn passed_on(one: &OneOp, bounds: &Tensor) -> Tensor {
     if bounds.data().iter().all(|b| *b == 0.0) {
         return one.expected().map(|_| 0.0);
@@ -125,7 +127,7 @@ fn passed_on(one: &OneOp, bounds: &Tensor) -> Tensor {
     }
 }
 
-/// Computes a case one operation after the other, `run` each. Gives the output, and how far it may be off.
+/// Computes a case, each op by `run`. Returns the output and its error bounds.
 fn compute(case: &Case, file: &TensorFile, run: impl Fn(&OneOp) -> Tensor) -> Known {
     let mut known: HashMap<&str, Known> = HashMap::new();
     for input in &case.inputs {
@@ -157,7 +159,7 @@ fn compute(case: &Case, file: &TensorFile, run: impl Fn(&OneOp) -> Tensor) -> Kn
         .unwrap()
 }
 
-/// Panics unless the case comes to what ONNX says, whose own sums, in f32, may be off by as much as ours.
+/// Panics unless the case agrees with ONNX. The bounds are doubled: ONNX's own f32 sums may err as much as ours.
 fn check(case: &Case, file: &TensorFile, whose: &str, run: impl Fn(&OneOp) -> Tensor) {
     let expected = file.tensor(&format!("{}/output", case.name)).unwrap();
     let Known { value, bounds } = compute(case, file, run);
@@ -166,7 +168,7 @@ fn check(case: &Case, file: &TensorFile, whose: &str, run: impl Fn(&OneOp) -> Te
     assert_within(&expected, &value, &bounds, &what);
 }
 
-/// How many cases table.md counts: all, computed, not applicable.
+/// The numbers of cases in table.md: all, computed, not applicable.
 fn table() -> [usize; 3] {
     let table = String::from_utf8(read("table.md")).unwrap();
     let total = table.lines().find(|l| l.starts_with("| **all**")).unwrap();
@@ -176,11 +178,11 @@ fn table() -> [usize; 3] {
 }
 
 #[test]
-fn cases_of_onnx_on_cpu_and_device() {
+fn onnx_cases_agree_on_the_cpu_and_the_device() {
     let file = TensorFile::from_bytes(read("cases.safetensors")).unwrap();
     let cases: Vec<Case> = serde_json::from_str(file.metadata("cases").unwrap()).unwrap();
     let [all, computed, not_applicable] = table();
-    assert_eq!(cases.len(), computed, "table.md is of other cases");
+    assert_eq!(cases.len(), computed, "table.md counts other cases");
     assert_eq!(all, computed + not_applicable);
     assert!(computed >= LEAST_CASES, "{computed} cases are too few");
     let gpu = gpu(GpuOptions::default());

@@ -1,6 +1,6 @@
-//! Every kernel where its tiles end: at outputs of k tiles, one more and one less in either direction, for each tile
-//! that a kernel has, on each kind of device, against the reference. The sizes are those that the kernel's own grid
-//! says; beside them come some at random.
+//! Every kernel against the reference at the edges of its tiles, on each kind of device. The kernel's grid gives the
+//! edges: sizes of k tiles, one more and one less, in either direction. Each way is tried at some edges, drawn at
+//! random, and at one random size.
 
 use crate::common::emulation::emulated_plan;
 use crate::common::ways::{Setup, Way, assert_all_kernels, setups, ways};
@@ -16,16 +16,16 @@ use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Edges that are tried of each way on each device, beside a size at random.
+/// The number of edges at which each way is tried, besides one random size.
 const SIZES_OF_A_WAY: usize = 3;
 /// The largest side of an output.
 const LARGEST: usize = 140;
-/// The most work of one case: as much as the reference takes a tenth of a second for.
+/// The most work of one case: the reference takes a tenth of a second for it.
 const MOST_FLOPS: u64 = 300_000_000;
-/// One in so many of the ways that take long to compile is tried.
+/// Of the ways that compile slowly, one in this many is tried.
 const SLOW_WAYS: usize = 24;
 
-/// The numbers of a kernel's tile, each with the axis along which it divides the output.
+/// The sizes of a kernel's tile along the output's rows and along its columns.
 fn tiles(grid: &Grid) -> [Vec<usize>; 2] {
     match *grid {
         Grid::Elements(elements) => [vec![], vec![elements]],
@@ -44,7 +44,7 @@ fn around(tile: usize) -> impl Iterator<Item = usize> {
     (1..=3).flat_map(move |k| [k * tile - 1, k * tile, k * tile + 1])
 }
 
-/// Sizes `[h, w]` of an output at which the tiles of a grid end just before it does, with it, or just after.
+/// Output sizes `[h, w]` at which a grid's tiles end just before the output, with it, or just after it.
 fn edges(grid: &Grid, c4: usize, random: &mut Random) -> Vec<[usize; 2]> {
     let mut pick = |sizes: &[usize]| sizes[random.below(sizes.len())];
     let small = [1, 2, 3, 5, 8];
@@ -70,8 +70,8 @@ fn edges(grid: &Grid, c4: usize, random: &mut Random) -> Vec<[usize; 2]> {
     sizes
 }
 
-/// The op and its inputs for an output of `[h, w]` and a batch of `n`, the larger of two such inputs if `larger`;
-/// `None` where the op makes none of that size.
+/// The op and its inputs for a batch of `n` and an output of `[h, w]`; `None` if the op has no output of that size. If
+/// two input sizes give that output, `larger` chooses the larger one.
 fn at_size(case: &Case, n: usize, [h, w]: [usize; 2], larger: bool) -> Option<Case> {
     let any: &dyn Any = case.op.as_ref();
     let (mut op, mut inputs) = (case.op.clone(), case.inputs.clone());
@@ -119,7 +119,7 @@ fn at_size(case: &Case, n: usize, [h, w]: [usize; 2], larger: bool) -> Option<Ca
         };
         inputs.iter().enumerate().map(one).collect()
     };
-    // The output grows with the input, in each direction on its own.
+    // Each side of the output grows with the same side of the input.
     let output = |size: [usize; 2]| op.output_shape(&with(size)).ok();
     let fits = |size: [usize; 2], axis: usize| {
         output(size).is_some_and(|o| if axis == 0 { o.h == h } else { o.w == w })
@@ -150,7 +150,7 @@ fn case(op: impl Op + 'static, inputs: &[[usize; 4]]) -> Case {
     }
 }
 
-/// Convolutions that are pooled in both modes, and dilated, with channels for each family of kernels.
+/// Convolutions with pooling in both modes, and dilated ones, with channels for each family of kernels.
 fn convolutions() -> Vec<Case> {
     let relu = |conv: Conv2d| Convolution {
         relu: true,
@@ -176,7 +176,7 @@ fn convolutions() -> Vec<Case> {
         .collect()
 }
 
-/// Ops whose output has a size that is an attribute, or no size: at the edges of 64 elements.
+/// Ops whose output size is an attribute or 1×1, with outputs at the edges of 64 elements.
 fn of_fixed_sizes() -> Vec<Case> {
     let paste = |h, w| {
         let axis = |size, near, far| PasteAxis {
@@ -202,11 +202,11 @@ fn of_fixed_sizes() -> Vec<Case> {
         .collect()
 }
 
-/// A case with random inputs and what the reference makes of them, for f32 or for f16.
+/// A case with random inputs and the reference's output, for f32 or for f16.
 struct Sample {
     one: OneOp,
     expected: Tensor,
-    /// How far an element may be off; of labels, the scores of which they are and how far those may be.
+    /// The error bounds of elements; for labels, their scores and the scores' bounds.
     bounds: Bounds,
 }
 
@@ -231,7 +231,7 @@ impl Sample {
         }
     }
 
-    /// Whether `way` computes this on `setup`; panics if it does, and not as the reference says.
+    /// Whether `way` can compute this on `target`; panics if its output differs from the reference.
     fn check(&self, setup: &Setup, way: &Way) -> bool {
         let op = way.alone(&self.one.op, &setup.target);
         let other =
@@ -257,7 +257,7 @@ impl Sample {
     }
 }
 
-/// What was reached: kernels by name, and by name and grid.
+/// The kernels that ran, by name, and the number of runs by name and grid.
 #[derive(Default)]
 struct Reached {
     kernels: BTreeSet<&'static str>,
@@ -269,7 +269,7 @@ impl Reached {
         for kernel in &way.kernels {
             self.kernels.insert(kernel.shader.name);
             let grid = match kernel.grid {
-                // What depends on the picture is no tile.
+                // The run depends on the picture, so it is no part of the tile.
                 Grid::Items {
                     items, channels, ..
                 } => format!("{items} items, {channels} channels"),
@@ -283,9 +283,9 @@ impl Reached {
     }
 }
 
-/// Tries a case's op where the tiles of its kernels end.
+/// Checks a case's op at the edges of its kernels' tiles.
 fn check_case(case: &Case, setups: &[Setup], random: &mut Random, reached: &mut Reached) {
-    // One grid has the same sizes on all devices, so that a reference serves several.
+    // A grid is tried at the same sizes on all devices, which then share references.
     let mut drawn: BTreeMap<String, Vec<Drawn>> = BTreeMap::new();
     let mut samples: BTreeMap<String, Sample> = BTreeMap::new();
     for setup in setups {
@@ -299,7 +299,7 @@ fn check_case(case: &Case, setups: &[Setup], random: &mut Random, reached: &mut 
                 .entry(format!("{grids:?}"))
                 .or_insert_with(|| draw(&grids, c4, random));
             for Drawn { n, size, larger } in sizes.iter() {
-                // An op of one size is tried as it is.
+                // An op of fixed size is tried at its own size.
                 let sized = at_size(case, *n, *size, *larger).unwrap_or_else(|| case.clone());
                 if sized.op.flops(&sized.inputs) > MOST_FLOPS {
                     continue;
@@ -317,7 +317,7 @@ fn check_case(case: &Case, setups: &[Setup], random: &mut Random, reached: &mut 
     }
 }
 
-/// A batch, the size of the output, and which of two inputs it is made of.
+/// A batch size, an output size, and the choice between two input sizes that give that output.
 struct Drawn {
     n: usize,
     size: [usize; 2],
@@ -344,7 +344,7 @@ fn draw(grids: &[Grid], c4: usize, random: &mut Random) -> Vec<Drawn> {
     drawn
 }
 
-/// Matrices that are emulated take seconds to compile, each.
+/// Each kernel with emulated matrices takes seconds to compile.
 fn is_slow(way: &Way) -> bool {
     way.kernels
         .iter()
@@ -352,12 +352,12 @@ fn is_slow(way: &Way) -> bool {
 }
 
 #[test]
-fn every_kernel_is_the_reference_where_its_tiles_end() {
+fn every_kernel_agrees_with_the_reference_at_the_edges_of_its_tiles() {
     let setups = setups();
     if setups.is_empty() {
         return;
     }
-    // The networks of a device share its pipelines, for as long as there is one.
+    // The networks of a device share pipelines for as long as one network exists.
     let _kept: Vec<_> = setups
         .iter()
         .map(|setup| Network::new(&setup.gpu))

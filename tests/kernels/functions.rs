@@ -1,5 +1,5 @@
-//! Functions and sums where they are hard: numbers from the smallest to infinity, means of a million pixels, weights
-//! and computed values in each other's place, attributes that make no sense.
+//! Hard inputs for functions and sums: magnitudes from 1e-37 to infinity, means of a million pixels, parameters as
+//! activations, activations as weights, invalid attributes.
 
 use crate::common::{OneOp, Random, all_gpus};
 use fullconv::graph::Graph;
@@ -15,7 +15,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Numbers of every size and both signs, and those where formulas change hands.
+/// Numbers of many magnitudes and both signs, 0, infinity, NaN, and the limits between the pieces of formulas.
 fn numbers() -> Vec<f32> {
     let mut numbers = vec![0.0, f32::INFINITY, f32::NAN];
     numbers.extend([
@@ -39,7 +39,7 @@ fn numbers() -> Vec<f32> {
 }
 
 #[test]
-fn functions_are_right_from_the_smallest_number_to_infinity() {
+fn functions_agree_with_the_reference_from_1e_37_to_infinity() {
     let clamp = |min, max| Arc::new(Clamp { min, max }) as Arc<dyn Op>;
     let ops: [Arc<dyn Op>; 11] = [
         Arc::new(Relu {}),
@@ -74,7 +74,7 @@ fn functions_are_right_from_the_smallest_number_to_infinity() {
     }
 }
 
-/// The device's mean of a million pixels is as good as sums of a thousand are.
+/// The device's mean of a million pixels is within the bound of a sum of 2,000 terms: 1,000 rows of 1,000 pixels.
 #[test]
 fn the_mean_of_a_million_pixels_is_accurate() {
     let one = OneOp::random(
@@ -97,7 +97,7 @@ fn the_mean_of_a_million_pixels_is_accurate() {
 }
 
 #[test]
-fn a_row_longer_than_a_loop_may_be_is_added_up_in_several_dispatches() {
+fn a_row_too_long_for_one_loop_is_summed_in_several_dispatches() {
     let one = OneOp::random(
         Arc::new(Mean {}),
         &[Shape::new(1, 3, 1, 130_001)],
@@ -110,10 +110,10 @@ fn a_row_longer_than_a_loop_may_be_is_added_up_in_several_dispatches() {
     }
 }
 
-/// input · gate + offset of one image, side by side with a constant, where gate, offset and constant are tensors of
-/// the file.
+/// `cat(gate · input + offset + offset, more)`, where gate, offset and more are tensors of the file. Gate and offset
+/// have a batch of 1 and are broadcast.
 #[test]
-fn a_tensor_of_the_file_may_stand_where_an_activation_does() {
+fn parameters_may_be_inputs_in_place_of_activations() {
     let mut random = Random::new(6);
     let shapes = [
         ("gate", [1, 5, 1, 1]),
@@ -136,7 +136,7 @@ fn a_tensor_of_the_file_may_stand_where_an_activation_does() {
     let expected = reference::run(&graph, &parameters, &input, &[output]).unwrap();
     for (name, gpu) in all_gpus() {
         let plan = Plan::new(&graph, input.shape(), &[output], gpu.target()).unwrap();
-        // Copied once, whatever reads them.
+        // Each is copied once, however many nodes read it.
         let copies = plan
             .layers
             .iter()
@@ -150,7 +150,7 @@ fn a_tensor_of_the_file_may_stand_where_an_activation_does() {
 }
 
 #[test]
-fn a_computed_value_is_no_weight() {
+fn a_computed_weight_is_an_error() {
     let mut graph = Graph::new("input");
     let weight = graph.op("weight", Relu {}, &[graph.input()]).unwrap();
     let inputs = [graph.input(), weight];
@@ -163,7 +163,7 @@ fn a_computed_value_is_no_weight() {
 }
 
 #[test]
-fn attributes_and_shapes_that_make_no_sense_are_errors() {
+fn invalid_attributes_and_shapes_are_errors() {
     let shape = Shape::new(1, 6, 4, 4);
     let pad = |padding: [i32; 4], mode: &str| json!({"padding": padding, "mode": mode});
     for (op, attributes, kind) in [

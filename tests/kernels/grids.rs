@@ -1,5 +1,5 @@
-//! Grids: that each workgroup writes what its kernel's grid says, on the device, and that a plan is refused whose
-//! workgroups do not write every element once.
+//! Grids: on the device, each workgroup writes the elements that its kernel's grid gives it. A plan is refused unless
+//! its workgroups write every element once.
 
 use crate::common::emulation::emulated_plan;
 use crate::common::ways::{Setup, Way, assert_all_kernels, setups, single_kernels};
@@ -64,7 +64,7 @@ fn grids() -> impl Strategy<Value = Grid> {
     ]
 }
 
-/// A grid and a region that a planner might give it, or might not.
+/// A grid and a region that a planner might or might not give it.
 fn pairs() -> impl Strategy<Value = (Grid, Region)> {
     let shape = (1usize..=3, 1usize..=24, 1usize..=9, 1usize..=9);
     let cut = (
@@ -112,7 +112,7 @@ fn pairs() -> impl Strategy<Value = (Grid, Region)> {
                 quads = 0..all_quads;
             }
             if is_labels {
-                // A band of labels begins at a whole word.
+                // A band of labels begins at a whole u32.
                 rows.start = rows.start / 4 * 4;
             }
             if let Grid::Items { run, channels, .. } = &mut grid
@@ -135,8 +135,8 @@ fn pairs() -> impl Strategy<Value = (Grid, Region)> {
     )
 }
 
-/// Where a band of blocks, `high` rows each, that begins at `row` ends at the latest: with its image, and where it
-/// begins within a block, with that.
+/// The last possible end of a band that begins at `row`, with blocks of `high` rows: the end of the image, or the end
+/// of the block if the band begins within a block.
 fn end_of_band(row: usize, high: usize, height: usize) -> usize {
     let y = row % height;
     match y % high {
@@ -146,7 +146,7 @@ fn end_of_band(row: usize, high: usize, height: usize) -> usize {
 }
 
 #[test]
-fn a_band_of_blocks_lies_in_one_image_or_has_all_of_some() {
+fn a_band_of_blocks_is_part_of_one_image_or_whole_images() {
     let grid = Grid::Blocks {
         rows: 4,
         columns: 4,
@@ -183,7 +183,7 @@ fn a_band_of_blocks_lies_in_one_image_or_has_all_of_some() {
     }
 }
 
-/// Whether the workgroups write every element of the region, and nothing else, once, by writing them.
+/// Whether the workgroups write every element of the region once and nothing else, found by listing their writes.
 fn writes_all_once(grid: &Grid, region: &Region, counts: &Counts, workgroups: usize) -> bool {
     let c4 = region.shape.c4();
     let in_part = c4 / grid.parts();
@@ -214,9 +214,9 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// As counted, and with another number in the place of one of the counts, or of the workgroups.
+    /// With the right counts, and with one count or the number of workgroups changed.
     #[test]
-    fn a_grid_that_passes_writes_everything_once(
+    fn a_valid_grid_writes_every_element_once(
         (grid, region) in pairs(),
         which in 0usize..9,
         off in -2isize..=2,
@@ -243,14 +243,14 @@ proptest! {
     }
 }
 
-/// The op's own step of a plan: the last one, if it is the only one of its layer.
+/// The op's own step of a plan: the last step, if its layer has no other.
 fn only_step(plan: &Plan) -> Option<usize> {
     let last = plan.steps.len() - 1;
     let layer = plan.steps[last].layer;
     (plan.steps.iter().filter(|step| step.layer == layer).count() == 1).then_some(last)
 }
 
-/// What the step's shader is told.
+/// The value of `word` in the step's `Params`.
 fn told(kernel: &Kernel, step: &Step, word: Word) -> Option<usize> {
     let at = kernel.params.iter().position(|(_, held)| *held == word)?;
     Some(step.params[at] as usize)
@@ -268,7 +268,7 @@ fn region(kernel: &Kernel, step: &Step, output: Shape) -> Region {
     }
 }
 
-/// The elements of `tensor` that were written, by their numbers in the device's memory.
+/// The elements of `tensor` that were written, by their index in the device's memory.
 fn found(tensor: &Tensor, labels: bool) -> BTreeSet<usize> {
     let Shape { n, c, h, w } = tensor.shape();
     let c4 = tensor.shape().c4();
@@ -276,7 +276,7 @@ fn found(tensor: &Tensor, labels: bool) -> BTreeSet<usize> {
     for (n, y, x) in (0..n).flat_map(|n| (0..h).flat_map(move |y| (0..w).map(move |x| (n, y, x)))) {
         let pixel = (n * h + y) * w + x;
         match labels {
-            // Words are written whole, and classes are few: the bytes of the poison are 127 and 237.
+            // Labels are written as whole u32s, and are less than 100; the bytes of the poison are 127 and 237.
             true if tensor.at(n, 0, y, x) < 100.0 => drop(all.insert(pixel / 4)),
             true => {}
             false => {
@@ -290,7 +290,7 @@ fn found(tensor: &Tensor, labels: bool) -> BTreeSet<usize> {
     all
 }
 
-/// Gives the step's output a buffer of its own, where nothing but poison was before.
+/// Gives the step's output a buffer of its own, which holds only poison.
 fn apart(plan: &mut Plan, step: usize) {
     let slot = plan.slots.len();
     let place = &mut plan.outputs[0].1;
@@ -302,8 +302,8 @@ fn apart(plan: &mut Plan, step: usize) {
     }
 }
 
-/// Panics unless the first workgroups of a way, for several numbers of them, write what the grid says of them, and
-/// nothing else.
+/// Panics unless the first workgroups of a way, for several numbers of workgroups, write exactly the elements that the
+/// grid gives them. Returns whether the way could be checked.
 fn check_workgroups(setup: &Setup, way: &Way, random: &mut Random) -> bool {
     let op = way.alone(&way.op, &setup.target);
     let one = OneOp::random(op, &way.inputs, random);
@@ -367,7 +367,7 @@ fn check_workgroups(setup: &Setup, way: &Way, random: &mut Random) -> bool {
     true
 }
 
-/// The first workgroup, some others, and all.
+/// Numbers of workgroups to run: 1, 2, half of them, all but one, and all.
 fn prefixes(all: usize) -> Vec<usize> {
     let some = [1, 2, all / 2, all.saturating_sub(1), all];
     let some: BTreeSet<_> = some.into_iter().filter(|n| (1..=all).contains(n)).collect();
@@ -375,16 +375,16 @@ fn prefixes(all: usize) -> Vec<usize> {
 }
 
 #[test]
-fn each_workgroup_writes_what_its_grid_says() {
+fn each_workgroup_writes_the_elements_of_its_grid() {
     let mut random = Random::new(41);
     let mut checked = BTreeSet::new();
     for (i, setup) in setups().into_iter().enumerate() {
-        // The networks of a device share its pipelines, for as long as there is one.
+        // The networks of a device share pipelines for as long as one network exists.
         let _kept = Network::new(&setup.gpu);
-        // Each setup has every second case: what a grid says depends on the kernel, and kernels come on several.
+        // Each target runs every second case: grids depend only on the kernel, and a kernel runs on several targets.
         for case in lowered::cases().into_iter().skip(i % 2).step_by(2) {
             for way in single_kernels(&case.op, &case.inputs, &setup.target) {
-                // Matrices that are emulated take seconds to compile, each.
+                // Each kernel with emulated matrices takes seconds to compile.
                 let is_slow = way.kernels[0].shader.name == "conv2d_coop";
                 if is_slow && random.below(24) > 0 {
                     continue;
@@ -401,7 +401,7 @@ fn each_workgroup_writes_what_its_grid_says() {
     }
 }
 
-/// An op whose kernel is changed.
+/// An op whose kernels are changed by a function.
 #[derive(Debug)]
 struct Changed(Arc<dyn Op>, fn(&mut Kernel));
 
@@ -425,9 +425,9 @@ impl Op for Changed {
     }
 }
 
-/// A kernel that works out for itself how many blocks there are could be wrong about it: it is no kernel.
+/// A kernel could compute its counts wrongly, so a plan is refused if a count is missing from its `Params`.
 #[test]
-fn a_kernel_that_counts_by_itself_is_refused() {
+fn a_kernel_without_counts_in_its_params_is_refused() {
     let mut refused = BTreeSet::new();
     for case in lowered::cases() {
         for target in crate::common::preferences(&Target::WEBGPU_DEFAULTS) {
@@ -467,9 +467,9 @@ fn a_kernel_that_counts_by_itself_is_refused() {
     assert!(refused.len() > 8, "{refused:?}");
 }
 
-/// What a shader is told, it reads.
+/// A shader reads every count in its `Params`.
 #[test]
-fn shaders_read_the_counts_that_they_are_told() {
+fn shaders_read_every_count_in_their_params() {
     for setup in setups() {
         for case in lowered::cases() {
             for way in single_kernels(&case.op, &case.inputs, &setup.target) {

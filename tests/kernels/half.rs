@@ -1,5 +1,5 @@
-//! Activations and weights in f16: every op against the reference, sums that stay f32, and values that f16 does
-//! not hold, each of which is an error that says where.
+//! Activations and weights in f16: every op against the reference, sums in f32, and errors that name the layer, weight
+//! or element that f16 does not hold.
 
 use crate::common::{OneOp, Random, all_gpus, assert_within, gpu, preferences};
 use fullconv::device_profile::DeviceProfile;
@@ -17,7 +17,7 @@ use pollster::block_on;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The devices that have f16; without any, the test is skipped, loudly.
+/// The devices with f16. If there is none, the test prints SKIP.
 fn gpus() -> Vec<(&'static str, Gpu)> {
     let mut gpus = all_gpus();
     gpus.retain(|(name, gpu)| match gpu.half_target() {
@@ -43,9 +43,9 @@ fn every_case_agrees_with_the_reference() {
     }
 }
 
-/// The devices that have cooperative matrices, with profiles that lead to them; without any, the test is skipped,
-/// loudly: no device needs them. With checked shaders, they are loaded from arrays of single numbers, which all
-/// devices can.
+/// The devices with cooperative matrices, with profiles that use them. If there is none, the test prints SKIP: no
+/// device has to have matrices. With checked shaders, matrices are loaded from arrays of scalars, which every such
+/// device can.
 fn with_matrices() -> Vec<(&'static str, Gpu, Target)> {
     let mut found = Vec::new();
     for (name, gpu) in gpus() {
@@ -56,7 +56,7 @@ fn with_matrices() -> Vec<(&'static str, Gpu, Target)> {
             );
             continue;
         }
-        // One that is only planned for as another kind would be the same device once more.
+        // These are the same devices, only planned for as GPUs, as all are below.
         if name.starts_with("planned") {
             continue;
         }
@@ -69,7 +69,7 @@ fn with_matrices() -> Vec<(&'static str, Gpu, Target)> {
     found
 }
 
-/// The plans of an op alone by each of its candidates with cooperative matrices, named.
+/// A plan of one op for each of its candidates with cooperative matrices, with the candidate's name.
 fn plans_by_matrices(one: &OneOp, target: &Target) -> Vec<(String, Plan)> {
     let outputs = [one.graph.output()];
     let layers = tunable(&one.graph, one.input.shape(), &outputs, target).unwrap();
@@ -89,7 +89,7 @@ fn plans_by_matrices(one: &OneOp, target: &Target) -> Vec<(String, Plan)> {
 /// The kernel with cooperative matrices.
 const COOP: &str = "conv2d_coop";
 
-/// Panics unless all of these plans give the reference's numbers.
+/// Panics unless all these plans agree with the reference.
 fn check_by_matrices(one: &OneOp, gpu: &Gpu, plans: Vec<(String, Plan)>, what: &str) {
     let (expected, bounds) = (one.expected(), one.half_bounds());
     let (names, plans): (Vec<_>, Vec<_>) = plans.into_iter().unzip();
@@ -100,7 +100,7 @@ fn check_by_matrices(one: &OneOp, gpu: &Gpu, plans: Vec<(String, Plan)>, what: &
     }
 }
 
-/// Every convolution that has such a kernel, by every one that it has.
+/// Every convolution, by each of its kernels with cooperative matrices.
 #[test]
 fn cooperative_matrices_agree_with_the_reference() {
     for (name, gpu, target) in with_matrices() {
@@ -118,7 +118,7 @@ fn cooperative_matrices_agree_with_the_reference() {
             check_by_matrices(&one, &gpu, plans, name);
         }
         eprintln!("{name}: {checked} of {cases} cases, in {runs} runs");
-        // All but those in groups and one whose window is 130 wide.
+        // All cases have one, except grouped convolutions and one whose window is 130 wide.
         assert!(
             checked + 3 >= cases && runs > checked,
             "{name}: {checked} of {cases}"
@@ -126,9 +126,9 @@ fn cooperative_matrices_agree_with_the_reference() {
     }
 }
 
-/// Bands of rows, shards of the weight, and runs of terms.
+/// Work cut into bands of rows, shards of the weight, and runs of terms.
 #[test]
-fn cooperative_matrices_agree_with_the_reference_in_parts_of_the_work() {
+fn cooperative_matrices_agree_with_the_reference_if_work_is_cut() {
     let mut random = Random::new(24);
     let shapes = [[2, 40, 37, 21], [200, 40, 3, 3], [200, 1, 1, 1]];
     let shapes = shapes.map(|[n, c, h, w]| Shape::new(n, c, h, w));
@@ -161,9 +161,9 @@ fn cooperative_matrices_agree_with_the_reference_in_parts_of_the_work() {
     }
 }
 
-/// A value that f16 does not hold, in the last channel of all.
+/// The value that f16 does not hold is in the last channel.
 #[test]
-fn cooperative_matrices_tell_of_values_that_f16_does_not_hold() {
+fn cooperative_matrices_report_values_that_f16_does_not_hold() {
     let shapes = [Shape::new(1, 16, 9, 9), Shape::new(33, 16, 1, 1)];
     let filled = |value: f32| {
         let [input, weight] =
@@ -197,10 +197,10 @@ fn cooperative_matrices_tell_of_values_that_f16_does_not_hold() {
     }
 }
 
-/// Sums of a quarter of a million terms in two dispatches: what the first one leaves is more than f16 holds,
-/// and the second one takes it away again.
+/// Sums of a quarter of a million terms in several dispatches or parts. The sum of the first half is more than f16
+/// holds; the second half cancels it.
 #[test]
-fn sums_of_several_dispatches_stay_f32() {
+fn partial_sums_are_f32() {
     let (channels, side) = (5000, 7);
     let input = Tensor::from_fn(Shape::new(1, channels, side, side), |_, c, y, x| {
         let sign = if c < channels / 2 { 1.0 } else { -1.0 };
@@ -235,7 +235,7 @@ fn run(gpu: &Gpu, graph: &Graph, parameters: &Parameters, input: &Tensor) -> Res
     })
 }
 
-/// input → scale by `factor` → ReLU, both alone, and another branch, of which nothing is wrong.
+/// input → scale by `factor` → ReLU, not fused, added to a branch whose values f16 holds.
 fn scaled(factor: f32) -> Graph {
     let mut graph = Graph::new("input");
     let input = graph.input();
@@ -251,16 +251,16 @@ fn no_parameters() -> Parameters {
 }
 
 #[test]
-fn a_layer_that_saturates_is_named_though_the_next_one_hides_it() {
+fn a_saturated_layer_is_named_even_if_the_next_layer_hides_it() {
     let input = Tensor::from_fn(Shape::new(2, 5, 3, 4), |_, _, _, _| 1.0).unwrap();
     let with_one = |value: f32| {
         let mut input = input.clone();
-        // One element of all, in the last group of channels of the last image.
+        // A single element, in the last group of channels of the last image.
         *input.data_mut().last_mut().unwrap() = value;
         input
     };
     for (name, gpu) in gpus() {
-        // Just what f16 holds, and ReLU of the most negative number.
+        // -65504 is the lowest number that f16 holds, and its ReLU is 0.
         let found = run(&gpu, &scaled(-65504.0), &no_parameters(), &input).unwrap();
         assert!(found.data().iter().all(|x| *x == 2.0), "{name}");
         for (factor, value) in [(-65505.0, 1.0), (-1.0e4, 7.0), (f32::MAX, -3.0)] {
@@ -272,7 +272,7 @@ fn a_layer_that_saturates_is_named_though_the_next_one_hides_it() {
                 assert!(message.contains(part), "{name}: {part}: {message}");
             }
         }
-        // A run that failed leaves nothing behind for the next one.
+        // A failed run does not affect the next one.
         let network = Network::new(&gpu);
         let graph = scaled(-65504.0);
         let target = gpu.half_target().unwrap();
@@ -289,7 +289,7 @@ fn a_layer_that_saturates_is_named_though_the_next_one_hides_it() {
 }
 
 #[test]
-fn an_input_and_a_weight_that_f16_does_not_hold_are_named() {
+fn a_nan_input_and_a_weight_that_f16_does_not_hold_are_named() {
     let Some((name, gpu)) = gpus().into_iter().next() else {
         return;
     };
@@ -327,7 +327,7 @@ fn an_input_and_a_weight_that_f16_does_not_hold_are_named() {
 }
 
 #[test]
-fn a_device_without_the_feature_says_so() {
+fn f16_on_a_device_without_the_feature_is_an_error() {
     let options = GpuOptions {
         default_limits: true,
         ..GpuOptions::default()
@@ -344,7 +344,7 @@ fn a_device_without_the_feature_says_so() {
 }
 
 #[test]
-fn a_plan_in_f16_takes_half_the_memory() {
+fn f16_halves_the_weights_and_the_largest_buffer() {
     let graph = crate::common::plans::full_width();
     let plan = |half| {
         let target = Target {
@@ -360,20 +360,20 @@ fn a_plan_in_f16_takes_half_the_memory() {
     };
     let (wide, half) = (plan(false), plan(true));
     assert_eq!(half.input.format, Format::Nhwc4Half);
-    // Biases stay as they are.
+    // Biases stay f32.
     let parameters = half.parameter_bytes() as f64 / wide.parameter_bytes() as f64;
     assert!((0.5..0.501).contains(&parameters), "{parameters}");
     let activations = half.activation_bytes() as f64 / wide.activation_bytes() as f64;
     assert!(activations < 0.75, "{activations}");
-    // The largest map is half as large; sums under way, in f32, are a little larger.
+    // The largest buffer is half as large, or a little more, because partial sums are f32.
     let largest = |plan: &Plan| plan.slots.iter().copied().max().unwrap() as f64;
     let ratio = largest(&half) / largest(&wide);
     assert!((0.5..0.51).contains(&ratio), "{ratio}");
 }
 
-/// What f16 costs in a network that was trained, of 16 to 512 channels.
+/// The error of f16 in a trained network of 16 to 512 channels.
 #[test]
-fn a_trained_network_is_off_by_less_than_two_thousandths() {
+fn a_trained_network_in_f16_has_an_error_below_two_thousandths() {
     let model = Model::from_bytes(fullconv_demo::MODEL).unwrap();
     let input = Random::new(3).tensor(Shape::new(1, 3, 64, 96));
     let expected = block_on(Segmenter::on_cpu(&model).run(&input, &[])).unwrap();

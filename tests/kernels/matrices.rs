@@ -1,5 +1,5 @@
-//! The kernel with cooperative matrices on devices that have none: its text with matrices that are computed number
-//! by number, so that all of it but the matrices themselves is tested wherever there is f16.
+//! The kernel with cooperative matrices, emulated with scalar arithmetic: devices with f16 but without matrices test
+//! all of it but the matrices themselves.
 
 use crate::common::emulation::emulated;
 use crate::common::{OneOp, Random, gpu, matrices, with_matrices};
@@ -14,12 +14,12 @@ use fullconv::{GpuOptions, Shape, Tensor};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// A convolution by one of its kernels with cooperative matrices, emulated.
+/// A convolution with one of its kernels with cooperative matrices, which are emulated.
 #[derive(Debug)]
 struct Emulated {
     conv: Arc<dyn Op>,
     matrix: CooperativeMatrix,
-    /// Which of the tiles that there are.
+    /// The index of the kernel, each of which has a tile of its own.
     tile: usize,
 }
 
@@ -57,10 +57,10 @@ impl Op for Emulated {
     }
 }
 
-/// Every second convolution, by the tiles in turn, with the matrices that no CPU behind a graphics driver has;
-/// `tests/kernels/half.rs` has all of them on devices with matrices.
+/// Every second convolution, each with the next tile, with the matrices of GPUs. On devices with matrices,
+/// `tests/half.rs` runs every tile of the convolutions of model files.
 #[test]
-fn all_around_the_matrices_agrees_with_the_reference() {
+fn kernels_with_emulated_matrices_agree_with_the_reference() {
     let Some(gpu) = gpu(GpuOptions::default()) else {
         return;
     };

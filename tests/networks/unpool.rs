@@ -1,6 +1,6 @@
-//! A network that unpools by the indices of its poolings, as SegNet does: every node against the reference, in f32
-//! and in f16, where indices stay f32, and in bands. The reference is given what the device computed before:
-//! rounding may decide which of two values is the larger, and where the network goes on from there.
+//! A network like SegNet, which unpools by the indices of its poolings: every node against the reference, in f32, in
+//! f16 (with indices in f32) and in bands. The reference of a node gets the device's own values as inputs: rounding may
+//! decide which value of a window is the largest, and so change the indices.
 
 use crate::common::plans::{check_limits, check_liveness};
 use crate::common::{
@@ -17,7 +17,7 @@ use fullconv::target::{PlanOptions, Target};
 use fullconv::{ErrorKind, Gpu, Parameters, Shape, Tensor, reference};
 use std::collections::{BTreeMap, HashMap};
 
-/// The graph and its weights, as they are made.
+/// A graph under construction and its weights.
 struct SegNet {
     graph: Graph,
     tensors: Vec<(String, Tensor)>,
@@ -65,7 +65,7 @@ impl SegNet {
         let conv2 = net.conv("conv2", pool1, 6, 9);
         let [pool2, indices2] = net.pool("pool2", conv2, true);
         let middle = net.conv("middle", pool2, 9, 9);
-        // To the size of another node, and to one that is given.
+        // One unpooling has the size of another node, the other a given size.
         let unpool2 = MaxUnpool2d::square(2, 2);
         let unpool2 = net.graph.op("unpool2", unpool2, &[middle, indices2, conv2]);
         let back2 = net.conv("back2", unpool2.unwrap(), 9, 6);
@@ -92,7 +92,7 @@ fn ops(graph: &Graph) -> Vec<NodeId> {
     ops.map(|(id, _)| id).collect()
 }
 
-/// Panics unless each of `values` is what the reference makes of those before it.
+/// Panics unless each of `values` agrees with the reference on the values before it.
 fn check_nodes(net: &SegNet, input: &Tensor, values: &[(NodeId, Tensor)], half: bool, what: &str) {
     let mut known: HashMap<NodeId, Tensor> = values.iter().cloned().collect();
     known.insert(net.graph.input(), input.clone());
@@ -176,7 +176,7 @@ fn check(name: &str, gpu: &Gpu, target: &Target) {
     let values = run(plan);
     check_nodes(&net, &input, &values, target.options.half, &what);
 
-    // Run for its output alone, and in bands.
+    // With only its output requested, whole and in bands.
     let (_, expected) = values.last().unwrap();
     let whole = Plan::new(graph, shape, &[graph.output()], target).unwrap();
     assert!(whole.groups.is_empty());
@@ -201,7 +201,7 @@ fn check(name: &str, gpu: &Gpu, target: &Target) {
 }
 
 #[test]
-fn values_go_back_to_where_they_were() {
+fn segnet_agrees_with_the_reference_whole_and_in_bands() {
     for (name, gpu) in all_gpus() {
         check(name, &gpu, gpu.target());
         match gpu.half_target() {
@@ -211,7 +211,7 @@ fn values_go_back_to_where_they_were() {
     }
 }
 
-/// An unpooling of indices by themselves: each goes to the place that it names.
+/// An unpooling whose values are its indices: each index moves to the position that it names.
 fn unpool() -> Graph {
     let mut graph = Graph::new("indices");
     let input = graph.input();
@@ -222,7 +222,7 @@ fn unpool() -> Graph {
 }
 
 #[test]
-fn an_index_outside_of_its_window_is_no_value() {
+fn an_index_outside_its_window_is_an_error_on_the_cpu_and_nan_on_the_device() {
     let right = [0.0, 3.0, 13.0, 10.0];
     for (place, wrong) in [
         (0, 2.0),
@@ -264,7 +264,7 @@ fn an_index_outside_of_its_window_is_no_value() {
 }
 
 #[test]
-fn a_plane_of_more_pixels_than_f32_counts_is_an_error() {
+fn a_plane_of_more_pixels_than_f32_can_index_is_an_error() {
     let op = MaxPool2dIndices {
         pool: MaxPool2d::square(2, 2, false),
     };

@@ -1,5 +1,5 @@
-//! Input at the edge of what there is: windows of thousands of taps, scores that are not finite, hundreds
-//! of classes, pictures of tens of thousands of pixels in a row, numbers that no memory holds.
+//! Extreme inputs: windows of thousands of taps, scores that are not finite, hundreds of classes, pictures tens of
+//! thousands of pixels wide or high, sizes that no memory holds.
 
 use crate::common::{OneOp, Random, all_gpus, gpu};
 use fullconv::ops::argmax::NO_CLASS;
@@ -33,7 +33,7 @@ fn with(model: &str, name: &str, change: impl Fn(&Tensor) -> Tensor) -> Model {
     Model::from_bytes(crate::common::serialize(&tensors, Some(SAME))).unwrap()
 }
 
-/// The geometry of the golden models that are changed here, which their names do not tell.
+/// Metadata with the geometry of the golden models: names and shapes of their tensors do not tell it.
 const SAME: &str = r#"{"version":1,"geometry":"same"}"#;
 
 fn picture(width: usize, height: usize) -> Picture {
@@ -42,7 +42,7 @@ fn picture(width: usize, height: usize) -> Picture {
 }
 
 #[test]
-fn windows_of_thousands_of_taps_are_summed_whole() {
+fn windows_of_thousands_of_taps_agree_with_the_reference() {
     let mut random = Random::new(7);
     let window = |input: [usize; 4], weight: [usize; 4]| {
         [input, weight].map(|[n, c, h, w]| Shape::new(n, c, h, w))
@@ -60,15 +60,15 @@ fn windows_of_thousands_of_taps_are_summed_whole() {
 }
 
 #[test]
-fn a_pixel_with_a_score_that_is_not_finite_has_no_class() {
+fn a_pixel_with_a_non_finite_score_has_no_class() {
     let shape = Shape::new(1, 6, 3, 4);
     let resize = Interpolate::bilinear([3, 4], false);
     let labels = |scores| Arc::new(FusedArgmax { scores }) as Arc<dyn Op>;
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut scores = Random::new(8).tensor(shape);
-        // Pixel 5, in a class that is not the first of its four.
+        // Pixel 5, in class 5: not the first class of a group of four.
         scores.data_mut()[5 * 12 + 5] = bad;
-        // A transposed convolution that changes nothing.
+        // The weight of a transposed convolution that changes nothing.
         let same = Tensor::from_fn(Shape::new(6, 6, 1, 1), |i, o, _, _| f32::from(i == o)).unwrap();
         let upsampled = |diagonal| {
             let op = TransposedConvolution::from(ConvTranspose2d::default());
@@ -99,7 +99,7 @@ fn a_pixel_with_a_score_that_is_not_finite_has_no_class() {
     }
 }
 
-/// The kernels that run a model's transposed convolutions when labels alone are asked for.
+/// The kernels of a model's transposed convolutions if only labels are requested.
 fn upsampling_kernels(model: &Model) -> Vec<&'static str> {
     let mut graph = model.graph().clone();
     let scores = graph.output();
@@ -110,7 +110,7 @@ fn upsampling_kernels(model: &Model) -> Vec<&'static str> {
     layers.map(|layer| layer.kernel).collect()
 }
 
-/// One weight off the diagonal, however small, makes all the difference.
+/// One nonzero weight off the diagonal, however small, excludes the diagonal kernel.
 #[test]
 fn a_weight_is_diagonal_if_it_is_zero_everywhere_else() {
     let bilinear = |w: &Tensor| w.map(|x| x + 1.0);
@@ -128,7 +128,7 @@ fn a_weight_is_diagonal_if_it_is_zero_everywhere_else() {
         });
         assert_eq!(upsampling_kernels(&almost), ["argmax_upsampled"], "{at}");
     }
-    // Those that the file leaves out are bilinear.
+    // An upsampling weight that the file leaves out is bilinear.
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/");
     let left_out = Model::read(format!("{folder}fcn32s-caffe.safetensors")).unwrap();
     assert_eq!(upsampling_kernels(&left_out), ["argmax_upsampled_diagonal"]);
@@ -142,7 +142,7 @@ fn a_weight_is_diagonal_if_it_is_zero_everywhere_else() {
 }
 
 #[test]
-fn scores_that_overflow_are_an_error_and_no_mask() {
+fn overflowing_scores_are_an_error() {
     let model = with("fcn32s-same", "score_fr.weight", |w| w.map(|w| w * 1e38));
     let mut segmenters = vec![Segmenter::on_cpu(&model)];
     if let Some(gpu) = gpu(GpuOptions::default()) {
@@ -193,7 +193,7 @@ fn a_network_of_hundreds_of_classes_has_scores_and_no_labels() {
 }
 
 #[test]
-fn a_picture_of_tens_of_thousands_of_pixels_in_a_row_is_the_references() {
+fn long_thin_pictures_agree_with_the_reference() {
     let Some(gpu) = gpu(GpuOptions::default()) else {
         return;
     };
@@ -209,7 +209,7 @@ fn a_picture_of_tens_of_thousands_of_pixels_in_a_row_is_the_references() {
 }
 
 #[test]
-fn a_model_loads_whatever_the_scale_that_it_asks_for() {
+fn a_model_with_a_huge_long_side_loads() {
     let metadata = r#"{"version":1,"geometry":"same","preprocess":{"channels":"rgb","range":1.0,
         "mean":[0,0,0],"std":[1,1,1],"long_side":16384}}"#;
     let model = Model::from_bytes(crate::common::serialize(
@@ -217,7 +217,7 @@ fn a_model_loads_whatever_the_scale_that_it_asks_for() {
         Some(metadata),
     ))
     .unwrap();
-    // A square of that side runs in bands, for minutes; not in so little memory.
+    // With more memory, a square of that side would run in bands for minutes; with so little, it is an error.
     let options = GpuOptions {
         default_limits: true,
         memory_bytes: Some(48 << 20),
@@ -232,7 +232,7 @@ fn a_model_loads_whatever_the_scale_that_it_asks_for() {
 }
 
 #[test]
-fn numbers_that_no_memory_holds_are_errors() {
+fn sizes_and_attributes_too_large_for_memory_are_errors() {
     let model = Model::from_bytes(fullconv_demo::MODEL).unwrap();
     for side in [usize::MAX, usize::MAX / 2, 1 << 40] {
         assert!(model.graph().shapes(Shape::new(1, 3, side, 1)).is_err());
