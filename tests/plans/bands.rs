@@ -1,5 +1,4 @@
-//! Pictures whose activations are larger than any buffer of the device run band by band, and the result
-//! does not depend on it, to the last bit.
+//! Pictures whose activations do not fit the device run in bands, with the same results to the last bit.
 
 use crate::common::plans::{check_limits, check_liveness, full_width};
 use crate::common::{Random, golden, gpu, run_on, with_labels};
@@ -11,7 +10,7 @@ use fullconv::plan::Plan;
 use fullconv::target::{PlanOptions, Target};
 use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Shape};
 
-/// Plans for less and less memory, down to the least that anything fits.
+/// Plans for less and less memory, down to the least memory with a plan.
 fn in_bands(
     graph: &Graph,
     input: Shape,
@@ -41,7 +40,7 @@ fn in_bands(
     }
 }
 
-/// `profile` with the smallest bindings that there is a plan for.
+/// `profile` with the smallest bindings that allow a plan.
 fn smallest_bindings(target: &Target, plan: impl Fn(&Target) -> fullconv::Result<Plan>) -> Target {
     let small = |log2: u32| Target {
         device: DeviceProfile {
@@ -57,7 +56,7 @@ fn smallest_bindings(target: &Target, plan: impl Fn(&Target) -> fullconv::Result
         .unwrap()
 }
 
-/// Runs `model` on a batch whole and in bands of every size, and panics where one bit differs. Says whether
+/// Runs `model` on a batch whole and in bands of several sizes, and panics if one bit differs. Returns whether small
 /// bindings cut the bands further.
 fn check_model(gpu: &Gpu, name: &str, model: &Model, input: Shape, fetch: &[&str]) -> bool {
     let graph = with_labels(model);
@@ -69,7 +68,7 @@ fn check_model(gpu: &Gpu, name: &str, model: &Model, input: Shape, fetch: &[&str
     assert!(plans.len() >= 3, "{name}: {} plans", plans.len());
     let most = plans.iter().flat_map(|plan| &plan.groups).map(|g| g.bands);
     assert!(most.max().unwrap() >= 4, "{name}: hardly cut");
-    // The same where a binding shows little and a dispatch does little.
+    // The same with small bindings and small dispatches.
     let small = smallest_bindings(gpu.target(), |target| {
         Plan::new(&graph, input, &outputs, target)
     });
@@ -109,7 +108,7 @@ fn devices() -> impl Iterator<Item = Gpu> {
 }
 
 #[test]
-fn networks_in_bands_are_bit_for_bit_what_they_are_whole() {
+fn networks_in_bands_give_the_same_bits_as_whole() {
     let sizes = [
         ("fcn8s-caffe", Shape::new(2, 3, 21, 14)),
         ("fcn8s-floor", Shape::new(1, 3, 97, 64)),
@@ -126,12 +125,12 @@ fn networks_in_bands_are_bit_for_bit_what_they_are_whole() {
         let is_cut =
             |(file, shape): (&str, Shape)| check_model(&gpu, file, &golden(file), shape, &[]);
         let cut = sizes.into_iter().filter(|size| is_cut(*size)).count();
-        assert!(2 * cut >= sizes.len(), "{cut} are cut within bands");
+        assert!(2 * cut >= sizes.len(), "only {cut} are cut within bands");
     }
 }
 
 #[test]
-fn values_asked_for_within_a_group_are_whole() {
+fn requested_nodes_within_a_group_give_the_same_bits_as_whole() {
     for gpu in devices() {
         let model = golden("fcn8s-same");
         let fetch = [
@@ -142,7 +141,7 @@ fn values_asked_for_within_a_group_are_whole() {
 }
 
 #[test]
-fn a_buffer_too_small_for_a_map_holds_bands_of_it() {
+fn a_map_larger_than_a_buffer_runs_in_bands() {
     for gpu in devices() {
         let model = golden("fcn8s-caffe");
         let graph = with_labels(&model);
@@ -170,7 +169,7 @@ fn a_buffer_too_small_for_a_map_holds_bands_of_it() {
 }
 
 #[test]
-fn memory_that_does_not_suffice_is_an_error_with_the_figures() {
+fn too_little_memory_is_an_error_with_figures() {
     let graph = with_labels(&golden("fcn8s-same"));
     let target = profile().within(5 << 20);
     let input = Shape::new(1, 3, 700, 900);
@@ -183,14 +182,14 @@ fn memory_that_does_not_suffice_is_an_error_with_the_figures() {
 }
 
 #[test]
-fn the_demo_model_in_bands_is_bit_for_bit_what_it_is_whole() {
+fn the_demo_model_in_bands_gives_the_same_bits_as_whole() {
     for gpu in devices() {
         let model = Model::from_bytes(fullconv_demo::MODEL).unwrap();
         check_model(&gpu, "demo", &model, Shape::new(1, 3, 150, 60), &["pool1"]);
     }
 }
 
-/// A device that computes all of a large padding.
+/// A device for which large padding is computed whole.
 fn profile() -> Target {
     Target {
         options: PlanOptions {
@@ -201,7 +200,7 @@ fn profile() -> Target {
     }
 }
 
-/// Checks the plan for a real picture, and that bands compute little twice: a few percent.
+/// Checks the plan for a real picture. Bands recompute less than `percent` of its work.
 fn check_real_size(
     graph: &Graph,
     input: Shape,
@@ -223,8 +222,8 @@ fn check_real_size(
     plan
 }
 
-/// Two buffers as large as they may be, for what a convolution reads and writes; beside them the maps before
-/// and after its group, and the labels, which are held as a whole.
+/// The most bytes of activations: two buffers of the largest size, which a convolution reads and writes, and the maps
+/// before and after its group and the labels, which are held whole.
 fn most_activations(input: Shape, before: Shape, after: Shape) -> u64 {
     let labels = Format::Labels8.bytes(input.with_channels(1));
     let whole = Format::Nhwc4.bytes(before) + Format::Nhwc4.bytes(after) + labels;
@@ -246,7 +245,7 @@ fn a_4k_picture_fits_webgpus_default_limits_in_the_demo_model() {
     assert_eq!(plan.peak_device_bytes(), peak);
     assert_eq!(plan.read_backs.len(), 1);
 
-    // 398 MB of scores, which no buffer holds, come to the host in two parts.
+    // The 398 MB of scores are larger than a buffer, so they are read back in two parts.
     let scores_bytes = Format::Nhwc4.bytes(Shape::new(1, 11, 2160, 3840));
     assert!(scores_bytes > profile().device.max_buffer_bytes);
     let plan = check_real_size(&graph, input, &[scores, graph.output()], 1, &profile());
@@ -275,14 +274,14 @@ fn a_full_hd_picture_fits_webgpus_default_limits_in_full_width_fcn8s() {
         .iter()
         .map(|g| (g.layers.clone(), g.bands))
         .collect();
-    // As few and as small as can be: conv1_1, and conv1_2 with pool1; conv2_1, and conv2_2 with pool2.
+    // Only two groups, each with the least bands: conv1_1 and conv1_2 with pool1; conv2_1 and conv2_2 with pool2.
     assert_eq!(bands, [(0..2, 3), (2..4, 2)], "{plan}");
-    // Padded by 100 and convolved with 3: 1278 × 2118, pooled twice.
+    // Padding of 100 and a kernel of 3 make 1278 × 2118, which is pooled twice.
     let [pool1, pool2] = [(64, 639, 1059), (128, 320, 530)].map(|(c, h, w)| Shape::new(1, c, h, w));
     let most = most_activations(input, pool1, pool2);
     assert!(plan.activation_bytes() <= most, "{plan}");
 
-    // With less memory, down to little more than the 513 MiB of the weights, at the price of more work.
+    // With less memory, down to 750 MiB, of which weights take 513 MiB, some work is recomputed.
     for (mib, percent) in [(1100, 1), (900, 1), (750, 10)] {
         let less = profile().within(mib << 20);
         check_real_size(&graph, input, &[graph.output()], percent, &less);
@@ -294,6 +293,6 @@ fn a_photograph_of_12_megapixels_fits_webgpus_default_limits_in_full_width_fcn8s
     let graph = full_width_with_labels();
     let input = Shape::new(1, 3, 3024, 4032);
     let plan = check_real_size(&graph, input, &[graph.output()], 5, &profile());
-    // The full-size scores, made and labelled by one kernel, need no bands.
+    // The full-size scores need no bands: one kernel makes them and their labels.
     assert!(plan.groups.len() >= 2, "{plan}");
 }

@@ -1,6 +1,5 @@
-//! Chains of operations that run as one, drawn at random: from a model file with its graph, through all passes of
-//! the planner, to the numbers of the reference, on each kind of device. Widths and heights are drawn at the edges of
-//! tiles as well as anywhere.
+//! Random chains of ops that are fused: from a model file with its graph, through all passes of the planner, against
+//! the reference on each kind of device. Widths and heights are drawn at the edges of tiles and anywhere.
 
 use crate::common::emulation::emulated_plan;
 use crate::common::plans::{check_limits, check_liveness};
@@ -14,14 +13,14 @@ use fullconv::{Model, Shape, Tensor, reference};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// Networks, each run on two kinds of devices.
+/// The number of networks, each of which runs on two kinds of devices.
 const NETWORKS: usize = 66;
-/// Sizes at which each of them is run.
+/// The number of sizes at which each network runs.
 const SIZES: usize = 4;
 /// Classes of the networks that end in labels.
 const CLASSES: usize = 5;
 
-/// A network as its file has it, under way.
+/// A network under construction, as in its file.
 struct Net<'a> {
     random: &'a mut Random,
     tensors: Vec<(String, Tensor)>,
@@ -46,7 +45,7 @@ impl Net<'_> {
         name
     }
 
-    /// A convolution of `channels` into `out`, with weights that keep the size of numbers.
+    /// A convolution from `channels` to `out` channels, with weights that keep the magnitude of values.
     fn conv(
         &mut self,
         x: &str,
@@ -67,7 +66,7 @@ impl Net<'_> {
         self.node("conv2d", &inputs, attributes)
     }
 
-    /// Convolution, perhaps a normalisation, ReLU, and pooling in one mode or the other, or none.
+    /// A convolution, perhaps a normalisation, perhaps ReLU, and, with `pool`, a pooling in either mode.
     fn stage(&mut self, x: &str, channels: [usize; 2], attributes: Value, pool: bool) -> String {
         let mut x = self.conv(x, channels, 3, attributes);
         if self.random.below(3) == 0 {
@@ -101,7 +100,7 @@ impl Net<'_> {
         self.node("batch_norm2d", &inputs, json!({}))
     }
 
-    /// Scores, upsampled by a transposed convolution or a resize, as large as the picture.
+    /// Scores, upsampled to the size of the picture by a transposed convolution or a resize.
     fn tail(&mut self, x: &str, channels: usize, stride: usize) -> String {
         let x = self.conv(x, [CLASSES, channels], 1, json!({}));
         if self.random.below(3) == 0 {
@@ -170,7 +169,7 @@ fn network(kind: &str, random: &mut Random) -> Model {
             )
         }
         "geometry" => {
-            // Whole channels, groups of whole fours and of others, and single channels.
+            // Ungrouped, groups of a multiple of 4 channels, groups of 9, and depthwise.
             let [groups, wide] = net.pick(&[[1, 20], [4, 16], [2, 18], [12, 12], [2, 18]]);
             let x = net.conv(&first, [wide, c], 1, json!({}));
             let (stride, dilation) = (net.pick(&[1, 2, 3]), net.pick(&[1, 2, 3]));
@@ -191,7 +190,7 @@ fn network(kind: &str, random: &mut Random) -> Model {
             let stride = net.pick(&[2, 4]);
             net.tail(&x, out, stride)
         }
-        // As FCN does: a large padding at the beginning, and a convolution at the end that takes it up again.
+        // Like FCN: a large padding at the beginning, and a large convolution at the end that uses it up.
         "padded" => {
             let padding = 26 + net.random.below(9);
             let x = net.stage("input", [8, 3], json!({"padding": padding}), true);
@@ -205,7 +204,7 @@ fn network(kind: &str, random: &mut Random) -> Model {
     net.model(&output)
 }
 
-/// A side at an edge of tiles of 4, 8 and 16, or anywhere.
+/// A side at an edge of tiles of 4, 8 or 16, or anywhere.
 fn side(random: &mut Random) -> usize {
     let tile = 16 * (1 + random.below(3));
     match random.below(3) {
@@ -215,7 +214,7 @@ fn side(random: &mut Random) -> usize {
     }
 }
 
-/// Runs a model on a setup and holds its scores, and its labels where it has some, to the reference.
+/// Checks a model's scores, and in f32 its labels, on a target against the reference. Returns the kinds of layers.
 fn check(model: &Model, input: &Tensor, setup: &Setup, what: &str) -> BTreeSet<String> {
     let mut graph = model.graph().clone();
     let scores = graph.output();
@@ -223,7 +222,7 @@ fn check(model: &Model, input: &Tensor, setup: &Setup, what: &str) -> BTreeSet<S
     let labels = graph.output();
     let expected = reference::run(&graph, model.parameters(), input, &[scores, labels]).unwrap();
     let mut layers = BTreeSet::new();
-    // Labels alone are made of scores that are never written.
+    // If only labels are requested, upsampled scores are never written.
     for outputs in [vec![scores], vec![labels]] {
         let plan = plan(&graph, input.shape(), &outputs, setup);
         let found = run_plan(
@@ -246,7 +245,7 @@ fn check(model: &Model, input: &Tensor, setup: &Setup, what: &str) -> BTreeSet<S
         } else if !setup.target.options.half {
             let scores = &expected[0].1;
             let largest = scores.data().iter().fold(0.0f32, |max, x| max.max(x.abs()));
-            // Of the two scores that are compared, each may err by half of it.
+            // Two scores are compared, so each may err by half of the bound.
             let bounds = scores.map(|_| 0.5e-5 * largest);
             assert_labels(&expected[1].1, &found[0].1, scores, &bounds, &what);
         }
@@ -259,7 +258,7 @@ fn check(model: &Model, input: &Tensor, setup: &Setup, what: &str) -> BTreeSet<S
     layers
 }
 
-/// The ops of a layer by its nodes' names, without their numbers, and its kernel.
+/// The kind of a layer: its nodes' names without numbers, which are its ops, and its kernel.
 fn kinds(name: &str, kernel: &str) -> String {
     let name: String = name.chars().filter(|c| !c.is_ascii_digit()).collect();
     let name = name
@@ -271,7 +270,7 @@ fn kinds(name: &str, kernel: &str) -> String {
     )
 }
 
-/// The plan for a setup, cut small where it is to be.
+/// The plan for a target, by the first profile that allows one.
 fn plan(graph: &Graph, input: Shape, outputs: &[NodeId], setup: &Setup) -> Plan {
     let targets = setup.profiles();
     let mut last = None;
@@ -289,12 +288,12 @@ fn plan(graph: &Graph, input: Shape, outputs: &[NodeId], setup: &Setup) -> Plan 
 }
 
 #[test]
-fn chains_that_run_as_one_are_the_reference() {
+fn fused_chains_agree_with_the_reference() {
     let setups = setups();
     if setups.is_empty() {
         return;
     }
-    // The networks of a device share its pipelines, for as long as there is one.
+    // The networks of a device share pipelines for as long as one network exists.
     let _kept: Vec<_> = setups
         .iter()
         .map(|setup| Network::new(&setup.gpu))
@@ -304,7 +303,7 @@ fn chains_that_run_as_one_are_the_reference() {
     for i in 0..NETWORKS {
         let kind = KINDS[i % KINDS.len()];
         let model = network(kind, &mut random);
-        // Room for two poolings, or for what is cut from a padded map.
+        // Large enough for two poolings, or for the crop of a padded map.
         let least = if kind == "padded" { 12 } else { 8 };
         let on = [i, i + i / KINDS.len() + 1].map(|j| &setups[j % setups.len()]);
         for _ in 0..SIZES {
@@ -337,7 +336,7 @@ fn chains_that_run_as_one_are_the_reference() {
     ] {
         assert!(
             layers.iter().any(|layer| layer.contains(fused)),
-            "nothing was {fused}: {layers:#?}"
+            "no layer is {fused}: {layers:#?}"
         );
     }
 }

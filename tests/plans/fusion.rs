@@ -1,4 +1,4 @@
-//! Operations that run as one: where they do, and that it does not show.
+//! Pooling fused with convolution: the plans that fuse it, and equal results with and without.
 
 use crate::common::plans::{check_limits, check_liveness, full_width};
 use crate::common::{Random, golden, gpu, preferences, run_on, with_labels};
@@ -10,7 +10,7 @@ use fullconv::plan::Plan;
 use fullconv::target::{PlanOptions, Target};
 use fullconv::{Gpu, GpuOptions, Shape};
 
-/// The devices for which plans are unlike each other: GPUs, in f16 too, and CPUs with and without subgroups.
+/// The profiles with different plans: GPUs, also in f16, and CPUs with and without subgroups.
 fn profiles() -> Vec<Target> {
     let defaults = Target::WEBGPU_DEFAULTS;
     let cpu = |subgroup_size| Target {
@@ -37,7 +37,7 @@ fn pools(plan: &Plan) -> usize {
 }
 
 #[test]
-fn full_width_fcn8s_pools_in_the_convolutions_on_every_device() {
+fn full_width_fcn8s_fuses_every_pooling_for_every_profile() {
     let graph = full_width();
     let input = Shape::new(1, 3, 500, 500);
     for target in profiles() {
@@ -48,7 +48,7 @@ fn full_width_fcn8s_pools_in_the_convolutions_on_every_device() {
         for last in ["conv1_2+relu1_2+pool1", "conv5_3+relu5_3+pool5"] {
             assert!(!kernels(&plan, last).is_empty(), "{last}\n{plan}");
         }
-        // No less of anything is computed than one by one.
+        // A requested map is pooled by a layer of its own.
         let relu5_3 = graph.find("relu5_3").unwrap();
         let asked = Plan::new(&graph, input, &[graph.output(), relu5_3], &target).unwrap();
         assert_eq!(pools(&asked), 1, "{asked}");
@@ -56,7 +56,7 @@ fn full_width_fcn8s_pools_in_the_convolutions_on_every_device() {
     }
 }
 
-/// The plan, and one in which every map that is pooled is asked for, as it would be without fusion.
+/// The plan with fused poolings, and a plan without: in it, every pooled map is requested too.
 fn plans(graph: &Graph, input: Shape, outputs: &[NodeId], target: &Target) -> [Plan; 2] {
     let pooled = graph.iter().filter(|(_, node)| {
         let op = node.op().map(|op| op.name());
@@ -64,7 +64,7 @@ fn plans(graph: &Graph, input: Shape, outputs: &[NodeId], target: &Target) -> [P
     });
     let maps = pooled.map(|(_, node)| node.inputs[0]);
     let all: Vec<_> = outputs.iter().copied().chain(maps).collect();
-    // What is asked for is computed whole.
+    // Requested nodes have whole padding, so both plans must have it.
     let target = Target {
         options: PlanOptions {
             whole_padding: true,
@@ -76,7 +76,7 @@ fn plans(graph: &Graph, input: Shape, outputs: &[NodeId], target: &Target) -> [P
 }
 
 #[test]
-fn scores_and_labels_are_to_the_last_bit_those_of_separate_operations() {
+fn scores_and_labels_equal_those_without_fusion() {
     let sizes = [
         ("fcn8s-caffe", Shape::new(2, 3, 21, 14)),
         ("fcn8s-floor", Shape::new(1, 3, 97, 64)),
@@ -129,7 +129,7 @@ fn conv_and_pool(groups: usize, pool: MaxPool2d) -> (Graph, NodeId) {
 }
 
 #[test]
-fn other_windows_and_maps_that_something_else_reads_are_pooled_apart() {
+fn other_windows_groups_and_requested_maps_are_not_fused() {
     let square = MaxPool2d::square;
     let padded = MaxPool2d {
         padding: [1, 1],
@@ -148,7 +148,7 @@ fn other_windows_and_maps_that_something_else_reads_are_pooled_apart() {
             let (graph, _) = conv_and_pool(1, pool);
             assert_eq!(pools(&graph, &[graph.output()]), 1, "{graph:?}");
         }
-        // Of groups, kernels pool as well, but networks have other windows there.
+        // Kernels could pool grouped convolutions too, but networks pool those with other windows.
         let (grouped, _) = conv_and_pool(2, square(2, 2, true));
         assert_eq!(pools(&grouped, &[grouped.output()]), 1);
         let (graph, conv) = conv_and_pool(1, square(2, 2, false));
@@ -157,10 +157,10 @@ fn other_windows_and_maps_that_something_else_reads_are_pooled_apart() {
     }
 }
 
-/// Rows so long that a dispatch of all terms would be longer than any may be: sums are made in several, and
+/// With rows this long, one dispatch for all terms would exceed the bound of work: sums take several dispatches and are
 /// pooled afterwards.
 #[test]
-fn sums_too_long_for_one_dispatch_are_pooled_apart() {
+fn sums_too_long_for_one_dispatch_are_not_fused() {
     let mut graph = Graph::new("input");
     let weight = graph
         .parameter("weight", Shape::new(512, 4096, 3, 3))

@@ -1,5 +1,4 @@
-//! Plans keep the limits of the device they are made for, whatever these are, and what is cut to fit
-//! them computes the same.
+//! Plans keep their device's limits, however small, and work that is cut to fit them gives the same results.
 
 use crate::common::plans::{check_limits, check_liveness, full_width};
 use crate::common::{
@@ -18,7 +17,7 @@ use fullconv::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// No dispatch is longer than this, so that none outlasts a watchdog; nor is a submission.
+/// The most work of a dispatch and of a submission, which keeps both below a driver's timeout.
 const DISPATCH_GFLOP: f64 = 8.0;
 const SUBMIT_GFLOP: f64 = 50.0;
 
@@ -29,7 +28,7 @@ fn device(default_limits: bool) -> Option<Gpu> {
     })
 }
 
-/// The ways a device is opened that lead to other cuts or other kernels.
+/// The device with its own limits, with default limits, and planned for as a GPU: their cuts or kernels differ.
 fn devices() -> Vec<Gpu> {
     let as_gpu = gpu(GpuOptions {
         plan_as_gpu: true,
@@ -39,7 +38,7 @@ fn devices() -> Vec<Gpu> {
     all.into_iter().flatten().collect()
 }
 
-/// `profile` with limits so small that tests reach them.
+/// `profile` with limits that are small enough for tests to reach.
 fn small(target: &Target, max_binding_bytes: u64) -> Target {
     Target {
         device: DeviceProfile {
@@ -64,7 +63,7 @@ fn smallest(target: &Target, plan: impl Fn(&Target) -> fullconv::Result<Plan>) -
     panic!("no plan for any binding");
 }
 
-/// The cuts of a plan: layers in several steps, and weights in several parts.
+/// Whether layers run in several steps, and whether weights are cut into shards.
 fn cuts(plan: &Plan) -> (bool, bool) {
     let weights = plan.parameters.iter().filter(|p| !p.packing.is_whole());
     (
@@ -74,7 +73,7 @@ fn cuts(plan: &Plan) -> (bool, bool) {
 }
 
 #[test]
-fn every_case_cut_as_small_as_can_be_is_the_reference() {
+fn every_case_cut_as_small_as_possible_agrees_with_the_reference() {
     for gpu in devices() {
         let mut random = Random::new(2);
         let (mut in_steps, mut in_shards, mut cases) = (0, 0, 0);
@@ -93,16 +92,16 @@ fn every_case_cut_as_small_as_can_be_is_the_reference() {
                 one.check_found(&found, "cut small");
             }
         }
-        // Some are smaller than any cut; but a planner that never cuts must not pass.
+        // Some cases are too small to cut, but more than half must be cut.
         assert!(2 * in_steps > cases, "{in_steps} of {cases} cases were cut");
-        // Weights in textures are not.
+        // On a CPU, most weights lie in textures, which are not cut.
         let least = if gpu.target().device.is_cpu { 1 } else { 3 };
         assert!(in_shards >= least, "{in_shards} weights were cut");
     }
 }
 
 #[test]
-fn a_band_binds_every_row_that_it_is_made_of() {
+fn a_band_binds_every_row_that_it_needs() {
     let mut random = Random::new(3);
     for case in lowered::cases() {
         OneOp::of_case(case, &mut random).check_rows();
@@ -110,7 +109,7 @@ fn a_band_binds_every_row_that_it_is_made_of() {
 }
 
 #[test]
-fn networks_cut_as_small_as_can_be_are_the_reference() {
+fn networks_cut_as_small_as_possible_agree_with_the_reference() {
     let sizes = [
         ("fcn8s-caffe", Shape::new(3, 3, 9, 14)),
         ("fcn16s-same", Shape::new(2, 3, 240, 201)),
@@ -141,8 +140,7 @@ fn networks_cut_as_small_as_can_be_are_the_reference() {
     }
 }
 
-/// A convolution with ReLU, then a resize and its labels; `also` reads the value before the ReLU and the
-/// one before the labels once more.
+/// A convolution with ReLU, a resize and labels. With `also`, other nodes read the convolution and the resize too.
 fn fusible(also: bool) -> (Graph, Parameters) {
     let weight = Random::new(5).tensor(Shape::new(6, 3, 3, 3));
     let mut graph = Graph::new("input");
@@ -166,7 +164,7 @@ fn fusible(also: bool) -> (Graph, Parameters) {
 }
 
 #[test]
-fn nodes_are_fused_unless_something_else_reads_them() {
+fn nodes_are_fused_unless_another_node_reads_them() {
     let input = Random::new(6).tensor(Shape::new(2, 3, 7, 8));
     let layers = |graph: &Graph, outputs: &[NodeId]| {
         let target = Target::WEBGPU_DEFAULTS;
@@ -208,7 +206,7 @@ fn nodes_are_fused_unless_something_else_reads_them() {
     }
 }
 
-/// Upsampling, its crop to the size of a node that has a ReLU after it, and labels.
+/// Upsampling, a crop to the size of the convolution before a ReLU, and labels.
 fn tail() -> (Graph, Parameters) {
     let mut random = Random::new(10);
     let tensors = [("conv.w", [5, 3, 3, 3]), ("up.w", [5, 6, 8, 8])]
@@ -230,7 +228,7 @@ fn tail() -> (Graph, Parameters) {
 }
 
 #[test]
-fn upsampling_crop_and_labels_are_one_where_nobody_asks_for_more() {
+fn upsampling_crop_and_labels_are_fused_unless_one_is_requested() {
     let (graph, parameters) = tail();
     let input = Random::new(11).tensor(Shape::new(3, 3, 7, 9));
     let named = |name: &str| graph.find(name).unwrap();
@@ -246,7 +244,7 @@ fn upsampling_crop_and_labels_are_one_where_nobody_asks_for_more() {
         layers.map(|layer| layer.name).collect::<Vec<_>>()
     };
     let whole = Target::WEBGPU_DEFAULTS;
-    // That the crop has the size of the convolution is no reason to compute that by itself.
+    // The crop reads only the convolution's shape, so the convolution is fused with its ReLU.
     assert_eq!(
         layers(&["labels"], &whole),
         ["conv+relu", "up+score+labels"]
@@ -259,7 +257,7 @@ fn upsampling_crop_and_labels_are_one_where_nobody_asks_for_more() {
         layers(&["labels", "up"], &whole),
         ["conv+relu", "up", "score", "labels"]
     );
-    // Labels need all classes at once: where the weight is cut, its scores are written.
+    // Labels need all classes at once: if the weight is cut, the scores are written.
     let cut = small(&whole, 8192);
     assert_eq!(
         layers(&["labels"], &cut),
@@ -309,7 +307,7 @@ fn full_width_fcn8s_fits_webgpus_default_limits() {
 }
 
 #[test]
-fn full_width_fcn8s_runs_in_a_handful_of_buffers() {
+fn full_width_fcn8s_runs_in_at_most_six_buffers() {
     let graph = full_width();
     let target = Target::WEBGPU_DEFAULTS;
     let plan = Plan::new(&graph, PICTURE, &[graph.output()], &target).unwrap();
@@ -320,14 +318,14 @@ fn full_width_fcn8s_runs_in_a_handful_of_buffers() {
         plan.slots.len(),
         plan.layers.len()
     );
-    // All activations are 1.24 GB; two of conv1's 698² maps of 64 channels live at once.
+    // All activations are 1.24 GB, but less than three of conv1's 698² maps of 64 channels live at once.
     let conv1 = Format::Nhwc4.bytes(Shape::new(1, 64, 698, 698));
     assert!(
         plan.activation_bytes() < 3 * conv1,
         "{} bytes",
         plan.activation_bytes()
     );
-    // Asked for everything, it gives everything a buffer of its own that lasts.
+    // If all nodes are requested, each is written, and none is overwritten before its readback.
     let all: Vec<_> = graph
         .iter()
         .filter(|(_, n)| n.op().is_some())
@@ -343,7 +341,7 @@ fn full_width_fcn8s_runs_in_a_handful_of_buffers() {
 }
 
 #[test]
-fn no_dispatch_and_no_submission_outlasts_a_watchdog() {
+fn dispatches_and_submissions_keep_their_bounds_of_work() {
     let graph = full_width();
     let cpu = Target {
         device: DeviceProfile {
@@ -385,7 +383,7 @@ fn no_dispatch_and_no_submission_outlasts_a_watchdog() {
 }
 
 #[test]
-fn a_picture_that_is_too_large_is_an_error_with_the_figures() {
+fn a_picture_that_is_too_large_is_an_error_with_figures() {
     let graph = full_width();
     let target = Target {
         options: PlanOptions {
@@ -400,7 +398,7 @@ fn a_picture_that_is_too_large_is_an_error_with_the_figures() {
         assert_eq!(error.kind(), ErrorKind::Limit);
         error.to_string()
     };
-    // The input itself; and what a single row of the output is made of.
+    // First the input is too large, then the rows that a single row of the output needs.
     let input = ["input", "[1, 3, 5000, 4000]", "306 MiB"];
     let row = [
         "relu1_1",
@@ -415,7 +413,7 @@ fn a_picture_that_is_too_large_is_an_error_with_the_figures() {
 }
 
 #[test]
-fn a_row_that_is_too_wide_is_an_error_with_the_figures() {
+fn a_row_that_is_too_wide_is_an_error_with_figures() {
     let mut graph = Graph::new("input");
     graph.op("wide", Relu {}, &[graph.input()]).unwrap();
     let target = small(&Target::WEBGPU_DEFAULTS, 1 << 20);
@@ -429,7 +427,7 @@ fn a_row_that_is_too_wide_is_an_error_with_the_figures() {
 }
 
 #[test]
-fn segmenting_a_picture_that_is_too_large_is_a_limit_and_the_next_one_runs() {
+fn a_picture_that_is_too_large_is_a_limit_error_and_the_next_one_runs() {
     let Some(gpu) = device(true) else { return };
     let segmenter = pollster::block_on(Segmenter::new(&gpu, &golden("fcn32s-same"))).unwrap();
     let black = |side: usize| Picture::from_rgb(side, side, vec![0; side * side * 3]).unwrap();
@@ -445,7 +443,7 @@ fn segmenting_a_picture_that_is_too_large_is_a_limit_and_the_next_one_runs() {
     );
 }
 
-/// An op on whole numbers so small that every sum of them is exact in f32, in any order.
+/// An op on small whole numbers: their sums are exact in f32, in any order.
 fn exact(op: impl Op + 'static, shapes: &[Shape]) -> OneOp {
     let whole = |i: usize| ((i * 2_654_435_761) >> 7) % 7;
     let tensor = |shape: &Shape| {
@@ -457,8 +455,8 @@ fn exact(op: impl Op + 'static, shapes: &[Shape]) -> OneOp {
     one
 }
 
-/// Panics unless the device adds up all terms, with each kernel that it may prefer, and with one of them in
-/// at least `runs` dispatches.
+/// Panics unless the device's result is exact for each of its preferences, and one of these plans has at least `runs`
+/// dispatches.
 fn check_exact(gpu: &Gpu, one: &OneOp, runs: usize) {
     let targets = preferences(gpu.target());
     let plans: Vec<_> = targets
@@ -479,9 +477,9 @@ fn check_exact(gpu: &Gpu, one: &OneOp, runs: usize) {
 
 /// lavapipe ends loops silently after 65,535 steps.
 #[test]
-fn a_sum_of_more_terms_than_a_device_may_loop_is_whole() {
+fn a_sum_of_more_terms_than_loop_steps_is_complete() {
     for gpu in devices() {
-        // Without subgroups and with them on a CPU device, where 9 · 8192 steps are two dispatches.
+        // On a CPU, 5 channels run without subgroups and 33 with them; 9 · 8192 steps take two dispatches.
         for out in [5, 33] {
             let shapes = [
                 Shape::new(1, 32_768, 3, 4),
@@ -493,7 +491,7 @@ fn a_sum_of_more_terms_than_a_device_may_loop_is_whole() {
     }
 }
 
-/// More channels than three dispatches of one kernel add up: 131,072 groups of four.
+/// So many channels that a kernel needs three dispatches: 131,072 groups of four, of which a dispatch sums 60,000.
 const LONG: usize = 524_288;
 
 #[test]
@@ -516,7 +514,7 @@ fn a_sum_too_long_for_one_dispatch_is_continued_by_the_next() {
         let weight = Shape::new(LONG, out / groups, 1, 1);
         exact(op, &[input, weight, Shape::vector(out)])
     };
-    // On a GPU also in two parts, each of which is continued by further dispatches.
+    // A GPU may sum two parts, each in several dispatches.
     let plan = conv(1, 3).plan(&Target {
         device: DeviceProfile {
             invocations_at_once: FEW_INVOCATIONS,
@@ -536,9 +534,9 @@ fn a_sum_too_long_for_one_dispatch_is_continued_by_the_next() {
     }
 }
 
-/// Sums that are negative where one dispatch leaves them to the next, and positive in the end.
+/// The sums are negative after the first dispatch and positive after the last one.
 #[test]
-fn relu_waits_for_the_end_of_a_sum() {
+fn relu_is_applied_after_the_last_dispatch_of_a_sum() {
     for gpu in devices() {
         for (groups, out) in [(1, 3), (1, 12), (2, 6)] {
             let conv = Conv2d {
@@ -571,7 +569,7 @@ fn relu_waits_for_the_end_of_a_sum() {
 }
 
 #[test]
-fn more_workgroups_than_a_dimension_holds_fold_into_two() {
+fn too_many_workgroups_for_one_dimension_use_two() {
     let Some(gpu) = device(false) else { return };
     let shape = Shape::new(1, 4, 2100, 2048);
     let one = exact(Relu {}, &[shape]);

@@ -1,4 +1,4 @@
-//! Large paddings are cut away, and it does not show.
+//! Plans cut large padding away without changing the results.
 
 use crate::common::plans::{check_limits, check_liveness, full_width};
 use crate::common::{Random, golden, gpu, relative_error, run_on, with_labels};
@@ -22,7 +22,7 @@ fn is_cut(plan: &Plan) -> bool {
     plan.layers.iter().any(|layer| layer.kernel == "paste")
 }
 
-/// The plans with the padding cut away, and without.
+/// The plan with the padding cut away, and the plan with whole padding.
 fn plans(graph: &Graph, input: Shape, outputs: &[NodeId], target: &Target) -> [Plan; 2] {
     [target.clone(), whole(target)].map(|target| {
         let plan = Plan::new(graph, input, outputs, &target).unwrap();
@@ -41,9 +41,9 @@ fn devices() -> Vec<Gpu> {
     all.into_iter().filter_map(gpu).collect()
 }
 
-/// Sizes of every remainder that the strides of the first stages leave, and shapes that are not square.
+/// Sizes with every remainder by the strides of the first stages, and shapes that are not square.
 #[test]
-fn every_size_has_the_same_scores_and_labels_with_the_padding_cut_away() {
+fn cutting_the_padding_changes_no_scores_or_labels_at_any_size() {
     let model = golden("fcn8s-caffe");
     let graph = with_labels(&model);
     let scores = graph.node(graph.output()).inputs[0];
@@ -73,7 +73,7 @@ fn every_size_has_the_same_scores_and_labels_with_the_padding_cut_away() {
 }
 
 #[test]
-fn every_node_asked_for_is_whole() {
+fn requested_nodes_are_whole() {
     let model = golden("fcn16s-caffe");
     let graph = model.graph().clone();
     let Some(gpu) = gpu(GpuOptions::default()) else {
@@ -98,10 +98,9 @@ fn every_node_asked_for_is_whole() {
     }
 }
 
-/// The first three stages of FCN-8s at 500×500 see the picture in 0.7 of what they compute, at 64×64 in a
-/// quarter.
+/// In the first three stages of FCN-8s, the picture affects 0.7 of the work at 500×500, and a quarter at 64×64.
 #[test]
-fn full_width_fcn8s_computes_less_the_smaller_the_picture() {
+fn full_width_fcn8s_saves_more_work_the_smaller_the_picture() {
     let graph = full_width();
     for (side, most) in [(500, 0.78), (224, 0.60), (64, 0.42)] {
         let input = Shape::new(1, 3, side, side);

@@ -1,5 +1,5 @@
-//! Choosing kernels by measuring them: only what gives the reference's numbers is timed, and a plan does what was
-//! chosen.
+//! Choosing kernels by measurement: only kernels that agree with the reference are timed, and plans use the chosen
+//! ones.
 
 use crate::common::plans::{check_limits, full_width};
 use crate::common::{OneOp, Random, assert_within, golden, gpu, relative_error};
@@ -27,7 +27,7 @@ fn as_gpu(options: GpuOptions) -> Option<Gpu> {
     })
 }
 
-/// A convolution with the kernel for any device, and before it this kernel with something replaced.
+/// A convolution with two kernels: the kernel for any device with `from` replaced by `to`, then the same unaltered.
 #[derive(Debug)]
 struct Altered {
     conv: Convolution,
@@ -59,7 +59,7 @@ impl Op for Altered {
     }
 }
 
-/// Runs the tuner on one op and gives back what it says of its candidates, and the network.
+/// Tunes one op. Returns the outcomes of its candidates and the index of the chosen one.
 fn tuned(gpu: &Gpu, target: &Target, one: &OneOp) -> (Vec<Outcome>, Option<usize>) {
     let outputs = [one.graph.output()];
     let (network, shape) = (Network::new(gpu), one.input.shape());
@@ -91,10 +91,10 @@ fn plan_with(one: &OneOp, gpu: &Gpu) -> Plan {
     .unwrap()
 }
 
-/// The first kernel leaves out one input channel in one place, is off in one lane, does not write one pixel in
-/// four, or does not compile: it is never timed, and never chosen.
+/// The first kernel omits one input channel in one place, is wrong in one lane, leaves one pixel in four unwritten, or
+/// does not compile.
 #[test]
-fn a_kernel_that_is_not_right_is_neither_timed_nor_chosen() {
+fn a_wrong_kernel_is_neither_timed_nor_chosen() {
     let Some(gpu) = as_gpu(GpuOptions::default()) else {
         return;
     };
@@ -130,7 +130,7 @@ fn a_kernel_that_is_not_right_is_neither_timed_nor_chosen() {
         };
         assert!(said.contains(why) && *ms > 0.0, "{to}: {said} {ms}");
         assert_eq!(chosen, Some(1));
-        // What is left is what a plan does from now on, and it is right.
+        // Plans now take the other candidate, which is right.
         let plan = plan_with(&one, &gpu);
         assert!(!plan.pipelines[0].shader.source.contains(to));
         let found = one.run_plan(&gpu, plan);
@@ -139,9 +139,9 @@ fn a_kernel_that_is_not_right_is_neither_timed_nor_chosen() {
     }
 }
 
-/// Where not one candidate is right, nothing is chosen.
+/// If no candidate is right, none is chosen.
 #[test]
-fn nothing_is_chosen_where_nothing_is_right() {
+fn no_candidate_is_chosen_if_all_are_wrong() {
     #[derive(Debug)]
     struct Lies(Convolution);
     impl Op for Lies {
@@ -185,7 +185,7 @@ fn nothing_is_chosen_where_nothing_is_right() {
 }
 
 #[test]
-fn a_plan_runs_the_candidate_that_is_chosen_and_none_else() {
+fn a_plan_runs_only_the_chosen_candidate() {
     let target = Target::WEBGPU_DEFAULTS;
     let cpu = Target {
         device: DeviceProfile {
@@ -220,7 +220,7 @@ fn a_plan_runs_the_candidate_that_is_chosen_and_none_else() {
                 Plan::with_choices(alone, input, &[alone.output()], &whole, choice).unwrap()
             };
             let plain = by(&Choices::default());
-            // The first is the static choice; one that is there no longer chooses nothing.
+            // Without choices, a plan takes the first candidate; a choice of an unknown kernel is ignored.
             let first = layer.plan(&layer.candidates[0], input, &target);
             assert_eq!(first.unwrap().unwrap(), plain, "{}", layer.name);
             let mut unknown = Choices::default();
@@ -248,7 +248,7 @@ fn a_plan_runs_the_candidate_that_is_chosen_and_none_else() {
     }
 }
 
-/// Every tile, and fc6 in several numbers of parts.
+/// conv2_1 has a candidate for every tile, and fc6 candidates of several numbers of parts.
 #[test]
 fn gpus_have_a_choice_of_tiles_and_parts() {
     let (graph, target) = (full_width(), Target::WEBGPU_DEFAULTS);
@@ -286,9 +286,9 @@ fn gpus_have_a_choice_of_tiles_and_parts() {
     assert!(fc6[0].contains("parts"), "{fc6:?}");
 }
 
-/// The elements that a device is held to are those of the reference, with the magnitudes of their terms.
+/// `Op::elements` gives the elements of the reference and the sums of their terms' magnitudes.
 #[test]
-fn single_elements_are_those_of_the_twin() {
+fn single_elements_equal_the_reference() {
     let mut random = Random::new(5);
     for case in lowered::cases()
         .into_iter()
@@ -320,9 +320,9 @@ fn single_elements_are_those_of_the_twin() {
     }
 }
 
-/// The whole of a network by the kernels that were measured: all candidates are right, and so is the result.
+/// For a whole network, all candidates are right, and the result of the chosen ones is too.
 #[test]
-fn a_tuned_network_is_the_reference_and_the_next_start_knows_its_choices() {
+fn a_tuned_network_agrees_with_the_reference_and_its_choices_are_cached() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("made/when/needed");
     let options = GpuOptions {
@@ -355,7 +355,7 @@ fn a_tuned_network_is_the_reference_and_the_next_start_knows_its_choices() {
 
     let again = as_gpu(options).unwrap();
     assert_eq!(again.choices(), gpu.choices());
-    // Another device, here one with other limits, has other choices.
+    // A different device, here one with other limits, does not share the choices.
     let other = as_gpu(GpuOptions {
         cache: Some(cache),
         default_limits: true,
@@ -364,7 +364,7 @@ fn a_tuned_network_is_the_reference_and_the_next_start_knows_its_choices() {
     assert!(other.unwrap().choices().is_empty());
 }
 
-/// Nothing more to measure where time is over: what was chosen before stays.
+/// With no time at all, nothing is measured and nothing chosen.
 #[test]
 fn without_time_nothing_is_measured() {
     let Some(gpu) = as_gpu(GpuOptions::default()) else {
@@ -378,7 +378,7 @@ fn without_time_nothing_is_measured() {
         Parameters::new(crate::common::tensor_file(&[]), BTreeMap::new()),
     );
     let outputs = [graph.output()];
-    // Not even the weights are looked at.
+    // The weights are missing: they must not be read.
     let target = gpu.target();
     let layers = tune(
         &network,
@@ -393,9 +393,9 @@ fn without_time_nothing_is_measured() {
     assert!(gpu.choices().is_empty());
 }
 
-/// f16 has kernels of its own, held to what f16 holds of the reference, and choices of its own.
+/// f16 has its own kernels and choices; its kernels are checked against the reference on inputs rounded to f16.
 #[test]
-fn both_precisions_are_tuned_and_their_choices_kept_apart() {
+fn both_precisions_are_tuned_with_separate_choices() {
     let Some(gpu) = as_gpu(GpuOptions::default()) else {
         return;
     };
@@ -413,7 +413,7 @@ fn both_precisions_are_tuned_and_their_choices_kept_apart() {
         assert!(outcomes.iter().all(is_timed), "{outcomes:?}");
         assert_eq!(gpu.choices().len(), i + 1);
     }
-    // What is chosen for one is not taken by the other.
+    // A choice for one precision does not affect the other.
     let (outputs, shape) = ([one.graph.output()], one.input.shape());
     for (mine, other) in [(gpu.target(), &half), (&half, gpu.target())] {
         let by = |target, choices: &Choices| {
@@ -442,9 +442,9 @@ fn both_precisions_are_tuned_and_their_choices_kept_apart() {
     }
 }
 
-/// In f16, too, a kernel that is off in one lane is neither timed nor chosen.
+/// The first kernel is wrong in one lane.
 #[test]
-fn a_kernel_that_is_not_right_in_f16_is_not_chosen() {
+fn a_wrong_kernel_in_f16_is_neither_timed_nor_chosen() {
     let Some(gpu) = as_gpu(GpuOptions::default()) else {
         return;
     };
