@@ -1,4 +1,4 @@
-//! Memory stays as it is, however many runs there are.
+//! Memory does not grow over many runs.
 
 mod common;
 
@@ -9,15 +9,15 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-/// Runs before the first look at memory, which allocators need to settle.
+/// Runs before memory is first measured, so that allocators settle.
 const WARM_UP: usize = 100;
 const RUNS: usize = 1000;
 const SIDE: usize = 64;
 
-/// How much the process may grow over all runs. Pictures have [`SIDE`]² pixels of four bytes, masks of one:
-/// to lose one buffer of either a run, some 4 KB at least, would be more.
+/// The most that the process may grow in a round of runs. Pictures have [`SIDE`]² pixels of four bytes, masks of one: a
+/// leak of one such buffer per run, at least 4 KB, would be more.
 const MOST_GROWTH: u64 = 1 << 20;
-/// How often it may grow by more before that counts as a leak.
+/// The number of rounds in a row with more growth that counts as a leak.
 const ROUNDS: usize = 3;
 
 /// Everything that wgpu counts on the device.
@@ -39,7 +39,7 @@ fn counts(gpu: &Gpu) -> Vec<(&'static str, isize)> {
     ]
 }
 
-/// Bytes of the process that are in memory, where the system says.
+/// The resident bytes of the process, if the system reports them.
 fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
@@ -47,10 +47,10 @@ fn resident() -> Option<u64> {
     Some(kib << 10)
 }
 
-/// Calls `run` often, and panics if the process or what wgpu counts has grown after the first few.
+/// Calls `run` many times. Panics if wgpu's counts change after the first runs, or if the process grows in every round.
 fn check(gpu: &Gpu, mut run: impl FnMut(usize)) {
     let settled = || {
-        // What has ended is let go of when the device is polled.
+        // Ended work is freed when the device is polled.
         gpu.device()
             .poll(wgpu::PollType::wait_indefinitely())
             .unwrap();
@@ -59,7 +59,7 @@ fn check(gpu: &Gpu, mut run: impl FnMut(usize)) {
     (0..WARM_UP).for_each(&mut run);
     let (counted, mut before) = settled();
     assert!(counted[0].1 > 0, "wgpu counts nothing: {counted:?}");
-    // What leaks grows every time; what an allocator keeps once, on a busy machine, does not.
+    // A leak grows in every round. An allocator may keep more memory once, for example on a busy machine.
     let mut growths = Vec::new();
     for _ in 0..ROUNDS {
         (WARM_UP..RUNS).for_each(&mut run);
@@ -99,7 +99,7 @@ fn pictures() -> Vec<Picture> {
 }
 
 #[test]
-fn memory_stays_over_a_thousand_pictures() {
+fn memory_does_not_grow_over_a_thousand_pictures() {
     let Some((gpu, segmenter)) = segmenter() else {
         return;
     };
@@ -110,7 +110,7 @@ fn memory_stays_over_a_thousand_pictures() {
 }
 
 #[test]
-fn memory_stays_over_a_thousand_pictures_in_flight() {
+fn memory_does_not_grow_over_a_thousand_pictures_in_flight() {
     let Some((gpu, segmenter)) = segmenter() else {
         return;
     };
@@ -121,16 +121,16 @@ fn memory_stays_over_a_thousand_pictures_in_flight() {
             Some(mask) => assert_eq!(mask.unwrap().width(), SIDE),
             None => assert!(i < Frames::DEPTH || i % 50 < Frames::DEPTH),
         }
-        // Now and then nobody waits for what is under way.
+        // Now and then, pictures in flight are dropped.
         if i % 50 == 49 {
             frames = segmenter.frames();
         }
     });
 }
 
-/// Runs that nobody waits for give back their buffers and their frame of the ring, wherever they were.
+/// Dropped runs give back their buffers and their frame of the ring, at whatever point they are dropped.
 #[test]
-fn memory_stays_over_a_thousand_pictures_that_are_given_up() {
+fn memory_does_not_grow_over_a_thousand_dropped_runs() {
     let Some((gpu, segmenter)) = segmenter() else {
         return;
     };
@@ -141,7 +141,7 @@ fn memory_stays_over_a_thousand_pictures_that_are_given_up() {
         let picture = &pictures[i % 5];
         {
             let mut run = pin!(segmenter.segment(picture));
-            // Never polled, or polled some times.
+            // Polled never, once or twice.
             for _ in 0..i % 3 {
                 let context = &mut Context::from_waker(Waker::noop());
                 if let Poll::Ready(mask) = run.as_mut().poll(context) {
@@ -155,11 +155,11 @@ fn memory_stays_over_a_thousand_pictures_that_are_given_up() {
             assert_eq!(segmenter.segment_blocking(&pictures[0]).unwrap(), expected);
         }
     });
-    assert!(given_up > RUNS / 2, "{given_up} were given up");
+    assert!(given_up > RUNS / 2, "only {given_up} were dropped");
 }
 
 #[test]
-fn memory_stays_over_a_thousand_textures() {
+fn memory_does_not_grow_over_a_thousand_textures() {
     let Some((gpu, segmenter)) = segmenter() else {
         return;
     };
@@ -181,13 +181,13 @@ fn memory_stays_over_a_thousand_textures() {
     let mask = block_on(pass.mask(Colours::Overlay(0.5))).unwrap();
     check(&gpu, |i| {
         if i % 10 == 0 {
-            // A mask of its own, which goes at once, though the device may still write it.
+            // This mask is dropped at once, while the device may still write it.
             let made = segmenter.segment_texture(&frame, Colours::Classes);
             block_on(made).unwrap();
         }
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
         pass.encode(&mut encoder, &frame, &mask).unwrap();
-        // Now and then what was recorded is not submitted.
+        // Now and then, the recorded commands are not submitted.
         if i % 7 > 0 {
             gpu.queue().submit([encoder.finish()]);
         }

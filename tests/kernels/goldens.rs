@@ -1,5 +1,4 @@
-//! What PyTorch computed against the CPU reference, and against the device. `goldens/README.md`
-//! describes the files.
+//! The CPU reference and the device against PyTorch's results. `goldens/README.md` describes the files.
 
 use crate::common::{OneOp, another_gpu, relative_error};
 use fullconv::compare::compare_tensor;
@@ -14,12 +13,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The cases that there were when this was written: a file that lost some must not pass unseen.
+/// The least numbers of cases and models: a file that lost some must fail.
 const LEAST_CASES: usize = 460;
 const LEAST_MODELS: usize = 18;
 
-/// The relative error (L2) that a network may have on the CPU, where only results are rounded, and on a
-/// device, where sums are.
+/// The bounds of a network's relative error (L2): on the CPU, which rounds only results, and on a device, which rounds
+/// sums too.
 const CPU_ERROR: f64 = 1e-6;
 const DEVICE_ERROR: f64 = 1e-5;
 
@@ -40,7 +39,7 @@ fn metadata<T: serde::de::DeserializeOwned>(bytes: &[u8], key: &str) -> T {
     serde_json::from_str(&entries[key]).unwrap()
 }
 
-/// A tensor of any type that the files hold, in f64, and its dimensions.
+/// A tensor of any type in the files, converted to f64, and its dimensions.
 fn numbers(file: &SafeTensors, name: &str) -> (Vec<f64>, Vec<usize>) {
     let view = file.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}"));
     let bytes = view.data();
@@ -62,7 +61,7 @@ fn numbers(file: &SafeTensors, name: &str) -> (Vec<f64>, Vec<usize>) {
     (numbers, view.shape().to_vec())
 }
 
-/// What the file has as `[n, c, h, w]`: pictures are `[h, w, 3]`, labels `[n, h, w]`, biases `[c]`.
+/// A tensor of the file as `[n, c, h, w]`. In the file, pictures are `[h, w, 3]`, labels `[n, h, w]`, biases `[c]`.
 fn as_nchw(op: &str, name: &str, (data, dimensions): (Vec<f64>, Vec<usize>)) -> (Vec<f64>, Shape) {
     match (op, name, dimensions.as_slice()) {
         (_, _, &[n, c, h, w]) => (data, Shape::new(n, c, h, w)),
@@ -81,7 +80,7 @@ fn tensor((data, shape): (Vec<f64>, Shape)) -> Tensor {
     Tensor::new(shape, data.iter().map(|x| *x as f32).collect()).unwrap()
 }
 
-/// A case as the file describes it.
+/// A case as described in the file.
 #[derive(Deserialize)]
 struct Described {
     name: String,
@@ -121,8 +120,8 @@ fn op_cases() -> Vec<Case> {
 }
 
 impl Case {
-    /// How far the reference may be off: the result has one rounding to f32, as does each factor that is f64
-    /// in PyTorch but f32 in the op; sums in f64 add next to nothing, but in another order.
+    /// The reference's error bounds. The result is rounded to f32 once, and so is each factor that is f64 in PyTorch
+    /// but f32 in the op. Sums in f64 add very little: their order differs.
     fn bounds(&self) -> Vec<f64> {
         if self.op.name() == "max_pool2d_indices" {
             return vec![0.0; self.output.len()];
@@ -134,12 +133,12 @@ impl Case {
         let terms = self.op.reduction_length(&shapes) as f64;
         // Weights are among the inputs: a product is at most the square of the largest.
         let sum = (terms + 64.0) * f64::EPSILON * (1.0 + largest) * (1.0 + largest);
-        // Where nothing is added up, what counts is the result.
+        // Without a sum, the error is relative to the result.
         let of_f64 = |x: f64| match self.op.reduction_length(&shapes) {
             1 => 64.0 * f64::EPSILON * x.abs(),
             _ => sum,
         };
-        // The last step to zero is as far as half the least number that is not.
+        // Rounding to zero is off by up to half the least positive f32.
         let least = f64::from(f32::from_bits(1)) / 2.0;
         let list = |name: &str| {
             let list = self.described.attributes[name].as_array().unwrap();
@@ -155,21 +154,21 @@ impl Case {
             }
             _ => x.abs() * UNIT,
         });
-        // Bounds of roundings are of first order; the second is smaller by another rounding.
+        // The bounds above are of first order; the factor covers the second order.
         of_result
             .zip(&self.output)
             .map(|(b, x)| b * (1.0 + 4.0 * UNIT) + of_f64(*x) + least)
             .collect()
     }
 
-    /// Panics unless `found` is within `bounds`, and as much as `more` beyond them, of what PyTorch has.
+    /// Panics unless `found` agrees with PyTorch within the sum of `bounds` and `more`.
     fn check(&self, found: &Tensor, more: Option<&Tensor>, what: &str) {
         let name = &self.described.name;
         assert_eq!(found.shape(), self.shape, "{name} {what}");
         for (i, (bound, expected)) in self.bounds().iter().zip(&self.output).enumerate() {
             let bound = bound + more.map_or(0.0, |more| f64::from(more.data()[i]));
             let value = f64::from(found.data()[i]);
-            // As f32 has it: infinity, where it is too large.
+            // The f32 of PyTorch's value is infinity if the value is too large.
             let same = value == f64::from(*expected as f32) || value.is_nan() && expected.is_nan();
             assert!(
                 same || expected.is_finite() && (value - expected).abs() <= bound,
@@ -181,7 +180,7 @@ impl Case {
 }
 
 #[test]
-fn every_op_has_cases() {
+fn every_op_has_five_cases() {
     let cases = op_cases();
     assert!(cases.len() >= LEAST_CASES, "only {} cases", cases.len());
     for name in names() {
@@ -191,7 +190,7 @@ fn every_op_has_cases() {
 }
 
 #[test]
-fn the_twins_compute_what_pytorch_does() {
+fn the_reference_agrees_with_pytorch() {
     for case in op_cases() {
         let inputs: Vec<_> = case.inputs.iter().collect();
         let shapes: Vec<_> = inputs.iter().map(|t| t.shape()).collect();
@@ -200,8 +199,8 @@ fn the_twins_compute_what_pytorch_does() {
     }
 }
 
-/// The devices whose kernels are checked against PyTorch: with all that it has, with the least, and
-/// planned for as a GPU.
+/// The devices that are checked against PyTorch: with the device's own limits, with the lowest, and planned for as a
+/// GPU.
 fn devices() -> Vec<(&'static str, Gpu)> {
     let ways = [
         ("as it is", false, false),
@@ -220,8 +219,8 @@ fn devices() -> Vec<(&'static str, Gpu)> {
         .collect()
 }
 
-/// What a device makes of two tensors of one shape. A graph has one input: both lie in its channels, and are taken
-/// apart by convolutions with ones, which change nothing.
+/// The device's result for an op of two tensors of one shape. A graph has one input, so its channels hold both tensors,
+/// and convolutions with ones separate them exactly.
 fn of_two_on(gpu: &Gpu, op: &Arc<dyn Op>, [a, b]: [&Tensor; 2]) -> Tensor {
     let shape = a.shape();
     let both = Tensor::from_fn(shape.with_channels(2 * shape.c), |n, c, y, x| {
@@ -249,12 +248,12 @@ fn of_two_on(gpu: &Gpu, op: &Arc<dyn Op>, [a, b]: [&Tensor; 2]) -> Tensor {
 }
 
 #[test]
-fn the_device_computes_what_pytorch_does() {
+fn the_device_agrees_with_pytorch() {
     for (how, gpu) in devices() {
         for case in op_cases() {
             let one = OneOp::new(case.op.clone(), case.inputs.clone());
             let found = match (case.op.name(), &case.inputs[..]) {
-                // Its indices may be any.
+                // `OneOp` would replace the indices by those of a pooling.
                 ("max_unpool2d", [a, b]) => of_two_on(&gpu, &case.op, [a, b]),
                 _ => one.run(&gpu),
             };
@@ -263,7 +262,7 @@ fn the_device_computes_what_pytorch_does() {
     }
 }
 
-/// A model and its inputs as the file describes them.
+/// A model and its inputs as described in the file.
 #[derive(Deserialize)]
 struct ModelCase {
     name: String,
@@ -274,14 +273,14 @@ struct ModelCase {
     nodes: BTreeMap<String, Vec<String>>,
 }
 
-/// The class of the highest of each pixel's scores, the lower one of equals.
+/// The class of each pixel's highest score; the lower class if scores are equal.
 fn best(scores: &Tensor) -> Tensor {
     fullconv::ops::Argmax {}.reference(&[scores]).unwrap()
 }
 
-/// Panics unless `found` is where PyTorch is: scores and nodes within the bound of relative error that
-/// `bounds` has for their name, labels those of the scores, and equal to PyTorch's but where its two best
-/// scores are closer than the margin.
+/// Panics unless `found` agrees with PyTorch. The relative errors of scores and nodes are within `bounds` of their
+/// name. Labels are the argmax of the found scores; a label may differ from PyTorch's only if PyTorch's score of it is
+/// within the margin of the best score.
 fn check_run(
     what: &str,
     file: &SafeTensors,
@@ -310,7 +309,7 @@ fn check_run(
     assert_eq!(
         *labels,
         best(&found.output),
-        "{what} {key}: labels of other scores"
+        "{what} {key}: labels are not the argmax of the scores"
     );
     let largest = scores.data().iter().fold(0.0f32, |max, s| max.max(s.abs()));
     let margin = 2.0 * bound * f64::from(largest);
@@ -326,17 +325,17 @@ fn check_run(
     }
 }
 
-/// How far a run may be off.
+/// The bound of a run's relative error.
 #[derive(Clone, Copy)]
 enum Bound {
-    /// So far, whatever the network.
+    /// The same for every network.
     Is(f64),
-    /// As far as follows from the roundings of the network at hand: networks of four channels and random
-    /// weights cancel most of what they add up, and f16 has few digits to spare.
+    /// Computed by `compare` from the roundings of each network: sums of four channels with random weights mostly
+    /// cancel, which leaves few digits of f16.
     Follows,
 }
 
-/// Runs every model on every input, on the segmenters that `open` makes of it.
+/// Runs every model on every input, with a segmenter from `open`.
 fn check_models(what: &str, bound: Bound, open: impl Fn(&Model) -> Segmenter) {
     let bytes = read("models.safetensors");
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -372,12 +371,12 @@ fn check_models(what: &str, bound: Bound, open: impl Fn(&Model) -> Segmenter) {
 }
 
 #[test]
-fn every_model_on_the_cpu_is_pytorchs() {
+fn every_model_on_the_cpu_agrees_with_pytorch() {
     check_models("on the CPU", Bound::Is(CPU_ERROR), Segmenter::on_cpu);
 }
 
 #[test]
-fn every_model_on_the_device_is_pytorchs() {
+fn every_model_on_the_device_agrees_with_pytorch() {
     for (how, gpu) in devices() {
         check_models(how, Bound::Is(DEVICE_ERROR), |model| {
             pollster::block_on(Segmenter::new(&gpu, model)).unwrap()
@@ -386,7 +385,7 @@ fn every_model_on_the_device_is_pytorchs() {
 }
 
 #[test]
-fn every_model_in_f16_is_near_pytorchs() {
+fn every_model_in_f16_agrees_with_pytorch() {
     for (how, gpu) in devices() {
         if gpu.half_target().is_err() {
             eprintln!("SKIP: {how}, {gpu} has no f16");

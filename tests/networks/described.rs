@@ -1,12 +1,11 @@
-//! Networks whose graph stands in their file: from the bytes of the file to the labels, on the device and on the
-//! CPU.
+//! Networks whose graph is in their file: from the bytes of the file to the labels, on the device and on the CPU.
 
 use crate::common::{Random, gpu, serialize};
 use fullconv::compare::{compare_picture, compare_tensor};
 use fullconv::{GpuOptions, Model, Picture, Segmenter, Shape};
 use pollster::block_on;
 
-/// A small network with a normalisation that is folded and one that is not, a skip, and scores at half the picture's
+/// A small network with two normalisations that are fused and one that is not, a skip, and scores at half the picture's
 /// size.
 const GRAPH: &str = r#"{
   "version": 1,
@@ -60,7 +59,7 @@ fn model() -> Model {
 }
 
 #[test]
-fn a_described_network_is_the_references_on_the_device() {
+fn a_described_network_agrees_with_the_reference_on_the_device() {
     let Some(gpu) = gpu(GpuOptions::default()) else {
         return;
     };
@@ -72,7 +71,7 @@ fn a_described_network_is_the_references_on_the_device() {
         let input = random.tensor(Shape::new(2, 3, size[0], size[1]));
         let report = block_on(compare_tensor(&segmenter, &input)).unwrap();
         assert!(report.is_within_bounds(), "{:?}", report.first_outside());
-        // The first and the last normalisation run with the convolution before them.
+        // The first and the last normalisation are fused with the convolution before them.
         let taken_in = |name: &str| {
             let node = report.nodes.iter().find(|node| node.name == name);
             node.unwrap().fused_into.as_deref()

@@ -1,5 +1,5 @@
-//! In a program that has a device of its own: its textures in, masks in textures out, several networks on one
-//! device, and a device that is lost.
+//! Embedding in a program with its own device: the program's textures as input, masks as textures, several networks on
+//! one device, and a lost device.
 
 use crate::common::{Random, all_gpus, golden, gpu};
 use fullconv::gpu::{Executor, MaskTextures, Network, texture_pipelines};
@@ -24,7 +24,7 @@ fn noise(width: usize, height: usize, seed: u8) -> Picture {
     Picture::from_rgb(width, height, data.collect()).unwrap()
 }
 
-/// A texture of a program's, of the size of `picture`.
+/// An empty texture of the program, of the size of `picture`.
 fn empty(gpu: &Gpu, picture: &Picture, format: wgpu::TextureFormat) -> wgpu::Texture {
     gpu.device().create_texture(&wgpu::TextureDescriptor {
         label: Some("frame"),
@@ -47,7 +47,7 @@ fn texture(gpu: &Gpu, picture: &Picture, format: wgpu::TextureFormat) -> wgpu::T
     let texture = empty(gpu, picture, format);
     let bgr = matches!(format, Bgra8Unorm | Bgra8UnormSrgb);
     let pixels = picture.rgb().chunks_exact(3);
-    // Alpha is not looked at.
+    // Alpha is ignored.
     let bytes = pixels.flat_map(|p| match bgr {
         true => [p[2], p[1], p[0], 9],
         false => [p[0], p[1], p[2], 9],
@@ -67,7 +67,7 @@ fn open(gpu: &Gpu, model: &Model) -> Segmenter {
     block_on(Segmenter::new(gpu, model)).unwrap()
 }
 
-/// A golden model with other metadata, and with its tensor `changed` replaced.
+/// A golden model with this metadata, and with `change` applied to its tensor `changed`.
 fn with(metadata: &str, changed: &str, change: impl Fn(&Tensor) -> Tensor) -> Model {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/");
     let path = format!("{folder}fcn8s-same.safetensors");
@@ -87,14 +87,14 @@ fn with(metadata: &str, changed: &str, change: impl Fn(&Tensor) -> Tensor) -> Mo
 
 const SAME: &str = r#"{"version":1,"geometry":"same"}"#;
 
-/// One that sees pictures at a longer side of 40 pixels.
+/// A model that resizes pictures to a longer side of 40 pixels.
 fn at_40() -> Model {
     let metadata = r#"{"version":1,"geometry":"same","preprocess":{"channels":"rgb","range":1.0,
         "mean":[0.5,0.4,0.3],"std":[0.2,0.3,0.4],"long_side":40}}"#;
     with(metadata, "", Tensor::clone)
 }
 
-/// A device as a program opens it.
+/// A device opened with wgpu, as a program does.
 fn device_of_the_program(limits: wgpu::Limits) -> Option<(wgpu::Device, wgpu::Queue)> {
     gpu(GpuOptions::default())?;
     let adapters = block_on(fullconv::gpu::adapters(None));
@@ -106,7 +106,7 @@ fn device_of_the_program(limits: wgpu::Limits) -> Option<(wgpu::Device, wgpu::Qu
     Some(block_on(adapter.wgpu().request_device(&descriptor)).unwrap())
 }
 
-/// Panics unless the masks of textures are those of the picture, in both ways that there are.
+/// Panics unless textures get the picture's mask, from `segment_texture` and from a texture pass.
 fn check(segmenter: &Segmenter, gpu: &Gpu, picture: &Picture, what: &str) {
     let expected = segmenter.segment_blocking(picture).unwrap();
     let overlay = expected.overlay(picture, 0.5).unwrap();
@@ -131,10 +131,10 @@ fn check(segmenter: &Segmenter, gpu: &Gpu, picture: &Picture, what: &str) {
 }
 
 #[test]
-fn a_texture_gets_the_mask_that_the_picture_of_its_bytes_gets() {
+fn a_texture_gets_the_same_mask_as_a_picture_of_its_bytes() {
     let (same, at_40) = (golden("fcn8s-same"), at_40());
     for (name, gpu) in all_gpus() {
-        // At the size at which the network sees it, and at others, resized there and back.
+        // First pictures that the network sees at their own size, then pictures that are resized.
         let segmenter = open(&gpu, &same);
         for (w, h) in [(33, 21), (64, 5), (1, 7)] {
             check(&segmenter, &gpu, &noise(w, h, 60), name);
@@ -147,7 +147,7 @@ fn a_texture_gets_the_mask_that_the_picture_of_its_bytes_gets() {
 }
 
 #[test]
-fn a_texture_is_segmented_in_bands_and_with_little_room() {
+fn a_texture_is_segmented_in_bands_under_low_limits() {
     let little = wgpu::Limits {
         max_buffer_size: 2 << 20,
         max_storage_buffer_binding_size: 64 << 10,
@@ -165,11 +165,11 @@ fn a_texture_is_segmented_in_bands_and_with_little_room() {
     assert!(!pass.plan().groups.is_empty(), "{}", pass.plan());
 }
 
-/// Where not even labels are there as a whole, they come to the texture a band at a time.
+/// If the labels do not fit the device's memory, they reach the texture in bands.
 #[test]
-fn labels_in_bands_are_those_of_a_whole() {
+fn labels_in_bands_reach_the_mask_texture() {
     for (name, gpu) in all_gpus() {
-        // Rows of labels that begin between words, and such that do not; in bands of several rows.
+        // In the first size, rows of labels begin within a u32, in the second they do not. Bands have several rows.
         for [h, w] in [[400, 18], [300, 20]] {
             let bytes = Bytes::of(0, 6, [h, w]);
             let outputs = [bytes.graph.output()];
@@ -189,8 +189,8 @@ fn labels_in_bands_are_those_of_a_whole() {
     }
 }
 
-/// A network whose labels are the bytes of one channel, as far as there are classes: of scores 2·k·x − k² the
-/// highest is that of k = x.
+/// A network whose label is the byte x of one channel, at most the last class: of the scores 2·k·x − k² of classes k,
+/// that of k = x is the highest.
 struct Bytes {
     graph: Graph,
     parameters: Parameters,
@@ -225,7 +225,7 @@ impl Bytes {
         }
     }
 
-    /// Panics unless the labels of `picture`, in every format, are the bytes of its channel.
+    /// Panics unless the labels of `picture` are the bytes of its channel, in every format.
     fn check(&self, gpu: &Gpu, plan: Plan, picture: &Picture, channel: usize, what: &str) {
         let network = Network::new(gpu);
         let made = Executor::new(&network, plan, &self.graph, &self.parameters);
@@ -238,7 +238,7 @@ impl Bytes {
             block_on(executor.submit_textures(&frame, &mask)).unwrap();
             let found = block_on(mask.read_labels(executor.patience())).unwrap();
             let expected = picture.rgb().iter().skip(channel).step_by(3);
-            // Classes end at 5 where there are six.
+            // A byte above the last class gets the last class.
             let classes = self.classes() as u8;
             let expected = expected.map(|byte| *byte.min(&(classes - 1)));
             assert!(expected.eq(found.iter().copied()), "{what}, {format:?}");
@@ -252,9 +252,9 @@ impl Bytes {
     }
 }
 
-/// Every byte there is but 255, which is no class, in every channel and format.
+/// Every byte except 255, which is no class, in every channel and format.
 #[test]
-fn every_byte_is_read_as_it_is_stored() {
+fn every_byte_of_a_texture_is_read_unchanged() {
     let rotated = |i: usize, by: usize| ((i + by) % 255) as u8;
     let data = (0..256).flat_map(|i| [rotated(i, 0), rotated(i, 85), rotated(i, 170)]);
     let picture = Picture::from_rgb(16, 16, data.collect()).unwrap();
@@ -269,7 +269,7 @@ fn every_byte_is_read_as_it_is_stored() {
 }
 
 #[test]
-fn colours_are_those_of_the_mask_whatever_the_opacity() {
+fn overlay_colours_agree_with_the_mask_at_every_opacity() {
     let data = (0..=255).flat_map(|i| [i, 255 - i, i ^ 85]).collect();
     let picture = Picture::from_rgb(32, 8, data).unwrap();
     for (name, gpu) in all_gpus() {
@@ -281,7 +281,7 @@ fn colours_are_those_of_the_mask_whatever_the_opacity() {
                 let made = segmenter.segment_texture(&frame, Colours::Overlay(opacity));
                 let found = block_on(block_on(made).unwrap().read_colours()).unwrap();
                 let expected = expected.overlay(&picture, opacity).unwrap();
-                // A multiply-add may be rounded once or twice, which shows where a byte is just as near as the next.
+                // A multiply-add may be rounded once or twice, which matters halfway between two bytes.
                 let exact = [0.0, 0.25, 0.5, 1.0].contains(&opacity);
                 let most = u8::from(!exact);
                 let pairs = expected.rgb().iter().zip(found.rgb());
@@ -292,7 +292,7 @@ fn colours_are_those_of_the_mask_whatever_the_opacity() {
     }
 }
 
-/// What is said twice in WGSL, which has no imports.
+/// WGSL has no imports, so both shaders have a copy of the function.
 #[test]
 fn both_shaders_that_read_srgb_encode_it_alike() {
     let function = |source: &str| {
@@ -308,7 +308,7 @@ fn both_shaders_that_read_srgb_encode_it_alike() {
 }
 
 #[test]
-fn an_encoder_of_the_programs_runs_when_that_submits_it() {
+fn a_recorded_pass_runs_when_the_program_submits_it() {
     let Some(gpu) = gpu(GpuOptions::default()) else {
         return;
     };
@@ -326,11 +326,11 @@ fn an_encoder_of_the_programs_runs_when_that_submits_it() {
         pass.encode(&mut encoder, &frame, &masks[i]).unwrap();
         Some(encoder.finish())
     });
-    // What was recorded has all that it needs. The second first, with other work of the segmenter's between.
+    // The recorded commands do not need the pass. The second are submitted first, after other work of the segmenter.
     drop(pass);
     for i in [1, 0] {
         let before = block_on(masks[i].read()).unwrap();
-        assert!(before.labels().iter().all(|l| *l == 0), "nothing was asked");
+        assert!(before.labels().iter().all(|l| *l == 0), "written too early");
         assert_eq!(
             segmenter.segment_blocking(&pictures[1]).unwrap(),
             expected[1]
@@ -340,7 +340,7 @@ fn an_encoder_of_the_programs_runs_when_that_submits_it() {
     }
 }
 
-/// Buffers that wgpu has made and not let go of, and what the driver's memory is called that they lie in.
+/// The number and bytes of wgpu's live buffers, and the names of the allocator's allocations.
 fn buffers(gpu: &Gpu) -> ([isize; 2], Vec<String>) {
     let report = gpu.device().generate_allocator_report();
     let names = report.map_or(Vec::new(), |report| {
@@ -352,7 +352,7 @@ fn buffers(gpu: &Gpu) -> ([isize; 2], Vec<String>) {
 }
 
 #[test]
-fn a_run_on_textures_maps_and_makes_no_buffer() {
+fn a_run_on_textures_creates_and_maps_no_buffer() {
     let Some(gpu) = gpu(GpuOptions::default()) else {
         return;
     };
@@ -360,7 +360,7 @@ fn a_run_on_textures_maps_and_makes_no_buffer() {
     let picture = noise(40, 30, 66);
     let frame = texture(&gpu, &picture, Rgba8Unorm);
     let poll = || gpu.device().poll(wgpu::PollType::wait_indefinitely());
-    // What outputs are read back through, or anything else is written through.
+    // The number of staging buffers, for readback or upload.
     let through = |names: &[String]| {
         let is_staging = |name: &&String| *name == "output" || name.contains("Staging");
         names.iter().filter(is_staging).count()
@@ -380,11 +380,11 @@ fn a_run_on_textures_maps_and_makes_no_buffer() {
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
         pass.encode(&mut encoder, &frame, &mask).unwrap();
         gpu.queue().submit([encoder.finish()]);
-        // Not even until the device is done.
+        // Not even while the device works.
         let (after, names) = buffers(&gpu);
         assert_eq!((after, through(&names)), (before, 0), "{names:?}");
     }
-    // It would have shown.
+    // A run with readback changes these numbers.
     segmenter.segment_blocking(&picture).unwrap();
     let (after, names) = buffers(&gpu);
     assert!(after[1] > before[1], "{after:?}");
@@ -392,7 +392,7 @@ fn a_run_on_textures_maps_and_makes_no_buffer() {
 }
 
 #[test]
-fn segmenters_of_one_model_share_its_weights() {
+fn segmenters_of_one_model_share_weights_and_pipelines() {
     let Some(gpu) = gpu(GpuOptions::default()) else {
         return;
     };
@@ -412,11 +412,11 @@ fn segmenters_of_one_model_share_its_weights() {
     assert!(one[0] > none[0] && one[1] > none[1], "wgpu counts nothing");
     let second = open(&gpu, &model.clone());
     assert_eq!(counted(), one);
-    // Another model has weights of its own, and all the same pipelines but those that no other has.
+    // Another model has its own weights but shares pipelines: it adds fewer than the first model.
     let third = open(&gpu, &other);
     let two = counted();
     assert!(two[0] > one[0] && two[1] - one[1] < one[1] - none[1]);
-    // Those that share it have what they had when one of them goes.
+    // When one segmenter is dropped, the others keep the shared weights.
     let picture = noise(20, 20, 67);
     let expected = second.segment_blocking(&picture).unwrap();
     drop(first);
@@ -428,7 +428,7 @@ fn segmenters_of_one_model_share_its_weights() {
 }
 
 #[test]
-fn what_cannot_be_run_on_textures_says_so() {
+fn invalid_texture_requests_are_errors() {
     let Some(gpu) = gpu(GpuOptions::default()) else {
         return;
     };
@@ -480,7 +480,7 @@ fn what_cannot_be_run_on_textures_says_so() {
     let on_cpu = Segmenter::on_cpu(&model);
     let error = block_on(on_cpu.texture_pass([10, 12])).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Request);
-    // None of that has left anything in the way.
+    // The segmenter works after these errors.
     check(&segmenter, &gpu, &picture, "after errors");
 }
 
@@ -498,9 +498,9 @@ fn a_device_with_too_low_limits_is_not_adopted() {
     assert!(error.to_string().contains("4 storage buffers"), "{error}");
 }
 
-/// In f16 too large a value is told of in words that nothing reads back here.
+/// With textures, the words that report f16 overflow are not read back, so the mask itself must give the error.
 #[test]
-fn a_texture_whose_values_f16_does_not_hold_gets_no_class() {
+fn a_mask_texture_with_f16_overflow_is_an_error_when_read() {
     let Some(gpu) = gpu(GpuOptions::default()) else {
         return;
     };
@@ -528,12 +528,12 @@ fn a_texture_whose_values_f16_does_not_hold_gets_no_class() {
 
 fn is_lost<T>(result: fullconv::Result<T>, what: &str) {
     match result {
-        Ok(_) => panic!("{what} has worked on a lost device"),
+        Ok(_) => panic!("{what} worked on a lost device"),
         Err(error) => assert_eq!(error.kind(), ErrorKind::DeviceLost, "{what}: {error}"),
     }
 }
 
-/// A program's device, and one of our own: what is under way ends, and so does all that is asked for later.
+/// For an adopted device and our own: runs in flight end, and later requests are errors.
 #[test]
 fn a_segmenter_whose_device_is_lost_recovers_on_another() {
     let Some((device, queue)) = device_of_the_program(wgpu::Limits::default()) else {
@@ -566,7 +566,7 @@ fn check_recovery(lost: &Gpu) {
         assert!(block_on(frames.push(&picture)).is_none());
     }
     lost.device().destroy();
-    // What the device did before it was lost counts.
+    // A picture that ended before the loss gives its mask.
     for _ in 0..2 {
         match block_on(frames.next()).unwrap() {
             Ok(mask) => assert_eq!(mask, expected),

@@ -1,4 +1,4 @@
-//! Runs under way at the same time: order, cancellation, a lost device, and memory that does not grow.
+//! Several runs in flight: order, cancellation, and a lost device.
 
 use crate::common::{Random, gpu};
 use fullconv::gpu::{Executor, IN_FLIGHT, Network};
@@ -24,7 +24,7 @@ fn model() -> Model {
     Model::read(format!("{folder}fcn8s-same.safetensors")).unwrap()
 }
 
-/// Squares of random colours, so that pictures get different masks.
+/// A picture of squares in random colours: different pictures have different masks.
 fn picture(width: usize, height: usize, random: &mut Random) -> Picture {
     let colours: Vec<u8> = (0..3 * width * height)
         .map(|_| (random.float() * 127.0 + 128.0) as u8)
@@ -63,7 +63,7 @@ async fn all_masks(segmenter: &Segmenter, pictures: &[Picture]) -> Vec<fullconv:
 }
 
 #[test]
-fn pictures_in_flight_get_the_masks_that_each_gets_alone() {
+fn pictures_in_flight_get_the_same_masks_as_each_alone() {
     let mut random = Random::new(40);
     let sizes = [(40, 30); 7]
         .into_iter()
@@ -77,7 +77,7 @@ fn pictures_in_flight_get_the_masks_that_each_gets_alone() {
             .collect();
         for (i, mask) in alone[..7].iter().enumerate() {
             let same = alone[..i].iter().find(|m| m.labels() == mask.labels());
-            assert!(same.is_none(), "a mix-up would not show");
+            assert!(same.is_none(), "equal masks would hide a mix-up");
         }
         let together = block_on(all_masks(&segmenter, &pictures));
         assert_eq!(together.len(), pictures.len());
@@ -88,7 +88,7 @@ fn pictures_in_flight_get_the_masks_that_each_gets_alone() {
 }
 
 #[test]
-fn a_picture_that_fails_is_told_in_its_turn_and_the_others_go_on() {
+fn a_failed_picture_is_reported_in_order_and_the_others_run() {
     let options = GpuOptions {
         default_limits: true,
         ..GpuOptions::default()
@@ -111,7 +111,7 @@ fn a_picture_that_fails_is_told_in_its_turn_and_the_others_go_on() {
 }
 
 #[test]
-fn a_wait_that_is_given_up_loses_no_mask() {
+fn a_cancelled_wait_loses_no_mask() {
     let Some(gpu) = device() else { return };
     let segmenter = block_on(Segmenter::new(&gpu, &model())).unwrap();
     let mut random = Random::new(42);
@@ -124,7 +124,7 @@ fn a_wait_that_is_given_up_loses_no_mask() {
                 masks.extend(mask);
                 sent.push(picture);
             }
-            // It waited for the oldest, and was not sent on its way.
+            // The push waited for the oldest mask and has not submitted its picture.
             Poll::Pending => given_up += 1,
         }
     }
@@ -135,7 +135,7 @@ fn a_wait_that_is_given_up_loses_no_mask() {
         }
         std::thread::yield_now();
     }
-    assert!(given_up > 0, "nothing was given up");
+    assert!(given_up > 0, "no wait was cancelled");
     assert!(block_on(frames.next()).is_none());
     assert_eq!(masks.len(), sent.len());
     for (picture, mask) in sent.into_iter().zip(masks) {
@@ -144,7 +144,7 @@ fn a_wait_that_is_given_up_loses_no_mask() {
     }
 }
 
-/// A network of one small convolution, and inputs for it.
+/// A network of one small convolution, and its inputs.
 struct Small {
     graph: Graph,
     parameters: Parameters,
@@ -174,7 +174,7 @@ impl Small {
         block_on(Executor::new(&network, plan, &self.graph, &self.parameters)).unwrap()
     }
 
-    /// An input as it lies on the device, another one for each `seed`.
+    /// An input in the device's layout, different for each `seed`.
     fn input(&self, seed: u8) -> Vec<u8> {
         let padded = Shape::new(1, 4 * self.shape.c4(), self.shape.h, self.shape.w);
         bytemuck::cast_slice(Random::new(seed).tensor(padded).data()).to_vec()
@@ -202,16 +202,16 @@ fn runs_in_flight_are_read_in_any_order() {
     assert_eq!(block_on(b).unwrap(), alone[1]);
 }
 
-/// A staging buffer whose reader is gone must not be read by the next one before its own run wrote it.
+/// The staging buffer of a dropped run goes to a later run, which must not read it before writing it.
 #[test]
-fn runs_that_nobody_waits_for_do_not_disturb_those_after_them() {
+fn dropped_runs_do_not_disturb_later_runs() {
     let Some(gpu) = device() else { return };
     let small = Small::new(Shape::new(1, 16, 150, 150));
     let mut executor = small.executor(&gpu);
     let (input, other) = (small.input(1), small.input(2));
     let expected = block_on(executor.run_bytes(&input)).unwrap();
     for round in 0..40 {
-        // Some are never polled, some once.
+        // Some runs are never polled, some once.
         for i in 0..round % 4 {
             let mut pending = block_on(executor.submit(&other)).unwrap();
             if i % 2 == 1 {
@@ -224,7 +224,7 @@ fn runs_that_nobody_waits_for_do_not_disturb_those_after_them() {
 }
 
 #[test]
-fn a_lost_device_ends_every_run_under_way() {
+fn a_lost_device_ends_every_run_in_flight() {
     let Some(gpu) = device() else { return };
     let small = Small::new(SMALL);
     let mut executor = small.executor(&gpu);
@@ -239,7 +239,7 @@ fn a_lost_device_ends_every_run_under_way() {
         assert!(block_on(frames.push(&picture)).is_none());
     }
     gpu.device().destroy();
-    // What the device did before it was lost counts; nothing is made up, and nothing waits for ever.
+    // A run that ended before the loss gives its result, any other an error, and no future waits for ever.
     for pending in pending {
         match block_on(pending) {
             Ok(found) => assert!(found == expected),

@@ -1,5 +1,5 @@
-//! Pictures through whole networks: the device against the CPU reference, at awkward sizes, in batches
-//! that do not fit at once, on devices that are shared, adopted, or hardly larger than a picture.
+//! Whole networks on pictures: the device against the CPU reference, at awkward sizes, in batches too large to run at
+//! once, on devices that are shared, adopted, or have very low limits.
 
 use crate::common::{Random, gpu, relative_error, wanted_backend};
 use fullconv::gpu::wgpu;
@@ -21,15 +21,15 @@ fn open(gpu: &Gpu, model: &Model) -> Segmenter {
     block_on(Segmenter::new(gpu, model)).unwrap()
 }
 
-/// A picture of noise, which no network is sure of.
+/// A picture of noise, for which scores are close.
 fn noise(width: usize, height: usize, seed: u8) -> Picture {
     let tensor = Random::new(seed).picture(Shape::new(1, 1, height, 3 * width));
     let bytes = tensor.data().iter().map(|v| *v as u8).collect();
     Picture::from_rgb(width, height, bytes).unwrap()
 }
 
-/// Panics unless every node is within its bound, and the mask is the reference's but for pixels that
-/// two classes may claim.
+/// Panics unless every node is within its bound. At most as many labels may differ from the reference's mask as pixels
+/// have their two best scores within the margin.
 fn check_picture(segmenter: &Segmenter, picture: &Picture) {
     let what = format!("{segmenter} at {}×{}", picture.width(), picture.height());
     let report = block_on(compare::compare_picture(segmenter, picture)).unwrap();
@@ -58,13 +58,13 @@ fn check_picture(segmenter: &Segmenter, picture: &Picture) {
 }
 
 #[test]
-fn the_demo_model_sees_the_same_street_on_the_device() {
+fn the_demo_model_agrees_with_the_reference_on_a_street() {
     let Some(gpu) = any_gpu() else { return };
     let street = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/street.jpg");
     let street = Picture::open(street).unwrap();
     let segmenter = open(&gpu, &Model::from_bytes(fullconv_demo::MODEL).unwrap());
     check_picture(&segmenter, &street);
-    // What it sees is a street.
+    // The mask shows a street.
     let mask = segmenter.segment_blocking(&street).unwrap();
     let shares = mask.shares();
     for name in ["Sky", "Building", "Road", "Tree"] {
@@ -78,11 +78,11 @@ fn the_demo_model_sees_the_same_street_on_the_device() {
     }
 }
 
-/// Sizes `[width, height]` from one pixel on.
+/// Sizes `[width, height]`, the least of one pixel.
 const SIZES: [[usize; 2]; 4] = [[1, 1], [1, 37], [5, 3], [200, 10]];
 
 #[test]
-fn pictures_of_any_size_are_the_references_in_every_geometry() {
+fn pictures_of_awkward_sizes_agree_with_the_reference_in_every_geometry() {
     let Some(gpu) = any_gpu() else { return };
     for name in ["fcn8s-caffe", "fcn8s-same", "fcn16s-floor", "fcn32s-same"] {
         let segmenter = open(&gpu, &golden(name));
@@ -92,8 +92,8 @@ fn pictures_of_any_size_are_the_references_in_every_geometry() {
     }
 }
 
-/// The geometry `floor` takes no picture of one pixel: it is given a larger one, and the mask has the
-/// size of the picture.
+/// The geometry `floor` has no output for a picture of one pixel: the picture is enlarged, and the mask has the
+/// picture's own size.
 #[test]
 fn a_picture_too_small_for_the_network_is_enlarged() {
     let model = golden("fcn8s-floor");
@@ -111,7 +111,7 @@ fn a_picture_too_small_for_the_network_is_enlarged() {
 }
 
 #[test]
-fn the_same_picture_gives_the_same_mask_whatever_came_between() {
+fn earlier_runs_do_not_change_a_mask() {
     let Some(gpu) = any_gpu() else { return };
     let segmenter = open(&gpu, &golden("fcn8s-caffe"));
     let pictures = [noise(31, 20, 1), noise(20, 31, 2), noise(31, 20, 3)];
@@ -121,9 +121,9 @@ fn the_same_picture_gives_the_same_mask_whatever_came_between() {
     assert_ne!(
         masks[0].labels(),
         masks[2].labels(),
-        "both pictures look the same"
+        "both pictures have the same mask"
     );
-    // The same twice, another size, another picture of the same size; a run of scores in between.
+    // The same picture twice, another size, another picture of the same size, each followed by runs of scores.
     for i in [0, 0, 1, 0, 2, 0, 1, 1, 2, 2] {
         assert_eq!(segmenter.segment_blocking(&pictures[i]).unwrap(), masks[i]);
         let input = pictures[i].to_tensor().unwrap();
@@ -136,7 +136,7 @@ fn the_same_picture_gives_the_same_mask_whatever_came_between() {
 fn two_models_share_a_device() {
     let Some(gpu) = any_gpu() else { return };
     let picture = noise(40, 30, 7);
-    // Their tensors have the same names and other values.
+    // The models' tensors have the same names but different values.
     let models = ["fcn8s-caffe", "fcn8s-same", "fcn16s-same"].map(golden);
     let alone = models
         .each_ref()
@@ -177,7 +177,7 @@ fn one_segmenter_serves_many_threads() {
     });
 }
 
-/// A device that the program opened itself, with `limits`, adopted.
+/// A `Gpu` that adopts a device opened by the test with `limits`.
 fn adopted(limits: wgpu::Limits) -> Option<Gpu> {
     any_gpu()?;
     let adapters = block_on(fullconv::gpu::adapters(wanted_backend()));
@@ -190,7 +190,7 @@ fn adopted(limits: wgpu::Limits) -> Option<Gpu> {
     Some(Gpu::from_wgpu(device, queue).unwrap())
 }
 
-/// Limits that a picture of a few dozen pixels reaches, and that wgpu holds every call to.
+/// Limits so low that a picture of a few dozen pixels reaches them. wgpu checks every call against them.
 fn little() -> wgpu::Limits {
     wgpu::Limits {
         max_buffer_size: 2 << 20,
@@ -201,25 +201,25 @@ fn little() -> wgpu::Limits {
 }
 
 #[test]
-fn an_adopted_device_with_little_room_segments_as_any_other() {
+fn an_adopted_device_with_low_limits_agrees_with_the_reference() {
     let Some(gpu) = adopted(little()) else { return };
     assert_eq!(gpu.target().device.max_buffer_bytes, 2 << 20);
     assert_eq!(gpu.target().device.max_binding_bytes, 64 << 10);
     for name in ["fcn8s-caffe", "fcn16s-same"] {
         let segmenter = open(&gpu, &golden(name));
         check_picture(&segmenter, &noise(61, 97, 9));
-        // Maps larger than 2 MiB, in bands; and a picture that is larger itself.
+        // Maps larger than 2 MiB run in bands; a picture larger than 2 MiB is an error.
         check_picture(&segmenter, &noise(400, 400, 1));
         let error = segmenter.segment_blocking(&noise(800, 700, 1)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
-        // The error costs nothing but itself.
+        // The next picture runs.
         check_picture(&segmenter, &noise(5, 3, 9));
     }
 }
 
-/// The device is the program's: it goes on with it, and what it did wrong before is not ours to report.
+/// The device is the program's: it works on after its `Gpu` is dropped, and can be adopted again.
 #[test]
-fn an_adopted_device_stays_the_programs() {
+fn an_adopted_device_works_after_its_gpu_is_dropped() {
     let Some(gpu) = adopted(wgpu::Limits::default()) else {
         return;
     };
@@ -241,7 +241,7 @@ fn image(batch: &Tensor, n: usize) -> Tensor {
     Tensor::from_fn(shape, |_, c, y, x| batch.at(n, c, y, x)).unwrap()
 }
 
-/// What a run gives for one image of its batch.
+/// The part of a run that belongs to one image of its batch.
 fn of_image(run: &Run, n: usize) -> Run {
     Run {
         output: image(&run.output, n),
@@ -255,10 +255,10 @@ fn of_image(run: &Run, n: usize) -> Run {
 }
 
 #[test]
-fn a_batch_that_does_not_fit_at_once_is_run_in_parts() {
+fn a_batch_too_large_to_run_at_once_runs_in_parts() {
     let Some(gpu) = adopted(little()) else { return };
     let segmenter = open(&gpu, &golden("fcn8s-same"));
-    // One image's largest map has 150² pixels of 16 bytes, 360 KB: five fit into 2 MiB.
+    // The largest map of an image has 150² pixels of 16 bytes, 360 KB: five of them fit into 2 MiB.
     let batch = Random::new(3).tensor(Shape::new(12, 3, 150, 150));
     let fetch = ["pool4", "score_fr"];
     let whole = block_on(segmenter.run(&batch, &fetch)).unwrap();
@@ -274,7 +274,7 @@ fn a_batch_that_does_not_fit_at_once_is_run_in_parts() {
 }
 
 #[test]
-fn pictures_that_do_not_fit_at_once_are_segmented_in_parts() {
+fn pictures_too_many_to_run_at_once_run_in_parts() {
     let Some(gpu) = adopted(little()) else { return };
     let segmenter = open(&gpu, &golden("fcn8s-same"));
     let pictures: Vec<_> = (0..12).map(|i| noise(150, 150, i)).collect();
@@ -289,7 +289,7 @@ fn pictures_that_do_not_fit_at_once_are_segmented_in_parts() {
 }
 
 #[test]
-fn a_batch_is_its_images() {
+fn a_batch_equals_its_images_run_alone() {
     let Some(gpu) = any_gpu() else { return };
     for name in ["fcn8s-caffe", "fcn16s-floor", "fcn8s-atonce-caffe"] {
         let segmenter = open(&gpu, &golden(name));
@@ -303,7 +303,7 @@ fn a_batch_is_its_images() {
 }
 
 #[test]
-fn a_batch_of_which_one_image_does_not_fit_is_a_limit() {
+fn a_batch_whose_images_do_not_fit_alone_is_a_limit_error() {
     let Some(gpu) = adopted(little()) else { return };
     let segmenter = open(&gpu, &golden("fcn8s-same"));
     let batch = Tensor::zeros(Shape::new(2, 3, 500, 500)).unwrap();
@@ -314,9 +314,9 @@ fn a_batch_of_which_one_image_does_not_fit_is_a_limit() {
     assert!(nowhere.to_string().contains("pool9"), "{nowhere}");
 }
 
-/// A mapped file would end the program here, with a signal.
+/// If the file were memory-mapped, a signal would end the program here.
 #[test]
-fn a_model_file_that_is_cut_short_while_it_is_in_use_is_an_error() {
+fn a_model_file_cut_short_while_in_use_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     std::fs::copy("tests/goldens/fcn8s-same.safetensors", &path).unwrap();
@@ -337,13 +337,13 @@ fn a_model_file_that_is_cut_short_while_it_is_in_use_is_an_error() {
     let on_cpu = Segmenter::on_cpu(&model);
     refused(on_cpu.segment_blocking(&picture).unwrap_err());
     if let Some((segmenter, _gpu)) = segmenter {
-        // What the device has it keeps; another one would need the file.
+        // The first device keeps its weights; another device needs the file.
         let expected = segmenter.segment_blocking(&picture).unwrap();
         let other = any_gpu().unwrap();
         refused(block_on(Segmenter::new(&other, &model)).unwrap_err());
         refused(block_on(segmenter.recover(&other)).unwrap_err());
         assert_eq!(segmenter.segment_blocking(&picture).unwrap(), expected);
-        // Put back, it serves again.
+        // With the file restored, the other device works.
         std::fs::write(&path, &whole).unwrap();
         block_on(segmenter.recover(&other)).unwrap();
         assert_eq!(segmenter.segment_blocking(&picture).unwrap(), expected);

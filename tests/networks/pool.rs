@@ -1,5 +1,5 @@
-//! The executors of a segmenter: which request gets which, how many plans are made, what memory is given back, and
-//! who may hold a segmenter.
+//! The executor pool of a segmenter: which executor a request gets, the number of plans, eviction and freed memory, and
+//! `Send` and `Sync` for servers.
 
 use crate::common::{Random, golden, gpu, serialize};
 use fullconv::{
@@ -36,7 +36,7 @@ fn one_class() -> Model {
     Model::from_bytes(serialize(&tensors, Some(metadata))).unwrap()
 }
 
-/// What can be asked of a picture, by name, as numbers.
+/// The numbers that answer a request for a picture, by the request's name.
 fn ask(segmenter: &Segmenter, what: &str, picture: &Picture) -> Vec<f32> {
     let data = |tensor: Tensor| tensor.into_data();
     match what {
@@ -57,9 +57,9 @@ fn ask(segmenter: &Segmenter, what: &str, picture: &Picture) -> Vec<f32> {
     }
 }
 
-/// Labels, scores and probabilities of one class have the same shape: only what is asked for tells them apart.
+/// Labels, scores and probabilities of one class have the same shape: only the request tells them apart.
 #[test]
-fn a_network_of_one_class_gives_what_is_asked_for_in_any_order() {
+fn requests_with_outputs_of_one_shape_are_told_apart_in_any_order() {
     let Some(gpu) = device() else { return };
     let (model, picture) = (one_class(), noise(13, 10, 2));
     let on_cpu = Segmenter::on_cpu(&model);
@@ -86,7 +86,7 @@ fn a_network_of_one_class_gives_what_is_asked_for_in_any_order() {
 }
 
 #[test]
-fn a_hundred_pictures_of_three_sizes_from_four_threads_are_planned_once_a_size() {
+fn four_threads_with_three_sizes_make_three_plans() {
     let Some(gpu) = device() else { return };
     let model = golden("fcn8s-same");
     let sizes = [[24, 24], [33, 20], [17, 40]];
@@ -121,12 +121,12 @@ fn a_hundred_pictures_of_three_sizes_from_four_threads_are_planned_once_a_size()
         stats.plans <= stats.executors && stats.executors <= 12,
         "{stats:?}"
     );
-    // All of them came back, and none had to go.
+    // All executors came back, and none was evicted.
     assert_eq!((stats.in_use, stats.evicted), (0, 0));
     assert_eq!(stats.idle as u64, stats.executors);
 }
 
-/// Bytes of buffers on the device, once what has ended is let go of.
+/// Bytes of buffers on the device, after ended work is freed.
 fn buffer_bytes(gpu: &Gpu) -> isize {
     gpu.device()
         .poll(wgpu::PollType::wait_indefinitely())
@@ -139,7 +139,7 @@ fn buffer_bytes(gpu: &Gpu) -> isize {
 }
 
 #[test]
-fn executors_used_longest_ago_go_first_and_give_their_memory_back() {
+fn least_recently_used_executors_are_evicted_first_and_free_their_memory() {
     let Some(gpu) = device() else { return };
     let model = golden("fcn8s-same");
     let [a, b, c] = [noise(64, 64, 1), noise(64, 48, 2), noise(48, 64, 3)];
@@ -153,7 +153,7 @@ fn executors_used_longest_ago_go_first_and_give_their_memory_back() {
     let [of_a, of_b, of_c] = [&a, &b, &c].map(of);
     assert!(of_a > of_b && of_b > 0 && of_c > 0);
 
-    // Room for the two smaller ones, and not for the large one beside one of them.
+    // Room for the two smaller executors, but not for the large one beside a smaller one.
     let segmenter = open(of_b + of_c);
     let plans = |picture: &Picture| {
         segmenter.segment_blocking(picture).unwrap();
@@ -167,25 +167,25 @@ fn executors_used_longest_ago_go_first_and_give_their_memory_back() {
     assert!(with_b - before >= of_b as isize);
     assert_eq!(plans(&c), (2, 2));
     assert_eq!(plans(&b), (2, 2));
-    // The large one takes the place of both.
+    // The large one evicts both.
     assert_eq!(plans(&a), (3, 1));
     let with_a = buffer_bytes(&gpu);
     assert_eq!(plans(&b), (4, 1));
     assert_eq!(buffer_bytes(&gpu), with_b);
     assert_eq!(plans(&c), (5, 2));
-    // The one used last stays.
+    // The least recently used one is evicted; the other stays.
     assert_eq!(plans(&b), (5, 2));
     assert_eq!(plans(&noise(48, 48, 4)).0, 6);
     assert_eq!(plans(&b).0, 6);
     assert_eq!(plans(&a), (7, 1));
     assert_eq!(buffer_bytes(&gpu), with_a);
     drop(segmenter);
-    // The weights go too.
+    // The weights are freed too.
     assert!(buffer_bytes(&gpu) < before);
 }
 
 #[test]
-fn an_executor_larger_than_the_bound_is_used_and_let_go_of() {
+fn an_executor_larger_than_the_bound_is_used_and_evicted() {
     let Some(gpu) = device() else { return };
     let model = golden("fcn8s-same");
     let picture = noise(40, 30, 5);
@@ -201,7 +201,7 @@ fn an_executor_larger_than_the_bound_is_used_and_let_go_of() {
         assert_eq!((stats.in_use, stats.idle, stats.bytes), (0, 0, 0));
         assert_eq!(buffer_bytes(&gpu), before);
     }
-    // One at work stays, whatever else is asked for.
+    // An executor in use stays, whatever other requests come.
     let mut frames = without.frames();
     assert!(block_on(frames.push(&picture)).is_none());
     without.segment_blocking(&noise(9, 9, 6)).unwrap();
@@ -214,11 +214,11 @@ fn an_executor_larger_than_the_bound_is_used_and_let_go_of() {
 }
 
 #[test]
-fn a_batch_of_pictures_gets_the_masks_that_each_gets_alone() {
+fn a_batch_of_pictures_gets_the_same_masks_as_each_alone() {
     let model = golden("fcn8s-same");
     let on_device = device().map(|gpu| block_on(Segmenter::new(&gpu, &model)).unwrap());
     for segmenter in on_device.into_iter().chain([Segmenter::on_cpu(&model)]) {
-        // 31 · 23 pixels do not fill their words.
+        // 31 · 23 labels do not fill their last u32.
         let pictures: Vec<_> = (0..3).map(|i| noise(31, 23, i)).collect();
         let alone = pictures
             .iter()
@@ -253,7 +253,7 @@ fn frames_are_a_stream_and_an_iterator() {
         assert!(found == alone);
         assert!(masks.next().is_none());
 
-        // It owns what it needs, and outlives the handle that it came from.
+        // `Frames` owns what it needs, and outlives the segmenter handle that made it.
         let mut frames = segmenter.clone().frames();
         for picture in &pictures[..2] {
             assert!(block_on(frames.push(picture)).is_none());
@@ -285,7 +285,7 @@ fn clones_move_to_another_device_together() {
 }
 
 #[test]
-fn a_builder_says_what_a_segmenter_is() {
+fn a_segmenter_has_the_precision_and_device_of_its_builder() {
     let Some(gpu) = device() else { return };
     let model = golden("fcn8s-same");
     let built = block_on(Segmenter::builder(&model).gpu(&gpu).build()).unwrap();
@@ -325,7 +325,7 @@ fn devices_are_opened_from_several_threads() {
 
 /// A server holds one segmenter, and spawns its futures on any thread.
 #[test]
-fn what_a_server_holds_is_sent_and_shared() {
+fn the_types_and_futures_of_a_server_are_send_and_sync() {
     fn is_shared<T: Send + Sync + Clone + 'static>() {}
     fn is_sent<T: Send + 'static>() {}
     fn is_sent_future<T: Send>(_: &T) {}

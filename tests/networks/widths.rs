@@ -1,8 +1,8 @@
-//! Whole networks, as wide as they are published but for their fully connected layers, over forty widths and forty
-//! heights in a row: FCN-32s, 16s, 8s and 8s at once in all geometries, and VGG as a heat map, against the
-//! reference. A mistake that only some sizes show is found here.
+//! Whole networks against the reference at forty widths and forty heights in a row: FCN-32s, 16s, 8s and 8s at once in
+//! all geometries, and VGG as a heat map. Layers have their published widths, except the fully connected ones. These
+//! tests find errors that only some sizes show.
 //!
-//! They take minutes, most of them the reference's: `./check widths` runs them.
+//! They take minutes, mostly for the reference: `./check widths` runs them.
 
 use crate::common::{Random, assert_labels, gpu, relative_error, run_on, serialize, with_labels};
 use fullconv::gpu::Network;
@@ -13,25 +13,25 @@ use fullconv::{Gpu, GpuOptions, Model, Shape, Tensor};
 use std::collections::HashMap;
 use std::time::Instant;
 
-/// How many sizes in a row.
+/// The number of sizes in a row.
 const SIZES: usize = 40;
 /// Outputs of the fully connected layers.
 const FC: usize = 16;
 const CLASSES: usize = 6;
 
-/// Sizes `[h, w]` in which each side takes every value from `first` on once.
+/// Sizes `[h, w]`: each side takes each of the [`SIZES`] values from `first` on once.
 fn sizes(first: usize) -> impl Iterator<Item = [usize; 2]> {
     (0..SIZES).map(move |i| [first + i, first + 17 * i % SIZES])
 }
 
-/// The tensors of a network under way.
+/// The tensors of a network under construction.
 struct Tensors {
     random: Random,
     tensors: Vec<(String, Tensor)>,
 }
 
 impl Tensors {
-    /// A convolution with weights that keep the size of numbers through a ReLU.
+    /// A convolution with weights that keep the magnitude of values through a ReLU.
     fn conv(&mut self, name: &str, [out, c, kernel]: [usize; 3]) {
         let scale = (6.0 / (c * kernel * kernel) as f32).sqrt();
         let weight = self
@@ -44,7 +44,7 @@ impl Tensors {
     }
 }
 
-/// FCN's tensors under the names of the original, or of the numbered rewrites.
+/// FCN's tensors under the original names or, if `numbered`, under the names of the numbered rewrites.
 fn fcn(numbered: bool, scores: &[(&str, usize)]) -> Vec<(String, Tensor)> {
     let mut net = Tensors {
         random: Random::new(71),
@@ -74,7 +74,7 @@ fn fcn(numbered: bool, scores: &[(&str, usize)]) -> Vec<(String, Tensor)> {
     net.tensors
 }
 
-/// torchvision's vgg11, whose fully connected layers see 7×7 and 1×1.
+/// torchvision's vgg11. The inputs of its fully connected layers are 7×7 and 1×1.
 fn vgg() -> Vec<(String, Tensor)> {
     let mut net = Tensors {
         random: Random::new(72),
@@ -106,20 +106,18 @@ fn model(tensors: &[(String, Tensor)], architecture: &str, geometry: Option<&str
     if let Some(geometry) = geometry {
         metadata["geometry"] = geometry.into();
     }
-    // A fully connected layer has two dimensions.
     let bytes = serialize(tensors, Some(&metadata.to_string()));
     Model::from_bytes(bytes).unwrap()
 }
 
-/// What the reference says of a network's nodes for one picture. The networks of one geometry have one trunk, whose
-/// values are computed once.
+/// The reference's values for one picture. The networks of one geometry share a trunk, whose values are computed once.
 struct Reference<'a> {
     input: &'a Tensor,
     trunk: HashMap<String, Tensor>,
 }
 
 impl Reference<'_> {
-    /// The scores, by each op's reference.
+    /// The scores, computed by each op's reference.
     fn scores(&mut self, model: &Model) -> Tensor {
         let graph = model.graph();
         let is_of_trunk = |name: &str| {
@@ -158,7 +156,7 @@ struct Tried {
     name: String,
     model: Model,
     graph: Graph,
-    /// On the device as it is, and planned for as a GPU.
+    /// On the device with its own plan, and planned for as a GPU.
     networks: Vec<Network>,
 }
 
@@ -172,12 +170,12 @@ impl Tried {
         }
     }
 
-    /// Whether the network has an output for such a picture.
+    /// Whether the network has an output for a picture of this shape.
     fn fits(&self, shape: Shape) -> bool {
         self.graph.shapes(shape).is_ok()
     }
 
-    /// Panics unless the scores, and the labels of scores that are not written, are the reference's.
+    /// Panics unless scores and labels agree with the reference. The plan for labels does not write scores.
     fn check(&self, input: &Tensor, reference: &mut Reference, every_device: bool) {
         let expected = reference.scores(&self.model);
         let scores = self.model.graph().output();
@@ -205,7 +203,7 @@ impl Tried {
     }
 }
 
-/// Panics where a label is not that of the highest score, or of one as high but for rounding.
+/// Panics if the score of a label is lower than the highest score by more than rounding.
 fn assert_labels_of(scores: &Tensor, found: &Tensor, what: &str) {
     let largest = scores.data().iter().fold(0.0f32, |max, x| max.max(x.abs()));
     let bounds = scores.map(|_| 1e-5 * largest);
@@ -224,10 +222,10 @@ fn gpus() -> Vec<Gpu> {
         .collect()
 }
 
-/// One in so many pictures runs planned for as a GPU too, which a CPU is slow at.
+/// One in this many pictures also runs planned for as a GPU, which is slow on a CPU.
 const ON_A_GPU: usize = 8;
 
-/// Runs networks of one trunk over all sizes from `first` on, as far as each takes them.
+/// Runs networks with one trunk at all sizes from `first` on for which they have an output.
 fn check_sizes(nets: &[Tried], first: usize) {
     let mut random = Random::new(73);
     let mut checked = 0;
@@ -248,7 +246,7 @@ fn check_sizes(nets: &[Tried], first: usize) {
     assert!(checked > SIZES * nets.len() / 2, "{checked} pictures");
 }
 
-/// The four FCNs in a geometry, from pictures of `first` pixels a side on.
+/// Checks the four FCNs in a geometry, with sides from `first` pixels on.
 fn check_geometry(geometry: &str, numbered: bool, first: usize) {
     let gpus = gpus();
     if gpus.is_empty() {
@@ -270,27 +268,27 @@ fn check_geometry(geometry: &str, numbered: bool, first: usize) {
 
 #[test]
 #[ignore = "takes minutes: ./check widths"]
-fn fcn_in_the_geometry_caffe_is_the_reference_at_every_size() {
+fn fcn_in_geometry_caffe_agrees_with_the_reference_at_every_size() {
     check_geometry("caffe", false, 1);
 }
 
-/// Under the names of the numbered rewrites, whose geometry this is. It takes no smaller picture.
+/// This is the geometry of the numbered rewrites, so their names are used. Smaller pictures have no output.
 #[test]
 #[ignore = "takes minutes: ./check widths"]
-fn fcn_in_the_geometry_floor_is_the_reference_at_every_size() {
+fn fcn_in_geometry_floor_agrees_with_the_reference_at_every_size() {
     check_geometry("floor", true, 26);
 }
 
 #[test]
 #[ignore = "takes minutes: ./check widths"]
-fn fcn_in_the_geometry_same_is_the_reference_at_every_size() {
+fn fcn_in_geometry_same_agrees_with_the_reference_at_every_size() {
     check_geometry("same", false, 31);
 }
 
-/// From the picture on that a classifier sees.
+/// Sides begin at 224, the size of the classifier's input.
 #[test]
 #[ignore = "takes minutes: ./check widths"]
-fn vgg_as_a_heat_map_is_the_reference_at_every_size() {
+fn vgg_as_a_heat_map_agrees_with_the_reference_at_every_size() {
     let gpus = gpus();
     if gpus.is_empty() {
         return;
