@@ -8,7 +8,7 @@ use fullconv::graph::{Graph, NodeId};
 use fullconv::ops::{Conv2d, MaxPool2d};
 use fullconv::plan::Plan;
 use fullconv::target::{PlanOptions, Target};
-use fullconv::{Gpu, GpuOptions, Shape};
+use fullconv::{Gpu, GpuOptions, Shape, Tensor};
 
 /// The profiles with different plans: GPUs, also in f16, and CPUs with and without subgroups.
 fn profiles() -> Vec<Target> {
@@ -97,7 +97,9 @@ fn scores_and_labels_equal_those_without_fusion() {
                 let (one, apart) = (run(one), run(apart));
                 for ((id, found), (_, expected)) in one.iter().zip(&apart) {
                     let what = &graph.node(*id).name;
-                    assert!(found.data() == expected.data(), "{name}: {what} of {input}");
+                    let bits =
+                        |t: &Tensor| t.data().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                    assert!(bits(found) == bits(expected), "{name}: {what} of {input}");
                 }
             }
         }
