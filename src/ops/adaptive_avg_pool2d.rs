@@ -1,5 +1,5 @@
-//! 2-D average pooling to a given size: output row y is the mean of the input rows from ⌊y · h / height⌋ to
-//! ⌈(y + 1) · h / height⌉, that one not included, and columns likewise. Of size 1, the mean of all.
+//! 2-D average pooling to a given size: output row y is the mean of the input rows from ⌊y · h / height⌋ up to, but
+//! without, ⌈(y + 1) · h / height⌉; columns likewise. Size 1 gives the mean of all pixels.
 //!
 //! Source: `torch.nn.functional.adaptive_avg_pool2d`.
 
@@ -17,12 +17,12 @@ use serde::{Deserialize, Deserializer};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdaptiveAvgPool2d {
-    /// Height and width of the output, each that of the input where it is none.
+    /// Height and width of the output; `None` keeps the input's.
     #[serde(deserialize_with = "sizes")]
     pub output_size: [Option<usize>; 2],
 }
 
-/// One size for both axes, or one for each, any of them none.
+/// One size for both axes or one for each; each may be null.
 fn sizes<'de, D: Deserializer<'de>>(from: D) -> Result<[Option<usize>; 2], D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "a number or null, or two: [height, width]")]
@@ -44,7 +44,7 @@ impl AdaptiveAvgPool2d {
         }
     }
 
-    /// The means that this is of an `input`.
+    /// The windows and the divisor for `input`.
     fn means(&self, input: Shape) -> Result<Means> {
         let size =
             [(0, input.h), (1, input.w)].map(|(i, size)| self.output_size[i].unwrap_or(size));

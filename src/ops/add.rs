@@ -1,5 +1,4 @@
-//! Sum of two tensors, element by element: `out = a + b`. Sizes are equal, or 1 in one of the two,
-//! whose values then count for all of the other.
+//! Sum of two tensors, element by element: `out = a + b`. Sizes are equal; a size of 1 broadcasts.
 //!
 //! Source: `torch.add`; in the FCN papers, the fusion of two streams.
 

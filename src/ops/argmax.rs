@@ -1,7 +1,7 @@
-//! The class of each pixel: the channel with the highest score, the lower one of equals.
+//! The class of each pixel: the channel with the highest score, the lowest such channel if several are equal.
 //!
-//! The output is `[n, 1, h, w]`; at most 255 channels, since a class id is one byte and [`NO_CLASS`] is
-//! none. A pixel with a score that is not finite gets that.
+//! The output is `[n, 1, h, w]`. A class id is one byte, and 255 is [`NO_CLASS`]: there are at most 255 classes. A
+//! pixel with a score that is not finite gets [`NO_CLASS`].
 //! Source: `torch.argmax(dim=1)`.
 
 use super::numerics::Numerics;
@@ -16,9 +16,9 @@ use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
-/// The most classes that labels of one byte tell apart.
+/// The most classes: a label is one byte, and 255 is [`NO_CLASS`].
 pub const MAX_CLASSES: usize = 255;
-/// The label of a pixel of which some score is not finite.
+/// The label of a pixel with a score that is not finite.
 pub const NO_CLASS: u8 = 255;
 
 /// Argmax is over dimension 1, the classes.
@@ -71,7 +71,8 @@ impl Op for Argmax {
     }
 }
 
-/// The kernel that labels an input, or pixels mixed from it: these read `rows` of it, and have `extra` parameters.
+/// The kernel that labels an input, or pixels interpolated from it. An output row reads `rows` of the input; `extra`
+/// are further parameters.
 pub(crate) fn kernel(
     input: Shape,
     output: Shape,

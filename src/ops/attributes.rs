@@ -1,4 +1,4 @@
-//! How attributes are read from a model file, where PyTorch takes them in more forms than one.
+//! Parsing of attributes that PyTorch takes in several forms.
 
 use serde::{Deserialize, Deserializer};
 
@@ -20,7 +20,7 @@ pub(super) fn pair<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[usize;
     })
 }
 
-/// The same, or none, where PyTorch's default is another size. For
+/// The same or null, for attributes whose default in PyTorch is another size. For
 /// `#[serde(default, deserialize_with = "optional_pair")]`.
 pub(super) fn optional_pair<'de, D: Deserializer<'de>>(
     deserializer: D,
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stride_of_a_pooling_is_its_window_unless_it_says_otherwise() {
+    fn the_default_stride_of_a_pooling_is_its_window() {
         for name in [
             "max_pool2d",
             "max_pool2d_indices",
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_may_be_none_are_none() {
+    fn optional_sizes_may_be_null() {
         let op = |name, attributes| from_name(name, attributes).map(|op| format!("{op:?}"));
         for (one, both) in [
             (json!(3), json!([3, 3])),
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_an_error_that_says_what_one_is() {
+    fn the_error_for_an_invalid_size_names_the_valid_forms() {
         for value in [
             json!(-1),
             json!(1.5),

@@ -1,9 +1,9 @@
 //! 2-D average pooling: `out[n, c, y, x] = Σ input[n, c, y·stride − padding + ky, …] / divisor` over the taps inside
 //! the input.
 //!
-//! The output size is that of [`MaxPool2d`](super::MaxPool2d) without dilation. The divisor is `divisor_override`, or
-//! else how many positions a window has, those past the padding not counted, or without `count_include_pad` how many
-//! of them lie inside the input. Source: `torch.nn.functional.avg_pool2d`.
+//! The output size is that of [`MaxPool2d`](super::MaxPool2d) without dilation. The divisor is `divisor_override`. By
+//! default it is the number of the window's positions up to the end of the padding, or without `count_include_pad` the
+//! number of those inside the input. Source: `torch.nn.functional.avg_pool2d`.
 
 use super::attributes::{optional_pair, pair};
 use super::candidate::Candidate;
@@ -22,7 +22,7 @@ use serde::Deserialize;
 pub struct AvgPool2d {
     /// Size of the window.
     pub kernel_size: [usize; 2],
-    /// Step between neighbouring windows; of a model file that does not say, `kernel_size`.
+    /// Step between neighbouring windows; in a model file `kernel_size` by default.
     pub stride: [usize; 2],
     /// Zeros around the input, on each side; at most half the window.
     pub padding: [usize; 2],
@@ -30,11 +30,11 @@ pub struct AvgPool2d {
     pub ceil_mode: bool,
     /// Count the padding in the divisor.
     pub count_include_pad: bool,
-    /// The divisor, not 0.
+    /// A fixed divisor, not 0.
     pub divisor_override: Option<i32>,
 }
 
-/// The same as PyTorch takes them.
+/// The attributes as PyTorch takes them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Attributes {
@@ -90,7 +90,7 @@ impl AvgPool2d {
         }
     }
 
-    /// The means that this is of an `input`.
+    /// The windows and the divisor for `input`.
     fn means(&self, input: Shape) -> Result<Means> {
         check_windows(self.kernel_size, self.stride, self.padding)?;
         if self.divisor_override == Some(0) {
@@ -174,7 +174,7 @@ pub fn cases() -> Vec<Case> {
         case(pool(3, 2, 1, true), [[3, 4, 7, 8]]),
         case(without, [[2, 9, 8, 6]]),
         case(overridden, [[1, 3, 5, 5]]),
-        // Added up row by row first, and in one go.
+        // Large windows: added up row by row first, and by the one kernel.
         case(pool(9, 5, 4, true), [[2, 6, 13, 17]]),
         case(pool(1, 1, 0, false), [[1, 3, 2, 2]]),
     ]

@@ -1,8 +1,8 @@
-//! Batch normalization with the statistics of training:
+//! Batch normalization with the running statistics:
 //! `out = (input − running_mean[c]) / √(running_var[c] + eps) · weight[c] + bias[c]`.
 //!
 //! Inputs: `[n, c, h, w]`, then weight, bias, running_mean and running_var, each `[c, 1, 1, 1]`.
-//! Source: `torch.nn.BatchNorm2d` in evaluation.
+//! Source: `torch.nn.BatchNorm2d` in evaluation mode.
 
 use super::numerics::{Numerics, UNIT};
 use super::{Case, Op, case, shapes, take_inputs};
@@ -13,7 +13,7 @@ use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
-/// What keeps the division from one by zero.
+/// Batch normalization has one attribute.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BatchNorm2d {
@@ -64,8 +64,8 @@ impl Op for BatchNorm2d {
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
-        // The difference from the mean, the variance with eps (half of whose error counts), its root, the factor and
-        // the product: 1 + ½ + 4 + 1 + 1 units of what bias is added to. That sum has one, and the reference.
+        // Units of the product: the difference from the mean 1, variance + eps ½ (the root halves its error), the root
+        // 4, the factor 1, the product 1. The sum with the bias adds a unit of the result, the reference another.
         Numerics::elements(2, |inputs, expected| {
             let bias = inputs[2].data();
             Tensor::from_fn(expected.shape(), |n, c, y, x| {
@@ -103,7 +103,7 @@ impl Op for BatchNorm2d {
 pub fn cases() -> Vec<Case> {
     let of = |[n, c, h, w]: [usize; 4]| {
         let vector = [c, 1, 1, 1];
-        // Variances of test inputs are those of any number, so that this is far from 0.
+        // The variances of test inputs are any numbers; this eps keeps the sum far from 0.
         let op = BatchNorm2d { eps: 1.5 };
         case(op, [[n, c, h, w], vector, vector, vector, vector])
     };

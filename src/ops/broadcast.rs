@@ -1,5 +1,5 @@
-//! Arithmetic of two tensors, element by element: what `Add`, `Sub` and `Mul` have in common. Where one of the
-//! two has a size of 1, its values count for every position of the other along that dimension.
+//! Arithmetic of two tensors, element by element: the common part of `Add`, `Sub` and `Mul`. A size of 1 in one tensor
+//! broadcasts along that dimension of the other.
 
 use super::take_inputs;
 use crate::error::{Result, bail};
@@ -13,7 +13,7 @@ pub(crate) struct Arithmetic {
     pub name: &'static str,
     /// Its number in the shader, the value of `OPERATION`.
     pub number: u8,
-    /// What it makes of two numbers.
+    /// The operation on two numbers.
     pub value: fn(f64, f64) -> f64,
 }
 
@@ -60,7 +60,7 @@ impl Arithmetic {
         })
     }
 
-    /// The kernel; with `relu`, which sums alone can have, of what is left of the result.
+    /// The kernel; with `relu`, which only sums have, ReLU of the result.
     pub(crate) fn kernel(self, inputs: &[Shape], relu: bool) -> Result<Kernel> {
         let output = self.output_shape(inputs)?;
         let [a, b] = take_inputs(self.name, inputs)?;
@@ -105,8 +105,8 @@ impl Arithmetic {
     }
 }
 
-/// Elements of an operand from one image, row, pixel and group of channels to the next; 0 where there is one for
-/// all.
+/// Strides of an operand, in elements, between images, rows, pixels and groups of channels; 0 along a broadcast
+/// dimension.
 fn strides(operand: Shape, [image, row, pixel, group]: [&'static str; 4]) -> [Param; 4] {
     let Shape { n, c, h, w } = operand;
     let c4 = operand.c4();

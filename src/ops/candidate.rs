@@ -9,29 +9,29 @@ use crate::tensor::Shape;
 /// One way to compute an op.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// What is run.
+    /// The kernel or the stages.
     pub way: Way,
     /// When a plan takes it.
     pub trust: Trust,
 }
 
-/// What is run.
+/// How a candidate computes the op.
 #[derive(Clone, Debug)]
 pub enum Way {
     /// A kernel of the op's own.
     Kernel(Box<Kernel>),
-    /// Ops one after the other, the last of them the op's output. Each has candidates for what it is given there.
+    /// Ops that run one after the other; the last one computes the op's output. Each has candidates of its own.
     Stages(Vec<Stage>),
 }
 
 /// When a plan takes a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Where it comes first among those that fit the device.
+    /// If it is the first static candidate that fits the device.
     Static,
-    /// Where it was measured to be the fastest on the user's device.
+    /// Only where the tuner measured it as the fastest on the user's device.
     Measured,
-    /// The same: it has run on few devices. The tuner holds every candidate to the reference before it times it.
+    /// As `Measured`; it has run on few devices. The tuner checks every candidate against the reference before timing.
     Experimental,
 }
 
@@ -52,17 +52,16 @@ impl Candidate {
         }
     }
 
-    /// The same, trusted less.
+    /// The same candidate with another trust.
     #[must_use]
     pub fn trusted(self, trust: Trust) -> Self {
         Self { trust, ..self }
     }
 }
 
-/// What is asked of an op's candidates.
+/// Selections from an op's candidates.
 impl dyn Op {
-    /// The kernels among the candidates that a plan may take unmeasured, best first; none where stages alone compute
-    /// the op.
+    /// The static kernels among the candidates, best first; empty if only stages compute the op.
     ///
     /// # Errors
     /// As [`Op::candidates`].
@@ -101,7 +100,7 @@ fn kernels(all: Vec<Candidate>, wanted: impl Fn(Trust) -> bool) -> Vec<Kernel> {
     wanted.filter_map(kernel).collect()
 }
 
-/// An op that has no candidates says why where a kernel of it is wanted.
+/// Ignores an error of `candidates`: the choice of a kernel reports it.
 fn stages(
     op: &dyn Op,
     inputs: &[Shape],

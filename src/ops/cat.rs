@@ -1,4 +1,4 @@
-//! Tensors side by side in their channels: `out = [input 0, input 1, …]` over dimension 1.
+//! Concatenation along the channels: `out = [input 0, input 1, …]` over dimension 1.
 //!
 //! Source: `torch.cat` with `dim=1`.
 
@@ -12,8 +12,8 @@ use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 use std::sync::Arc;
 
-/// Inputs that one kernel joins: as many as every device binds beside the output and what f16 needs. More are
-/// joined in runs first.
+/// Inputs of one kernel; every device binds this many beside the output and the buffer for f16's saturation. More
+/// inputs are joined in stages.
 const AT_ONCE: usize = 5;
 
 /// Concatenation is over dimension 1, and has no attributes.
@@ -64,9 +64,9 @@ impl Op for Cat {
 }
 
 impl Cat {
-    /// The kernel for as many inputs as it binds.
+    /// The kernel for up to [`AT_ONCE`] inputs.
     fn kernel(inputs: &[Shape], output: Shape) -> Kernel {
-        // What is bound in the place of those that are not there has no channels.
+        // The last input is bound in place of missing ones, which have no channels.
         let bound = |i: usize| i.min(inputs.len() - 1);
         let end = |i: usize| inputs.iter().take(i + 1).map(|s| s.c).sum::<usize>();
         let mut extra = sizes([("c4", output.c4())]).to_vec();
@@ -92,8 +92,8 @@ impl Cat {
         }
     }
 
-    /// Runs of inputs, about as long as each other, and these joined in turn: whatever a stage reads comes either
-    /// from the op's inputs or from stages.
+    /// Joins runs of inputs of about equal length, then joins the results in turn. A stage reads inputs of the op or
+    /// other stages, not both.
     fn stages(inputs: &[Shape]) -> Vec<Stage> {
         let mut stages = Vec::new();
         let mut level: Vec<_> = (0..inputs.len()).map(StageInput::Op).collect();

@@ -1,19 +1,19 @@
-//! Bounds: `out = min(max(input, min), max)`.
+//! Clamping: `out = min(max(input, min), max)`.
 //!
-//! Source: `torch.clamp`; `relu6` is that of 0 and 6.
+//! Source: `torch.clamp`; `relu6` is `clamp` with 0 and 6.
 
 use super::unary::Unary;
 use super::{Case, case};
 use crate::error::{Result, bail};
 use serde::Deserialize;
 
-/// The bounds, of which one may be left out.
+/// The bounds; one may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Clamp {
-    /// No number is below it.
+    /// The lower bound.
     pub min: Option<f32>,
-    /// No number is above it.
+    /// The upper bound.
     pub max: Option<f32>,
 }
 

@@ -26,7 +26,7 @@ pub struct Conv2d {
     /// Step between the taps of a window.
     #[serde(deserialize_with = "pair")]
     pub dilation: [usize; 2],
-    /// Groups of channels that do not see each other.
+    /// Groups of channels, each convolved on its own.
     pub groups: usize,
 }
 
@@ -50,7 +50,7 @@ impl Conv2d {
         }
     }
 
-    /// The window over a weight of `taps`, height and width.
+    /// The sliding window of a weight with `taps` rows and columns.
     pub(crate) fn window_over(&self, taps: [usize; 2]) -> Window {
         Window {
             size: [0, 1].map(|i| self.dilation[i] * (taps[i] - 1) + 1),
@@ -160,7 +160,7 @@ impl Conv2d {
         }
     }
 
-    /// The outputs along `axis` whose tap `k` lies inside the input, and where the first of them reads.
+    /// The outputs along `axis` whose tap `k` lies inside the input, and the position that the first of them reads.
     fn taps_inside(
         &self,
         axis: usize,

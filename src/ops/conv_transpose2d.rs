@@ -26,7 +26,7 @@ pub struct ConvTranspose2d {
     /// Rows and columns added at the bottom and the right; less than the stride.
     #[serde(deserialize_with = "pair")]
     pub output_padding: [usize; 2],
-    /// Groups of channels that do not see each other.
+    /// Groups of channels, each convolved on its own.
     pub groups: usize,
 }
 
@@ -192,7 +192,7 @@ pub fn cases() -> Vec<Case> {
         case(odd, [[3, 6, 4, 5], [6, 9, 3, 3], [9, 1, 1, 1]]),
         case(grouped, [[1, 6, 4, 5], [6, 3, 3, 3], [6, 1, 1, 1]]),
         case(strided(3, 0), [[1, 4, 3, 3], [4, 2, 2, 2]]),
-        // More than eight pixels a row that share their taps, of groups of channels of which some are missing.
+        // A row has more than eight pixels that share their taps, and the channels do not fill the last tile.
         case(strided(2, 0), [[1, 3, 2, 19], [3, 27, 4, 4], [27, 1, 1, 1]]),
     ]
 }

@@ -1,7 +1,7 @@
-//! A window of a tensor, of the size of another: `out = input[:, :, y : y + h, x : x + w]`, where h and w
+//! A window of the first input, of the second's size: `out = input[:, :, y : y + h, x : x + w]`, where h and w
 //! are the height and width of the second input.
 //!
-//! Source: Caffe's Crop layer with axis 2; slicing in PyTorch. The second input gives its size only.
+//! Source: Caffe's Crop layer with axis 2; slicing in PyTorch. The second input's values are not read.
 
 use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};

@@ -11,7 +11,7 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Elu {
-    /// What large negative numbers become, its sign turned.
+    /// Large negative numbers approach −`alpha`.
     pub alpha: f32,
 }
 

@@ -1,9 +1,9 @@
-//! What one workgroup of a kernel writes, and how many workgroups a dispatch therefore has.
+//! What one workgroup of a kernel writes, and the workgroup counts of a dispatch that follow from it.
 //!
-//! A shader finds its place in the output by dividing the number of its workgroup by the numbers of workgroups
-//! along each axis of the grid. These are counted in one function, [`Grid::counts`]: the planner dispatches as many
-//! workgroups as it says, and the shader reads the same numbers in its `Params`, as [`Word::Count`]. Before a
-//! plan is given out, [`Grid::check`] proves of every dispatch that its workgroups together write each element once.
+//! A shader finds its place in the output from its workgroup's index and the workgroup counts along the grid's axes.
+//! One function computes these counts, [`Grid::counts`]: the planner dispatches them, and the shader reads them in its
+//! `Params`, as [`Word::Count`]. Before a plan is returned, [`Grid::check`] proves that the workgroups of every
+//! dispatch write each element exactly once.
 //!
 //! [`Word::Count`]: crate::ops::kernel::Word::Count
 
@@ -12,12 +12,12 @@ use std::ops::Range;
 
 /// What one workgroup writes.
 ///
-/// An *element* is what lies at one address of the output: four channels of a pixel, or, of labels, four pixels.
+/// An *element* is the value at one index of the output buffer: four channels of a pixel, or four pixels of labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grid {
-    /// `.0` elements, one after the other in memory.
+    /// `.0` elements, consecutive in memory.
     Elements(usize),
-    /// `pixels` pixels, one after the other in memory, of `channels` output channels.
+    /// `pixels` pixels, consecutive in memory, of `channels` output channels.
     Tiles {
         /// Pixels a workgroup.
         pixels: usize,
@@ -28,13 +28,13 @@ pub enum Grid {
     Items {
         /// Items a workgroup.
         items: usize,
-        /// What an item writes of its line.
+        /// The elements of a line that an item writes.
         run: PixelRun,
         /// Output channels a workgroup, a multiple of 4.
         channels: usize,
     },
-    /// `items` pixels of one of the `planes` of equal width that stand side by side in each row, counted row by
-    /// row, of `channels` output channels.
+    /// `items` pixels of one plane, counted row by row, of `channels` output channels. Each row of the output holds
+    /// `planes` planes of equal width side by side.
     Planes {
         /// How many planes there are.
         planes: usize,
@@ -43,8 +43,8 @@ pub enum Grid {
         /// Output channels a workgroup, a multiple of 4.
         channels: usize,
     },
-    /// A block of pixels of one image, of `channels` output channels. A dispatch's rows lie in one image,
-    /// or are all the rows of some images.
+    /// A block of pixels of one image, of `channels` output channels. A dispatch covers rows of one image, or whole
+    /// images.
     Blocks {
         /// Rows a block.
         rows: usize,
@@ -52,22 +52,21 @@ pub enum Grid {
         columns: usize,
         /// Output channels a workgroup, a multiple of 4.
         channels: usize,
-        /// Sums of each channel, of as many workgroups: the output has the channels of the first sums, then
-        /// those of the second, and so on.
+        /// Partial sums of each channel, each by workgroups of its own. The output holds all channels of the first
+        /// partial sums, then those of the second, and so on.
         parts: usize,
     },
 }
 
-/// What an item writes of a line: `elements` elements, `apart` from each other. Items `0..apart` begin at the line's
-/// first `apart` elements; the next `apart` items follow where the last of those ends, `elements · apart` further.
+/// The elements of a line that an item writes: `elements` of them, `apart` from each other. Items `0..apart` begin at
+/// the line's first `apart` elements; the next `apart` items begin `elements · apart` elements later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PixelRun {
     /// Elements of an item.
     pub elements: usize,
-    /// Distance between them.
+    /// Distance between neighbouring elements of an item.
     pub apart: usize,
-    /// How many items share such a run, each with one group of four channels; 1 where an item has all channels of its
-    /// workgroup.
+    /// Items that share a run, each for one group of four channels; 1 if an item writes all channels of its workgroup.
     pub quads: usize,
     /// What a line is.
     pub line: Line,
@@ -90,16 +89,16 @@ impl PixelRun {
     }
 }
 
-/// What items are counted along.
+/// The pixels along which items are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
     /// A row of the output.
     Row,
-    /// All rows of a dispatch, as one.
+    /// All rows of a dispatch, joined.
     Band,
 }
 
-/// A number of a grid that a shader is told.
+/// A count of a grid that a shader reads in its `Params`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
     /// Workgroups that write the same channels of different pixels.
@@ -117,7 +116,7 @@ pub enum Count {
 }
 
 impl Count {
-    /// What a shader is told of a grid of blocks.
+    /// The counts that a shader needs for a grid of blocks.
     pub const OF_BLOCKS: [Self; 3] = [Self::BlocksX, Self::BlocksY, Self::PixelGroups];
 
     /// Its name among a shader's `Params`.
@@ -133,7 +132,7 @@ impl Count {
     }
 }
 
-/// What one dispatch writes of an output.
+/// The part of an output that one dispatch writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region {
     /// The output's shape.
@@ -142,7 +141,7 @@ pub struct Region {
     pub pixels_per_element: usize,
     /// The rows, counted through the batch.
     pub rows: Range<usize>,
-    /// The groups of four channels; of [`Grid::parts`], those of each part.
+    /// The groups of four channels, within each part if there are several ([`Grid::parts`]).
     pub quads: Range<usize>,
 }
 
@@ -151,7 +150,7 @@ impl Region {
         self.rows.len() * self.shape.w
     }
 
-    /// Elements of so many pixels of one group of channels.
+    /// Elements that hold `pixels` pixels of one group of channels.
     fn elements(&self, pixels: usize) -> usize {
         pixels.div_ceil(self.pixels_per_element)
     }
@@ -161,7 +160,7 @@ impl Region {
         self.elements(self.pixels() * self.quads.len())
     }
 
-    /// How many lines there are, and the elements and the pixels of one.
+    /// The number of lines, and the elements and pixels of one line.
     fn lines(&self, line: Line) -> Lines {
         let (count, pixels) = match line {
             Line::Row => (self.rows.len(), self.shape.w),
@@ -174,7 +173,7 @@ impl Region {
         }
     }
 
-    /// The rows of one image that the dispatch has, and of how many images.
+    /// The dispatch's rows per image, and its number of images.
     fn images(&self) -> (usize, usize) {
         let height = self.rows.len().min(self.shape.h).max(1);
         (height, self.rows.len() / height)
@@ -205,7 +204,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// One of them.
+    /// One count by its name.
     pub const fn get(&self, count: Count) -> usize {
         match count {
             Count::PixelGroups => self.pixel_groups,
@@ -217,7 +216,7 @@ impl Counts {
         }
     }
 
-    /// The same with another number in the place of one.
+    /// The same counts with one replaced.
     #[must_use]
     pub const fn with(mut self, count: Count, number: usize) -> Self {
         match count {
@@ -238,7 +237,7 @@ impl Counts {
 }
 
 impl Grid {
-    /// How many sums of each channel the output holds side by side.
+    /// Partial sums of each channel in the output.
     pub const fn parts(&self) -> usize {
         match self {
             Self::Blocks { parts, .. } => *parts,
@@ -246,7 +245,7 @@ impl Grid {
         }
     }
 
-    /// Parts or planes, each of as many workgroups as all other axes have.
+    /// Parts or planes; each takes the workgroups of all other axes.
     const fn layers(&self) -> usize {
         match self {
             Self::Blocks { parts, .. } => *parts,
@@ -255,7 +254,7 @@ impl Grid {
         }
     }
 
-    /// Output channels a workgroup; `None` where its elements are of any channels.
+    /// Output channels a workgroup; `None` if its elements may be of any channels.
     pub const fn channels(&self) -> Option<usize> {
         match *self {
             Self::Elements(_) => None,
@@ -266,7 +265,7 @@ impl Grid {
         }
     }
 
-    /// The counts that a shader finds its place by, where workgroups share the channels of `region` or do not.
+    /// The counts that a shader needs to find its place; with `shares_channels`, several workgroups share the channels.
     const fn told(&self, shares_channels: bool) -> &'static [Count] {
         match self {
             Self::Elements(_) => &[],
@@ -325,11 +324,11 @@ impl Grid {
     /// Whether a dispatch of `x · y` workgroups, whose shader reads `told`, writes every element of `region` exactly
     /// once.
     ///
-    /// Every number is looked up in `told` as a shader looks it up, and held against what one workgroup writes; none
-    /// is counted as [`Grid::counts`] does.
+    /// Every count comes from `told`, as in a shader, and is compared with what one workgroup writes; [`Grid::counts`]
+    /// is not used.
     ///
     /// # Errors
-    /// What is not written, or twice, in one line.
+    /// The elements that are not written, or written twice, in one line.
     pub fn check(
         &self,
         region: &Region,
@@ -347,7 +346,7 @@ impl Grid {
             check.groups("channels", Count::ChannelGroups, channels, all_channels)?;
         let (pixel_groups, layers) = (check.pixel_groups(self)?, self.layers());
         let needed = pixel_groups * channel_groups * layers;
-        // Workgroups in two dimensions may be a few too many, which lie past the outermost axis.
+        // A dispatch in two dimensions may have a few surplus workgroups, past the end of the outermost axis.
         let (all, most) = (x as usize * y as usize, needed + y as usize);
         match (needed..most).contains(&all) {
             true => Ok(()),
@@ -358,7 +357,7 @@ impl Grid {
     }
 }
 
-/// Holds what a shader is told to the region that its workgroups write.
+/// Compares the counts that a shader reads with the region that its workgroups write.
 struct Check<'a, T> {
     region: &'a Region,
     told: T,
@@ -369,7 +368,7 @@ impl<T: Fn(Count) -> Option<usize>> Check<'_, T> {
         (self.told)(count).unwrap_or(0)
     }
 
-    /// How many pieces of `size` cover `all`, as the shader is told; where it is not told, it ends where they do.
+    /// Pieces of `size` that cover `all`: the shader's count, checked, or the needed number if the shader reads none.
     fn groups(&self, what: &str, count: Count, size: usize, all: usize) -> Result<usize, String> {
         let Some(groups) = (self.told)(count) else {
             return Ok(all.div_ceil(size));
@@ -403,7 +402,7 @@ impl<T: Fn(Count) -> Option<usize>> Check<'_, T> {
         }
     }
 
-    /// All items, if together they write every element of every line once.
+    /// The number of items, if together they write every element of every line once.
     fn items(&self, run: &PixelRun, channels: usize) -> Result<usize, String> {
         let (lines, quads) = (self.region.lines(run.line), self.region.quads.len());
         if run.quads > 1 && (run.quads != quads || channels != 4 * quads) {
@@ -438,7 +437,7 @@ impl<T: Fn(Count) -> Option<usize>> Check<'_, T> {
         Ok(lines.count * line_items)
     }
 
-    /// All blocks, if they are those that the region's rows and columns lie in.
+    /// The number of blocks, if they cover the region's rows and columns and no more.
     fn blocks(&self, rows: usize, columns: usize) -> Result<usize, String> {
         let (region, height) = (self.region, self.region.shape.h);
         let (band, images) = region.images();
@@ -453,7 +452,7 @@ impl<T: Fn(Count) -> Option<usize>> Check<'_, T> {
         }
         let [x, y] = [Count::BlocksX, Count::BlocksY].map(|count| self.told(count));
         covers("columns", x, columns, region.shape.w)?;
-        // Some shaders count blocks from the band's first row, others from the image's: they are the same blocks.
+        // Some shaders count blocks from the band's first row, others from the image's: both counts must agree.
         let spanned = (first + band - 1) / rows - first / rows + 1;
         match y == spanned {
             true => Ok(images * x * y),
@@ -464,7 +463,7 @@ impl<T: Fn(Count) -> Option<usize>> Check<'_, T> {
         }
     }
 
-    /// An error unless so many pixels are whole elements.
+    /// An error unless `pixels` pixels are whole elements.
     fn check_whole(&self, pixels: usize) -> Result<(), String> {
         match pixels.is_multiple_of(self.region.pixels_per_element) {
             true => Ok(()),
@@ -476,7 +475,7 @@ impl<T: Fn(Count) -> Option<usize>> Check<'_, T> {
     }
 }
 
-/// An error unless `count` pieces of `size` are as many as `all` need, and no more.
+/// An error unless `count` pieces of `size` cover `all` without a surplus piece.
 fn covers(what: &str, count: usize, size: usize, all: usize) -> Result<(), String> {
     let end = count * size;
     if end < all {

@@ -1,4 +1,4 @@
-//! A sigmoid of straight lines: `out = min(max(input + 3, 0), 6) / 6`.
+//! A piecewise linear sigmoid: `out = min(max(input + 3, 0), 6) / 6`.
 //!
 //! Source: `torch.nn.functional.hardsigmoid`.
 
@@ -7,7 +7,7 @@ use super::unary::Unary;
 use super::{Case, case};
 use serde::Deserialize;
 
-/// A sigmoid of straight lines has no attributes.
+/// Hardsigmoid has no attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hardsigmoid {}
@@ -21,7 +21,7 @@ impl Unary for Hardsigmoid {
     }
 
     fn error(&self, _x: f64, y: f64) -> f64 {
-        // The sum, a constant, the product.
+        // One unit each for the sum, the constant and the product.
         absolute(3.0, y, FLUSHED)
     }
 }

@@ -1,4 +1,4 @@
-//! A swish of straight lines: `out = input · min(max(input + 3, 0), 6) / 6`.
+//! A piecewise linear swish: `out = input · min(max(input + 3, 0), 6) / 6`.
 //!
 //! Source: `torch.nn.functional.hardswish`.
 
@@ -7,7 +7,7 @@ use super::unary::Unary;
 use super::{Case, case};
 use serde::Deserialize;
 
-/// A swish of straight lines has no attributes.
+/// Hardswish has no attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hardswish {}
@@ -21,7 +21,7 @@ impl Unary for Hardswish {
     }
 
     fn error(&self, x: f64, y: f64) -> f64 {
-        // The sum, a constant, two products. Of what was flushed, x times as much may be missing.
+        // One unit each for the sum, the constant and two products. A flushed value is multiplied by x.
         absolute(4.0, y, (x.abs() + 1.0) * FLUSHED)
     }
 }

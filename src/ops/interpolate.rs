@@ -1,16 +1,16 @@
-//! Resize to another height and width: by the nearest pixel, or bilinearly, each output pixel mixed from the four
-//! input pixels around its source position.
+//! Resize to another height and width: `nearest` copies an input pixel, `bilinear` mixes the four input pixels around
+//! the source position.
 //!
-//! The output's size is `size`, or that of a second input, of which nothing else is taken, or
-//! ⌊size · `scale_factor`⌋. From one output pixel to the next, the source moves on by s = in / out, or, as PyTorch
-//! has it, by s = 1 / `scale_factor` where that is given and not to be recomputed; by 1 where in = out.
+//! The output's size is `size`, or that of a second input, whose values are not read, or ⌊size · `scale_factor`⌋. From
+//! one output pixel to the next, the source moves by s = in / out. As in PyTorch, s = 1 / `scale_factor` if that is
+//! given and not to be recomputed; s = 1 if in = out.
 //!
 //! - `bilinear`: the source of output row y is max((y + 0.5) · s − 0.5, 0), and with `align_corners`
-//!   y · (in − 1) / (out − 1). Positions are computed as whole fractions, so that no size is too large for `f32`. A
-//!   `scale_factor` is taken as the nearest fraction that can be counted with: itself, where it has a few digits, and
-//!   never one that moves a pixel's source by 2⁻¹² of a pixel.
-//! - `nearest`: the source is ⌊y · s⌋, s and the product each rounded to `f32` as in PyTorch, which decides where the
-//!   exact product is a whole number or nearly so; if out = 2 · in, s = ½ whatever the factor.
+//!   y · (in − 1) / (out − 1). Positions are whole fractions, so that no size is too large for `f32`. A `scale_factor`
+//!   becomes the nearest fraction within the limits of integers: the factor itself if it has few digits. It never
+//!   moves the source of a pixel by 2⁻¹² of a pixel.
+//! - `nearest`: the source is ⌊y · s⌋, s and the product each rounded to `f32` as in PyTorch. The rounding decides if
+//!   the exact product is a whole number or close to one. If out = 2 · in, s = ½ whatever the factor.
 //!
 //! Source: `torch.nn.functional.interpolate`.
 
@@ -27,7 +27,7 @@ use crate::target::Target;
 use crate::tensor::{MAX_SIZE, Shape, Tensor};
 use serde::{Deserialize, Deserializer};
 
-/// The size to resize to, one of `size`, `scale_factor` and a second input, and how; pairs are
+/// The output's size, by one of `size`, `scale_factor` and a second input, and the mode; pairs are
 /// `[vertical, horizontal]`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,18 +38,18 @@ pub struct Interpolate {
     /// Factors of height and width.
     #[serde(default, deserialize_with = "factors")]
     pub scale_factor: Option<[f64; 2]>,
-    /// What an output pixel is made of.
+    /// Nearest or bilinear.
     #[serde(default)]
     pub mode: InterpolateMode,
-    /// Of `bilinear`: the centres of the corner pixels stay where they are, instead of the corners of the picture.
+    /// For `bilinear`: align the centres of the corner pixels, instead of the corners of the picture.
     #[serde(default, deserialize_with = "flag")]
     pub align_corners: bool,
-    /// Take positions from the sizes where a `scale_factor` is given too.
+    /// Compute positions from the sizes even if a `scale_factor` is given.
     #[serde(default, deserialize_with = "flag")]
     pub recompute_scale_factor: bool,
 }
 
-/// What an output pixel is made of.
+/// The input pixels that an output pixel is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InterpolateMode {
@@ -75,12 +75,12 @@ fn factors<'de, D: Deserializer<'de>>(from: D) -> Result<Option<[f64; 2]>, D::Er
     }))
 }
 
-/// No, where there is none.
+/// A flag; null is false.
 fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or(false))
 }
 
-/// Source positions along one axis: that of output i is max(i · `mul` + `add`, 0) / `div`.
+/// Source positions along one axis: output i reads position max(i · `mul` + `add`, 0) / `div`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Positions {
     mul: usize,
@@ -104,8 +104,8 @@ impl Positions {
         [mul, (add, Word::Value(self.add as i32 as u32)), div]
     }
 
-    /// The input rows that an output row needs: that of its position and the next. A position before the
-    /// first row is moved to it, and reads its next one too, if only to multiply it by 0.
+    /// The input rows that an output row needs: the row of its position and the next. A position before the first
+    /// row moves to the first row, and still reads the next one, with a share of 0.
     pub(crate) fn rows(&self) -> Rows {
         Rows {
             mul: self.mul as i64,
@@ -116,7 +116,7 @@ impl Positions {
     }
 }
 
-/// The nearest inputs along one axis: that of output i is ⌊i · `scale`⌋, the product rounded to `f32`.
+/// The nearest inputs along one axis: output i reads ⌊i · `scale`⌋, the product rounded to `f32`.
 #[derive(Clone, Copy, Debug)]
 struct Nearest {
     scale: f32,
@@ -128,9 +128,9 @@ impl Nearest {
         ((i as f32 * self.scale).floor() as usize).min(self.inputs - 1)
     }
 
-    /// The input row that an output row needs, and its neighbour where rounding the product might reach it.
+    /// The input row that an output row needs, and its neighbours if rounding the product might reach them.
     fn rows(&self) -> Rows {
-        // The scale as it is: a whole number of 2⁻ᵏ, positive and at least 2⁻²⁴.
+        // The exact scale as mul / 2ᵏ; it is positive and at least 2⁻²⁴.
         let (mut mul, mut div) = (self.scale, 1i64);
         while mul.fract() != 0.0 {
             mul *= 2.0;
@@ -146,7 +146,7 @@ impl Nearest {
     }
 }
 
-/// `a / b` in lowest terms, so that sizes alike are counted with small numbers.
+/// `a / b` in lowest terms, to keep numbers small for related sizes.
 pub(crate) fn lowest_terms(a: usize, b: usize) -> (usize, usize) {
     let (mut divisor, mut rest) = (a, b);
     while rest > 0 {
@@ -155,8 +155,8 @@ pub(crate) fn lowest_terms(a: usize, b: usize) -> (usize, usize) {
     (a / divisor.max(1), b / divisor.max(1))
 }
 
-/// The last convergent `(a, b)` of `x`'s continued fraction, a / b ≈ x, with a and b up to these limits, or the first
-/// that is as near to `x` as `f64` tells.
+/// The last convergent `(a, b)` of `x`'s continued fraction, a / b ≈ x, with a and b up to the limits `most`, or the
+/// first that equals `x` in the precision of `f64`.
 fn fraction(x: f64, most: [usize; 2]) -> Option<(usize, usize)> {
     let ([mut a, mut b], [mut a0, mut b0]) = ([1.0, 0.0], [0.0, 1.0]);
     let mut rest = x;
@@ -190,7 +190,7 @@ impl Interpolate {
         }
     }
 
-    /// The factor along `axis` by which positions go, if they do not go by the sizes.
+    /// The factor along `axis`, if positions follow it and not the sizes.
     fn factor(&self, axis: usize) -> Option<f64> {
         let factors = self.scale_factor.filter(|_| !self.recompute_scale_factor);
         factors.map(|factors| factors[axis])
@@ -230,7 +230,7 @@ impl Interpolate {
     /// The source positions of bilinear rows and columns, or an error where they would overflow an `i32`.
     pub(crate) fn positions(&self, input: Shape, output: Shape) -> Result<[Positions; 2]> {
         let along = |axis: usize, inputs: usize, outputs: usize| {
-            // What is counted: a product of i32, and a divisor that f32 holds.
+            // Limits: products fit an i32, and f32 holds the divisor.
             let most = i32::MAX as usize / (outputs + 1) / 2;
             let step = match self.factor(axis).filter(|_| inputs != outputs) {
                 None => Some(lowest_terms(inputs, outputs)),
@@ -414,9 +414,9 @@ impl Op for Interpolate {
     }
 }
 
-/// How far an element of a resized `input` may be off. The share of a tap comes from a division (2.5 ULP, 5
-/// roundings) and a subtraction: it errs by 6 roundings of 1, however small it is, and the shares of rows and columns
-/// meet in 4 taps: 24, and 8 for adding up.
+/// The error bound of an element of a resized `input`. The share of a tap comes from a division (2.5 ULP, 5
+/// roundings) and a subtraction: it errs by 6 roundings of 1, however small it is. The shares of rows and columns
+/// meet in 4 taps: 24, and 8 for the sum.
 fn resize_bound(input: &Tensor) -> f32 {
     let largest = input.data().iter().fold(0.0f32, |max, x| max.max(x.abs()));
     32.0 * UNIT as f32 * largest
@@ -460,7 +460,7 @@ mod tests {
     use super::fraction;
 
     #[test]
-    fn factors_of_a_few_digits_are_the_fractions_that_they_look_like() {
+    fn simple_factors_become_exact_fractions() {
         let most = [1 << 23, 1 << 18];
         for (x, a, b) in [
             (2.0, 2, 1),

@@ -2,8 +2,8 @@
 //!
 //! An op says *how* one part of its output is computed; the planner decides *which* parts: it cuts
 //! the output into bands of rows and runs of channels, and long sums into runs of terms, so that no
-//! binding, buffer or dispatch outgrows the device. What depends on the cut stands in the parameters
-//! as a [`Word`] that the planner replaces by a number.
+//! binding, buffer or dispatch outgrows the device. Parameters that depend on the cut are [`Word`]s, which the planner
+//! replaces by numbers.
 
 use super::grid::{Count, Grid};
 use crate::target::Target;
@@ -26,8 +26,8 @@ pub enum Format {
     Nhwc4,
     /// The same in f16: one element is a `vec4<f16>`.
     Nhwc4Half,
-    /// As `Nhwc4`, of integers stored as f32 (indices of a pooling), which are never lowered to f16. A kernel
-    /// says so; a plan knows such a tensor as `Nhwc4`.
+    /// `Nhwc4` of integers stored as f32 (indices of a pooling), never lowered to f16. Only kernels name this format;
+    /// in a plan the tensor is `Nhwc4`.
     Nhwc4Exact,
     /// A picture: one `u32` a pixel, red in the lowest byte.
     Rgba8,
@@ -91,7 +91,7 @@ macro_rules! shader {
 pub(crate) use shader;
 
 /// Which input rows an output row needs: for output row y of an image, the rows from
-/// ⌊(y · `mul` + `first`) / `div`⌋ to ⌊(y · `mul` + `last`) / `div`⌋, both included, as far as they exist.
+/// ⌊(y · `mul` + `first`) / `div`⌋ to ⌊(y · `mul` + `last`) / `div`⌋, both included, clipped to the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rows {
     /// Factor of the output row.
@@ -105,7 +105,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Row y needs row y + `offset` alone.
+    /// Row y needs only row y + `offset`.
     pub const fn shifted(offset: usize) -> Self {
         Self {
             mul: 1,
@@ -146,7 +146,7 @@ impl Rows {
             [first % output.h, last % output.h],
         );
         if input.n == 1 {
-            // Of several images, the end of the first and the beginning of the last meet in this one.
+            // Output rows of several images may need any row of the one input image.
             if images[0] != images[1] {
                 at = [0, output.h - 1];
             }
@@ -163,7 +163,7 @@ impl Rows {
 pub enum Packing {
     /// A convolution's `[out, in / groups, kh, kw]` as `[out tile][ky][kx][in][out in tile]`: tiles of
     /// `tile` output channels, input channels padded to a multiple of 4 when `pad_input`, zeros in
-    /// all padding. Cut between tiles where a binding would grow too large.
+    /// all padding. A weight larger than a binding is cut between tiles.
     Conv {
         /// Output channels a tile, a multiple of 4.
         tile: usize,
@@ -194,21 +194,21 @@ pub enum Packing {
 /// What a kernel reads at one of its bindings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
-    /// The op's input number `input`, an activation in `format`, of which output row y needs `rows`.
+    /// The op's input number `input`, an activation in `format`.
     Activation {
         /// Position among the op's inputs.
         input: usize,
-        /// How it must lie in memory.
+        /// Its layout in memory.
         format: Format,
-        /// The rows it is read at.
+        /// The rows that an output row needs.
         rows: Rows,
     },
-    /// The same in [`Format::Nhwc4`], mirrored in a texture of [`TEXEL_ROW_BYTES`](crate::device_profile::TEXEL_ROW_BYTES) a row, after one
-    /// row of zeros.
+    /// An activation in [`Format::Nhwc4`], mirrored in a texture of
+    /// [`TEXEL_ROW_BYTES`](crate::device_profile::TEXEL_ROW_BYTES) a row, below one row of zeros.
     ActivationTexels {
         /// Position among the op's inputs.
         input: usize,
-        /// The rows it is read at.
+        /// The rows that an output row needs.
         rows: Rows,
     },
     /// The op's input number `input`, a parameter packed at load.
@@ -218,29 +218,29 @@ pub enum Binding {
         /// How it is packed.
         packing: Packing,
     },
-    /// The same in f16.
+    /// A parameter packed in f16.
     ParameterHalf {
         /// Position among the op's inputs.
         input: usize,
         /// How it is packed.
         packing: Packing,
     },
-    /// The same in f32, in a texture of [`TEXEL_ROW_BYTES`](crate::device_profile::TEXEL_ROW_BYTES) a row.
+    /// A parameter packed in f32, in a texture of [`TEXEL_ROW_BYTES`](crate::device_profile::TEXEL_ROW_BYTES) a row.
     ParameterTexels {
         /// Position among the op's inputs.
         input: usize,
         /// How it is packed.
         packing: Packing,
     },
-    /// Zeros for `channels` channels, in place of a bias that is not there.
+    /// Zeros for `channels` channels, in place of a missing bias.
     Zeros {
-        /// How many.
+        /// Number of channels.
         channels: usize,
     },
 }
 
 impl Binding {
-    /// The activation that it shows: its position among the op's inputs, its format and the rows.
+    /// The bound activation: its position among the op's inputs, its format and the rows. `None` for other bindings.
     pub fn activation(&self) -> Option<(usize, Format, Rows)> {
         match *self {
             Self::Activation {
@@ -253,7 +253,7 @@ impl Binding {
         }
     }
 
-    /// The packed parameter that it shows: its position among the op's inputs, and the packing.
+    /// The bound parameter: its position among the op's inputs, and its packing. `None` for other bindings.
     pub fn parameter(&self) -> Option<(usize, Packing)> {
         match *self {
             Self::Parameter { input, packing }
@@ -263,7 +263,7 @@ impl Binding {
         }
     }
 
-    /// Bytes of an element of the packed parameter that it shows.
+    /// Bytes of an element of the bound parameter.
     pub const fn parameter_element_bytes(&self) -> u64 {
         match self {
             Self::ParameterHalf { .. } => 2,
@@ -271,7 +271,7 @@ impl Binding {
         }
     }
 
-    /// Whether it is read from a texture.
+    /// Whether the binding is a texture.
     pub const fn is_texels(&self) -> bool {
         matches!(
             self,
@@ -283,9 +283,9 @@ impl Binding {
 /// One 32-bit word of a kernel's `Params`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Word {
-    /// A number known now.
+    /// A number that does not depend on the cut.
     Value(u32),
-    /// A float known now.
+    /// A float that does not depend on the cut.
     Float(f32),
     /// First row of the band; rows count through the batch.
     RowBegin,
@@ -295,7 +295,7 @@ pub enum Word {
     ChannelBegin,
     /// End of the groups of four output channels.
     ChannelEnd,
-    /// First term of the sum: a group of four input channels, or one, as [`Kernel::terms`] says.
+    /// First term of the sum, in steps of the loop over terms ([`Kernel::terms`]).
     TermBegin,
     /// End of the terms.
     TermEnd,
@@ -308,7 +308,7 @@ pub enum Word {
 }
 
 impl Word {
-    /// What a shader calls it. Values have names of their own; the first input is `input`, others are not.
+    /// The member's name in a shader. Values have names of their own, as have the starts of all inputs but the first.
     const fn name(self) -> &'static str {
         match self {
             Self::Value(_) | Self::Float(_) => "value",
@@ -325,16 +325,16 @@ impl Word {
     }
 }
 
-/// A member of a shader's `Params`, by its name there, and what it holds.
+/// A member of a shader's `Params`: its name and its value.
 pub type Param = (&'static str, Word);
 
-/// Members that have the names of their words.
+/// Members named after their words.
 pub fn words<const N: usize>(words: [Word; N]) -> [Param; N] {
     words.map(|word| (word.name(), word))
 }
 
-/// Members that hold sizes. None that does not fit a `u32` reaches a kernel: shapes and attributes are held below 2²⁴
-/// long before.
+/// Members that hold sizes, which fit a `u32`: shapes and attributes are limited to 2²⁴ before. Larger products
+/// saturate.
 pub fn sizes<const N: usize>(sizes: [(&'static str, usize); N]) -> [Param; N] {
     sizes.map(|(name, size)| {
         let size = u32::try_from(size).unwrap_or(u32::MAX);
@@ -342,7 +342,7 @@ pub fn sizes<const N: usize>(sizes: [(&'static str, usize); N]) -> [Param; N] {
     })
 }
 
-/// What a shader is told of its grid.
+/// Members that hold counts of the grid.
 pub fn counts<const N: usize>(counts: [Count; N]) -> [Param; N] {
     words(counts.map(Word::Count))
 }
@@ -357,7 +357,7 @@ pub fn floats<const N: usize>(floats: [(&'static str, f32); N]) -> [Param; N] {
 pub struct Kernel {
     /// The shader.
     pub shader: Shader,
-    /// Values of its `override`s: what a model fixes.
+    /// Values of the shader's `override`s, fixed by the model.
     pub constants: Vec<(&'static str, f64)>,
     /// The buffers it reads, from binding 0 on; the output and then `Params` follow.
     pub bindings: Vec<Binding>,
@@ -367,12 +367,12 @@ pub struct Kernel {
     pub params: Vec<Param>,
     /// What one workgroup writes.
     pub grid: Grid,
-    /// The length of its outer loop over input channels, if the shader can add up runs of them in
-    /// several dispatches.
+    /// Steps of the outer loop over the terms of a sum (input channels, positions of a window), if several dispatches
+    /// can add up runs of terms.
     pub terms: Option<usize>,
-    /// Loop steps that one invocation takes for one term; for all of it where there are no terms.
+    /// Loop steps of one invocation per term, or in all if `terms` is `None`.
     pub steps_per_term: u64,
-    /// Loop steps that it takes in each dispatch beside those: the loops around that over the terms.
+    /// Further loop steps of one invocation per dispatch: the loops around the loop over terms.
     pub fixed_steps: u64,
 }
 
@@ -402,7 +402,7 @@ impl Kernel {
         self
     }
 
-    /// The same kernel for sums that have to be made whole, in one dispatch.
+    /// The same kernel with all terms of a sum in one dispatch.
     pub fn of_all_terms(mut self) -> Self {
         let Some(terms) = self.terms.take() else {
             return self;
@@ -419,8 +419,8 @@ impl Kernel {
         self
     }
 
-    /// A kernel that maps activations to an output of the same size, element by element: bindings are the inputs, one
-    /// for each name of a member that says where it begins, parameters are the first element, the end, and `extra`.
+    /// A kernel that maps activations to an output of the same size, element by element. `inputs` names the member with
+    /// the start of each input; the other parameters are the rows, a row's elements, the output's start and `extra`.
     pub fn elementwise(
         shader: Shader,
         inputs: &[&'static str],

@@ -1,4 +1,4 @@
-//! ReLU that leaks: `out = input` where that is positive, else `negative_slope · input`.
+//! Leaky ReLU: `out = input` for a positive input, else `negative_slope · input`.
 //!
 //! Source: `torch.nn.functional.leaky_relu`.
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LeakyRelu {
-    /// What numbers below zero are multiplied by.
+    /// The factor of negative inputs.
     pub negative_slope: f32,
 }
 

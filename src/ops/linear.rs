@@ -1,7 +1,7 @@
 //! Linear layer over the channels of each pixel: `out[n, o, y, x] = bias[o] + Σ weight[o, i] · input[n, i, y, x]`.
 //!
-//! Inputs: `[n, c, h, w]`, weight `[out, c, 1, 1]`, of two dimensions in a file, and optionally bias
-//! `[out, 1, 1, 1]`. It is a convolution with a window of one pixel, and planned as one.
+//! Inputs: `[n, c, h, w]`, weight `[out, c, 1, 1]` (`[out, c]` in a file), and optionally bias
+//! `[out, 1, 1, 1]`. It is planned as a convolution with a window of one pixel.
 //! Source: `torch.nn.functional.linear`, whose last dimension is the channels here.
 
 use super::numerics::Numerics;

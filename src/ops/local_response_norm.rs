@@ -2,8 +2,8 @@
 //! `out_c = in_c / (k + alpha / size · Σ in_j²)^beta` over the channels j from c − ⌊size / 2⌋ to
 //! c + ⌊(size − 1) / 2⌋, as far as they exist.
 //!
-//! Source: `torch.nn.functional.local_response_norm`. Caffe's `LRN` layer across channels is the same, its
-//! `local_size` odd; both divide alpha by the size, whether there are as many channels or not.
+//! Source: `torch.nn.functional.local_response_norm`. Caffe's `LRN` layer across channels is the same with an odd
+//! `local_size`. Both divide alpha by the size, also where fewer channels exist.
 
 use super::numerics::{Numerics, UNIT};
 use super::{Case, Op, case, take_inputs};
@@ -22,13 +22,13 @@ use std::ops::Range;
 pub struct LocalResponseNorm {
     /// Channels whose squares are added up.
     pub size: usize,
-    /// Factor of their mean.
+    /// Factor of the squares' mean.
     #[serde(default = "alpha")]
     pub alpha: f64,
     /// Exponent.
     #[serde(default = "beta")]
     pub beta: f64,
-    /// What is added to the mean.
+    /// Added to the scaled mean.
     #[serde(default = "k")]
     pub k: f64,
 }
@@ -46,7 +46,7 @@ fn k() -> f64 {
 }
 
 impl LocalResponseNorm {
-    /// Over `size` channels, the rest as PyTorch has it by default.
+    /// Over `size` channels, with PyTorch's defaults for the rest.
     pub fn over(size: usize) -> Self {
         Self {
             size,
@@ -56,7 +56,7 @@ impl LocalResponseNorm {
         }
     }
 
-    /// The channels of `channels` that are added up for channel `c`.
+    /// The window of channel `c`, out of `channels`.
     fn window(&self, c: usize, channels: usize) -> Range<usize> {
         let end = c.saturating_add(self.size.div_ceil(2));
         c.saturating_sub(self.size / 2)..end.min(channels)
@@ -142,7 +142,7 @@ impl Op for LocalResponseNorm {
         })
     }
 
-    /// A relative change r of the inputs is one of up to (1 + 2 · beta) · r of the output.
+    /// A relative change r of the inputs changes the output by up to (1 + 2 · beta) · r.
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
         let output = self
             .reference(inputs)
@@ -152,10 +152,10 @@ impl Op for LocalResponseNorm {
 }
 
 impl LocalResponseNorm {
-    /// The base of the power, a sum of magnitudes, has a rounding for each square and each term, for alpha, its
-    /// product, and k: K + 8 times beta. WGSL allows a power what `exp2(beta · log2(base))` may be off: the logarithm
-    /// by 2⁻²¹ or 3 ULP, the exponential by 3 + 2·|x| ULP, of which each is two roundings; the exponent x is a product
-    /// of two numbers that are rounded. A division comes last: 5.
+    /// The base of the power is a sum of magnitudes: a rounding for each square and each term, for alpha, its product,
+    /// and k, so K + 8, times beta. WGSL allows a power the error of `exp2(beta · log2(base))`: the logarithm errs by
+    /// 2⁻²¹ or 3 ULP, the exponential by 3 + 2·|x| ULP, two roundings per ULP. The exponent x is a product of two
+    /// rounded numbers. The division adds 5.
     fn bounds(&self, length: usize, input: &Tensor, expected: &Tensor) -> Tensor {
         let ln2 = std::f64::consts::LN_2;
         let mut bounds = expected.clone();

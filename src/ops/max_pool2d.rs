@@ -3,8 +3,8 @@
 //!
 //! With w = dilation · (kernel − 1) + 1 pixels from the first tap to the last, the output size is
 //! ⌊(size + 2·padding − w) / stride⌋ + 1, or with `ceil_mode` ⌈…⌉ + 1, less one if the last window would begin past
-//! the input and its left padding. NaN in a window gives NaN. A window with no tap inside the input, which there
-//! can be where dilation is larger than the input, is an error; PyTorch makes it −∞.
+//! the input and its left padding. NaN propagates. A window with no tap inside the input, possible with a dilation
+//! larger than the input, is an error; PyTorch's result is −∞.
 //! Source: `torch.nn.functional.max_pool2d`.
 
 use super::attributes::{optional_pair, pair};
@@ -27,7 +27,7 @@ pub struct MaxPool2d {
     /// Size of the window.
     #[serde(deserialize_with = "pair")]
     pub kernel_size: [usize; 2],
-    /// Step between neighbouring windows; of a model file that does not say, `kernel_size`.
+    /// Step between neighbouring windows; in a model file `kernel_size` by default.
     pub stride: [usize; 2],
     /// Positions around the input, on each side, that never win; at most half the window.
     pub padding: [usize; 2],
@@ -37,7 +37,7 @@ pub struct MaxPool2d {
     pub ceil_mode: bool,
 }
 
-/// The same as PyTorch takes them.
+/// The attributes as PyTorch takes them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Attributes {
@@ -76,7 +76,7 @@ impl From<Attributes> for MaxPool2d {
     }
 }
 
-/// An error unless windows of `kernel_size` with this `stride` and `padding` are what PyTorch pools.
+/// An error unless PyTorch pools windows of `kernel_size` with this `stride` and `padding`.
 pub(super) fn check_windows(
     kernel_size: [usize; 2],
     stride: [usize; 2],
@@ -95,7 +95,7 @@ pub(super) fn check_windows(
     Ok(())
 }
 
-/// How many `windows` there are along `axis`, of inputs of `size`, or an error where one is larger than the input.
+/// The number of `windows` along `axis` for an input of `size`, or an error if a window is larger than the input.
 pub(super) fn output_size(windows: Window, axis: usize, size: usize) -> Result<usize> {
     let padding = windows.padding[axis];
     match windows.outputs(axis, size, padding) {
@@ -159,7 +159,7 @@ impl MaxPool2d {
         (first..end.min(kernel)).map(move |k| begin + k * dilation - padding)
     }
 
-    /// The kernel by a `shader` that looks at every tap of a window, and keeps in `output` what it finds.
+    /// The kernel of a `shader` that reads every tap of a window, with an output of this shape and format.
     pub(super) fn kernel(&self, shader: Shader, input: Shape, output: (Shape, Format)) -> Kernel {
         let (output, format) = output;
         let [kernel_h, kernel_w] = self.kernel_size;

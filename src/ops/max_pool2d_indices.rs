@@ -1,9 +1,9 @@
-//! Where the maxima of a 2-D max pooling lie: for each output of [`MaxPool2d`] the position y · w + x in its channel's
-//! plane, h × w, without padding, of the largest value of its window.
+//! The indices of a 2-D max pooling: for each output of [`MaxPool2d`], the position y · w + x of its window's maximum
+//! in the channel's plane, h × w, without padding.
 //!
-//! Of equal values it is the first, row by row; of NaN, which counts as the largest, the last, as on PyTorch's CPU.
-//! The output are numbers, kept in f32 whatever else is kept in f16: they are exact up to 2²⁴, and a larger plane is
-//! an error. Source: `torch.nn.functional.max_pool2d(return_indices=True)`, the second of its results.
+//! The first of equal values wins, row by row. NaN counts as the largest value, and the last NaN wins, as on PyTorch's
+//! CPU. Indices stay f32 where activations are f16: f32 is exact up to 2²⁴, and a larger plane is an error.
+//! Source: `torch.nn.functional.max_pool2d(return_indices=True)`, the second of its results.
 
 use super::numerics::Numerics;
 use super::{Case, MaxPool2d, Op, case};
@@ -14,7 +14,7 @@ use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
-/// The most pixels of a plane that `f32` counts one by one.
+/// The most pixels of a plane: up to here `f32` holds every whole number.
 pub const MAX_PLANE: usize = 1 << 24;
 
 /// The attributes are those of the pooling.
@@ -25,7 +25,7 @@ pub struct MaxPool2dIndices {
     pub pool: MaxPool2d,
 }
 
-/// An error if `f32` does not count the pixels of a plane of `shape`.
+/// An error if a plane of `shape` has more than [`MAX_PLANE`] pixels.
 pub(super) fn check_plane(shape: Shape) -> Result<()> {
     if shape.h.saturating_mul(shape.w) > MAX_PLANE {
         bail!(

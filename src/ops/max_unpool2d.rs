@@ -1,16 +1,16 @@
-//! 2-D max unpooling, what undoes a max pooling: each value goes back to where it was in its channel's plane, as
-//! the indices of [`MaxPool2dIndices`](super::MaxPool2dIndices) say, and zeros lie elsewhere.
+//! 2-D max unpooling, the inverse of a max pooling: each value goes back to its position in its channel's plane, given
+//! by the indices of [`MaxPool2dIndices`](super::MaxPool2dIndices); all other positions are zero.
 //!
-//! The inputs are values and indices `[n, c, h, w]`, and perhaps a third of which the height and width alone are
-//! taken, as the output's. The output's size is that, or `output_size`, or (size − 1) · stride − 2 · padding +
-//! kernel_size, from which the others may differ by less than `stride`. Of several values for one place the last,
-//! row by row, stays there, as on PyTorch's CPU.
+//! Inputs: values and indices `[n, c, h, w]`, and optionally a tensor of the output's height and width, whose values
+//! are not read. The output's size is that tensor's, or `output_size`, or by default (size − 1) · stride − 2 · padding
+//! + kernel_size; a given size may differ from the default by less than `stride`. If several values have the same
+//! position, the last wins, row by row, as on PyTorch's CPU.
 //!
-//! Indices have to be those of a pooling with the same window of a plane as large as the output: each lies in the
-//! window that its value was taken from. PyTorch takes any within the plane; here a pixel looks only at the windows
-//! that it lies in. What an index names outside of its window is not lost silently: the reference answers with an error,
-//! a kernel with NaN throughout that window, as far as there is one, which is an error where labels are made, and in
-//! f16 at once. Source: `torch.nn.functional.max_unpool2d`.
+//! The indices must come from a pooling with the same window of a plane as large as the output: each index lies in the
+//! window of its value. PyTorch takes any index in the plane; here a pixel looks only at the windows that contain it.
+//! An index outside its window is not lost silently: the reference implementation returns an error, and a kernel writes
+//! NaN throughout the part of the window inside the output. NaN is an error where labels are made, and in f16 at once.
+//! Source: `torch.nn.functional.max_unpool2d`.
 
 use super::attributes::{optional_pair, pair};
 use super::max_pool2d::check_windows;
@@ -32,15 +32,15 @@ use std::ops::Range;
 pub struct MaxUnpool2d {
     /// Size of the pooling's window.
     pub kernel_size: [usize; 2],
-    /// Step between its neighbouring windows; of a model file that does not say, `kernel_size`.
+    /// Step between neighbouring windows of the pooling; in a model file `kernel_size` by default.
     pub stride: [usize; 2],
-    /// Its padding, at most half the window.
+    /// Padding of the pooling, at most half the window.
     pub padding: [usize; 2],
-    /// Height and width of the output, if another than the least that was pooled to the input.
+    /// Height and width of the output; by default those of the smallest plane that pools to the input's size.
     pub output_size: Option<[usize; 2]>,
 }
 
-/// The same as PyTorch takes them.
+/// The attributes as PyTorch takes them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Attributes {
@@ -72,7 +72,7 @@ impl From<Attributes> for MaxUnpool2d {
 }
 
 impl MaxUnpool2d {
-    /// What undoes a pooling with a square window without padding.
+    /// The inverse of a pooling with a square window without padding.
     pub const fn square(kernel_size: usize, stride: usize) -> Self {
         Self {
             kernel_size: [kernel_size; 2],
@@ -82,7 +82,7 @@ impl MaxUnpool2d {
         }
     }
 
-    /// The output's size along `axis`: `wanted`, or else the one that `size` follows from.
+    /// The output's size along `axis`: `wanted`, or by default the smallest that pools to `size`.
     fn output_size(&self, axis: usize, size: usize, wanted: Option<usize>) -> Result<usize> {
         let (stride, padding) = (self.stride[axis], self.padding[axis]);
         let pooled = (size - 1) * stride + self.kernel_size[axis] - 2 * padding;
@@ -96,14 +96,14 @@ impl MaxUnpool2d {
         Ok(output)
     }
 
-    /// The positions along `axis` that window `i` covers of `size`.
+    /// The positions along `axis` that window `i` covers, out of `size`.
     fn window(&self, axis: usize, i: usize, size: usize) -> Range<usize> {
         let begin = i * self.stride[axis];
         let end = (begin + self.kernel_size[axis]).saturating_sub(self.padding[axis]);
         begin.saturating_sub(self.padding[axis])..end.min(size)
     }
 
-    /// The rows of the inputs whose windows an output row lies in.
+    /// The input rows whose windows contain an output row.
     fn rows(&self) -> Rows {
         let (stride, padding) = (self.stride[0] as i64, self.padding[0] as i64);
         Rows {
@@ -164,7 +164,7 @@ impl Op for MaxUnpool2d {
         for (i, (value, index)) in input.data().iter().zip(indices.data()).enumerate() {
             let [n, c, y, x] = input.position(i);
             let (rows, columns) = (self.window(0, y, output.h), self.window(1, x, output.w));
-            // Of what is no number in the plane, some number that is another one.
+            // An index that is not in the plane casts to another number, or to one outside the window.
             let at = *index as usize;
             let inside = rows.contains(&(at / output.w)) && columns.contains(&(at % output.w));
             if at as f32 != *index || !inside {
@@ -234,7 +234,7 @@ impl Op for MaxUnpool2d {
     }
 }
 
-/// Shapes to try. Tests make the indices, by a pooling of as many pixels.
+/// Shapes to try. Tests make the indices by pooling a plane of the output's size.
 pub fn cases() -> Vec<Case> {
     let unpool = |kernel, stride, padding, output_size| MaxUnpool2d {
         padding: [padding; 2],

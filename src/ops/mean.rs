@@ -13,8 +13,8 @@ use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 use std::sync::Arc;
 
-/// Pixels from which on the means of rows are taken first: many invocations with short sums then take the place
-/// of few with one that is long and errs by more.
+/// Inputs of at least this many pixels take the means of rows first: many invocations with short sums replace few with
+/// long sums, which err by more.
 const LEAST_PIXELS: usize = 256;
 
 /// The mean has no attributes.
@@ -106,7 +106,7 @@ impl Op for MeanOfRows {
     }
 }
 
-/// The means of as many pixels, one after the other, as there are for each of the output's.
+/// The reference of both ops: each output is the mean of equally many consecutive pixels.
 fn mean(inputs: &[&Tensor], output: Shape) -> Result<Tensor> {
     let input = inputs[0];
     let count = input.shape().h * input.shape().w / output.h;
@@ -117,7 +117,7 @@ fn mean(inputs: &[&Tensor], output: Shape) -> Result<Tensor> {
     })
 }
 
-/// The kernel of an output of one column, each pixel of which is the mean of as many of the input.
+/// The kernel of an output with one column; each output pixel is the mean of equally many input pixels.
 fn kernel(input: Shape, output: Shape, rows: Rows) -> Kernel {
     let count = input.h * input.w / output.h;
     let [c4, terms] = sizes([("c4", output.c4()), ("terms", count)]);

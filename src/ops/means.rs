@@ -1,7 +1,7 @@
-//! Means over windows, what both average poolings are: `out[n, c, y, x] = Σ input[n, c, i, j] / divisor` over the
-//! positions (i, j) of a window that lie inside the input.
+//! Means over windows, the common part of both average poolings: `out[n, c, y, x] = Σ input[n, c, i, j] / divisor` over
+//! the positions (i, j) of a window that lie inside the input.
 //!
-//! Networks have it as [`AvgPool2d`](super::AvgPool2d) and [`AdaptiveAvgPool2d`](super::AdaptiveAvgPool2d).
+//! The ops of networks are [`AvgPool2d`](super::AvgPool2d) and [`AdaptiveAvgPool2d`](super::AdaptiveAvgPool2d).
 
 use super::candidate::Candidate;
 use super::numerics::Numerics;
@@ -16,10 +16,10 @@ use crate::tensor::{Shape, Tensor};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Windows of so many positions and more are added up row by row first where there are few.
+/// Windows of this many positions or more are added up row by row first, if there are few windows.
 const LARGE_WINDOW: usize = 64;
 
-/// Windows along one axis: that of output i goes from position ⌊(i · `mul` − `before`) / `div`⌋ to
+/// Windows along one axis: window i covers the positions from ⌊(i · `mul` − `before`) / `div`⌋ to
 /// ⌊(i · `mul` + `last`) / `div`⌋, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Windows {
@@ -29,9 +29,9 @@ pub(super) struct Windows {
     pub outputs: usize,
     /// Factor of the window's number.
     pub mul: usize,
-    /// Divisor, 1 where anything is before the input.
+    /// Divisor; 1 if windows begin before the input.
     pub div: usize,
-    /// Taken away for the first position.
+    /// Subtracted for the first position.
     pub before: usize,
     /// Added for the last.
     pub last: usize,
@@ -42,7 +42,7 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// Each position by itself.
+    /// Windows of one position each.
     const fn identity(size: usize) -> Self {
         Self {
             inputs: size,
@@ -56,16 +56,16 @@ impl Windows {
         }
     }
 
-    /// The positions inside the input that window `i` is made of.
+    /// The positions of window `i` inside the input.
     fn taps(&self, i: usize) -> Range<usize> {
         let begin = (i * self.mul).saturating_sub(self.before) / self.div;
         let end = (i * self.mul + self.last) / self.div + 1;
         begin..end.min(self.inputs)
     }
 
-    /// How many positions of window `i` count.
+    /// The number of positions of window `i` that count in the divisor.
     fn counts(&self, i: usize) -> usize {
-        // As many of those before the input as of the window.
+        // The window's positions before the input, up to `counted` of them.
         let before = self.before.saturating_sub(i * self.mul).min(self.counted);
         let end = (i * self.mul + self.last) / self.div + 1;
         let after = end.saturating_sub(self.inputs).min(self.counted);
@@ -93,7 +93,7 @@ impl Windows {
         ])
     }
 
-    /// An error where a kernel would count past an `i32`.
+    /// An error if a kernel's positions would overflow an `i32`.
     fn check(&self) -> Result<()> {
         let most = (self.outputs as u64).saturating_mul(self.mul as u64);
         if most.saturating_add((self.last + self.before) as u64) > i32::MAX as u64 {
@@ -108,16 +108,16 @@ impl Windows {
     }
 }
 
-/// Rows, then columns, of an input that has as many.
+/// The windows along rows, then along columns.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Means {
     pub axes: [Windows; 2],
-    /// What every sum is divided by, in place of how many positions count.
+    /// The divisor of every sum, in place of the number of positions that count.
     pub divisor: Option<f64>,
 }
 
 impl Means {
-    /// What the sum of the window of output `(y, x)` is divided by.
+    /// The divisor of output `(y, x)`.
     fn divisor(&self, y: usize, x: usize) -> f64 {
         let [rows, columns] = &self.axes;
         let counted = || rows.counts(y) as f64 * columns.counts(x) as f64;
@@ -180,7 +180,7 @@ impl Op for Means {
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
-        // Of n numbers divided by d, √n / d is left.
+        // The sum of n independent numbers, divided by d, is √n / d times as large as one.
         let [rows, columns] = self.axes.map(|axis| {
             let share = |i: usize| match (axis.taps(i).len() as f64, self.divisor) {
                 (taps, Some(_)) => taps,
@@ -252,7 +252,7 @@ impl Means {
             params,
             grid: Grid::Elements(64),
             terms: Some(self.longest()),
-            // One that adds a row's last position goes on to the next row.
+            // The last position of a row takes a second step, to the next row.
             steps_per_term: 2,
             fixed_steps: 2,
         })

@@ -1,5 +1,5 @@
-//! The operations that a model file may name: one file each, always in one order (formula and source, attributes, shape
-//! rule, reference implementation, kernels, cases), and the list of them all.
+//! The operations that a model file may name: one file each, with the same parts in the same order (formula and source,
+//! attributes, shape rule, reference implementation, kernels, cases), and the list of all ops.
 
 mod attributes;
 mod broadcast;
@@ -104,14 +104,14 @@ pub trait Op: Any + Debug + Send + Sync {
     /// `Shape` if the inputs do not fit the operation or each other.
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape>;
 
-    /// The reference implementation: plain loops, sums in `f64`. What every kernel answers to.
+    /// The reference implementation: plain loops, sums in `f64`. Every kernel is tested against it.
     ///
     /// # Errors
     /// As [`Op::output_shape`], and `Limit` if the host has no memory for the output.
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor>;
 
-    /// The ways to compute this for inputs of these shapes on that device, best first: kernels, and other ops one after
-    /// the other. None for an op that planning [lowers](crate::plan::lowered::lower) to another.
+    /// The ways to compute the op for inputs of these shapes on this device, best first: kernels, and sequences of
+    /// other ops (stages). Empty for an op that planning [lowers](crate::plan::lowered::lower).
     ///
     /// # Errors
     /// As [`Op::output_shape`], and `Unsupported` or `Limit` if there is no way.
@@ -119,50 +119,49 @@ pub trait Op: Any + Debug + Send + Sync {
         Ok(Vec::new())
     }
 
-    /// What the op does to the precision of numbers: the length of its sums, how far an element may be off, and what
-    /// is kept in `f16`.
+    /// The op's numerics: reduction length, error bound of an element, and the weight that is kept in `f16`.
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_>;
 
-    /// How many products or values are added up for one element of the output; 1 where nothing is.
+    /// The reduction length: products or values added up for one element of the output; 1 if the op adds nothing up.
     fn reduction_length(&self, inputs: &[Shape]) -> usize {
         self.numerics(inputs).reduction_length
     }
 
-    /// The root mean square of what the op would make of noise, independent from element to element, as
-    /// large as its inputs. Larger than the output where the op cancels most of what it adds up; 0 for ops
-    /// that add nothing up, since they pass errors on with the elements.
+    /// The root mean square of the output for noise as input: independent elements of the inputs' magnitude. Larger
+    /// than the output's own where most of a sum cancels; 0 for ops without sums, which pass errors on with the
+    /// elements.
     fn noise(&self, _inputs: &[&Tensor]) -> f64 {
         0.0
     }
 
-    /// Whether the values of input number `input` matter; of some ops, the shape of one alone does.
+    /// Whether the op reads the values of input number `input`; some ops use only the shape of an input.
     fn reads(&self, _input: usize) -> bool {
         true
     }
 
-    /// Whether a size of 1 in one input stands for any size in the other. PyTorch then counts dimensions from the last.
+    /// Whether a size of 1 in one input broadcasts to any size in the other. PyTorch then aligns dimensions from the
+    /// last.
     fn broadcasts(&self) -> bool {
         false
     }
 
-    /// The sliding window over the first input, if every output is computed from a window of one size. What lies
-    /// outside the input counts as zeros, or not at all.
+    /// The sliding window over the first input, if uniform. Positions outside the input count as zeros, or not at all.
     fn window(&self, _inputs: &[Shape]) -> Option<Window> {
         None
     }
 
-    /// The same of an op that is several, one after the other: the window of each over what the one before it
-    /// makes. None where outputs are not made of windows.
+    /// The sliding windows of an op that runs several ops in turn, each over the output of the one before. Empty if the
+    /// windows are not uniform.
     fn windows(&self, inputs: &[Shape]) -> Vec<Window> {
         self.window(inputs).into_iter().collect()
     }
 
-    /// The same op with this padding of zeros, `[vertical, horizontal]`, in place of its own, if it has one.
+    /// The same op with zeros of this padding, `[vertical, horizontal]`; `None` for an op without padding.
     fn with_padding(&self, _padding: [usize; 2]) -> Option<Arc<dyn Op>> {
         None
     }
 
-    /// What the reference says of the elements at `[n, c, y, x]` of the output alone.
+    /// The reference implementation for some elements of the output only, at `[n, c, y, x]`.
     ///
     /// # Errors
     /// As [`Op::reference`].
@@ -188,7 +187,7 @@ pub trait Op: Any + Debug + Send + Sync {
     }
 }
 
-/// The window of an op, each `[vertical, horizontal]`.
+/// The sliding window of an op; pairs are `[vertical, horizontal]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Positions from the first tap to the last, both included.
@@ -197,7 +196,7 @@ pub struct Window {
     pub stride: [usize; 2],
     /// Positions before and after the input.
     pub padding: [usize; 2],
-    /// A last window may reach past the input.
+    /// Whether a last window may reach past the input.
     pub ceil_mode: bool,
 }
 
@@ -218,12 +217,12 @@ impl Window {
     }
 }
 
-/// One element of what an op makes.
+/// One element of an op's output.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Element {
     /// Its value.
     pub value: f32,
-    /// What the op makes of the magnitudes of its inputs: for a sum of products, the sum of theirs.
+    /// The op's output for the magnitudes of its inputs; for a sum of products, the sum of their magnitudes.
     pub magnitude: f64,
 }
 
@@ -232,27 +231,27 @@ pub struct Element {
 pub struct Stage {
     /// The op.
     pub op: Arc<dyn Op>,
-    /// What it is computed from.
+    /// Its inputs.
     pub inputs: Vec<StageInput>,
 }
 
-/// What a [`Stage`] reads.
+/// An input of a [`Stage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StageInput {
     /// An input of the whole op, by its position.
     Op(usize),
-    /// What an earlier stage has computed, by its position.
+    /// The output of an earlier stage, by its position.
     Stage(usize),
 }
 
-/// An op and input shapes to try it with; every runner of tests takes all of them.
+/// A test case: an op and input shapes. Every test runner takes all cases.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// The op.
     pub op: Arc<dyn Op>,
     /// The shapes of its inputs.
     pub inputs: Vec<Shape>,
-    /// Its weight, input number 1, is zero wherever the first two indices differ.
+    /// Whether the weight, input number 1, is diagonal: zero wherever the first two indices differ.
     pub diagonal: bool,
 }
 
@@ -352,7 +351,7 @@ pub fn from_name(name: &str, attributes: serde_json::Value) -> Result<Arc<dyn Op
         .map_err(|e| Error::new(ErrorKind::ModelFile, format!("attributes of {name}: {e}")))
 }
 
-/// The cases of all of them.
+/// The test cases of all ops.
 pub fn cases() -> Vec<Case> {
     OPS.iter().flat_map(|entry| (entry.cases)()).collect()
 }
@@ -367,7 +366,7 @@ pub(crate) fn take_inputs<T: Copy, const N: usize>(op: &str, inputs: &[T]) -> Re
     })
 }
 
-/// An error if an attribute is larger than any that is computed with.
+/// An error if an attribute is larger than [`MAX_SIZE`].
 pub(crate) fn check_attributes(attributes: &[[usize; 2]]) -> Result<()> {
     if let Some(large) = attributes.iter().flatten().find(|a| **a > MAX_SIZE) {
         bail!(Shape, "an attribute of {large} is larger than {MAX_SIZE}");

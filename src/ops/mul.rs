@@ -1,5 +1,4 @@
-//! Product of two tensors, element by element: `out = a · b`. Sizes are equal, or 1 in one of the two,
-//! whose values then count for all of the other.
+//! Product of two tensors, element by element: `out = a · b`. Sizes are equal; a size of 1 broadcasts.
 //!
 //! Source: `torch.mul`; with one value a channel, the gate of a squeeze-and-excitation block.
 
@@ -37,7 +36,7 @@ impl Op for Mul {
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
-        // Each of the two errs.
+        // The errors of both factors add up.
         2f64.sqrt() * inputs[0].root_mean_square() * inputs[1].root_mean_square()
     }
 

@@ -1,8 +1,8 @@
 //! Kernels that keep activations and weights in f16: the same shaders with other aliases. Sums stay f32.
 //!
-//! A shader names what it reads `Stored` (single channels of it `StoredScalar`) and what it writes `Written`,
-//! loads with `vec4<f32>(…)` and stores with `Written(…)`. Its f16 variant has those aliases in f16, and
-//! stores through a function that tells of values which f16 does not hold.
+//! A shader's element types are aliases: `Stored` for reads (`StoredScalar` for single channels), `Written` for writes.
+//! It loads with `vec4<f32>(…)` and stores with `Written(…)`. The f16 variant changes the aliases to f16 and stores
+//! through a function that reports values beyond the range of f16.
 
 use super::kernel::{Binding, Format, Kernel};
 
@@ -11,10 +11,10 @@ pub const MAX: f32 = 65504.0;
 
 /// The error of rounding to f16, relative to the number.
 pub const UNIT: f64 = 1.0 / (1u32 << 11) as f64;
-/// The least number above zero that f16 holds.
+/// The smallest positive f16.
 pub const LEAST_STEP: f64 = 1.0 / (1u32 << 24) as f64;
 
-/// Whether f16 holds a number as large as `x`; no for what is no number.
+/// Whether `x` is within the finite range of f16; false for NaN.
 pub fn holds(x: f32) -> bool {
     x.abs() <= MAX
 }
@@ -36,15 +36,15 @@ pub(crate) fn to_f32(bytes: [u8; 2]) -> f32 {
     half::f16::from_ne_bytes(bytes).to_f32()
 }
 
-/// Where a variant that writes f16 tells of a value that does not fit: one word, not zero if there was one.
+/// The bind group where a variant that writes f16 reports saturation: one word, nonzero if a value did not fit.
 pub const SATURATED_GROUP: u32 = 1;
 
-/// What a variant that writes f16 begins with. The bits of a float without its sign are in the order of its
-/// magnitude, infinity and NaN above all numbers; those of [`MAX`] are the constant.
+/// The text at the top of a variant that writes f16. Without the sign, the bits of floats are ordered by magnitude,
+/// infinity and NaN last; the constant is the bits of [`MAX`].
 const STORE: &str = "\
 @group(1) @binding(0) var<storage, read_write> saturated: atomic<u32>;
 
-// `value` as f16; tells of it where that does not hold a number as large, or it is none.
+// `value` as f16; reports magnitudes beyond the range of f16, and NaN.
 fn written(value: vec4<f32>) -> vec4<f16> {
     let magnitude = bitcast<vec4<u32>>(value) & vec4<u32>(0x7fffffffu);
     if any(magnitude > vec4<u32>(0x477fe000u)) {
@@ -56,8 +56,8 @@ fn written(value: vec4<f32>) -> vec4<f16> {
 ";
 
 impl Kernel {
-    /// Whether [`Kernel::in_half`] can be had: of kernels that read textures it cannot, since no format of
-    /// f16 can be read from a storage texture everywhere.
+    /// Whether the kernel has an f16 variant, [`Kernel::in_half`]. Kernels that read textures have none: no f16 format
+    /// of a storage texture is readable everywhere.
     pub fn can_be_half(&self) -> bool {
         let names = |alias: &str| self.shader.source.contains(alias);
         let reads = self.bindings.iter().any(|binding| {
@@ -72,8 +72,8 @@ impl Kernel {
         !texels && (!reads || names("alias Stored")) && (!writes || names("alias Written"))
     }
 
-    /// The same kernel with f16 in place of f32 in what it reads, unless `reads_sums`, and in what it writes,
-    /// unless `writes_sums`; biases stay f32, and so does what is [`Format::Nhwc4Exact`].
+    /// The f16 variant of the kernel. With `reads_sums` its input activations stay f32, with `writes_sums` its output;
+    /// biases and [`Format::Nhwc4Exact`] always do.
     #[must_use]
     pub fn in_half(mut self, reads_sums: bool, writes_sums: bool) -> Self {
         let writes = self.output == Format::Nhwc4 && !writes_sums;
@@ -101,8 +101,8 @@ impl Kernel {
         self
     }
 
-    /// The same kernel, [`Format::Nhwc4`] in place of [`Format::Nhwc4Exact`]: what is left to say once it is decided
-    /// what is kept in f16.
+    /// The same kernel with [`Format::Nhwc4`] in place of [`Format::Nhwc4Exact`], which is not needed once the f16
+    /// tensors are chosen.
     #[must_use]
     pub fn decided(mut self) -> Self {
         let decide = |format: &mut Format| {
@@ -120,11 +120,11 @@ impl Kernel {
     }
 }
 
-/// The line that a shader with cooperative matrices has.
+/// The line that enables cooperative matrices in a shader.
 const MATRICES: &str = "enable wgpu_cooperative_matrix;";
 
-/// [`STORE`] for a shader. Beside cooperative matrices naga writes atomics without a capability that they need
-/// there; a plain store does as well, since all invocations store the same.
+/// [`STORE`] for a shader. With cooperative matrices, naga's atomics lack a capability that they need; a plain store
+/// suffices there, since all invocations store the same value.
 fn store(source: &str) -> String {
     match source.contains(MATRICES) {
         false => STORE.to_owned(),

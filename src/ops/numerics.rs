@@ -1,9 +1,8 @@
-//! What an op does to the precision of numbers: the one place that tests, [`compare`](crate::compare) and the tuner
-//! ask.
+//! What an op does to the precision of numbers, in one place for tests, [`compare`](crate::compare) and the tuner.
 //!
-//! Bounds follow from what WGSL says of its own functions: sums, products and differences are rounded correctly, a
-//! division errs by 2.5 ULP, `exp(x)` by 3 + 2·|x|, `inverseSqrt` by 2. One ULP is at most two roundings, each of
-//! half the distance from 1 to the next number: units, below.
+//! Bounds follow from the accuracy that WGSL requires: sums, products and differences are rounded correctly, a
+//! division errs by 2.5 ULP, `exp(x)` by 3 + 2·|x|, `inverseSqrt` by 2. A *unit* is the relative error of one rounding,
+//! half the distance from 1 to the next number; one ULP is at most two units.
 
 use super::Op;
 use crate::error::Result;
@@ -11,30 +10,30 @@ use crate::tensor::{Shape, Tensor};
 
 /// Half the distance from 1 to the next `f32`: the relative error of one rounding.
 pub const UNIT: f64 = 1.0 / (1u32 << 24) as f64;
-/// What is too small for a normal number may be flushed to zero.
+/// The smallest normal `f32`: devices may flush smaller values to zero.
 pub const FLUSHED: f64 = f32::MIN_POSITIVE as f64;
 
 /// What an op does to the precision of numbers.
 pub struct Numerics<'a> {
-    /// The reduction length: how many products or values are added up for one element; 1 where nothing is.
+    /// The reduction length: products or values added up for one element; 1 if the op adds nothing up.
     pub reduction_length: usize,
-    /// How far an element may be off where a device computes in `f32`.
+    /// The error bound of an element computed in `f32`.
     pub error: ErrorBound<'a>,
-    /// The input that kernels multiply by and keep in `f16` where they keep activations so.
+    /// Position of the weight among the inputs; kernels keep it in `f16` where they keep activations in `f16`.
     pub weight: Option<usize>,
 }
 
-/// How far an element may be off.
+/// The error bound of an element.
 pub enum ErrorBound<'a> {
-    /// Not at all: values of the inputs are passed on, in `f16` too.
+    /// No error: the op passes values of its inputs on, in `f16` too.
     Exact,
-    /// By one rounding of the result.
+    /// One rounding of the result.
     Rounded,
-    /// By K + 16 roundings of the sum of its terms' magnitudes, which the op makes of the inputs' magnitudes.
+    /// K + 16 roundings of the sum of its K terms' magnitudes: the op's output for the inputs' magnitudes.
     Sum,
-    /// By this function of the first input's element and the op's.
+    /// This function of an element of the first input and the same element of the output.
     Function(Box<dyn Fn(f64, f64) -> f64 + 'a>),
-    /// By what this function says of each element, given the inputs and what the reference makes of them.
+    /// This function's bound for each element, from the inputs and the output of the reference implementation.
     Elements(ElementBounds<'a>),
 }
 
@@ -50,22 +49,22 @@ impl<'a> Numerics<'a> {
         }
     }
 
-    /// Of an op that passes values on.
+    /// Numerics of an op that passes values on.
     pub const fn exact() -> Self {
         Self::of(1, ErrorBound::Exact)
     }
 
-    /// Of an op whose result is rounded once.
+    /// Numerics of an op whose result is rounded once.
     pub const fn rounded() -> Self {
         Self::of(1, ErrorBound::Rounded)
     }
 
-    /// Of a sum of so many values.
+    /// Numerics of a sum of `reduction_length` values.
     pub const fn sum(reduction_length: usize) -> Self {
         Self::of(reduction_length, ErrorBound::Sum)
     }
 
-    /// Of a sum of so many products of the first input's values and the second's, a weight.
+    /// Numerics of a sum of `reduction_length` products of the first input's values with the second's, a weight.
     pub const fn weighted_sum(reduction_length: usize) -> Self {
         Self {
             reduction_length,
@@ -74,12 +73,12 @@ impl<'a> Numerics<'a> {
         }
     }
 
-    /// Of a function of one number: how far its value y at x may be off.
+    /// Numerics of a function of one number; `error(x, y)` bounds the error of its value y at x.
     pub fn function(error: impl Fn(f64, f64) -> f64 + 'a) -> Self {
         Self::of(1, ErrorBound::Function(Box::new(error)))
     }
 
-    /// Of an op that knows the bound of each element.
+    /// Numerics of an op with a bound for each element.
     pub fn elements(
         reduction_length: usize,
         bounds: impl Fn(&[&Tensor], &Tensor) -> Result<Tensor> + 'a,
@@ -87,18 +86,18 @@ impl<'a> Numerics<'a> {
         Self::of(reduction_length, ErrorBound::Elements(Box::new(bounds)))
     }
 
-    /// Whether values are passed on as they are.
+    /// Whether the op passes values on unchanged.
     pub const fn is_exact(&self) -> bool {
         matches!(self.error, ErrorBound::Exact)
     }
 }
 
-/// The units by which a sum of so many terms errs, relative to the sum of their magnitudes.
+/// The error of a sum of `reduction_length` terms, in units of the sum of their magnitudes.
 pub const fn sum_units(reduction_length: usize) -> f64 {
     (reduction_length + 16) as f64
 }
 
-/// How far each element of what `op` makes of `inputs`, `expected`, may be off on a device that computes in `f32`.
+/// The error bound of each element of `expected`, the output of `op` for `inputs`, on a device that computes in `f32`.
 ///
 /// # Errors
 /// As [`Op::reference`].
@@ -130,20 +129,20 @@ pub fn bounds(op: &dyn Op, inputs: &[&Tensor], expected: &Tensor) -> Result<Tens
     }
 }
 
-/// What `units` of a value y come to, with the rounding of the reference and what may be flushed.
+/// The absolute error of `units` of a value y, plus the rounding of the reference and `flushed`.
 pub(super) fn absolute(units: f64, y: f64, flushed: f64) -> f64 {
     (units + 1.0) * UNIT * y.abs() + flushed
 }
 
-/// The units by which `exp(x)` errs.
+/// The error of `exp(x)`, in units.
 pub(super) fn exp_units(x: f64) -> f64 {
     2.0 * (3.0 + 2.0 * x.abs())
 }
 
-/// The units by which exp(x) − 1 errs for x ≤ 0. Near 0 it is x · s, where s = 1 + x/2 · (1 + x/3 · (…)): within the
-/// brackets constant, product and product have a unit each beside that of the next bracket, and weigh less than
-/// |x| / 2 / s < 1/3; the sum has one: less than 3, and the product with x one more. Elsewhere the error of exp
-/// counts against what is left of it, and the difference has a unit.
+/// The error of exp(x) − 1 for x ≤ 0, in units. Near 0 it is x · s with s = 1 + x/2 · (1 + x/3 · (…)). Each bracket
+/// adds one unit for its constant and one for each of two products, weighed by less than |x| / 2 / s < 1/3, and one
+/// for the sum: s errs by less than 3 units, the product with x by one more. Elsewhere the error of exp counts
+/// relative to the difference, which adds a unit.
 pub(super) fn expm1_units(x: f64) -> f64 {
     match x > -0.5 {
         true => 4.0,
@@ -151,8 +150,8 @@ pub(super) fn expm1_units(x: f64) -> f64 {
     }
 }
 
-/// The units by which the sigmoid of x errs: e / (1 + e) or 1 / (1 + e) with e = exp(−|x|). An error of e counts
-/// 1 − sigmoid(x) times in either; the sum has a unit, the division five.
+/// The error of the sigmoid of x, in units: e / (1 + e) or 1 / (1 + e) with e = exp(−|x|). An error of e counts
+/// 1 − sigmoid(x) times in either; the sum adds a unit, the division five.
 pub(super) fn sigmoid_units(x: f64) -> f64 {
     let rest = 1.0 / (1.0 + x.exp());
     exp_units(x) * rest + 6.0

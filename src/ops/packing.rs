@@ -11,7 +11,7 @@ use std::ops::Range;
 /// Elements that are packed at a time: 16 KiB, half of a usual first-level cache.
 const CACHED_ELEMENTS: usize = 4096;
 
-/// Row i of a parameter: all its elements whose first index is i.
+/// A source of a parameter's rows. Row i is all elements whose first index is i.
 pub trait RowSource: Sync {
     /// The elements of row `i`.
     ///
@@ -21,8 +21,7 @@ pub trait RowSource: Sync {
 }
 
 impl Packing {
-    /// Whether it is bound as a whole, in `f32` whatever activations are kept in: no tiles of it make a part of
-    /// the output channels.
+    /// Whether the parameter is bound as a whole and always in `f32`: it has no tiles of output channels.
     pub const fn is_whole(self) -> bool {
         matches!(self, Self::Vector | Self::Pixels)
     }
@@ -35,7 +34,7 @@ impl Packing {
         }
     }
 
-    /// Tiles in a parameter of `shape`; one that is whole is one.
+    /// Tiles in a parameter of `shape`; a whole parameter counts as one.
     pub fn tiles(self, shape: Shape) -> usize {
         match self {
             Self::Conv { tile, .. } | Self::Winograd { tile } => shape.n.div_ceil(tile),
@@ -76,7 +75,7 @@ impl Packing {
         }
     }
 
-    /// The rows of a parameter of `shape` that `tiles` are made of.
+    /// The rows of a parameter of `shape` that are packed into `tiles`.
     pub fn rows(self, shape: Shape, tiles: &Range<usize>) -> Range<usize> {
         match self {
             Self::Conv { tile, .. } | Self::Winograd { tile } => {
@@ -86,10 +85,10 @@ impl Packing {
         }
     }
 
-    /// Packs `tiles` of a parameter of `shape` into `packed`, which has the elements of so many tiles.
+    /// Packs `tiles` of a parameter of `shape` into `packed`, which has exactly their elements.
     ///
     /// # Errors
-    /// What `rows` says of an element that cannot be used.
+    /// As [`RowSource::row`].
     pub fn pack(
         self,
         shape: Shape,
@@ -149,8 +148,8 @@ impl Packing {
             packed.fill(0.0);
         }
         let sources: Vec<_> = channels.map(|o| rows.row(o)).collect::<Result<_>>()?;
-        // In the order in which it is written: the strides of a large layer are those at which lines push
-        // each other out of a cache. So few input channels at a time that what is read stays there.
+        // Loops follow the order of writes: reads of a large layer have strides at which cache lines evict each
+        // other. Few enough input channels at a time keep the rows read in the cache.
         let at_once = (CACHED_ELEMENTS / (taps * tile)).max(1);
         for begin in (0..shape.c).step_by(at_once) {
             let end = shape.c.min(begin + at_once);
@@ -254,7 +253,7 @@ mod tests {
     use super::*;
 
     fn packed(packing: Packing, rows: &Counting, tiles: Range<usize>) -> Vec<f32> {
-        // What was there before must not shine through.
+        // NaN shows elements that are not written.
         let mut packed = vec![f32::NAN; tiles.len() * packing.tile_elements(rows.0)];
         packing.pack(rows.0, rows, tiles, &mut packed).unwrap();
         packed

@@ -1,4 +1,4 @@
-//! Rows and columns around a tensor: a constant, the input reflected at its edge, or its edge over and over.
+//! Padding: rows and columns around a tensor, filled with a constant, the reflected input, or its repeated edge.
 //!
 //! Source: `torch.nn.functional.pad` of the last two dimensions.
 
@@ -11,7 +11,7 @@ use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
 
-/// What stands around the input.
+/// The values around the input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PadMode {
@@ -24,13 +24,13 @@ pub enum PadMode {
     Replicate,
 }
 
-/// How much is put around the input, and what.
+/// The size of the padding, and its values.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pad {
     /// Columns at the left and the right, rows at the top and the bottom: `[left, right, top, bottom]`.
     pub padding: [usize; 4],
-    /// What stands there.
+    /// How the padding is filled.
     #[serde(default)]
     pub mode: PadMode,
     /// The constant.
@@ -39,13 +39,14 @@ pub struct Pad {
 }
 
 impl Pad {
-    /// The position of the input, of `size`, that stands `before` positions further on in the output at `at`.
+    /// The input position, out of `size`, of output position `at` with `before` positions of padding ahead; `None`
+    /// for the constant.
     fn source(&self, at: usize, before: usize, size: usize) -> Option<usize> {
         let (at, last) = (at as i64 - before as i64, size as i64 - 1);
         let inside = match self.mode {
             PadMode::Constant => at,
             PadMode::Replicate => at.clamp(0, last),
-            // Padding is less than the size: once there and back.
+            // Padding is less than the size: one reflection at either end suffices.
             PadMode::Reflect => last - (last - at.abs()).abs(),
         };
         (0..=last).contains(&inside).then_some(inside as usize)
@@ -115,8 +116,8 @@ impl Op for Pad {
         extra.extend(floats([("value", self.value)]));
         let (above, below) = (top as i64, bottom as i64);
         let rows = match self.mode {
-            // What stands k rows above the first row is k below it, and so at the bottom: up to twice the padding
-            // away from where it would stand. `Rows` says that of every row.
+            // The row k above the first mirrors the row k below it, and likewise at the bottom: a source is up to
+            // twice the padding away. `Rows` has one range for every row.
             PadMode::Reflect => Rows {
                 mul: 1,
                 div: 1,

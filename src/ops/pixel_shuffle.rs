@@ -16,7 +16,7 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PixelShuffle {
-    /// How many times as high and as wide the output is.
+    /// The factor of height and width.
     pub upscale_factor: usize,
 }
 
@@ -67,7 +67,7 @@ impl Op for PixelShuffle {
             bindings: vec![Binding::Activation {
                 input: 0,
                 format: Format::Nhwc4,
-                // Rows count through the batch, and so does this: images are `factor` times as high.
+                // Holds for rows counted through the batch too: output images are `factor` times as high.
                 rows: Rows {
                     mul: 1,
                     div: self.upscale_factor as i64,

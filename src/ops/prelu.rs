@@ -1,4 +1,4 @@
-//! ReLU that leaks as was learned: `out = input` where that is positive, else `weight[c] · input`.
+//! ReLU with a learned slope: `out = input` for a positive input, else `weight[c] · input`.
 //!
 //! Inputs: `[n, c, h, w]`, weight `[c, 1, 1, 1]`, or `[1, 1, 1, 1]` for all channels.
 //! Source: `torch.nn.functional.prelu`.

@@ -1,4 +1,4 @@
-//! What a network wants of a picture: resized, its channels in order, scaled and centred,
+//! A picture as the input of a network: resized, its channels in order, scaled and centred,
 //! `out[c] = (picture[c] / 255 · range − mean[c]) / std[c]`.
 //!
 //! The input is a picture `[n, 3, h, w]`, red, green, blue from 0 to 255; mean and std are in the order
@@ -36,11 +36,11 @@ pub struct Preprocess {
     pub size: [usize; 2],
     /// The order of the output's channels.
     pub channels: Channels,
-    /// The value that a full channel (255) has before the mean is taken away: 1 or 255.
+    /// The value of a full channel (255) before the mean is subtracted: 1 or 255.
     pub range: f32,
     /// Subtracted from each channel.
     pub mean: [f32; 3],
-    /// What each channel is divided by.
+    /// The divisor of each channel.
     pub std: [f32; 3],
 }
 
@@ -54,7 +54,7 @@ struct Filter {
 }
 
 impl Filter {
-    /// Inputs j and outputs i meet at distance |(2j + 1) · out − (2i + 1) · in|; the filter ends here.
+    /// The filter's radius, in units of the distance |(2j + 1) · out − (2i + 1) · in| from input j to output i.
     fn radius(&self) -> i64 {
         2 * self.inputs.max(self.outputs) as i64
     }
@@ -84,7 +84,7 @@ impl Filter {
         }
     }
 
-    /// Most inputs under the filter.
+    /// The most inputs under the filter.
     fn taps(&self) -> u64 {
         2 * self.inputs.div_ceil(self.outputs) as u64 + 1
     }
@@ -210,8 +210,8 @@ impl Op for Preprocess {
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
-        // The mean that was taken away, and what is left, are both made of the sum of the terms, whose shares come from
-        // divisions: 4 roundings a term where a plain sum has one.
+        // The sum of terms is the result plus the subtracted mean, and both err with it. The terms' shares come from
+        // divisions: 4 roundings a term, where a plain sum has one.
         let length = self
             .filters(inputs[0])
             .map_or(1, |[rows, columns]| (rows.taps() * columns.taps()) as usize);

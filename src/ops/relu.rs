@@ -1,4 +1,4 @@
-//! Rectified linear unit: `out = max(input, 0)`; NaN stays NaN.
+//! Rectified linear unit: `out = max(input, 0)`; NaN propagates.
 //!
 //! Source: `torch.nn.functional.relu`.
 

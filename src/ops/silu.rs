@@ -7,7 +7,7 @@ use super::unary::Unary;
 use super::{Case, case};
 use serde::Deserialize;
 
-/// Sigmoid linear unit, also called swish has no attributes.
+/// SiLU has no attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Silu {}
@@ -21,7 +21,7 @@ impl Unary for Silu {
     }
 
     fn error(&self, x: f64, y: f64) -> f64 {
-        // Of what was flushed, x times as much may be missing.
+        // A flushed value is multiplied by x.
         absolute(sigmoid_units(x) + 1.0, y, (x.abs() + 1.0) * FLUSHED)
     }
 }

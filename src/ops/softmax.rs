@@ -90,9 +90,9 @@ impl Op for Softmax {
     }
 }
 
-/// How far each element of the softmax of `input` may be off. WGSL allows `exp(d)` 6 + 4·|d| units, and d, the distance
-/// from the largest score, has one rounding of itself before that: 6 + 5·|d|. The sum of exponentials has that of each
-/// term, weighted, and a rounding for every term.
+/// The error bound of each element of the softmax of `input`. WGSL allows `exp(d)` 6 + 4·|d| units; the rounding of d,
+/// the distance from the largest score, adds |d|. The sum of exponentials has the weighted errors of its terms, and a
+/// rounding for every term.
 fn bounds(input: &Tensor, expected: &Tensor) -> Tensor {
     let shape = input.shape();
     let mut bounds = expected.clone();

@@ -1,5 +1,4 @@
-//! Difference of two tensors, element by element: `out = a − b`. Sizes are equal, or 1 in one of the two,
-//! whose values then count for all of the other.
+//! Difference of two tensors, element by element: `out = a − b`. Sizes are equal; a size of 1 broadcasts.
 //!
 //! Source: `torch.sub`.
 

@@ -21,7 +21,7 @@ impl Unary for Tanh {
     }
 
     fn error(&self, x: f64, y: f64) -> f64 {
-        // −e / (2 + e) with e = exp(−2·|x|) − 1: an error of e counts 2 / (2 + e) times.
+        // −e / (2 + e) with e = exp(−2·|x|) − 1; an error of e counts 2 / (2 + e) times.
         let x = -2.0 * x.abs();
         let of_e = expm1_units(x) * 2.0 / (2.0 + x.exp_m1());
         absolute(of_e + 6.0, y, FLUSHED)

@@ -1,4 +1,4 @@
-//! Functions of one number, applied to every element: what the ops that are such functions share, a shader too.
+//! Functions of one number, applied to every element. Their ops share this implementation and one shader.
 
 use super::numerics::{Numerics, UNIT};
 use super::{Op, take_inputs};
@@ -9,30 +9,31 @@ use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use std::fmt::Debug;
 
-/// An op that is a function of one number: it is an [`Op`] by that alone.
+/// A function of one number; a type that implements it is an [`Op`].
 pub trait Unary: Debug + Send + Sync + 'static {
     /// PyTorch's name of the operation.
     const NAME: &'static str;
     /// Its number in `shaders/unary.wgsl`, the value of `FUNCTION`.
     const FUNCTION: u8;
 
-    /// The attributes `p` and `q` that the shader is given.
+    /// The shader's parameters `p` and `q`.
     fn attributes(&self) -> [f32; 2] {
         [0.0; 2]
     }
 
-    /// The reference: y at x.
+    /// The reference implementation: the value y at x.
     fn value(&self, x: f64) -> f64;
 
-    /// How far the value y at x may be off on a device: by one rounding, where WGSL rounds the function correctly.
+    /// The absolute error bound of the value y at x on a device: one rounding, for functions that WGSL rounds
+    /// correctly.
     fn error(&self, _x: f64, y: f64) -> f64 {
         UNIT * y.abs()
     }
 
-    /// An error if the attributes make no sense.
+    /// An error if the attributes are invalid.
     ///
     /// # Errors
-    /// `Shape`, as for whatever an op cannot be computed with.
+    /// `Shape`, as for all inputs and attributes that an op cannot be computed with.
     fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -62,7 +63,7 @@ impl<U: Unary> Op for U {
         Numerics::function(|x, y| self.error(x, y))
     }
 
-    /// Errors of the input, as large everywhere, weighed by the slope where each element stands.
+    /// Errors of the input, equally large everywhere, times the slope at each element.
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
         let slope = |x: f32| {
             let (x, step) = (f64::from(x), 1e-4 * f64::from(x.abs().max(1.0)));
@@ -76,7 +77,7 @@ impl<U: Unary> Op for U {
         let [p, q] = self.attributes();
         let mut extra = sizes([("channels", shape.c), ("c4", shape.c4())]).to_vec();
         extra.extend(floats([("p", p), ("q", q)]));
-        // Where the function makes something of zero, it must not in the channels that pad.
+        // Padding channels stay zero, also where the function of zero is not.
         let masked = !shape.c.is_multiple_of(4) && self.value(0.0) != 0.0;
         Ok(vec![Candidate::kernel(Kernel {
             constants: vec![

@@ -7,9 +7,9 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2 as HALF, SQRT_2 as TWO};
 
-/// Pixels along a side of the tile that is computed.
+/// Side of an output tile, in pixels.
 pub(crate) const OUTPUTS: usize = 4;
-/// Pixels along a side of the tile that is read: as many points.
+/// Side of an input tile, in pixels, and of the grid of points.
 pub(crate) const SIDE: usize = 6;
 
 /// Aᵀ.
