@@ -1,6 +1,6 @@
-//! Which of several ways to compute an operation a plan takes, where that was measured on the device.
+//! The choice between several ways to compute an operation, as measured on the device.
 //!
-//! Without choices the first candidate of every operation is taken, in the order in which the ops list them.
+//! Without a choice, a plan takes the first candidate in the op's list.
 
 use crate::ops::Op;
 use crate::target::Target;
@@ -8,21 +8,21 @@ use crate::tensor::Shape;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What was measured to be the fastest, by op, the shapes of its inputs, and whether values are kept in f16.
+/// The fastest measured candidates, by op, input shapes, and whether activations are f16.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Choices(BTreeMap<String, Choice>);
 
-/// A candidate, told from the others of its op by a fingerprint of its shaders: one that is there no longer
-/// chooses nothing.
+/// A candidate of an op, identified by a fingerprint of its shaders. A fingerprint that no candidate has any longer
+/// has no effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Choice {
-    /// What it is, for people.
+    /// Its description, for people.
     pub kernel: String,
     /// See [`Lowering::fingerprint`](super::Lowering::fingerprint).
     pub fingerprint: u64,
-    /// How long it took.
+    /// Its measured time.
     pub microseconds: u64,
 }
 
@@ -40,17 +40,17 @@ impl Choices {
         }
     }
 
-    /// All of `others`, and of these what they have not.
+    /// Adds `others`; they win over existing entries.
     pub fn extend(&mut self, others: Self) {
         self.0.extend(others.0);
     }
 
-    /// How many there are.
+    /// The number of choices.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no choices.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

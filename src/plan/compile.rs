@@ -15,14 +15,14 @@ impl Plan {
     /// Plans `graph` for an input of shape `input` so that the values of `outputs` can be read.
     ///
     /// # Errors
-    /// `Shape` if the graph does not fit the input; `Limit` if even in bands of single rows a tensor outgrows
-    /// the device's buffers, or all of it the memory that may be taken, with the figures; `Unsupported` if no
+    /// `Shape` if the graph does not fit the input; `Limit`, with the figures, if a tensor outgrows the device's
+    /// buffers even in bands of single rows, or the plan outgrows the memory that it may take; `Unsupported` if no
     /// kernel can run a node.
     pub fn new(graph: &Graph, input: Shape, outputs: &[NodeId], target: &Target) -> Result<Self> {
         Self::with_choices(graph, input, outputs, target, &Choices::default())
     }
 
-    /// As [`Plan::new`], by the kernels in `choices`, as far as they and the device have them.
+    /// As [`Plan::new`], with the kernels in `choices` where the device has them.
     ///
     /// # Errors
     /// As [`Plan::new`].
@@ -129,7 +129,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Notes which rows a group, whose layers begin at `first`, computes twice, and which not at all.
+    /// Corrects the work of a group's layers, from layer `first` on, for rows computed twice or not at all.
     fn count_bands(&mut self, group: &Group, first: usize) {
         let mut recomputed_flops = 0;
         for (i, layer) in self.layers[first..].iter_mut().enumerate() {
@@ -149,7 +149,7 @@ impl Plan {
         }
     }
 
-    /// Reads back the band's share of the outputs of which memory holds a band at a time.
+    /// Reads back the band's share of the outputs that are held one band at a time.
     fn read_back_band(&mut self, program: &Program, group: &Group, band: &Band) {
         for (output, (id, _)) in self.outputs.iter().enumerate() {
             let Some(i) = group.windowed(*id) else {
@@ -167,8 +167,8 @@ impl Plan {
         }
     }
 
-    /// The nodes that are computed together with a later one when only `outputs` are asked for, as far as
-    /// the device has a kernel that can, and which one that is.
+    /// Maps each node that is fused into a later one to that node, when only `outputs` are requested and the device
+    /// has the kernels.
     pub fn fused(graph: &Graph, outputs: &[NodeId]) -> HashMap<NodeId, NodeId> {
         let (target, choices) = (Target::WEBGPU_DEFAULTS, Choices::default());
         let mut draft = Draft::new(graph, Vec::new(), outputs, &target, &choices);

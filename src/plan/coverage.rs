@@ -1,8 +1,8 @@
-//! The last look at a layer's dispatches: together they write every element of the rows they are for exactly once.
+//! The last check of a layer's dispatches: together they write every element of their rows exactly once.
 //!
-//! What is looked at is what will run, the words of each dispatch's `Params` and its workgroups, and not the ranges
-//! that they were made from. A kernel whose grid does not fit its output ends here, before anything runs: its buffer
-//! would keep what an earlier layer left in it.
+//! The check reads what will run, the words of each dispatch's `Params` and its workgroups, not the ranges that they
+//! were made from. A kernel whose grid does not fit its output fails here, before anything runs; otherwise its buffer
+//! would keep data of an earlier layer.
 
 use super::Step;
 use crate::error::{Error, ErrorKind, Result};
@@ -11,7 +11,7 @@ use crate::ops::kernel::{Kernel, Word};
 use crate::tensor::Shape;
 use std::ops::Range;
 
-/// What one dispatch does, as its shader reads it.
+/// The part that one dispatch writes, as its shader reads it.
 struct Written {
     rows: Range<usize>,
     quads: Range<usize>,
@@ -25,7 +25,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The number at `word`, if the shader is told it.
+    /// The value of `word`, if the shader reads it.
     fn word(&self, step: &Step, word: Word) -> Option<usize> {
         let at = self
             .kernel
@@ -35,12 +35,12 @@ impl Reader<'_> {
         step.params.get(at).map(|value| *value as usize)
     }
 
-    /// The range between two words; `whole` where the shader is told neither.
+    /// The range between two words; `0..whole` if the shader reads neither.
     fn range(&self, step: &Step, [begin, end]: [Word; 2], whole: usize) -> Range<usize> {
         self.word(step, begin).unwrap_or(0)..self.word(step, end).unwrap_or(whole)
     }
 
-    /// Groups of four channels, of each part.
+    /// Groups of four channels in each part.
     fn quads(&self) -> usize {
         self.output.c4() / self.kernel.grid.parts()
     }
@@ -118,10 +118,10 @@ impl Reader<'_> {
     }
 }
 
-/// Checks the `steps` by which `kernel` is to write `rows` of an output of shape `output`.
+/// Checks that the `steps` of `kernel` write `rows` of an output of shape `output` exactly once.
 ///
 /// # Errors
-/// `Internal`, with what is not written or written twice.
+/// `Internal`, with the part that is not written or written twice.
 pub(super) fn check(
     kernel: &Kernel,
     output: Shape,
@@ -213,7 +213,7 @@ mod tests {
             scores: Scores::Upsampled(ConvTranspose2d::strided(4, 0).into()),
         };
         let cases = [
-            // Bands and shards, and bands, shards and runs of terms.
+            // The first is cut into bands and shards, the second into runs of terms too.
             cut(
                 Conv2d::padded(1),
                 &[[2, 40, 33, 18], [80, 40, 3, 3], [80, 1, 1, 1]],

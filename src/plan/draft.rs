@@ -1,4 +1,4 @@
-//! A plan under way: operations on tensors, which the passes turn into what a device runs.
+//! A plan in the making: operations on tensors, which the passes turn into what a device runs.
 
 use super::choices::Choices;
 use crate::graph::{Graph, NodeId, NodeKind};
@@ -8,7 +8,7 @@ use crate::target::Target;
 use crate::tensor::Shape;
 use std::sync::Arc;
 
-/// What messages call a tensor that no node of the graph stands for.
+/// The name in messages of a tensor without a node.
 pub(super) const BETWEEN: &str = "a tensor between the stages of an operation";
 
 /// One or more nodes computed by one op.
@@ -22,7 +22,7 @@ pub(super) struct Operation {
     pub name: String,
     /// The op.
     pub op: Arc<dyn Op>,
-    /// What it is computed from.
+    /// Its inputs.
     pub inputs: Vec<NodeId>,
     /// Its kernel, once there is one.
     pub kernel: Option<Kernel>,
@@ -34,7 +34,7 @@ pub(super) struct Draft<'a> {
     pub outputs: &'a [NodeId],
     pub target: &'a Target,
     pub choices: &'a Choices,
-    /// Of every node, then of the tensors beyond them; a tensor's id is its position.
+    /// Shapes of every node, then of the tensors without a node; a tensor's id is its position.
     pub shapes: Vec<Shape>,
     /// Tensors from here on lie between the stages of an operation.
     pub between: usize,
@@ -66,7 +66,7 @@ impl<'a> Draft<'a> {
         ids.iter().map(|id| self.shapes[id.index()]).collect()
     }
 
-    /// Adds a tensor that no node of the graph stands for.
+    /// Adds a tensor without a node.
     pub(super) fn add_tensor(&mut self, shape: Shape) -> NodeId {
         self.shapes.push(shape);
         NodeId(self.shapes.len() - 1)

@@ -1,9 +1,9 @@
-//! Which operations run together, band by band, where a tensor between them is larger than a buffer may be.
+//! Groups of operations that run together, band by band, if a tensor between them is larger than a buffer may be.
 //!
-//! A group computes its last outputs a share of their rows at a time. Walking backwards through its
-//! operations, `Rows` says which rows of every tensor a share is made of, and a tensor that nothing outside
-//! the group reads is held as just these rows. Rows that two shares need are computed for each, by the same
-//! arithmetic, so that no result depends on the bands.
+//! A band computes a share of the rows of the group's last outputs. Walking backwards through the operations, `Rows`
+//! gives the rows of every tensor that the share needs; a tensor that nothing outside the group reads is held as only
+//! these rows. Rows that two shares need are computed twice, by the same arithmetic, so that no result depends on the
+//! bands.
 
 use super::program::Program;
 use crate::error::{Result, bail};
@@ -21,32 +21,32 @@ pub(super) struct Group {
 
 struct GroupTensor {
     id: NodeId,
-    /// It is read after the group, or asked for.
+    /// Whether it is read after the group, or requested.
     kept: bool,
-    /// A buffer holds the rows of one band at a time.
+    /// Whether its buffer holds the rows of one band at a time.
     windowed: bool,
 }
 
 /// What one band computes, for the output of each operation of the group. Rows count through the batch.
 pub(super) struct Band {
-    /// The rows that are computed: all that there is of a windowed tensor.
+    /// The rows that are computed; the buffer of a windowed tensor holds no others.
     pub rows: Vec<Range<usize>>,
-    /// Those of a tensor that is kept that this band, and no other, answers for.
+    /// Of a kept tensor, the rows that belong to this band and no other.
     pub shares: Vec<Range<usize>>,
 }
 
-/// How many rows of an operation's output all bands compute.
+/// Rows of an operation's output that all bands together compute.
 #[derive(Clone, Copy)]
 pub(super) struct RowCount {
     pub computed: usize,
-    /// Those that an earlier band has computed already.
+    /// Rows among them that an earlier band has already computed.
     pub again: usize,
 }
 
-/// The operations in groups, as few and as small as make every tensor fit a buffer.
+/// The operations in the smallest groups that make every tensor fit a buffer.
 ///
 /// # Errors
-/// `Limit` if the input, or a single row of a group with all that it is made of, is too large even so.
+/// `Limit` if the input is too large, or the rows that a single output row of a group needs.
 pub(super) fn groups(program: &Program) -> Result<Vec<Group>> {
     let input = program.graph.input();
     if program.bytes(input, program.rows(input)) > program.target.device.max_buffer_bytes {
@@ -54,7 +54,7 @@ pub(super) fn groups(program: &Program) -> Result<Vec<Group>> {
     }
     let last_reads = program.last_reads();
     let mut runs: Vec<Range<usize>> = Vec::new();
-    // Operations before this one run with those before them.
+    // Operations before this position join the current run.
     let mut end = 0;
     for (i, operation) in program.operations.iter().enumerate() {
         match runs.last_mut() {
@@ -99,7 +99,7 @@ impl Group {
         Ok(group)
     }
 
-    /// Cuts into as few bands as make every tensor fit a buffer.
+    /// Adds bands until every tensor fits a buffer.
     fn cut_to_fit(&mut self, program: &Program) -> Result<()> {
         let kept = self.tensors.iter().filter(|tensor| tensor.kept);
         let most = kept.map(|tensor| program.rows(tensor.id)).max();
@@ -128,8 +128,8 @@ impl Group {
         (0..count).map(|k| self.band(program, k, count)).collect()
     }
 
-    /// Band `k` of `count`: of every tensor its share, where it has to be kept, and what the operations after
-    /// it read.
+    /// Band `k` of `count`: of every tensor its share, if it is kept, and the rows that later operations of the
+    /// band read.
     fn band(&self, program: &Program, k: usize, count: usize) -> Band {
         let mut needed: HashMap<NodeId, Range<usize>> = HashMap::new();
         let (mut all_rows, mut shares) = (Vec::new(), Vec::new());

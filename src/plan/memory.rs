@@ -15,7 +15,7 @@ pub(super) struct Places {
     pub slots: Vec<u64>,
 }
 
-/// From which operation to which a tensor needs its buffer, both included, and how large that is.
+/// The first and the last operation that need a tensor's buffer, and the buffer's size.
 struct Life {
     id: NodeId,
     first: usize,
@@ -29,7 +29,7 @@ impl Life {
     }
 }
 
-/// Gives every activation a buffer, the largest first: of those that are free all its life the smallest, or a
+/// Gives every activation a buffer, the largest activation first: the smallest buffer that is free all its life, or a
 /// new one.
 pub(super) fn places(program: &Program, groups: &[Group]) -> Places {
     let mut lives = lives(program, groups);
@@ -60,8 +60,8 @@ pub(super) fn places(program: &Program, groups: &[Group]) -> Places {
     places
 }
 
-/// What a group reads from outside, and what it keeps, lives through all its bands; a tensor of which memory
-/// holds a band at a time lives within each band alone.
+/// A tensor that a group reads from outside, or keeps as a whole, lives through all bands; a tensor that is held one
+/// band at a time lives only within each band.
 fn lives(program: &Program, groups: &[Group]) -> Vec<Life> {
     let last_reads = program.last_reads();
     let last_read = |id: NodeId| last_reads.get(&id).copied();

@@ -1,4 +1,4 @@
-//! A graph made ready for a device, as plain data: which dispatches, on which buffers, in which order.
+//! A graph planned for a device, as plain data: the dispatches, their buffers and their order.
 //!
 //! A plan is made from a graph, an input shape and a [`DeviceProfile`] alone. It can be printed and
 //! tested without a device, and the executor decides nothing beyond it.
@@ -27,26 +27,26 @@ pub use select::Lowering;
 use std::ops::Range;
 pub use tunable::{Tunable, tunable};
 
-/// Where a tensor lies: in which activation buffer, from its beginning. Of an output that is larger than any
-/// buffer, the rows of one band at a time lie there.
+/// A tensor's place: the beginning of an activation buffer. Of an output larger than any buffer, the buffer holds the
+/// rows of one band at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Index into [`Plan::slots`].
     pub slot: usize,
     /// The tensor's shape.
     pub shape: Shape,
-    /// How it is laid out.
+    /// The tensor's layout.
     pub format: Format,
 }
 
 impl Place {
-    /// Bytes it takes.
+    /// Bytes of the tensor.
     pub fn bytes(&self) -> u64 {
         self.format.bytes(self.shape)
     }
 }
 
-/// A parameter, or a part of one, as it is packed into a device buffer or texture of its own at load.
+/// A parameter or a part of one, packed at load into a device buffer or texture of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PackedParameter {
     /// The parameter's name in the model file; `None` for zeros in place of a bias.
@@ -57,9 +57,9 @@ pub struct PackedParameter {
     pub tiles: Range<usize>,
     /// Bytes of the buffer.
     pub bytes: u64,
-    /// It lies in a texture of rows of [`TEXELS_PER_ROW`](crate::device_profile::TEXELS_PER_ROW), not in a buffer.
+    /// Whether it is a texture with rows of [`TEXELS_PER_ROW`](crate::device_profile::TEXELS_PER_ROW), not a buffer.
     pub texels: bool,
-    /// Its elements are f16, not f32.
+    /// Whether its elements are f16, not f32.
     pub half: bool,
 }
 
@@ -72,34 +72,34 @@ pub struct Pipeline {
     pub constants: Vec<(&'static str, f64)>,
 }
 
-/// A part of a buffer as a shader sees it.
+/// What a dispatch binds at one binding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// Part of an activation buffer.
     Slot {
         /// Index into [`Plan::slots`].
         slot: usize,
-        /// The bytes of it.
+        /// The bytes bound.
         bytes: Range<u64>,
-        /// The element of the whole tensor that lies at the first of them.
+        /// Index in the whole tensor of the first element bound.
         start: u32,
     },
     /// All of a packed parameter.
     Parameter(usize),
-    /// The texture that [`Mirror`] is a copy into.
+    /// The texture that a [`Mirror`] fills.
     Mirror {
-        /// The element of the whole tensor that lies first in it, after the row of zeros.
+        /// Index in the whole tensor of the first element after the row of zeros.
         start: u32,
     },
 }
 
-/// A copy of a part of an activation buffer into the plan's one texture of rows of
-/// [`TEXELS_PER_ROW`](crate::device_profile::TEXELS_PER_ROW), after its first row, which holds zeros.
+/// A copy of a part of an activation buffer into the plan's one texture, which has rows of
+/// [`TEXELS_PER_ROW`](crate::device_profile::TEXELS_PER_ROW); the copy begins after its first row, of zeros.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {
     /// Index into [`Plan::slots`].
     pub slot: usize,
-    /// The bytes of it.
+    /// The bytes copied.
     pub bytes: Range<u64>,
 }
 
@@ -110,19 +110,19 @@ pub struct Step {
     pub layer: usize,
     /// Index into [`Plan::pipelines`].
     pub pipeline: usize,
-    /// What is mirrored in the texture before the dispatch, if the texture does not hold it already.
+    /// The copy into the texture before the dispatch, unless the texture already holds these bytes.
     pub mirror: Option<Mirror>,
     /// The buffers at bindings 0, 1 …; the last is the output.
     pub bindings: Vec<Bound>,
-    /// The words of the uniform buffer that follows them.
+    /// The words of `Params`, the uniform buffer after the last binding.
     pub params: Vec<u32>,
-    /// The rows of the output that it computes, all or part of; they count through the batch.
+    /// The rows of the output that it computes, in whole or in part, counted through the batch.
     pub rows: Range<usize>,
     /// Workgroups in x and y.
     pub workgroups: [u32; 2],
     /// Floating-point operations.
     pub flops: u64,
-    /// The work so far is submitted after this step, so that no submission outlasts a watchdog.
+    /// Whether the work so far is submitted after this step: no submission may outlast a watchdog.
     pub ends_submit: bool,
 }
 
@@ -135,39 +135,39 @@ pub struct Layer {
     pub kernel: &'static str,
     /// The activations that it reads, in the order of the kernel's bindings.
     pub reads: Vec<Read>,
-    /// What it writes: a node's value, or a tensor beyond the graph's nodes.
+    /// The tensor that it writes: a node's value, or a tensor beyond the graph's nodes.
     pub writes: NodeId,
-    /// How that lies in memory.
+    /// Layout of that tensor.
     pub format: Format,
     /// The shape of its output.
     pub shape: Shape,
-    /// Floating-point operations that are done: those of rows that two bands compute count twice.
+    /// Floating-point operations; rows that two bands compute count twice.
     pub flops: u64,
-    /// Bytes that it has to read and write at least: each input, parameter and output once.
+    /// The least bytes that it reads and writes: each input, parameter and output once.
     pub bytes: u64,
-    /// It writes f16, and tells of a value that f16 does not hold.
+    /// Whether it writes f16, and reports values that f16 does not hold.
     pub half: bool,
 }
 
-/// Consecutive layers that run band by band, since a tensor between them is larger than a buffer: each band
-/// computes the rows of all of them that its share of the last ones is made of, and keeps no others.
+/// Consecutive layers that run band by band, because a tensor between them is larger than a buffer. Each band computes
+/// only the rows that its share of the last layers' outputs needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BandGroup {
-    /// Its part of [`Plan::layers`].
+    /// Its range in [`Plan::layers`].
     pub layers: Range<usize>,
-    /// How many bands.
+    /// Number of bands.
     pub bands: usize,
     /// Floating-point operations of rows that an earlier band has computed already.
     pub recomputed_flops: u64,
 }
 
 /// A part of an output that is copied to a buffer of its own, for the host to read. The parts of one output
-/// follow one another.
+/// are in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadBack {
     /// Index into [`Plan::outputs`].
     pub output: usize,
-    /// How many of [`Plan::steps`] come before it. Unless these are all, the last of them ends a submission.
+    /// Number of [`Plan::steps`] before it. The last of these ends a submission, unless it is the plan's last step.
     pub after: usize,
     /// The bytes of the output's slot.
     pub bytes: Range<u64>,
@@ -180,7 +180,7 @@ pub struct Read {
     pub tensor: NodeId,
     /// Its shape.
     pub shape: Shape,
-    /// How it lies in memory.
+    /// Its layout.
     pub format: Format,
     /// The rows of it that a row of the layer's output needs.
     pub rows: Rows,
@@ -191,11 +191,11 @@ pub struct Read {
 pub struct Plan {
     /// The input.
     pub input: Place,
-    /// What was asked for: node and place, in the order asked.
+    /// The requested outputs in their order: node and place.
     pub outputs: Vec<(NodeId, Place)>,
     /// Bytes of each activation buffer.
     pub slots: Vec<u64>,
-    /// Bytes that the texture for mirrored activations holds beside its row of zeros; 0 if there is none.
+    /// Bytes of the texture for mirrored activations without its row of zeros; 0 if there is no texture.
     pub mirror_bytes: u64,
     /// Every packed parameter.
     pub parameters: Vec<PackedParameter>,
@@ -207,7 +207,7 @@ pub struct Plan {
     pub groups: Vec<BandGroup>,
     /// The dispatches, in order.
     pub steps: Vec<Step>,
-    /// How outputs come to the host, in the order of the steps.
+    /// The copies of outputs for the host, in the order of the steps.
     pub read_backs: Vec<ReadBack>,
 }
 

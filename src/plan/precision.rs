@@ -1,12 +1,12 @@
-//! Plans that keep activations and weights in f16: which tensors stay f32, since they are sums under way.
+//! Plans that keep activations and weights in f16: partial sums stay f32.
 
 use super::draft::Operation;
 use crate::graph::NodeId;
 use crate::ops::kernel::{Binding, Kernel};
 use crate::target::Target;
 
-/// `kernel`, which runs `operation`, as `device` is to keep values. Tensors from `between` on lie between the
-/// stages of an operation: sums under way, in f32.
+/// `kernel` of `operation` in the precision of `device`. Tensors from `between` on lie between the stages of an
+/// operation: partial sums, in f32.
 pub(super) fn adapt(
     kernel: Kernel,
     operation: &Operation,

@@ -1,4 +1,4 @@
-//! What is planned: operations and their kernels, and what is known of every tensor.
+//! The result of the passes: operations, their kernels, and the format of every tensor.
 
 use super::draft::{BETWEEN, Draft, Operation};
 use crate::error::{Error, ErrorKind, Result, bail};
@@ -9,16 +9,16 @@ use crate::target::Target;
 use crate::tensor::Shape;
 use std::collections::HashMap;
 
-/// What is held of a tensor between the stages of an operation, which is larger than those around it: on a CPU
-/// device, that it stays near the caches, and on a GPU, whose dispatches are to be large.
+/// The most bytes held of a tensor between the stages of an operation, which is larger than the tensors around it: on
+/// CPU devices few, to stay near the caches, on GPUs many, for large dispatches.
 const BETWEEN_BYTES: [u64; 2] = [32 << 20, 256 << 20];
 
 pub(super) struct Program<'a> {
     pub graph: &'a Graph,
-    /// Of every node.
+    /// Of every node, then of the tensors without a node.
     pub shapes: Vec<Shape>,
     pub operations: Vec<Operation>,
-    /// One an operation.
+    /// One per operation.
     pub kernels: Vec<Kernel>,
     /// Of every activation.
     pub formats: HashMap<NodeId, Format>,
@@ -26,12 +26,12 @@ pub(super) struct Program<'a> {
     pub target: &'a Target,
     /// Tensors from here on lie between the stages of an operation.
     pub between: usize,
-    /// Bytes of the largest tensor that is held as a whole, the input apart.
+    /// The most bytes of a tensor that is held as a whole, except for the input.
     pub most_bytes: u64,
 }
 
 impl<'a> Program<'a> {
-    /// What the passes made.
+    /// The program of a draft after all passes.
     ///
     /// # Errors
     /// `Unsupported` if an operation reads a tensor in another format than it is written in.
@@ -85,7 +85,7 @@ impl<'a> Program<'a> {
         if id.index() < self.between {
             return self.most_bytes;
         }
-        // Not so little that there is no band at all.
+        // At least four rows, so that there is a band.
         let least = self.bytes(id, 4);
         let wanted = BETWEEN_BYTES[usize::from(!self.target.device.is_cpu)];
         self.most_bytes.min(wanted.max(least))
@@ -105,8 +105,8 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// The rows of a tensor at whose multiples a part of it may begin without anything computed for both
-    /// sides: labels are written four at a time, and some kernels compute blocks of rows.
+    /// A part of a tensor may begin at multiples of this many rows without work done twice: labels are written four
+    /// at a time, and some kernels compute blocks of rows.
     pub(super) fn row_unit(&self, id: NodeId) -> usize {
         let writer = self.operations.iter().position(|o| o.id == id);
         match (self.formats[&id], writer.map(|i| self.kernels[i].grid)) {
@@ -133,8 +133,8 @@ impl<'a> Program<'a> {
     }
 }
 
-/// The format of every activation: that of the kernel which writes it. The input has the one its
-/// readers want.
+/// The format of every activation: that of the kernel that writes it. The input's is that of its
+/// readers.
 fn formats(
     graph: &Graph,
     operations: &[Operation],

@@ -37,14 +37,14 @@ pub(super) fn best_kernel(op: &dyn Op, inputs: &[Shape], target: &Target) -> Res
 /// An op lowered to kernels: ops one after the other, with a kernel each.
 #[derive(Clone, Debug)]
 pub struct Lowering {
-    /// The ops; the op itself where it is one.
+    /// The ops; only the op itself if one kernel computes it.
     pub stages: Vec<Stage>,
-    /// One a stage.
+    /// One kernel per stage.
     pub kernels: Vec<Kernel>,
 }
 
 impl Lowering {
-    /// A number that is another one when a shader, a constant or the packing of a weight is.
+    /// A hash that changes with a shader, a constant or the packing of a weight.
     pub fn fingerprint(&self) -> u64 {
         let of = |kernel: &Kernel| {
             let packings: Vec<_> = kernel.bindings.iter().map(|b| b.parameter()).collect();
@@ -59,8 +59,7 @@ impl Lowering {
         hash(self.kernels.iter().map(of).collect::<String>().as_bytes())
     }
 
-    /// Which of the op's inputs are weights that its kernels multiply by: where values are kept in f16, so are
-    /// these.
+    /// The op's inputs that are weights of its kernels; they are f16 where activations are.
     pub fn weights(&self) -> Vec<usize> {
         let mut weights = Vec::new();
         for (stage, kernel) in self.stages.iter().zip(&self.kernels) {
@@ -109,7 +108,7 @@ pub(super) fn chosen(
     candidates.into_iter().find(is_chosen)
 }
 
-/// The ways to compute an op on the device, that of a plan without choices first, each once.
+/// The ways to compute an op on the device, each once; the first is that of a plan without choices.
 pub(super) fn candidates(
     op: &Arc<dyn Op>,
     inputs: &[Shape],
@@ -128,7 +127,7 @@ pub(super) fn candidates(
             let stages = stages.clone();
             let candidate = Lowering { stages, kernels };
             let writes = candidate.kernels.last().map(|kernel| kernel.output);
-            // Labels are no sums: they are not held to a bound.
+            // The tuner checks sums against an error bound, which labels do not have.
             if writes != Some(Format::Labels8) && seen.insert(candidate.fingerprint()) {
                 all.push(candidate);
             }
@@ -137,7 +136,7 @@ pub(super) fn candidates(
     Ok(all)
 }
 
-/// Every kernel of each stage with every one of the others, the best of all first.
+/// All combinations of the stages' kernels, the best first.
 fn combinations(stages: &[Stage], inputs: &[Shape], target: &Target) -> Result<Vec<Vec<Kernel>>> {
     let mut between: Vec<Shape> = Vec::with_capacity(stages.len());
     let mut all: Vec<Vec<Kernel>> = vec![Vec::new()];

@@ -1,4 +1,4 @@
-//! One kernel into dispatches: bands of rows, shards of the weight, runs of terms, so that no binding,
+//! Cuts one kernel into dispatches: bands of rows, shards of the weight, runs of terms, so that no binding,
 //! loop or dispatch is longer than the device allows.
 
 use super::coverage;
@@ -28,7 +28,7 @@ struct BoundView<'a> {
     held: Range<usize>,
     /// The rows of it that output rows need.
     rows: Rows,
-    /// It is read as texels.
+    /// Whether it is read as texels.
     texels: bool,
 }
 
@@ -39,7 +39,7 @@ struct Shown {
 }
 
 impl BoundView<'_> {
-    /// What `rows` of the output need of this: all that the buffer holds where a binding may show it, else the
+    /// The part that `rows` of the output need: all that the buffer holds if one binding may show it, else the
     /// rows needed, from an aligned beginning.
     fn window(&self, rows: &Range<usize>, output: Shape, target: &Target) -> Shown {
         let Place { shape, format, .. } = self.place;
@@ -62,7 +62,7 @@ impl BoundView<'_> {
     }
 }
 
-/// One operation, planned but for its steps.
+/// One operation, planned except for its steps.
 pub(super) struct PlannedLayer<'a> {
     operation: &'a Operation,
     kernel: &'a Kernel,
@@ -74,7 +74,7 @@ pub(super) struct PlannedLayer<'a> {
     pipeline: usize,
 }
 
-/// What operation `i` reads, for its layer.
+/// The activations that operation `i` reads, for its layer.
 fn reads(program: &Program, i: usize) -> Vec<Read> {
     let read = |(tensor, rows)| Read {
         tensor,
@@ -140,8 +140,8 @@ pub(super) fn add_layer<'a>(
 }
 
 impl PlannedLayer<'_> {
-    /// Appends the steps that compute `rows` of the output, while the buffer of each activation holds the rows
-    /// that `held` says.
+    /// Appends the steps that compute `rows` of the output; `held` gives the rows that the buffer of each activation
+    /// holds.
     pub(super) fn add_steps(
         &self,
         plan: &mut Plan,
@@ -187,8 +187,8 @@ impl PlannedLayer<'_> {
     }
 }
 
-/// Appends a step, ending the submission before it grows too long, or where outputs are read back. What the
-/// step before it in its layer has mirrored is not copied again.
+/// Appends a step. Ends the submission before the step if it would grow too long, or if outputs are read back there.
+/// Does not repeat the last mirror copy of the same layer.
 fn push_step(plan: &mut Plan, mut step: Step) {
     if let Some(mirror) = &step.mirror {
         plan.mirror_bytes = plan.mirror_bytes.max(mirror.bytes.end - mirror.bytes.start);
@@ -283,7 +283,7 @@ fn shards(kernel: &Kernel, inputs: &[Shape], output: Shape, target: &Target) -> 
         .collect())
 }
 
-/// The rows below which a smaller band is no less work: those of a block, where an image has as many.
+/// The fewest rows that make a band worthwhile: those of a block, or of an image if it has fewer.
 fn rows_at_once(kernel: &Kernel, output: Shape) -> usize {
     match kernel.grid {
         Grid::Blocks { rows, .. } => rows.min(output.h).max(1),
@@ -291,14 +291,14 @@ fn rows_at_once(kernel: &Kernel, output: Shape) -> usize {
     }
 }
 
-/// The work of the smallest dispatch that is worth one, of all terms, where the whole takes `flops`.
+/// The work of the smallest worthwhile dispatch, with all terms, if all rows and shards take `flops`.
 fn least_flops(kernel: &Kernel, flops: u64, output: Shape, shards: usize) -> u64 {
     let rows = output.n * output.h * shards;
     flops / rows.max(1) as u64 * rows_at_once(kernel, output) as u64
 }
 
-/// Whether no dispatch of a kernel of `op` has to be longer than one may be, on account of sums that it has to
-/// make whole.
+/// Whether a kernel of `op` can keep its dispatches short: it adds up runs of terms, or its smallest worthwhile
+/// dispatch is short enough with all terms.
 pub(super) fn is_short(op: &dyn Op, kernel: &Kernel, inputs: &[Shape]) -> bool {
     let of = |output| least_flops(kernel, op.flops(inputs), output, 1);
     kernel.terms.is_some() || op.output_shape(inputs).map_or(0, of) <= DISPATCH_FLOPS
@@ -320,14 +320,14 @@ pub(super) fn runs(
     .len())
 }
 
-/// The rows of a band of blocks of `rows` rows, at most `count`, that begins at row `y` of an image of
-/// `height` rows: whole images, or a part of one that leaves the rest to bands as large.
+/// The size of a band of at most `count` rows, in blocks of `rows` rows, that begins at row `y` of an image of
+/// `height` rows: whole images, or a part of one that leaves the rest to bands of the same size.
 fn whole_blocks(y: usize, count: usize, rows: usize, height: usize) -> usize {
     if y == 0 && count >= height {
         return count / height * height;
     }
     let rest = height - y;
-    // Where not even a block fits, a band ends where a block does: none lies in two.
+    // If not even a block fits, bands end where blocks end: no band lies in two blocks.
     if !y.is_multiple_of(rows) {
         return count.min(rows - y % rows).min(rest);
     }
@@ -342,8 +342,8 @@ fn whole_blocks(y: usize, count: usize, rows: usize, height: usize) -> usize {
     even.min(count)
 }
 
-/// Runs of terms, each few enough for an invocation's loops, and for a dispatch of the fewest rows that
-/// are worth one, which take `flops` for all terms.
+/// Runs of terms, each short enough for the loops of an invocation and for one dispatch of the fewest worthwhile
+/// rows, whose work with all terms is `flops`.
 fn term_runs(kernel: &Kernel, flops: u64) -> Result<Vec<Range<usize>>> {
     let steps = kernel.steps_per_term.max(1);
     let per_run = MAX_LOOP_STEPS.saturating_sub(kernel.fixed_steps) / steps;
@@ -354,7 +354,7 @@ fn term_runs(kernel: &Kernel, flops: u64) -> Result<Vec<Range<usize>>> {
             steps.saturating_add(kernel.fixed_steps)
         );
     }
-    // A kernel that cannot add up runs of terms has one term, all of it.
+    // A kernel that cannot add up runs of terms has one term, the whole sum.
     let terms = kernel.terms.unwrap_or(1);
     let in_time = terms as u64 / flops.div_ceil(DISPATCH_FLOPS).max(1);
     let per_run = per_run.min(in_time.max(1)) as usize;
@@ -410,14 +410,14 @@ fn parameters(
     packed
 }
 
-/// Which part of the output a step computes.
+/// The part of the output that a step computes.
 struct CutPart<'a> {
     shard: &'a Shard,
     band: &'a Range<usize>,
     terms: &'a Range<usize>,
 }
 
-/// A kernel and all that cutting it depends on.
+/// A kernel, and everything that its cut depends on.
 struct Cut<'a> {
     kernel: &'a Kernel,
     /// The activations at the kernel's bindings, in order, then the output.
@@ -562,7 +562,7 @@ impl Cut<'_> {
         (self.flops as f64 * share) as u64
     }
 
-    /// What a part writes.
+    /// The region that a part writes.
     fn region(&self, part: &CutPart) -> Region {
         Region {
             shape: self.output.shape,

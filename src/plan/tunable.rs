@@ -12,7 +12,7 @@ use crate::tensor::Shape;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// An operation of a graph that there are several ways to compute.
+/// An operation of a graph with several candidates.
 #[derive(Clone, Debug)]
 pub struct Tunable {
     /// The names of the nodes it computes, joined by `+`.
@@ -21,16 +21,16 @@ pub struct Tunable {
     pub op: Arc<dyn Op>,
     /// The shapes of its inputs.
     pub inputs: Vec<Shape>,
-    /// The op alone, under its name, on an input of the first of these shapes; the other inputs are parameters
-    /// under their own names.
+    /// A graph of the op alone, under its name. The input has the first of these shapes; the other inputs are
+    /// parameters under their own names.
     pub graph: Graph,
-    /// The ways, that of a plan without choices first.
+    /// The candidates; the first is that of a plan without choices.
     pub candidates: Vec<Lowering>,
 }
 
 impl Tunable {
-    /// The plan of the operation alone by one of its candidates, for an input of shape `input`; `None` if it is no
-    /// candidate at that size.
+    /// The plan of the operation alone with one of its candidates, for an input of shape `input`; `None` if the op has
+    /// no such candidate at that size.
     ///
     /// # Errors
     /// As [`Plan::new`].
@@ -60,8 +60,8 @@ impl Tunable {
     }
 }
 
-/// The operations of `graph` between which and the device there is a choice: sums of products of an activation
-/// and parameters, by several candidates. Each shape comes once, the most work first.
+/// The operations of `graph` that the tuner can measure: sums of products of an activation and parameters, with
+/// several candidates on the device. Each op comes once per shape, the most work first.
 ///
 /// # Errors
 /// As [`Plan::new`].

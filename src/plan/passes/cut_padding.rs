@@ -1,11 +1,11 @@
 //! Large paddings, cut away.
 //!
-//! Where the first convolution of a network pads its input by much (FCN-8s by 100 pixels a side), most of what
-//! the first stages compute has nothing but zeros to look at: it depends on the weights alone. Far enough from
-//! the edges it is the same everywhere; within a few pixels of them, where later convolutions pad with zeros
-//! what is not zero, there is a frame. So these stages run with as much less padding as leaves the frame apart
-//! from what the picture can be seen in; once more on a small tensor of zeros, for the frame; and [`Paste`] puts
-//! the two together. The values are those of the whole network: the same sums of the same numbers.
+//! Some networks pad the input of their first convolution by much (FCN-8s by 100 pixels a side). Most of what the first
+//! stages compute then sees only zeros and depends on the weights alone. Far from the edges this part is constant.
+//! Within a few pixels of the edges there is a *frame*: later convolutions pad with zeros where values are not zero.
+//! So these stages run with the least padding that keeps the frame apart from the part that sees the picture, and once
+//! more on a small tensor of zeros, for the frame. [`Paste`] puts the two together. The values are those of the whole
+//! network: the same sums of the same numbers.
 
 use crate::error::Result;
 use crate::graph::NodeId;
@@ -15,10 +15,10 @@ use crate::plan::lowered::{Paste, PasteAxis, Zeros};
 use crate::tensor::Shape;
 use std::sync::Arc;
 
-/// Padding that is worth looking at.
+/// The least padding that is worth cutting.
 const LEAST_PADDING: usize = 16;
 
-/// A window along one axis, and the size of what it moves over.
+/// A sliding window along one axis, and the sizes of its input and output.
 #[derive(Clone, Copy)]
 struct WindowStep {
     size: usize,
@@ -33,14 +33,14 @@ struct WindowStep {
 struct Axis {
     /// Pixels of the input from one position to the next.
     stride: usize,
-    /// The first position that sees the input, and the end of those that do.
+    /// The positions that see the input: the first, and the end.
     seen: [usize; 2],
-    /// Positions at the beginning and at the end that see padding of what is not zero.
+    /// Positions at the beginning and at the end that see padding around values that are not zero.
     frame: [usize; 2],
     size: usize,
 }
 
-/// Follows one axis through `steps`, the first of which pads the input, of which all is looked at.
+/// Follows one axis through `steps`. The first step pads the input, and all of the input counts as seen.
 fn follow(steps: &[WindowStep]) -> Axis {
     let first_inputs = steps.first().map_or(0, |step| step.inputs);
     let (mut stride, mut offset, mut reach) = (1, 0, 1);
@@ -50,11 +50,11 @@ fn follow(steps: &[WindowStep]) -> Axis {
         reach += (step.size - 1) * stride;
         stride *= step.stride;
         if i == 0 {
-            // Zeros around the input are what zeros in it are.
+            // No frame: the padding is zero, and so is the input that the frame is computed from.
             continue;
         }
         let near = (frame[0] + step.padding).div_ceil(step.stride);
-        // The first output that sees the frame at the end, or what is past it.
+        // The first output that sees the frame at the end, or padding past it.
         let end = (step.inputs - frame[1] + step.padding + 1).saturating_sub(step.size);
         let first = end.div_ceil(step.stride).min(step.outputs);
         frame = [near.min(step.outputs), step.outputs - first];
@@ -70,11 +70,11 @@ fn follow(steps: &[WindowStep]) -> Axis {
     }
 }
 
-/// A run of operations, each of windows of the one before it, that begins with a padded one.
+/// A run of operations that begins with a padded one; each reads windows of the one before it.
 struct Chain {
     /// Their positions among the operations.
     at: Vec<usize>,
-    /// Of each: several where it is several operations in one.
+    /// The windows of each operation: several if it is fused.
     windows: Vec<Vec<Window>>,
 }
 
@@ -103,7 +103,7 @@ impl Chain {
     }
 
     /// The least padding along `axis` that gives the same inside, the size of the zeros that give the same
-    /// frame, and how the two are put together.
+    /// frame, and the axis that puts the two together.
     fn cut(&self, axis: usize, size: usize) -> Option<(usize, usize, PasteAxis)> {
         let padding = self.windows.first()?.first()?.padding[axis];
         let whole = follow(&self.steps(axis, size, padding)?);
@@ -126,7 +126,7 @@ impl Chain {
             near,
             far,
         };
-        // Zeros without padding, of a size that ends as the padded input does.
+        // Zeros without padding: their size differs from the padded input's by whole strides.
         let all = size + 2 * padding;
         let zeros = (1..all)
             .filter(|zeros| (all - zeros).is_multiple_of(whole.stride))
@@ -211,7 +211,7 @@ fn chain(draft: &Draft) -> Option<Chain> {
     Some(chain)
 }
 
-/// The operations with `chain` cut, or nothing where it cannot be.
+/// The operations with `chain` cut, or `None` if it cannot be cut.
 fn replace(
     operations: &[Operation],
     chain: &Chain,
@@ -270,7 +270,7 @@ fn replace(
     Ok(Some(new))
 }
 
-/// Adds an operation like `model`, whose output is of no node.
+/// Adds an operation like `model`, whose output has no node.
 fn add(
     operations: &mut Vec<Operation>,
     shapes: &mut Vec<Shape>,

@@ -1,12 +1,12 @@
-//! Operations that are faster as several, one after the other.
+//! Operations that run faster as stages, one after the other.
 
 use crate::error::Result;
 use crate::ops::StageInput;
 use crate::plan::draft::{Draft, Operation};
 use crate::plan::select::{Lowering, chosen};
 
-/// Replaces operations that have stages on the device, or for which the choices say so, by their stages. What a stage
-/// leaves to the next is a tensor that no node of the graph stands for.
+/// Replaces operations that have stages on the device, or for which the choices say so, by their stages. The output of
+/// each stage but the last is a tensor without a node.
 pub(super) fn expand_stages(draft: &mut Draft) -> Result<()> {
     draft.between = draft.shapes.len();
     for operation in std::mem::take(&mut draft.operations) {

@@ -18,7 +18,7 @@ pub(super) fn fuse(draft: &mut Draft) -> Result<()> {
             op.other_kernels(&inputs, target)
                 .is_ok_and(|k| !k.is_empty())
         };
-        // The first alone may have a kernel that is worth a try, and both together none.
+        // Not fused if only the first op alone has kernels for the tuner to try.
         let loses_one = tried(before) && !tried(op);
         !loses_one
             && best_kernel(op, &inputs, target).is_ok_and(|kernel| {
@@ -29,8 +29,8 @@ pub(super) fn fuse(draft: &mut Draft) -> Result<()> {
     Ok(())
 }
 
-/// Fuses an operation with the one that makes its first input where their ops can be, and `runs` says yes to the first
-/// of them and the result, if nothing else reads what is between them and it is not an output itself.
+/// Fuses an operation with the one that makes its first input if there is a rule, `runs` accepts the first op and the
+/// fused one, nothing else reads the tensor between them, and that tensor is not an output.
 pub(in crate::plan) fn fuse_where(
     draft: &mut Draft,
     runs: impl Fn(&dyn Op, &dyn Op, &[NodeId]) -> bool,
@@ -51,7 +51,7 @@ pub(in crate::plan) fn fuse_where(
             && let Some((fused, inputs)) = fused(draft, &operations[at], &operation)
             && runs(operations[at].op.as_ref(), fused.as_ref(), &inputs)
         {
-            // It runs where the last of its nodes stands, when all that it reads is there.
+            // The fused operation takes the place of its last node: all its inputs exist there.
             let before = operations.remove(at);
             operation.nodes.splice(0..0, before.nodes);
             operation.name = format!("{}+{}", before.name, operation.name);
@@ -70,7 +70,7 @@ fn fused(
     next: &Operation,
 ) -> Option<(Arc<dyn Op>, Vec<NodeId>)> {
     match draft.graph.fold(next.id) {
-        // The parameters are those of a convolution that nothing was fused with.
+        // The folded parameters are those of a convolution that is not fused with anything.
         Some(Fold { weight, bias }) => (before.nodes.len() == 1)
             .then(|| (before.op.clone(), vec![before.inputs[0], weight, bias])),
         None => {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// parameter's node has an activation's memory too.
 ///
 /// # Errors
-/// `Unsupported` if an operation reads what is computed as a weight.
+/// `Unsupported` if an operation reads a computed tensor as a weight.
 pub(super) fn load_constants(draft: &mut Draft) -> Result<()> {
     let mut loaded = HashSet::new();
     for operation in std::mem::take(&mut draft.operations) {

@@ -1,4 +1,4 @@
-//! The nodes that are needed, each as an operation of the op that planning makes of it.
+//! The needed nodes, each as an operation of its lowered op.
 
 use crate::error::Result;
 use crate::graph::{Node, NodeId};
@@ -11,7 +11,7 @@ pub(super) fn lower(draft: &mut Draft) -> Result<()> {
     Ok(())
 }
 
-/// The same, which cannot fail.
+/// The same, infallible.
 pub(in crate::plan) fn lower_nodes(draft: &mut Draft) {
     let graph = draft.graph;
     let reads = |node: &Node, input: usize| node.op().is_some_and(|op| op.reads(input));

@@ -16,10 +16,10 @@ pub(super) use lower::lower_nodes;
 /// A change to a draft.
 pub(super) type Pass = fn(&mut Draft) -> Result<()>;
 
-/// Which operations run.
+/// The passes that decide which operations run.
 pub(super) const OPERATIONS: [Pass; 3] = [lower::lower, fuse::fuse, cut_padding::cut_padding];
 
-/// By which kernels.
+/// The passes that decide which kernels run them.
 pub(super) const KERNELS: [Pass; 4] = [
     expand_stages::expand_stages,
     round_sums::round_sums,

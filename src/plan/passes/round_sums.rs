@@ -1,4 +1,4 @@
-//! Where values are kept in f16: sums that take several dispatches stay in f32, and are rounded once.
+//! In f16 plans, sums of several dispatches stay f32 and are rounded once.
 
 use crate::error::Result;
 use crate::plan::draft::{Draft, Operation};
@@ -39,7 +39,7 @@ pub(super) fn round_sums(draft: &mut Draft) -> Result<()> {
     Ok(())
 }
 
-/// Dispatches that an operation's sums take; 1 where its sums stay in f32 in any case.
+/// Runs of terms, each a dispatch, of an operation's sums; 1 if the output stays f32 in any case.
 fn runs(draft: &Draft, operation: &Operation) -> usize {
     if operation.id.index() >= draft.between {
         return 1;
@@ -47,7 +47,7 @@ fn runs(draft: &Draft, operation: &Operation) -> usize {
     let (op, target) = (operation.op.as_ref(), draft.target);
     let inputs = draft.shapes_of(&operation.inputs);
     let best = || best_kernel(op, &inputs, target);
-    // Where there is no kernel, the pass that selects them says so.
+    // The pass `select_kernels` reports a missing kernel.
     let Ok(kernel) = operation.kernel.clone().map_or_else(best, Ok) else {
         return 1;
     };
