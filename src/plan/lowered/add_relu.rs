@@ -14,7 +14,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddRelu {}
 
-/// A sum takes in ReLU.
+/// Fuses a sum with ReLU.
 pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
     let (before, next): (&dyn Any, &dyn Any) = (before, next);
     (before.is::<Add>() && next.is::<Relu>()).then(|| Arc::new(AddRelu {}) as Arc<dyn Op>)

@@ -1,5 +1,5 @@
-//! The labels of scores that are never written: argmax with the op that makes the scores, a bilinear resize or a
-//! transposed convolution. The scores of a large picture are by far its largest tensor.
+//! Argmax fused with the op that makes the scores, a bilinear resize or a transposed convolution: the scores, by far
+//! the largest tensor of a large picture, are never written.
 
 use super::TransposedConvolution;
 use super::conv_transpose2d::groups_at_once;
@@ -32,7 +32,7 @@ pub struct FusedArgmax {
     pub scores: Scores,
 }
 
-/// A bilinear resize and a transposed convolution without groups take in argmax.
+/// Fuses a bilinear resize, or a transposed convolution without groups, with argmax.
 pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
     let (before, next): (&dyn Any, &dyn Any) = (before, next);
     next.downcast_ref::<Argmax>()?;
@@ -109,13 +109,12 @@ fn of_resize(resize: &Interpolate, input: Shape, output: Shape) -> Result<Kernel
 
 /// The kernel that labels the result of `op` on `inputs`.
 ///
-/// A label is a byte, four neighbours are a word, and pixels that share their taps are a stride apart. So an
-/// invocation labels words that lie a common multiple of four and the stride apart. Where rows are
-/// whole words, it keeps to one row; else to the band, and takes up the taps anew where its pixels go on in
-/// another row.
+/// A label is a byte and four neighbours are a word; pixels that share their taps are a stride apart. So the words
+/// of an invocation are a common multiple of four and the stride apart. If rows are whole words, an invocation
+/// stays in one row. Otherwise it stays in the band, and takes new taps where its pixels continue in another row.
 ///
 /// # Errors
-/// `Limit` where the weight does not fit one binding: all classes of a pixel are computed in one dispatch.
+/// `Limit` if the weight does not fit one binding: all classes of a pixel are computed in one dispatch.
 fn of_upsampling(op: &TransposedConvolution, inputs: &[Shape], target: &Target) -> Result<Kernel> {
     let output = op.output_shape(inputs)?;
     let by_name = op.inputs(inputs)?;
@@ -154,7 +153,7 @@ fn of_upsampling(op: &TransposedConvolution, inputs: &[Shape], target: &Target) 
         let constants = vec![("GROUPS", groups as f64), wide];
         (shader!("argmax_upsampled"), constants, steps)
     };
-    // The most rows that an invocation's pixels of one of its four columns lie in.
+    // The most rows that the pixels in one of an invocation's four columns lie in.
     let lines = match whole_rows {
         true => 1,
         false => pixels.min(2 + (pixels - 1) * step / output.w),
@@ -221,7 +220,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases = vec![
         case(resized(9, 11), [[1, 11, 5, 4]]),
         case(resized(5, 7), [[2, 6, 10, 9]]),
-        // Dense: a group of channels that is missing, windows of odd and of even width, strides that are no
+        // Dense weights: a partly filled group of channels, kernels of odd and even width, strides that are not
         // multiples of four, and rows of more than eight places.
         case(
             upsampled(8, false, None),

@@ -1,7 +1,7 @@
 //! A parameter as an activation: `out = parameter`, `[n, c, h, w]`.
 //!
-//! No model file names it: planning puts it before an operation that reads a tensor of the model file where it
-//! reads activations. ONNX calls it `Constant`.
+//! Not an op of model files: planning puts it before an operation that reads a parameter as an activation. ONNX calls
+//! it `Constant`.
 
 use crate::error::Result;
 use crate::ops::candidate::Candidate;
@@ -11,7 +11,7 @@ use crate::ops::{Case, Op, case, take_inputs};
 use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 
-/// It has no attributes.
+/// A constant has no attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Constant {}
 

@@ -1,4 +1,4 @@
-//! What planning makes of a transposed convolution, and its kernels: perhaps for a diagonal weight, perhaps with a crop.
+//! The lowered transposed convolution and its kernels, for any weight or a diagonal one, with or without a crop.
 
 use super::bias_binding;
 use crate::error::{Result, bail};
@@ -14,15 +14,15 @@ use crate::tensor::{Shape, Tensor};
 use std::any::Any;
 use std::sync::Arc;
 
-/// A transposed convolution, and what its kernels do beside it.
+/// A transposed convolution, with the diagonal and the crop that its kernels use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TransposedConvolution {
     /// The transposed convolution.
     pub conv: ConvTranspose2d,
-    /// The weight `[c, c, kh, kw]` is zero off its diagonal, as in bilinear upsampling. Kernels then read the
-    /// diagonal alone; the reference implementation computes with all of the weight.
+    /// Whether the weight `[c, c, kh, kw]` is zero off its diagonal, as in bilinear upsampling. Kernels then read only
+    /// the diagonal; the reference implementation computes with the whole weight.
     pub diagonal: bool,
-    /// Compute a window of the result alone. The last input then gives the window's size.
+    /// Compute only a window of the result. The last input then gives the window's size.
     pub crop: Option<Crop>,
 }
 
@@ -36,7 +36,7 @@ impl From<ConvTranspose2d> for TransposedConvolution {
     }
 }
 
-/// What planning makes of a transposed convolution; `diagonal` says that its weight is zero off its diagonal.
+/// Lowers a transposed convolution; `diagonal` says that its weight is zero off its diagonal.
 pub(super) fn lower(op: &dyn Op, diagonal: bool) -> Option<TransposedConvolution> {
     let op: &dyn Any = op;
     let conv = op.downcast_ref::<ConvTranspose2d>()?.clone();
@@ -47,7 +47,7 @@ pub(super) fn lower(op: &dyn Op, diagonal: bool) -> Option<TransposedConvolution
     })
 }
 
-/// A transposed convolution takes in a crop.
+/// Fuses a transposed convolution with a crop.
 pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
     let (before, next): (&dyn Any, &dyn Any) = (before, next);
     let before = before.downcast_ref::<TransposedConvolution>()?;
@@ -60,7 +60,7 @@ pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
     })
 }
 
-/// The inputs by what they are.
+/// The inputs by name.
 #[derive(Clone, Copy)]
 pub(super) struct Inputs<T> {
     pub input: T,
@@ -69,7 +69,7 @@ pub(super) struct Inputs<T> {
 }
 
 impl TransposedConvolution {
-    /// The inputs of the convolution, and what the window is as large as, where there is one.
+    /// The inputs of the convolution, and the one that gives the window's size if there is a crop.
     fn split<'a, T: Copy>(&self, inputs: &'a [T]) -> (&'a [T], Option<T>) {
         match (&self.crop, inputs) {
             (Some(_), [inputs @ .., like]) => (inputs, Some(*like)),
@@ -93,7 +93,7 @@ impl TransposedConvolution {
         [padding[0] + offset[0], padding[1] + offset[1]]
     }
 
-    /// Sizes that all kernels are given.
+    /// The sizes among the parameters of all kernels.
     pub(super) fn sizes(
         &self,
         input: Shape,
@@ -196,13 +196,13 @@ impl Op for TransposedConvolution {
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
-        // That of all of the weight, with the zeros off its diagonal.
+        // That of the whole weight, with the zeros off its diagonal.
         self.conv.noise(inputs)
     }
 }
 
-/// How many groups of four output channels, of `c4`, an invocation computes: up to three, and few that
-/// are not there.
+/// Groups of four output channels, out of `c4`, that an invocation computes: up to three, with as few as possible past
+/// the last.
 pub(super) fn groups_at_once(c4: usize) -> usize {
     c4.div_ceil(c4.div_ceil(3))
 }
@@ -255,7 +255,7 @@ impl TransposedConvolution {
         kernel
     }
 
-    /// What an invocation writes that computes so many pixels of a row that read the same taps.
+    /// The run of an invocation that computes `pixels` pixels of a row, all with the same taps.
     fn run(&self, pixels: usize) -> PixelRun {
         PixelRun {
             apart: self.conv.stride[1],
@@ -263,7 +263,7 @@ impl TransposedConvolution {
         }
     }
 
-    /// What the kernels that write the result share; in full, the one for groups.
+    /// The common part of the kernels; unchanged, the kernel for groups.
     fn kernel(&self, inputs: Inputs<Shape>, output: Shape, in_runs: bool) -> Kernel {
         let sizes = self.sizes(inputs.input, inputs.weight, output, ("out_c4", output.c4()));
         let mut params = sizes.to_vec();

@@ -1,5 +1,5 @@
-//! The operations that planning alone makes: what a model file's operations become, several as one, and what stands
-//! between them. Each is an [`Op`] with its reference implementation, its kernels and its cases.
+//! The ops that only planning makes: lowered ops of model files, fused ops, and ops between them. Each is an [`Op`]
+//! with its reference implementation, its kernels and its cases.
 
 mod add_relu;
 mod argmax;
@@ -22,12 +22,12 @@ use crate::ops::kernel::{Binding, Packing};
 use crate::ops::{self, Case, Op};
 use std::sync::Arc;
 
-/// What planning makes of an op on its own: the op itself, unless its kernels are those of a lowered one.
+/// The lowered form of an op; the op itself if it has kernels of its own.
 pub fn lower(op: &Arc<dyn Op>) -> Arc<dyn Op> {
     lower_with(op, false)
 }
 
-/// The same of the op at a node, with what the graph knows of its weight; none where the node has no op.
+/// The lowered form of a node's op, with the graph's knowledge of its weight; `None` if the node has no op.
 pub fn lower_node(graph: &Graph, node: &Node) -> Option<Arc<dyn Op>> {
     let weight = node.inputs.get(1);
     let diagonal = weight.is_some_and(|weight| graph.is_diagonal(*weight));
@@ -44,7 +44,7 @@ fn lower_with(op: &Arc<dyn Op>, diagonal: bool) -> Arc<dyn Op> {
     }
 }
 
-/// One op that does the first and then the second, whose first input is what the first makes.
+/// A rule: the op that does the work of two, where the output of the first is the first input of the second.
 type Fusion = fn(&dyn Op, &dyn Op) -> Option<Arc<dyn Op>>;
 
 const FUSIONS: [Fusion; 4] = [
@@ -54,13 +54,13 @@ const FUSIONS: [Fusion; 4] = [
     conv_transpose2d::fuse,
 ];
 
-/// One op that does `before` and then `next`, whose first input is what `before` makes, if there is one. Its inputs are
-/// those of `before`, then the others of `next`.
+/// The op that does the work of `before` and then `next`, if there is a rule; the first input of `next` is the output
+/// of `before`. The inputs are those of `before`, then the others of `next`.
 pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
     FUSIONS.iter().find_map(|fuse| fuse(before, next))
 }
 
-/// The cases of all ops that are planned: those of model files, lowered, and those that planning alone makes.
+/// The cases of all planned ops: those of model files, lowered, and those that only planning makes.
 pub fn cases() -> Vec<Case> {
     let lowered = |case: Case| Case {
         op: lower(&case.op),
@@ -80,7 +80,7 @@ pub fn cases() -> Vec<Case> {
     of_files.chain(of_planning).collect()
 }
 
-/// The bias, input number `position`, or zeros for `channels` where it is not given.
+/// The bias, input number `position`, or zeros for `channels` channels if there is none.
 fn bias_binding(given: bool, position: usize, channels: usize) -> Binding {
     match given {
         true => Binding::Parameter {

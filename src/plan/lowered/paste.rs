@@ -1,10 +1,8 @@
-//! The inside of a tensor `a`, set into the frame that a tensor `b` has:
-//! `out[n, c, y, x] = a[n, c, y − shift, x − shift]` from `begin` to `end`, else from b: its first `near` and its
-//! last `far` rows and columns are those of the output, and what lies between them is b's row and column `near`
-//! over and over.
+//! The inside of a tensor `a`, set into the frame of a tensor `b`: `out[n, c, y, x] = a[n, c, y − shift, x − shift]`
+//! from `begin` to `end`. Outside, the first `near` and the last `far` rows and columns are b's first and last ones;
+//! those between them repeat b's row and column `near`.
 //!
-//! No model file names it: planning needs it, where a large padding makes much of a tensor independent of the
-//! picture.
+//! Not an op of model files: planning uses it where a large padding makes much of a tensor independent of the picture.
 
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
@@ -22,18 +20,18 @@ pub struct PasteAxis {
     pub size: usize,
     /// The first position of the output that is taken from `a`.
     pub begin: usize,
-    /// The end of those.
+    /// The end of the positions from `a`.
     pub end: usize,
-    /// How much further on they lie in the output than in `a`.
+    /// Position in the output minus position in `a`.
     pub shift: usize,
-    /// The frame at the beginning.
+    /// Size of the frame at the beginning.
     pub near: usize,
-    /// The frame at the end.
+    /// Size of the frame at the end.
     pub far: usize,
 }
 
 impl PasteAxis {
-    /// Where in `b`, of `size`, position `i` of the output lies.
+    /// The position in `b`, of `size`, that fills position `i` of the output.
     fn in_frame(&self, i: usize, size: usize) -> usize {
         let from_end = self.size - 1 - i;
         match (i < self.near, from_end < self.far) {
@@ -43,7 +41,7 @@ impl PasteAxis {
         }
     }
 
-    /// Whether tensors of these sizes have all that is taken from them.
+    /// Whether tensors of sizes `a` and `b` have all positions that are taken from them.
     fn fits(&self, a: usize, b: usize) -> bool {
         self.near + self.far < b
             && b <= self.size

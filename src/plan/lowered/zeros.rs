@@ -1,6 +1,6 @@
-//! Zeros, for as many images of as many channels as the input has, of another height and width.
+//! Zeros, with the batch and channels of the input and another height and width.
 //!
-//! No model file names it: planning needs it, to see what a network makes of nothing.
+//! Not an op of model files: planning uses it to compute what a network makes of zeros.
 
 use crate::error::Result;
 use crate::ops::candidate::Candidate;

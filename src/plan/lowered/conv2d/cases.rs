@@ -36,7 +36,7 @@ pub fn cases() -> Vec<Case> {
         ..sum(10, true)
     };
     vec![
-        // Maps of odd and even sides, without ReLU, of few and many channels, and of several images.
+        // Pooled: maps of odd and even sides, with and without ReLU, of few and many channels, and of several images.
         case(
             pooled_by(relu.clone(), true),
             [[2, 5, 9, 7], [20, 5, 3, 3], [20, 1, 1, 1]],
@@ -83,12 +83,12 @@ pub fn cases() -> Vec<Case> {
             [[1, 230, 6, 9], [68, 230, 3, 3], [68, 1, 1, 1]],
         ),
         case(relu, [[2, 16, 17, 5], [64, 16, 3, 3], [64, 1, 1, 1]]),
-        // Depthwise: several outputs of an input channel, strides, dilations, large windows.
+        // Depthwise, with ReLU.
         case(
             relu_of(with(1, 1, 1, 70)),
             [[2, 70, 9, 21], [70, 1, 3, 3], [70, 1, 1, 1]],
         ),
-        // Groups of whole fours of channels, narrow and wide.
+        // Groups of whole fours of channels, with ReLU.
         case(
             relu_of(with(1, 1, 1, 3)),
             [[2, 12, 9, 7], [24, 4, 3, 3], [24, 1, 1, 1]],

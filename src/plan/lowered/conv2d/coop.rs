@@ -1,9 +1,9 @@
-//! The kernel for GPUs with cooperative matrices: the halo tile of `conv2d_tiled` in f16, whose products are
-//! those of small matrices that a subgroup multiplies at once; sums are f32.
+//! The kernel for GPUs with cooperative matrices: the halo tile of `conv2d_tiled` in f16, computed as products of small
+//! matrices, each by a whole subgroup; sums are f32.
 //!
-//! Neighbouring pixels of a row, as many as a matrix has rows, are its left side, which lies in the halo with
-//! the distance of two pixels between rows: so each tap is a shifted load. A subgroup keeps up to 4 × 4 sums
-//! and loads 8 matrices for 16 products. Matrices are values of the shader, whose text [`source`] unrolls.
+//! The rows of a product's left side are neighbouring pixels of an output row, read in the halo one pixel apart, so
+//! each tap is a shifted load. A subgroup keeps up to 4 × 4 sums and loads 8 matrices for 16 products. Matrices are
+//! values of the shader, so [`source`] unrolls its text.
 
 use super::template::fill;
 use super::{Convolution, KernelParts};
@@ -13,17 +13,17 @@ use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
 use crate::target::Target;
 use crate::tensor::Shape;
 
-/// Workgroup memory that a kernel takes at most, however much there is: more workgroups then share a
-/// multiprocessor, and one computes while another waits for memory. The second is for what the first does not hold.
+/// The most workgroup memory of a kernel, even if the device has more: more workgroups then share a multiprocessor,
+/// and one computes while another waits for memory. The second limit is for stages that do not fit the first.
 const MOST_BYTES: [usize; 2] = [32 << 10, 48 << 10];
-/// Groups of four input channels staged at once, at most.
+/// The most groups of four input channels staged at once.
 const MOST_GROUPS: usize = 8;
-/// Groups of four f16 by which pixels of the halo, and rows of the weights, lie further apart than they are
-/// long, so that the rows of a matrix lie in different banks. Matrices begin at multiples of 16 bytes.
+/// Padding after each pixel of the halo and each row of the weights, in groups of four f16: it puts the rows of a
+/// matrix into different banks. Matrices begin at multiples of 16 bytes.
 const APART: usize = 2;
 /// Bytes of a group of four f16.
 const QUAD_BYTES: usize = 8;
-/// Tiles that are worth a try where sums are left in parts.
+/// The most tiles offered for sums in parts.
 const TILES_IN_PARTS: usize = 1;
 
 /// What a workgroup computes and how its subgroups share it.
@@ -43,7 +43,7 @@ struct Tile {
     channel_tiles: usize,
 }
 
-/// The tiles there are for each size of matrices: for large layers, for fewer channels, and for small layers.
+/// The tiles for each size of matrices: for large layers, for fewer channels, and for small layers.
 const TILES: [Tile; 6] = [
     Tile::new(16, [8, 16], 32, [4, 2]),
     Tile::new(16, [8, 16], 16, [4, 2]),
@@ -70,27 +70,27 @@ impl Tile {
         tiles / (self.pixel_tiles * self.channel_tiles)
     }
 
-    /// Whether it is for so many groups of four output channels: no other has half of it to spare.
+    /// Whether `channels4` groups of four output channels fill more than half of the tile, or it is the narrowest.
     fn suits(self, channels4: usize) -> bool {
         self.quads <= channels4.next_power_of_two().max(8)
     }
 }
 
-/// What is in workgroup memory at once, for one tile of one convolution.
+/// The input and the weights in workgroup memory at once, for one tile of one convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Staging {
     /// Rows of the window: all of them, or one.
     rows: usize,
     /// Groups of four input channels, whole products.
     groups: usize,
-    /// Input rows between those of neighbouring rows of the halo: the stride where only one row of the
-    /// window is staged, so that nothing is brought that no window covers. Columns likewise.
+    /// Input rows from one row of the halo to the next, and columns likewise: the stride if only one row of the
+    /// window is staged, so that only pixels under windows are loaded.
     source_step: [usize; 2],
     /// Rows and columns of the halo between neighbouring outputs.
     halo_step: [usize; 2],
     /// Rows and columns of the halo.
     halo: [usize; 2],
-    /// Input channels of all taps together.
+    /// Input channels of all taps.
     taps_rows: usize,
 }
 
@@ -136,7 +136,7 @@ impl Staging {
             .max_by_key(|stage| stage.rows * stage.groups)
     }
 
-    /// Bytes of workgroup memory, with those where sums begin and end.
+    /// Bytes of workgroup memory, with the scratch where sums begin and end.
     fn bytes(&self, tile: Tile) -> usize {
         let pixels = self.halo[0].saturating_mul(self.halo[1]);
         let halo = pixels.saturating_mul(QUAD_BYTES * (self.groups + APART));
@@ -157,8 +157,8 @@ impl Staging {
     }
 }
 
-/// A kernel for each tile that fits, the largest first: candidates that a plan takes only where they were
-/// measured, on devices that keep numbers in f16.
+/// A kernel for each tile that fits, the largest first: experimental kernels, for devices that keep numbers in
+/// f16.
 pub(super) fn kernels(
     op: &Convolution,
     inputs: &[Shape],
@@ -244,7 +244,7 @@ fn kernel(op: &Convolution, inputs: &[Shape], output: Shape, variant: &Variant) 
     kernel.constants.push(("PARTS", parts as f64));
     let steps = stage.steps([inputs[1].h, inputs[1].w], tile, variant.invocations());
     kernel.steps_per_term = steps.div_ceil(stage.groups as u64);
-    // A run of terms may end within a stage. Each of four numbers that sums begin with has a step of its own.
+    // A run of terms may end within a stage. For each group of four numbers, sums begin in 1 + 4 steps and end in one.
     let numbers = (tile.size * tile.size / 4).div_ceil(variant.matrix.subgroup as usize);
     let ends = tile.pixel_tiles * tile.channel_tiles * numbers * 6;
     kernel.fixed_steps = steps + ends as u64;
@@ -253,8 +253,8 @@ fn kernel(op: &Convolution, inputs: &[Shape], output: Shape, variant: &Variant) 
 
 /// `shaders/conv2d_coop.wgsl` for a tile, what it stages, and the device's matrices.
 ///
-/// The file is the kernel of the first tile for 3×3 windows of stride 1, complete and valid. Between its
-/// marks `// tile: NAME` and `// end` stand the parts that are written anew for others.
+/// The file is the kernel of the first tile for 3×3 windows of stride 1, complete and valid. The parts between the
+/// marks `// tile: NAME` and `// end` are generated for other tiles.
 fn source(variant: &Variant) -> String {
     let file = include_str!(concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -358,7 +358,7 @@ fn put(to: &str, variant: &Variant) -> Vec<String> {
         .collect()
 }
 
-/// What `lines` says of each sum's name, and of the place of its tile as the functions of the shader take it.
+/// The lines that `lines` gives for each sum, from the sum's name and the arguments that place its tile.
 fn each_sum(variant: &Variant, lines: impl Fn(String, String) -> Vec<String>) -> Vec<String> {
     let tile = variant.tile;
     let across = tile.columns / tile.size;

@@ -1,9 +1,9 @@
-//! Depthwise convolution: each output channel is made of one input channel, so that nothing is shared between
-//! channels, and what counts is how often a value is loaded.
+//! Depthwise convolution: each output channel reads one input channel. Channels share nothing, so the number of loads
+//! decides the speed.
 //!
-//! An invocation computes a run of pixels of a row. What it reads of a row of the input serves every pixel of the
-//! run whose window has it: for that, a row of the window is unrolled in the text. CPU devices read texels (see
-//! [`texels`](super::texels)), others buffers.
+//! An invocation computes a run of pixels of a row. A value that it reads serves all pixels of the run whose windows
+//! contain it: a row of the window is unrolled in the text. CPU devices read texels (see [`texels`](super::texels)),
+//! others buffers.
 
 use super::template::fill;
 use super::{Convolution, KernelParts};
@@ -15,12 +15,12 @@ use std::collections::BTreeSet;
 
 /// Invocations a workgroup.
 const WORKGROUP: usize = 64;
-/// Neighbouring invocations that take neighbouring channels, at most: with four channels each, 256 bytes.
+/// The most neighbouring invocations that take neighbouring channels: with four channels each, 256 bytes.
 const MOST_LANES: usize = 16;
 /// The widest window that is unrolled.
 const MOST_TAPS: usize = 16;
-/// Pixels of a run that are tried: long ones read less, and short ones keep more of a device busy and waste less at
-/// the end of a row.
+/// Lengths of a run, in pixels: long runs read less; short runs keep more of a device busy and waste less at the end of
+/// a row.
 const PIXELS: [usize; 2] = [4, 8];
 
 /// The parts of the text that depend on the convolution.
@@ -170,7 +170,7 @@ fn kernel(op: &Convolution, inputs: &[Shape], map: Shape, texels: bool) -> Optio
         extra: counts([Count::LineItems, Count::PixelGroups]).to_vec(),
     };
     let kernel = op.kernel(inputs, map, parts).ok()?;
-    // Of the window's width, the text is made.
+    // The text already contains the window's width.
     let constants = kernel.constants.iter().copied();
     let mut constants: Vec<_> = constants
         .filter(|(name, _)| !name.ends_with("_W"))
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_windows_share_is_read_once() {
+    fn values_that_windows_share_are_read_once() {
         let unrolled = |stride, dilation| Unrolled {
             lanes: 16,
             pixels: 4,

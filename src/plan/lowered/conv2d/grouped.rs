@@ -1,6 +1,5 @@
 //! Groups of any size: an invocation computes one pixel of four channels, each of which finds its own group.
-//! For those of which no four channels that lie together are of two, and for depthwise convolutions of small windows,
-//! there are faster kernels.
+//! Groups of whole fours of channels, and depthwise convolutions with small windows, have faster kernels.
 
 use super::{Convolution, KernelParts};
 use crate::error::Result;

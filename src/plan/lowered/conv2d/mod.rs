@@ -1,5 +1,5 @@
-//! What planning makes of a convolution and of a linear layer, and its kernels: perhaps with ReLU, with pooling, or
-//! with the sums left in parts.
+//! The lowered convolution, of linear layers too, and its kernels, with or without ReLU, pooling, and sums left in
+//! parts.
 
 mod cases;
 mod coop;
@@ -31,17 +31,17 @@ use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A convolution, and what its kernels do beside it.
+/// A convolution, with the operations fused into its kernels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Convolution {
     /// The convolution.
     pub conv: Conv2d,
     /// Apply ReLU to the result.
     pub relu: bool,
-    /// Pool the result: windows of 2×2 pixels alone, side by side.
+    /// Pool the result; only windows of 2×2 pixels, side by side.
     pub pool: Option<MaxPool2d>,
-    /// Leave the sum in as many parts: runs of as many groups of four input channels, each in output channels of its
-    /// own, padded to a multiple of 4; the bias is in the first.
+    /// Leave the sum in this many parts, 1 for the whole sum. A part is a run of groups of four input channels, in
+    /// output channels of its own, padded to a multiple of 4; the bias is in the first part.
     pub parts: usize,
 }
 
@@ -56,7 +56,7 @@ impl From<Conv2d> for Convolution {
     }
 }
 
-/// What planning makes of a convolution or a linear layer, which is one with a window of one pixel.
+/// Lowers a convolution, or a linear layer, which is a convolution with a window of one pixel.
 pub(super) fn lower(op: &dyn Op) -> Option<Convolution> {
     let op: &dyn Any = op;
     let of_linear = || op.is::<Linear>().then(Conv2d::default);
@@ -64,7 +64,7 @@ pub(super) fn lower(op: &dyn Op) -> Option<Convolution> {
     Some(conv.into())
 }
 
-/// A convolution takes in a pooling of 2×2 pixels, and ReLU.
+/// Fuses a convolution with a pooling of 2×2 pixels, or with ReLU.
 pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
     let (before, next): (&dyn Any, &dyn Any) = (before, next);
     let before = before.downcast_ref::<Convolution>()?;
@@ -230,20 +230,20 @@ impl Convolution {
         Ok(kernels)
     }
 
-    /// Whether no four channels that lie together are of two groups: then a kernel finds those of a group by where
-    /// they begin.
+    /// Whether the groups are whole fours of channels, so that no four lie in two groups. A kernel then finds the
+    /// channels of a group by their offset.
     fn has_whole_quads(&self, weight: Shape) -> bool {
         self.conv.groups == 1
             || weight.c.is_multiple_of(4) && (weight.n / self.conv.groups).is_multiple_of(4)
     }
 
-    /// Groups of four output channels that are made of the same input channels.
+    /// Fours of output channels in one group of the convolution.
     fn group_quads(&self, weight: Shape) -> usize {
         (weight.n / self.conv.groups).div_ceil(4)
     }
 
-    /// What the kernels for whole groups of four channels have in their parameters beside those of all: the size of
-    /// the map, and how many such groups a group of the convolution reads and makes.
+    /// Further parameters of the kernels for whole fours of channels: the size of the map, and the number of fours that
+    /// a group of the convolution reads and writes.
     fn sizes_of_groups(&self, map: Shape, weight: Shape) -> [Param; 4] {
         sizes([
             ("map_height", map.h),
@@ -253,7 +253,7 @@ impl Convolution {
         ])
     }
 
-    /// Bindings, rows and the parameters that all kernels of this op share; `map` is what the convolution makes
+    /// The bindings, rows and parameters that all kernels of this op share; `map` is the shape of the convolution
     /// before it is pooled.
     fn kernel(&self, inputs: &[Shape], map: Shape, parts: KernelParts) -> Result<Kernel> {
         let (input, weight) = (inputs[0], inputs[1]);
@@ -333,7 +333,7 @@ impl Convolution {
     }
 }
 
-/// Where the kernels of a convolution differ.
+/// The parts in which the kernels of a convolution differ.
 struct KernelParts {
     shader: Shader,
     packing: Packing,

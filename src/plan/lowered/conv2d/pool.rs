@@ -1,8 +1,8 @@
-//! Max pooling of what a convolution makes, by the convolution itself: the map that would be pooled, four times
-//! as large as what is left of it, is never written or read.
+//! Max pooling fused into a convolution: the map before pooling, four times as large as the result, is never written
+//! or read.
 //!
-//! Kernels pool squares of 2×2 pixels that lie side by side from the first on. What of a square lies past the end
-//! of the map (`ceil_mode`) does not count. ReLU may come before or after: the largest value passes it the same.
+//! Kernels pool squares of 2×2 pixels, side by side from the first pixel on. Pixels of a square past the end of the map
+//! (`ceil_mode`) do not count. ReLU before or after pooling gives the same result.
 
 use super::Convolution;
 use crate::error::{Result, bail};
@@ -13,9 +13,9 @@ use crate::tensor::{Shape, Tensor};
 const SIDE: usize = 2;
 
 impl Convolution {
-    /// The same convolution, then `pool`, if kernels pool such windows.
+    /// The same convolution, then `pool`, if kernels pool its windows.
     pub(super) fn pooled_by(&self, pool: &MaxPool2d) -> Option<Self> {
-        // Where convolutions are dilated, Winograd's tiles do not hold squares, and pooling would lose them.
+        // Winograd's tiles of a dilated convolution do not hold squares: with pooling, Winograd would be lost.
         let is_plain = self.parts == 1 && self.conv.groups == 1 && self.conv.dilation == [1, 1];
         let is_free = self.pool.is_none() && is_plain;
         (is_free && is_of_squares(pool)).then(|| Self {
@@ -24,7 +24,7 @@ impl Convolution {
         })
     }
 
-    /// The convolution alone.
+    /// The convolution without its pooling.
     pub(super) fn unpooled(&self) -> Self {
         Self {
             pool: None,
@@ -32,13 +32,13 @@ impl Convolution {
         }
     }
 
-    /// Side of the squares of pixels of the map of each of which one value is written.
+    /// Side of the squares of the map for each of which one value is written; 1 without pooling.
     pub(super) fn pool_side(&self) -> usize {
         side(self.pool.as_ref())
     }
 }
 
-/// Side of the squares of pixels of each of which one value is written.
+/// Side of the squares for each of which one value is written; 1 without pooling.
 pub(super) fn side(pool: Option<&MaxPool2d>) -> usize {
     if pool.is_some() { SIDE } else { 1 }
 }
@@ -47,10 +47,10 @@ fn is_of_squares(pool: &MaxPool2d) -> bool {
     *pool == MaxPool2d::square(SIDE, SIDE, pool.ceil_mode)
 }
 
-/// The shape that `pool`, if there is one, leaves of a map.
+/// The shape of a map after `pool`, if there is one.
 ///
 /// # Errors
-/// `Shape` if kernels do not pool such windows, or the map is smaller than one.
+/// `Shape` if kernels do not pool these windows, or the map is smaller than a window.
 pub(super) fn pooled(pool: Option<&MaxPool2d>, map: Shape) -> Result<Shape> {
     use crate::ops::Op;
     match pool {
@@ -63,7 +63,7 @@ pub(super) fn pooled(pool: Option<&MaxPool2d>, map: Shape) -> Result<Shape> {
     }
 }
 
-/// What `pool`, if there is one, leaves of a map.
+/// A map after `pool`, if there is one.
 ///
 /// # Errors
 /// As [`pooled`], and `Limit` if the host has no memory for it.
@@ -75,8 +75,8 @@ pub(super) fn pool_map(pool: Option<&MaxPool2d>, map: Tensor) -> Result<Tensor> 
     }
 }
 
-/// The largest of a square's elements: `of` says what the map of this shape has at (y, x). Its magnitude is the
-/// largest of theirs, since an error of any of them may show.
+/// The largest element of a square; `of` gives the element at (y, x) of a map of this shape. The magnitude is the
+/// largest of the square, since an error of any element may show.
 pub(super) fn largest(
     map: Shape,
     [y, x]: [usize; 2],

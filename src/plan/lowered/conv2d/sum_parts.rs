@@ -1,5 +1,5 @@
-//! What makes one sum of the parts that a convolution leaves: `out[n, o, y, x] = Σ input[n, p·C + o, y, x]`
-//! over the parts p, C the channels padded to a multiple of 4; then perhaps ReLU, and pooling.
+//! The sum of the parts that a convolution leaves: `out[n, o, y, x] = Σ input[n, p·C + o, y, x]` over the parts p, with
+//! C the channels padded to a multiple of 4; then ReLU and pooling if wanted.
 
 use super::pool;
 use crate::error::{Result, bail};
@@ -11,10 +11,10 @@ use crate::ops::{MaxPool2d, Op, take_inputs};
 use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 
-/// Planned behind a convolution in [`parts`](super::Convolution::parts).
+/// Runs after a convolution in [`parts`](super::Convolution::parts).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SumParts {
-    /// How many parts.
+    /// Number of parts.
     pub parts: usize,
     /// Channels of the sum.
     pub channels: usize,

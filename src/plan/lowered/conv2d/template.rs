@@ -1,7 +1,7 @@
-//! Shader files of which parts are written anew for other tiles.
+//! Shader files with generated parts.
 
-/// `file` with its parts replaced: each stands between lines `// tile: NAME` and `// end`, which stay, and becomes
-/// what `part` says of its name, indented as its mark is.
+/// `file` with its parts replaced. A part is the lines between `// tile: NAME` and `// end`; these marks stay. `part`
+/// gives the new lines by the name, and they get the indentation of the mark.
 pub(super) fn fill(file: &str, part: impl Fn(&str) -> Vec<String>) -> String {
     let mut text = String::with_capacity(2 * file.len());
     let mut skipping = false;

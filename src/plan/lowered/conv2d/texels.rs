@@ -1,9 +1,9 @@
 //! The kernel for CPU devices (lavapipe, SwiftShader): input and weight are read as texels.
 //!
-//! Such a device runs a subgroup as one vector instruction after another. Reads of a storage buffer go
-//! lane by lane and cost the most; reads of a storage texture are three times cheaper; a broadcast and a
-//! multiply-add cost next to nothing. So the planner mirrors the input into a texture, and a workgroup
-//! keeps a tile of sums in registers, for which the tile is unrolled in the text.
+//! A CPU device runs a subgroup as one vector instruction after another. Reads of a storage buffer go lane by lane and
+//! cost the most; reads of a storage texture are three times cheaper; a broadcast and a multiply-add cost next to
+//! nothing. So the planner mirrors the input into a texture, and a workgroup keeps a tile of sums in registers: the
+//! tile is unrolled in the text.
 //!
 //! With subgroups, all lanes take different channels of the same pixels, load their share of the pixels
 //! and broadcast them. Without, or for few output channels, a lane loads the pixels that it needs.
@@ -18,8 +18,8 @@ use crate::target::Target;
 use crate::tensor::Shape;
 use std::fmt::Write;
 
-/// Wider subgroups than this are not used as such: Mesa 22.3 with `LP_NATIVE_VECTOR_WIDTH=1024` broadcasts
-/// zeros from lanes 16 to 31.
+/// The widest subgroup that is used as one: Mesa 22.3 with `LP_NATIVE_VECTOR_WIDTH=1024` broadcasts zeros from lanes 16
+/// to 31.
 const MOST_LANES: usize = 16;
 
 /// How a workgroup divides a tile of pixels and output channels among its invocations.
@@ -33,10 +33,9 @@ pub(super) struct Tile {
     blocks: usize,
     /// Pixels an invocation.
     pixels: usize,
-    /// The lanes are one subgroup and share the pixels that they load.
+    /// Whether the lanes are one subgroup and share the pixels that they load.
     broadcast: bool,
-    /// Side of the squares of pixels of each of which the largest is written; pixels are then counted square by
-    /// square.
+    /// Side of the squares that are pooled, 1 without pooling; pixels are counted square by square.
     pool: usize,
 }
 
@@ -131,7 +130,7 @@ pub(super) fn kernel(
         tile: tile.channels(),
         pad_input: true,
     };
-    // What lies outside the input is read from one row of zeros.
+    // Pixels outside the input are read from one row of zeros.
     let outside_fits = inputs[0].c4() <= TEXELS_PER_ROW as usize;
     let weight_fits = packing.tile_bytes(inputs[1]) <= target.max_texel_bytes();
     let steps = inputs[1]
@@ -163,10 +162,10 @@ pub(super) fn kernel(
     Some(kernel.reading_texels())
 }
 
-/// The files that are written for a tile.
+/// The shader files with parts generated for a tile.
 ///
-/// Each is the kernel for the tile of the test below, complete and valid. Between its marks `// tile: NAME`
-/// and `// end` stand the parts that depend on the tile.
+/// Each is the kernel for the tile of the test below, complete and valid. The parts between the marks
+/// `// tile: NAME` and `// end` depend on the tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Template {
     /// `shaders/conv2d_texels.wgsl`.
@@ -189,7 +188,7 @@ impl Template {
         }
     }
 
-    /// The file with its parts written for `tile`.
+    /// The file with its parts generated for `tile`.
     pub(super) fn source(self, tile: Tile) -> String {
         fill(self.file(), |name| unrolled(name, tile))
     }
@@ -291,7 +290,7 @@ fn largest(p: usize, q: usize) -> String {
     )
 }
 
-/// Where tile `p` of an invocation lies, from the one before it.
+/// The position of tile `p` of an invocation, from the tile before it.
 fn next_element(p: usize) -> [String; 3] {
     let before = p - 1;
     [

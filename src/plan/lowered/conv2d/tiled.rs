@@ -1,10 +1,9 @@
-//! The kernel for GPUs: implicit matrix multiplication. A workgroup brings a halo of input pixels and
-//! their weights into workgroup memory once and reads it for all taps at shifted offsets.
+//! The kernel for GPUs: implicit matrix multiplication. A workgroup loads a halo of input pixels and the weights into
+//! workgroup memory once, and reads the halo for all taps at shifted offsets.
 //!
-//! With 8 pixels × 8 channels an invocation, 16 `vec4` reads of workgroup memory feed 512 operations:
-//! 2 flop a byte of it, and for 3×3 windows 49 flop a byte of the caches behind it; 64 registers of sums,
-//! 8 · 4 of pixels and 8 of weights stay under 128. Registers need the tile unrolled in the text, so
-//! [`source`] writes it.
+//! With 8 pixels × 8 channels an invocation, 16 `vec4` reads of workgroup memory feed 512 operations: 2 flop a byte of
+//! this memory, and for 3×3 windows 49 flop a byte of the caches behind it. 64 registers of sums, 8 · 4 of pixels and 8
+//! of weights stay under 128. Sums are in registers only if the tile is unrolled, so [`source`] generates the text.
 
 use super::sum_parts::SumParts;
 use super::template::fill;
@@ -16,25 +15,25 @@ use crate::target::Target;
 use crate::tensor::Shape;
 use std::sync::Arc;
 
-/// Workgroup memory that a kernel takes at most, however much there is: more workgroups then share a
-/// multiprocessor, and one computes while another waits for memory.
+/// The most workgroup memory of a kernel, even if the device has more: more workgroups then share a multiprocessor,
+/// and one computes while another waits for memory.
 const MOST_BYTES: usize = 16 << 10;
-/// Groups of four input channels staged at once, at most.
+/// The most groups of four input channels staged at once.
 const MOST_GROUPS: usize = 4;
-/// Sums are cut into parts of no fewer products.
+/// The fewest products of a part of a sum.
 const LEAST_TERMS: usize = 512;
-/// KernelParts of a sum, at most.
+/// The most parts of a sum.
 const MOST_PARTS: usize = 16;
-/// KernelParts that are worth a try beside those that the model of the cost prefers.
+/// Numbers of parts offered to the tuner, beside the one that the cost model prefers.
 const OTHER_PARTS: [usize; 4] = [2, 4, 8, 16];
-/// Tiles that are worth a try with each of them.
+/// The most tiles offered with each of them.
 const TILES_IN_PARTS: usize = 2;
-/// The tensor of all parts, at most.
+/// The most bytes of the tensor of all parts.
 const MOST_PART_BYTES: u64 = 256 << 20;
-/// How many products writing and reading an element of a part is worth: 8 bytes at 14 flop a byte, as large
-/// GPUs have it.
+/// The cost of writing and reading an element of a part, in products: 8 bytes at 14 flop a byte, as on large
+/// GPUs.
 const PART_COST: usize = 56;
-/// How many reads of workgroup memory bringing an element there is worth, with finding it.
+/// The cost of loading an element into workgroup memory, with its address, in reads of workgroup memory.
 const STAGING_COST: f64 = 4.0;
 
 /// What a workgroup computes and how its invocations share it.
@@ -50,12 +49,11 @@ struct Tile {
     pixels: usize,
     /// Groups of four output channels an invocation.
     own_quads: usize,
-    /// Side of the squares of pixels of each of which the largest is written. An invocation's pixels are such
-    /// squares, and single pixels where it is 1.
+    /// Side of the squares that are pooled, 1 without pooling. The pixels of an invocation are whole squares.
     pool: usize,
 }
 
-/// The tiles there are: for large layers, for maps that the first covers badly, for few output channels,
+/// The tiles: for large layers, for maps that the first covers badly, for few output channels,
 /// and for layers too small for the others. All have 8 lanes over the channels.
 const TILES: [Tile; 4] = [
     Tile::new([8, 16], 16, 8, 2),
@@ -76,8 +74,7 @@ impl Tile {
         }
     }
 
-    /// From one square of an invocation to the next, counted in squares: as many as there are invocations beside
-    /// each other.
+    /// The distance between squares of an invocation, in squares: the number of invocations side by side.
     const fn step(self) -> usize {
         self.columns * self.pool / self.pixels
     }
@@ -105,15 +102,15 @@ impl Tile {
     }
 }
 
-/// A convolution as the choice of a tile sees it.
+/// What the choice of a tile depends on.
 struct LayerWork {
-    /// Of the whole sum.
+    /// The output with whole sums.
     output: Shape,
     /// Products added up for one element of it.
     terms: usize,
     /// Groups of four input channels.
     groups: usize,
-    /// The share of it that one dispatch may do.
+    /// The share of the output that one dispatch may compute.
     at_once: f64,
     /// Invocations that keep the device busy.
     busy: f64,
@@ -132,7 +129,7 @@ impl LayerWork {
         }
     }
 
-    /// How much of the device one dispatch in one part keeps busy with this tile; above 1, all of it. A
+    /// The share of the device that one dispatch in one part keeps busy with this tile; above 1, all of it. A
     /// dispatch is at least one row of blocks.
     fn share(&self, tile: Tile) -> f64 {
         let workgroups = tile.workgroups(self.output) * tile.invocations();
@@ -145,7 +142,7 @@ impl LayerWork {
     fn parts(&self, tile: Tile, target: &Target) -> usize {
         let wanted = (1.0 / self.share(tile)).round() as usize;
         let parts = wanted.clamp(1, self.most_parts(target));
-        // None is left without terms.
+        // No part is left without terms.
         self.groups.div_ceil(self.groups.div_ceil(parts))
     }
 
@@ -157,8 +154,8 @@ impl LayerWork {
         most.max(1)
     }
 
-    /// What the output costs with this tile in so many parts: the products, with those that are thrown
-    /// away, at the tile's speed, and the more, the less of the device is busy.
+    /// The cost of the output with this tile in `parts` parts: all products, discarded ones too, divided by the tile's
+    /// speed and by the share of the device that is busy.
     fn cost(&self, tile: Tile, stage: &Staging, parts: usize) -> f64 {
         let size = tile.rows * tile.columns * 4 * tile.quads;
         let computed = (tile.workgroups(self.output) * size) as f64;
@@ -168,21 +165,21 @@ impl LayerWork {
     }
 }
 
-/// What is in workgroup memory at once, for one tile of one convolution.
+/// The input and the weights in workgroup memory at once, for one tile of one convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Staging {
     /// Rows of the window: all of them, or one.
     rows: usize,
     /// Groups of four input channels.
     groups: usize,
-    /// Input rows between those of neighbouring rows of the halo: the stride where only one row of the
-    /// window is staged, so that nothing is brought that no window covers. Columns likewise.
+    /// Input rows from one row of the halo to the next, and columns likewise: the stride if only one row of the
+    /// window is staged, so that only pixels under windows are loaded.
     source_step: [usize; 2],
     /// Rows and columns of the halo between neighbouring outputs.
     halo_step: [usize; 2],
     /// Rows and columns of the halo.
     halo: [usize; 2],
-    /// From a row of the halo to the next.
+    /// Elements from one row of the halo to the next.
     pitch: usize,
     /// Elements of the halo.
     halo_size: usize,
@@ -228,7 +225,7 @@ impl Staging {
             .max_by_key(|stage| stage.rows * stage.groups)
     }
 
-    /// Multiply-adds of four channels for each read of workgroup memory, or what takes as long.
+    /// Multiply-adds of four channels for each read of workgroup memory, other costs counted as reads.
     fn speed(&self, tile: Tile) -> f64 {
         let staged = (self.halo_size + self.taps_size) as f64 / tile.invocations() as f64;
         let steps = (self.taps_size / (4 * tile.quads)) as f64;
@@ -246,8 +243,8 @@ impl Staging {
     }
 }
 
-/// The least pitch of at least `columns` at which the four pixels that 32 neighbouring invocations read
-/// lie in different banks; `across` of them are in one row, and `halo_step` rows and columns between them.
+/// The least pitch, at least `columns`, that puts the four pixels that 32 neighbouring invocations read into different
+/// banks. `across` of these pixels are in one row; `halo_step` is the distance of pixels in rows and columns.
 fn pitch(columns: usize, halo_step: [usize; 2], across: usize) -> usize {
     let apart = |pitch: &usize| {
         let bank = |i: usize| (i / across * halo_step[0] * pitch + i % across * halo_step[1]) % 8;
@@ -256,8 +253,8 @@ fn pitch(columns: usize, halo_step: [usize; 2], across: usize) -> usize {
     (columns..columns + 8).find(apart).unwrap_or(columns)
 }
 
-/// Every tile that fits the device, what it stages and the parts, those that suit the convolution best first;
-/// with `parts` given, so many.
+/// Every tile that fits the device, with its staging and number of parts, the cheapest first. `parts` fixes the
+/// number.
 fn choices(
     op: &Convolution,
     inputs: &[Shape],
@@ -295,13 +292,13 @@ fn parts(op: &Convolution, inputs: &[Shape], map: Shape, target: &Target) -> Opt
     (parts > 1).then_some(parts)
 }
 
-/// The convolution with its sums left in parts, and their sum, where that keeps more of the device busy.
+/// The convolution with its sums left in parts, and their sum, if that keeps more of the device busy.
 pub(super) fn stages(op: &Convolution, inputs: &[Shape], target: &Target) -> Option<Vec<Stage>> {
     let parts = parts(op, inputs, op.map_shape(inputs).ok()?, target)?;
     in_parts(op, inputs, target, parts)
 }
 
-/// The same in other numbers of parts, where one part leaves some of the device idle.
+/// The same stages with other numbers of parts, if one part leaves some of the device idle.
 pub(super) fn other_stages(op: &Convolution, inputs: &[Shape], target: &Target) -> Vec<Vec<Stage>> {
     let Ok(map) = op.map_shape(inputs) else {
         return Vec::new();
@@ -323,7 +320,7 @@ pub(super) fn other_stages(op: &Convolution, inputs: &[Shape], target: &Target) 
         .collect()
 }
 
-/// The convolution with its sums left in `parts`, and their sum.
+/// The convolution with its sums left in `parts` parts, and their sum.
 fn in_parts(
     op: &Convolution,
     inputs: &[Shape],
@@ -354,11 +351,10 @@ fn in_parts(
     ])
 }
 
-/// A kernel for each tile, that which suits best first.
+/// A kernel for each tile, the cheapest first.
 ///
-/// Nothing where not even the smallest tile fits, or the window is too large for the loops of one dispatch;
-/// nor on a CPU device, whose workgroup memory is no faster than any other, but for sums in parts, which
-/// only this kernel makes.
+/// Empty if no tile fits, or the window is too large for the loops of one dispatch. Also empty on a CPU device, whose
+/// workgroup memory is no faster than other memory, except for sums in parts, which no other static kernel leaves.
 pub(super) fn kernels(
     op: &Convolution,
     inputs: &[Shape],
@@ -425,8 +421,8 @@ fn kernel(
 
 /// `shaders/conv2d_tiled.wgsl` for a tile and what it stages.
 ///
-/// The file is the kernel of the first tile for 3×3 windows of stride 1, complete and valid. Between its
-/// marks `// tile: NAME` and `// end` stand the parts that are written anew for others.
+/// The file is the kernel of the first tile for 3×3 windows of stride 1, complete and valid. The parts between the
+/// marks `// tile: NAME` and `// end` are generated for other tiles.
 fn source(tile: Tile, stage: Staging) -> String {
     let file = include_str!(concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -481,7 +477,7 @@ fn sizes(tile: Tile, stage: Staging) -> [(&'static str, usize); 19] {
     ]
 }
 
-/// What is written of an invocation's square `s`.
+/// The value that is written for square `s` of an invocation.
 fn value(tile: Tile, s: usize, q: usize) -> String {
     if tile.pool == 1 {
         return format!("sum{s}_{q}");
@@ -606,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_left_to_another_kernel() {
+    fn a_window_that_does_not_fit_has_no_stage() {
         assert_eq!(stage(Conv2d::default(), [4, 4, 1, 100], TILES[3]), None);
     }
 

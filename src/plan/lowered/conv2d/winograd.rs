@@ -2,11 +2,11 @@
 //! of the multiplications.
 //!
 //! The matrices, and the sources, are those of [`packing::winograd`](crate::ops::packing::winograd); the products are
-//! summed over input channels. The products between the stages are tensors `[n, c, tile rows, 36 · tile columns]`: point p of a tile lies
-//! in column p · tile columns + tile column.
+//! summed over input channels. Between the stages are tensors `[n, c, tile rows, 36 · tile columns]`: point p of a tile
+//! lies in column p · tile columns + tile column.
 //!
-//! A dilated convolution is several undilated ones, each of every D-th row and column, in each direction. Their tiles
-//! stand side by side: tile T is made of outputs from ⌊T / D⌋ · 4·D + T mod D on, of which every D-th is its own.
+//! A convolution of dilation D is D undilated ones in each direction, each of every D-th row or column. Their tiles
+//! stand side by side: tile T makes four outputs in each direction, from ⌊T / D⌋ · 4·D + T mod D on, D apart.
 
 use super::texels::{Template, Tile};
 use super::{Convolution, bias_binding, pool};
@@ -27,29 +27,29 @@ use std::sync::Arc;
 
 /// Points of a tile.
 const POINTS: usize = SIDE * SIDE;
-/// Dilations that are computed so: those of which D² tiles, which lie in one block, fill workgroups of the last stage.
+/// The dilations D that have stages: their blocks of D² tiles fill workgroups of the last stage.
 const DILATIONS: [usize; 3] = [1, 2, 4];
 /// With fewer input or output channels, the stages around the products cost more than is saved.
 const LEAST_CHANNELS: [usize; 2] = [64, 128];
 
-/// The tiles of so many outputs.
+/// The number of tiles for `outputs` outputs along one axis.
 fn tiles(outputs: usize, dilation: usize) -> usize {
     let block = OUTPUTS * dilation;
     outputs / block * dilation + (outputs % block).min(dilation)
 }
 
-/// The first output of a tile, and where it begins to read but for the padding.
+/// The first output of a tile, and the first input that the tile reads, not counting the padding.
 fn first_of(tile: usize, dilation: usize) -> usize {
     tile / dilation * OUTPUTS * dilation + tile % dilation
 }
 
-/// The stages of `op`, if it is such a convolution and the device gains by them.
+/// The stages of `op`, if Winograd's algorithm applies to it and the device gains by it.
 pub(super) fn stages(op: &Convolution, inputs: &[Shape], target: &Target) -> Option<Vec<Stage>> {
     let (input, weight) = (inputs[0], inputs[1]);
     let dilation = op.conv.dilation[0];
     let plain =
         op.conv.groups == 1 && op.conv.stride == [1, 1] && op.conv.dilation == [dilation; 2];
-    // A square of pixels to pool lies in one tile only where neighbours do.
+    // The pixels of a pooled square lie in one tile only without dilation.
     let plain = plain && DILATIONS.contains(&dilation) && (dilation == 1 || op.pool.is_none());
     let large = input.c >= LEAST_CHANNELS[0] && weight.n >= LEAST_CHANNELS[1];
     if !target.device.is_cpu || !plain || !large || [weight.h, weight.w] != [3, 3] {
@@ -84,7 +84,7 @@ pub(super) fn stages(op: &Convolution, inputs: &[Shape], target: &Target) -> Opt
     ])
 }
 
-/// The input's tiles, transformed.
+/// Transforms the tiles of the input.
 #[derive(Clone, Debug)]
 struct Input {
     padding: [usize; 2],
@@ -167,7 +167,7 @@ impl Op for Input {
                 rows: Rows {
                     mul: OUTPUTS as i64,
                     div: 1,
-                    // Tiles side by side read from one row to the next, not from every fourth.
+                    // With dilation, neighbouring tiles begin in neighbouring rows, not in every fourth row.
                     first: -(self.padding[0] as i64) - 3 * (self.dilation as i64 - 1),
                     last: ((SIDE - 1) * self.dilation) as i64 - self.padding[0] as i64,
                 },
@@ -306,7 +306,7 @@ impl Op for Product {
     }
 }
 
-/// The pixels that the products make.
+/// Transforms the products into pixels.
 #[derive(Clone, Debug)]
 struct Output {
     size: [usize; 2],
@@ -388,7 +388,7 @@ impl Op for Output {
         ])
         .to_vec();
         let side = pool::side(self.pool.as_ref());
-        // A workgroup computes as many rows of tiles as there are convolutions, and so many columns.
+        // A workgroup computes `dilation` rows and `tiles_x` columns of tiles.
         let tiles_x = if self.dilation == 1 { 4 } else { self.dilation };
         params.extend(counts(Count::OF_BLOCKS));
         params.extend(words([
@@ -410,7 +410,7 @@ impl Op for Output {
                     rows: Rows {
                         mul: 1,
                         div: (OUTPUTS / side) as i64,
-                        // Outputs side by side are of tiles side by side.
+                        // With dilation, neighbouring outputs belong to neighbouring tiles.
                         first: -3 * (self.dilation as i64 - 1),
                         last: 3 * (self.dilation as i64 - 1),
                     },
@@ -444,7 +444,7 @@ mod tests {
     use crate::ops::Conv2d;
 
     #[test]
-    fn every_output_is_of_one_tile() {
+    fn every_output_belongs_to_one_tile() {
         for (outputs, dilation) in (1..70).flat_map(|o| DILATIONS.map(|d| (o, d))) {
             let of = |tile| (0..OUTPUTS).map(move |i| first_of(tile, dilation) + i * dilation);
             let mut made: Vec<_> = (0..tiles(outputs, dilation)).flat_map(of).collect();
@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stages_references_are_the_convolution() {
+    fn the_references_of_the_stages_compute_the_convolution() {
         let target = Target {
             device: DeviceProfile {
                 is_cpu: true,
