@@ -1,5 +1,5 @@
-//! Checkpoints into model files: names as their network has them, weights in f16, metadata; and VGG16 classifiers
-//! into the FCNs that training begins with.
+//! Turns checkpoints into model files: the network's tensor names, weights in f16, metadata. Turns VGG16 classifiers
+//! into FCNs to start training from.
 
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::files;
@@ -17,35 +17,35 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-/// What becomes of a checkpoint.
+/// How a checkpoint is converted.
 #[derive(Clone, Debug, Default)]
 pub struct Conversion {
-    /// Beginnings of tensor names, and what stands in their place: the first that fits counts.
+    /// Prefixes of tensor names and their replacements: the first that matches is used.
     pub renames: Vec<(String, String)>,
-    /// Architecture and geometry, where names do not say them.
+    /// Architecture and geometry, if the names do not tell.
     pub overrides: ArchitectureOverride,
-    /// Make of a VGG16 classifier the FCN of this architecture, with so many classes, that training begins with.
+    /// The FCN architecture, and its number of classes, to make of a VGG16 classifier as the start of training.
     pub start: Option<(String, usize)>,
     /// Store weights in f16.
     pub half: bool,
-    /// What the metadata says of pictures; what the file said, or its network's usual, when absent.
+    /// The preprocessing in the metadata; by default the checkpoint's own, or the network's usual one.
     pub preprocess: Option<Preprocessing>,
     /// The names of the classes.
     pub classes: Vec<String>,
 }
 
-/// What a conversion has done.
+/// The result of a conversion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Converted {
-    /// Tensors written, by their new names, with what they were made of.
+    /// The tensors written, by their new names, with their origins.
     pub written: Vec<(String, Origin)>,
-    /// Tensors of the checkpoint that the network does not use.
+    /// Tensors of the checkpoint that the network does not use, by their old names.
     pub left_out: Vec<String>,
     /// The architecture and geometry of the model file.
     pub model: String,
 }
 
-/// What a tensor of a model file was made of.
+/// What a tensor of a model file is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A tensor of the checkpoint.
@@ -56,7 +56,7 @@ pub enum Origin {
     Bilinear,
 }
 
-/// Convolutions in the five stages of VGG16, and where torchvision's `features` have them.
+/// The convolutions in the five stages of VGG16, by their numbers in torchvision's `features`.
 const VGG16: [&[usize]; 5] = [
     &[0, 2],
     &[5, 7],
@@ -66,10 +66,10 @@ const VGG16: [&[usize]; 5] = [
 ];
 
 impl Conversion {
-    /// Writes the model file at `output`, whole or not at all, and opens it as a program that uses it would.
+    /// Writes the model file at `output`, whole or not at all, and checks that it opens.
     ///
     /// # Errors
-    /// `ModelFile` if the tensors are none of the known networks, one is missing, not finite or too large for f16;
+    /// `ModelFile` if the tensors match no known network, or one is missing, not finite or too large for f16;
     /// `Request` for an unknown architecture; `Io` if the file cannot be written.
     pub fn run(&self, file: &TensorFile, output: &Path) -> Result<Converted> {
         let metadata = match file.metadata("fullconv") {
@@ -135,7 +135,7 @@ impl Conversion {
             architecture,
             geometry,
             preprocess: self.preprocess.clone().or(old.preprocess).or_else(|| {
-                // torchvision's weights, in a network whose others are Caffe's.
+                // The weights are torchvision's, although networks of this family are Caffe's by default.
                 self.start.is_some().then_some(Preprocessing::TORCHVISION)
             }),
             classes: match self.classes.is_empty() {
@@ -146,7 +146,7 @@ impl Conversion {
         }
     }
 
-    /// All tensors under the names that the network has for them.
+    /// All tensors under the network's names.
     fn tensors(&self, file: &TensorFile, metadata: &Metadata) -> Result<BTreeMap<String, Made>> {
         let mut tensors = BTreeMap::new();
         for (old, dimensions) in file.tensors() {
@@ -183,14 +183,14 @@ impl Conversion {
         renamed.unwrap_or_else(|| name.to_owned())
     }
 
-    /// Takes away the tensors that the network does not use, and says what they were called.
+    /// Removes the tensors that the network does not use, and returns their old names.
     fn left_out(
         &self,
         file: &TensorFile,
         tensors: &mut BTreeMap<String, Made>,
         metadata: &Metadata,
     ) -> Result<Vec<String>> {
-        // What was chosen stands in the metadata.
+        // The chosen architecture and geometry are in the metadata.
         let network = model_file::network(
             &checkpoint(tensors),
             &ArchitectureOverride::default(),
@@ -217,7 +217,7 @@ fn checkpoint(tensors: &BTreeMap<String, Made>) -> Checkpoint {
         .collect()
 }
 
-/// Takes a beginning away that all names have, such as `module.`, as far as one is there.
+/// Removes prefixes that all names share, such as `module.`, until the network is recognised.
 fn unwrap_names(tensors: &mut BTreeMap<String, Made>) {
     while models::recognised(&checkpoint(tensors)).is_none() {
         let first = tensors.keys().next().and_then(|name| name.split_once('.'));
@@ -232,8 +232,8 @@ fn unwrap_names(tensors: &mut BTreeMap<String, Made>) {
     }
 }
 
-/// Gives the convolutions of a VGG16 trunk, and its fully connected layers as convolutions, Caffe's names where they have
-/// torchvision's beside the score layers of an FCN.
+/// Gives a VGG16 trunk Caffe's names if it has torchvision's names beside the score layers of an FCN; its fully
+/// connected layers become convolutions.
 fn name_trunk(tensors: &mut BTreeMap<String, Made>) {
     if tensors.contains_key("features.0.weight") && tensors.contains_key("score_fr.weight") {
         *tensors = std::mem::take(tensors)
@@ -264,7 +264,7 @@ fn caffe_name(name: &str) -> Option<String> {
     Some(format!("{caffe}.{part}"))
 }
 
-/// The tensor called `name` in Caffe's way, a convolution's where it was the matrix of a fully connected layer.
+/// The tensor under Caffe's name; the matrix of a fully connected layer becomes the weight of a convolution.
 fn convolutional(name: String, tensor: Made) -> (String, Made) {
     let side = match name.as_str() {
         "fc6.weight" => 7,
@@ -281,7 +281,7 @@ fn convolutional(name: String, tensor: Made) -> (String, Made) {
     (name, Made { dimensions, origin })
 }
 
-/// An FCN to begin training with, from a VGG16 classifier: score layers are zero, upsampling is bilinear (Long,
+/// An FCN to start training from, made of a VGG16 classifier: score layers are zero, upsampling is bilinear (Long,
 /// Shelhamer, Darrell 2015, section 4).
 fn start(
     classifier: BTreeMap<String, Made>,
@@ -299,7 +299,7 @@ fn start(
     if let Some(missing) = layers.iter().find(|name| !tensors.contains_key(**name)) {
         bail!(
             ModelFile,
-            "these are no tensors of a VGG16 classifier: {missing} is missing (classifier.0, classifier.3)"
+            "not a VGG16 classifier: tensor {missing} is missing (classifier.0, classifier.3)"
         );
     }
     let channels = |name: &str| match tensors.get(name).and_then(|t| t.dimensions.first()) {
@@ -354,7 +354,7 @@ impl Made {
         self.dimensions.iter().product()
     }
 
-    /// Its numbers, row by row.
+    /// Its numbers, row by row; `None` for zeros.
     fn rows<'a>(&'a self, file: &'a TensorFile) -> Result<Option<Parameter<'a>>> {
         let (n, c, h, w) = match self.dimensions[..] {
             [] => (1, 1, 1, 1),
@@ -369,7 +369,7 @@ impl Made {
         }
     }
 
-    /// An error unless every number is finite and fits what it is stored in.
+    /// An error unless every number is finite and fits its stored type.
     fn check(&self, file: &TensorFile, name: &str, half: bool) -> Result<()> {
         let Some(rows) = self.rows(file)? else {
             return Ok(());
@@ -388,12 +388,12 @@ impl Made {
     }
 }
 
-/// A tensor as it is written: a checkpoint's in its own type, but for `half`.
+/// A tensor as it is written: in its own type, or in f16 if `half`.
 struct Rewritten<'a> {
     tensor: &'a Made,
     file: &'a TensorFile,
     half: bool,
-    /// Why a tensor could not be read while it was written, which its view cannot say.
+    /// The error of a tensor that could not be read while it was written: a view cannot return it.
     unread: &'a RefCell<Option<Error>>,
 }
 

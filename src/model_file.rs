@@ -1,4 +1,4 @@
-//! A model file: safetensors → [`Model`], which is graph, weights, preprocessing and class names.
+//! A model file: safetensors → [`Model`], with graph, weights, preprocessing and class names.
 //!
 //! The format of the `fullconv` metadata is documented in `docs/model-file.md`.
 
@@ -24,9 +24,9 @@ use std::sync::Arc;
 
 /// The version of the metadata that this crate reads.
 pub(crate) const METADATA_VERSION: u32 = 1;
-/// A picture of this side fits every network there is; shapes are checked with it at load.
+/// Pictures of this side fit every known network; shapes are checked with it at load.
 const NOMINAL_SIDE: usize = 512;
-/// Sides that are tried for one that a network takes: VGG classifiers begin at 224.
+/// Sides tried in search of one that a network takes: VGG classifiers begin at 224.
 const SIDES_TRIED: usize = 256;
 
 /// The `fullconv` entry of a file's metadata.
@@ -52,7 +52,7 @@ pub(crate) struct Metadata {
     pub license: String,
 }
 
-/// A network with its weights and all that a picture and a mask need. Cheap to clone.
+/// A network with its weights and everything needed to read pictures and make masks. Cheap to clone.
 ///
 /// ```
 /// let model = fullconv::Model::from_bytes(fullconv_demo::MODEL)?;
@@ -79,17 +79,17 @@ struct Inner {
 }
 
 impl Model {
-    /// Opens the model file at `path`. Weights are read when they are used: the file must stay as it is
-    /// while the model lives.
+    /// Opens the model file at `path`. Weights are read when they are used: the file must not change while the model
+    /// lives.
     ///
     /// # Errors
-    /// `Io` if it cannot be opened; `ModelFile` if it is damaged, incomplete or of no known network.
+    /// `Io` if it cannot be opened; `ModelFile` if it is damaged, incomplete, or of no known network.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn read(path: impl AsRef<Path>) -> Result<Self> {
         Self::read_as(path, &ArchitectureOverride::default())
     }
 
-    /// As [`Model::read`], with architecture or geometry chosen instead of recognised.
+    /// As [`Model::read`], with a given architecture or geometry instead of the recognised one.
     ///
     /// # Errors
     /// As [`Model::read`], and `Request` for an unknown name.
@@ -99,7 +99,7 @@ impl Model {
         Self::from_file(TensorFile::open(path)?, overrides).map_err(|e| e.at(path.display()))
     }
 
-    /// A model file in memory: a vector, or bytes that are part of the program, which are not copied.
+    /// A model file in memory: a vector, or static bytes of the program, which are not copied.
     ///
     /// # Errors
     /// As [`Model::read`].
@@ -197,7 +197,7 @@ impl Model {
         Ok(metadata)
     }
 
-    /// Every parameter is there and of a type that can be read.
+    /// An error unless every parameter is there and of a type that can be read.
     fn check_parameters(&self) -> Result<()> {
         for node in self.0.graph.nodes() {
             if let NodeKind::Parameter(shape) = node.kind {
@@ -217,37 +217,37 @@ impl Model {
         &self.0.parameters
     }
 
-    /// The architecture, such as `fcn8s`; `graph` where the file holds a graph of its own.
+    /// The architecture, such as `fcn8s`; `graph` for a file with a graph of its own.
     pub fn architecture(&self) -> &'static str {
         self.0.architecture
     }
 
-    /// How borders are treated, where the architecture leaves that open: `caffe`, `floor` or `same`.
+    /// The treatment of borders, if the architecture leaves it open: `caffe`, `floor` or `same`.
     pub fn geometry(&self) -> Option<&'static str> {
         self.0.geometry
     }
 
-    /// Its predictions at coarser strides, the coarsest first; none where it has but one.
+    /// Its predictions at coarser strides, the coarsest first; empty if it has only one.
     pub fn stages(&self) -> &[FcnStage] {
         &self.0.stages
     }
 
-    /// What it wants of a picture.
+    /// The size and normalisation of its input pictures.
     pub fn preprocessing(&self) -> &Preprocessing {
         &self.0.preprocessing
     }
 
-    /// The names of its classes; empty if the file does not say.
+    /// The names of its classes; empty if the file has none.
     pub fn classes(&self) -> &Arc<[String]> {
         &self.0.classes
     }
 
-    /// How many classes it tells apart.
+    /// Its number of classes.
     pub fn class_count(&self) -> usize {
         self.0.class_count
     }
 
-    /// Whether its classes have ids of a byte, of which masks are made: there are at most 255.
+    /// Whether its class ids fit a byte, as masks need: at most 255 classes.
     pub fn has_labels(&self) -> bool {
         self.class_count() <= MAX_CLASSES
     }
@@ -257,12 +257,12 @@ impl Model {
         &self.0.palette
     }
 
-    /// What the file says of itself.
+    /// The file's description of itself.
     pub fn description(&self) -> &str {
         &self.0.description
     }
 
-    /// The terms of its weights; empty if the file does not say.
+    /// The licence of its weights; empty if the file has none.
     pub fn license(&self) -> &str {
         &self.0.license
     }
@@ -273,17 +273,17 @@ impl Model {
         names.filter(|n| self.0.graph.find(n).is_none()).collect()
     }
 
-    /// The size `[h, w]` at which a picture of `size` is given to the network: what the preprocessing
-    /// says, or where the network cannot take that, the next larger one that it can.
+    /// The size `[h, w]` at which the network gets a picture of `size`: that of the preprocessing, or the next larger
+    /// size that the network takes.
     ///
     /// # Errors
-    /// `Shape` if it cannot take any size near it.
+    /// `Shape` if the network takes no size near it.
     pub fn network_size(&self, size: [usize; 2]) -> Result<[usize; 2]> {
         let [h, w] = self.0.preprocessing.network_size(size);
         Ok([self.side_from(h)?, self.side_from(w)?])
     }
 
-    /// The least side from `side` on that the network takes.
+    /// The least side, from `side` on, that the network takes.
     pub(crate) fn side_from(&self, side: usize) -> Result<usize> {
         let fits = |side: &usize| self.0.graph.shapes(Shape::new(1, 3, *side, *side)).is_ok();
         match (side..side.saturating_add(SIDES_TRIED)).find(fits) {
@@ -296,7 +296,7 @@ impl Model {
     }
 }
 
-/// The architecture, and the geometry where there are several.
+/// The architecture, and the geometry if there are several.
 impl fmt::Display for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.architecture())?;
@@ -305,12 +305,12 @@ impl fmt::Display for Model {
     }
 }
 
-/// The shape of a picture that fits every network there is.
+/// The shape of a picture that fits every known network.
 fn nominal() -> Shape {
     Shape::new(1, 3, NOMINAL_SIDE, NOMINAL_SIDE)
 }
 
-/// The network that was chosen, or else the one that the file describes, names, or has the tensors of.
+/// The network that is chosen, or else described or named in the file, or else recognised from its tensors.
 pub(crate) fn network(
     checkpoint: &Checkpoint,
     overrides: &ArchitectureOverride,

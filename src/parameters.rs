@@ -1,5 +1,4 @@
-//! The parameters of a network: tensors of its file, F32, F16, BF16 or F64, and what follows from them, one row at a
-//! time.
+//! The parameters of a network, one row at a time: tensors of its file (F32, F16, BF16 or F64), and derived parameters.
 
 mod file;
 
@@ -13,10 +12,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A parameter that is no tensor of the file, but follows from the network and its tensors.
+/// A parameter that is not a tensor of the file but derived from the network and its tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Derived {
-    /// The kernel of a transposed convolution that upsamples bilinearly, which the file leaves out.
+    /// The bilinear kernel of a transposed convolution that is missing in the file.
     Bilinear,
     /// The weight of a convolution, each output channel times the factor of the normalisation after it.
     Scaled {
@@ -25,7 +24,7 @@ pub enum Derived {
         /// The normalisation.
         norm: Norm,
     },
-    /// The bias that is left when a convolution with [`Derived::Scaled`] weights does what follows it too.
+    /// The bias of a convolution with [`Derived::Scaled`] weights, which includes the normalisation after it.
     Shifted {
         /// The tensor of the convolution's own bias.
         bias: Option<String>,
@@ -43,7 +42,7 @@ pub struct Norm {
     pub eps: f64,
 }
 
-/// The parameters of a network: tensors of its file, and what follows from them.
+/// The parameters of a network: tensors of its file, and derived ones.
 #[derive(Debug)]
 pub struct Parameters {
     file: TensorFile,
@@ -52,7 +51,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// The tensors of `file`, and those that are `derived`, by name.
+    /// The tensors of `file`, and the `derived` parameters, by name.
     pub fn new(file: TensorFile, derived: BTreeMap<String, Derived>) -> Self {
         static MADE: AtomicU64 = AtomicU64::new(0);
         Self {
@@ -62,17 +61,17 @@ impl Parameters {
         }
     }
 
-    /// A number that no others have in this process.
+    /// A number that no other parameters have in this process.
     pub(crate) fn identity(&self) -> u64 {
         self.identity
     }
 
-    /// The file they are in.
+    /// The file of the tensors.
     pub fn file(&self) -> &TensorFile {
         &self.file
     }
 
-    /// The transposed convolutions that the file leaves out.
+    /// The weights of transposed convolutions that are bilinear because the file does not hold them.
     pub fn bilinear(&self) -> impl Iterator<Item = &str> {
         let bilinear = |(name, derived): (_, &Derived)| match derived {
             Derived::Bilinear => Some(name),
@@ -85,7 +84,7 @@ impl Parameters {
     /// The parameter called `name`, of `shape`.
     ///
     /// # Errors
-    /// `ModelFile` if it is not there, has another number of elements, or is not of a float type; `Io` if it cannot be
+    /// `ModelFile` if it is missing, has another number of elements, or is not of a float type; `Io` if it cannot be
     /// read.
     pub fn get<'a>(&'a self, name: &'a str, shape: Shape) -> Result<Parameter<'a>> {
         let source = match self.derived.get(name) {
@@ -106,7 +105,7 @@ impl Parameters {
         })
     }
 
-    /// What a normalisation of `channels` channels multiplies each of them by.
+    /// The factor of each channel in a normalisation of `channels` channels.
     fn factors(&self, norm: &Norm, channels: usize) -> Result<Vec<f64>> {
         let [weight, .., var] = &norm.tensors;
         let vector = |name| self.file.view(name, Shape::vector(channels))?.tensor();
@@ -143,7 +142,7 @@ enum Source<'a> {
     Bilinear,
     Scaled {
         weight: Box<Parameter<'a>>,
-        /// Of each row.
+        /// One per row.
         factors: Vec<f64>,
     },
     Made(Vec<f32>),
@@ -160,7 +159,7 @@ impl Parameter<'_> {
         }
     }
 
-    /// All of it.
+    /// The whole parameter.
     ///
     /// # Errors
     /// `ModelFile` if an element is not finite; `Io` if it cannot be read; `Limit` if the host has no memory for it.
@@ -173,8 +172,8 @@ impl Parameter<'_> {
         Ok(tensor)
     }
 
-    /// Whether this is as many rows as columns of kernels, of which all are zero off the diagonal. What
-    /// cannot be read is not: its error comes when it is used.
+    /// Whether the weight has as many rows as columns of kernels, and all kernels off the diagonal are zero. False for
+    /// a weight that cannot be read: the error comes when it is used.
     pub(crate) fn is_diagonal(&self) -> bool {
         let Shape { n, c, h, w } = self.shape;
         let only_own = |i: usize| {
@@ -192,7 +191,7 @@ impl Parameter<'_> {
     }
 
     fn check(&self, i: usize, row: &[f32]) -> Result<()> {
-        // By blocks, without a way out of each, so that many elements are looked at at a time.
+        // Without an early exit within a block, so that many elements are checked at a time.
         let is_finite = |block: &[f32]| block.iter().fold(true, |all, v| all & v.is_finite());
         if row.chunks(256).all(is_finite) {
             return Ok(());
@@ -230,7 +229,7 @@ impl RowSource for Parameter<'_> {
     }
 }
 
-/// Row `i` of the kernel that upsamples bilinearly, each class by itself: w[i, i, y, x] = (1 − |y − c| /
+/// Row `i` of a kernel that upsamples bilinearly, each class by itself: w[i, i, y, x] = (1 − |y − c| /
 /// f)(1 − |x − c| / f) with f = ⌊(k + 1) / 2⌋ and c = f − 1 for odd k, f − 0.5 for even.
 fn bilinear_row(shape: Shape, i: usize) -> Vec<f32> {
     let share = |position: usize, size: usize| {

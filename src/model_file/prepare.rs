@@ -1,5 +1,5 @@
-//! What a graph is told of its weights, once, when a model is opened: which kernels are zero off their diagonal, and
-//! with which parameters a convolution does the batch normalisation after it too.
+//! Prepares a graph once, when a model is opened: marks the weights that are zero off their diagonal, and adds the
+//! parameters with which a convolution also does the batch normalisation after it.
 
 use crate::error::Result;
 use crate::graph::{Fold, Graph, Node, NodeId, NodeKind};
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 /// Marks the weights of transposed convolutions that are zero off their diagonal.
 pub(super) fn mark_diagonal_weights(graph: &mut Graph, parameters: &Parameters) {
     let diagonal = |node: &Node| {
-        // Kernels for groups read no more than they need as it is.
+        // The kernels for groups read only the weights that they need anyway.
         op_of::<ConvTranspose2d>(node).filter(|op| op.groups == 1)?;
         let id = *node.inputs.get(1)?;
         let weight = graph.node(id);
@@ -25,8 +25,8 @@ pub(super) fn mark_diagonal_weights(graph: &mut Graph, parameters: &Parameters) 
     found.into_iter().for_each(|id| graph.mark_diagonal(id));
 }
 
-/// Adds to the graph, for each convolution with a batch normalisation after it, the parameters with which it does
-/// both; and to `derived`, what they are.
+/// For each convolution with a batch normalisation after it, adds the parameters that fold both into one convolution:
+/// to the graph, and to `derived` their definition.
 pub(super) fn add_folds(graph: &mut Graph, derived: &mut BTreeMap<String, Derived>) -> Result<()> {
     let found: Vec<_> = graph
         .iter()
@@ -73,7 +73,8 @@ struct Folding {
 }
 
 impl Folding {
-    /// That of the normalisation `node`, if it is one, of a convolution, and both have parameters alone.
+    /// The folding of the normalisation `node`; `None` unless it follows a convolution and both have only parameters as
+    /// further inputs.
     fn of(graph: &Graph, node: &Node) -> Option<Self> {
         let parameter = |id: &NodeId| {
             let node = graph.node(*id);

@@ -14,7 +14,7 @@ pub(super) const FAMILY: Family = Family {
     build,
 };
 
-/// The names, and none of those that the numbered rewrites of FCN on VGG16 have beside them.
+/// Has the names of AlexNet, and not `conv6` of the numbered rewrites of FCN on VGG16.
 fn recognise(checkpoint: &Checkpoint) -> Option<&'static str> {
     let names = [
         "conv1.weight",
@@ -70,7 +70,7 @@ impl Net<'_> {
         self.0.graph.op("score", crop, &[upscore, image])
     }
 
-    /// A convolution with ReLU, in as many groups as its weight says for the channels that it is given.
+    /// A convolution with ReLU. The groups follow from the weight and the input's channels.
     fn conv_relu(&mut self, name: &str, op: Conv2d, x: NodeId) -> Result<NodeId> {
         let per_group = self
             .0
@@ -84,7 +84,7 @@ impl Net<'_> {
         if per_group == 0 || !channels.is_multiple_of(per_group) {
             bail!(
                 ModelFile,
-                "tensor {name}.weight is for groups of {per_group} channels; it is given {channels}"
+                "tensor {name}.weight is for groups of {per_group} channels; its input has {channels}"
             );
         }
         let op = Conv2d {
@@ -95,7 +95,7 @@ impl Net<'_> {
         self.0.relu(name, x)
     }
 
-    /// The channels that the convolution before `name` makes.
+    /// The output channels of the convolution before `name`.
     fn channels_before(&self, name: &str) -> Result<usize> {
         let before = match name {
             "conv2" => "conv1",

@@ -1,5 +1,5 @@
-//! A network whose graph stands in its file: `docs/model-file.md` says how. All that is wrong with it is
-//! found at once.
+//! A network whose graph is described in its file, as in `docs/model-file.md`. All faults of the description are
+//! reported at once.
 
 use super::{Checkpoint, InputConvention, NetworkDefinition};
 use crate::error::{Error, ErrorKind, Result, bail};
@@ -11,9 +11,9 @@ use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// What such networks are called where others have the name of their architecture.
+/// The name of such networks, in place of an architecture's.
 const NAME: &str = "graph";
-/// Faults that a message lists at most.
+/// The most faults that a message lists.
 const LISTED: usize = 50;
 
 /// A graph as a file describes it.
@@ -44,8 +44,8 @@ fn input() -> String {
     "input".into()
 }
 
-/// Builds the graph that `description` gives, on the tensors of `checkpoint`; `nominal` is the shape of an input
-/// that it takes.
+/// Builds the graph of `description` on the tensors of `checkpoint`; `nominal` is the shape of an input that the
+/// network takes.
 pub(super) fn build(
     checkpoint: &Checkpoint,
     description: &Description,
@@ -70,7 +70,7 @@ pub(super) fn build(
                 ids.insert(name, id);
                 Ok(Some(id))
             }
-            // What went wrong with it is known.
+            // The fault of this input is already recorded.
             None => Ok(None),
         });
         let inputs: Result<Option<Vec<NodeId>>> = inputs.collect();
@@ -92,7 +92,7 @@ pub(super) fn build(
         shapes.extend(shape.map(|shape| (id, shape)));
     }
     faults.none()?;
-    // Neither the input nor a tensor of the file is one.
+    // The output is an op, not the input or a tensor of the file.
     match graph.find_op(&description.output) {
         Ok(output) => graph.set_output(output),
         Err(_) => bail!(
@@ -111,8 +111,8 @@ pub(super) fn build(
     })
 }
 
-/// An error for an operand that broadcasts and has fewer dimensions than 4: PyTorch would align them with the last
-/// ones, and a tensor's shape here begins with the first.
+/// An error for a broadcast operand with fewer than 4 dimensions: PyTorch would align them with the last dimensions,
+/// but a tensor's shape here begins with the first.
 fn check_operand(broadcasts: bool, dimensions: &[usize]) -> Result<()> {
     if broadcasts && dimensions.len() != 4 {
         bail!(
@@ -124,7 +124,7 @@ fn check_operand(broadcasts: bool, dimensions: &[usize]) -> Result<()> {
     Ok(())
 }
 
-/// What is wrong with a graph.
+/// The faults of a graph.
 #[derive(Debug, Default)]
 struct Faults(Vec<String>);
 
@@ -133,7 +133,7 @@ impl Faults {
         self.0.push(format!("{} ({}): {fault}", node.name, node.op));
     }
 
-    /// The value, or nothing and a fault of `node`.
+    /// The value; or `None`, and the error becomes a fault of `node`.
     fn of<T>(&mut self, node: &Described, result: Result<T>) -> Option<T> {
         match result {
             Ok(value) => Some(value),
@@ -159,7 +159,7 @@ impl Faults {
     }
 }
 
-/// The op of each node, where there is one.
+/// The op of each node, if it can be made.
 fn ops(
     description: &Description,
     checkpoint: &Checkpoint,
@@ -169,7 +169,10 @@ fn ops(
     let op = |node: &Described| {
         let op = ops::from_name(&node.op, node.attributes.clone().into())?;
         if (op.as_ref() as &dyn Any).is::<ops::Preprocess>() {
-            bail!(Unsupported, "it stands in the metadata's own entry");
+            bail!(
+                Unsupported,
+                "preprocessing has an entry of its own in the metadata"
+            );
         }
         Ok(op)
     };
@@ -186,7 +189,7 @@ fn ops(
     all
 }
 
-/// The positions of the nodes, each after those that it reads; those that cannot be ordered are faults.
+/// The positions of the nodes, each after those that it reads; nodes that cannot be ordered are faults.
 fn order(description: &Description, checkpoint: &Checkpoint, faults: &mut Faults) -> Vec<usize> {
     let nodes = &description.nodes;
     let position: HashMap<&str, usize> = nodes
@@ -225,7 +228,7 @@ fn order(description: &Description, checkpoint: &Checkpoint, faults: &mut Faults
     }
     for (node, waiting) in nodes.iter().zip(waiting_for) {
         if waiting > 0 {
-            faults.add(node, "it is part of a cycle, or reads what is");
+            faults.add(node, "it is part of a cycle, or depends on one");
         }
     }
     order
@@ -273,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_wrong_is_listed_by_node() {
+    fn all_faults_are_listed_by_node() {
         let error = built(json!([
             {"name": "a", "op": "fold", "inputs": ["input"]},
             {"name": "b", "op": "conv2d", "inputs": ["input", "nothing.weight"]},
@@ -313,10 +316,10 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_is_not_there_is_said() {
+    fn a_missing_output_is_an_error() {
         let error = built(json!([{"name": "a", "op": "relu", "inputs": ["input"]}])).unwrap_err();
         assert_eq!(error.to_string(), "graph: its output \"score\" is no node");
-        // The name of a tensor that a node reads is none either.
+        // A tensor that a node reads is not a node either.
         let description = json!({"output": "conv.weight", "nodes": [
             {"name": "a", "op": "conv2d", "inputs": ["input", "conv.weight"]},
         ]});

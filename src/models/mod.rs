@@ -15,7 +15,7 @@ use crate::ops::{BatchNorm2d, Conv2d, ConvTranspose2d, Crop, Relu};
 use crate::tensor::Shape;
 use std::collections::BTreeMap;
 
-/// What a model file holds, as far as building a network depends on it: names and shapes.
+/// The names and shapes of a model file's tensors: all that building a network depends on.
 #[derive(Clone, Debug, Default)]
 pub struct Checkpoint {
     shapes: BTreeMap<String, Vec<usize>>,
@@ -46,8 +46,8 @@ impl Checkpoint {
         }
     }
 
-    /// The shape of a tensor as a network's parameter: as it is where it has four dimensions; of a vector or a
-    /// matrix the others are 1.
+    /// The shape of a tensor as a network's parameter: four dimensions as they are; a vector or a matrix gets ones for
+    /// the missing dimensions.
     ///
     /// # Errors
     /// `ModelFile` if it is not there, or has another number of dimensions.
@@ -69,7 +69,7 @@ impl Checkpoint {
     }
 }
 
-/// What is asked for instead of being recognised: an architecture, a geometry, or both.
+/// An architecture, a geometry, or both, to use instead of the recognised ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ArchitectureOverride {
     /// `fcn8s`, `fcn16s` …, see [`architectures`].
@@ -85,35 +85,35 @@ pub struct NetworkDefinition {
     pub graph: Graph,
     /// Its name.
     pub architecture: &'static str,
-    /// How its borders are treated, where there are several ways.
+    /// The treatment of its borders, if there are several.
     pub geometry: Option<&'static str>,
     /// Transposed convolutions that the checkpoint does not hold: they are bilinear.
     pub bilinear: BTreeMap<String, Shape>,
-    /// Where it comes from.
+    /// The training convention of its input.
     pub input_convention: InputConvention,
-    /// Its predictions at coarser strides, the coarsest first; none where it has but one.
+    /// Its predictions at coarser strides, the coarsest first; empty if it has only one.
     pub stages: Vec<FcnStage>,
 }
 
-/// Class scores inside a network, and how they become scores of the whole picture by bilinear interpolation: as in the
+/// Class scores inside a network, and the bilinear upsampling that makes them scores of the whole picture, as in the
 /// FCN of that stride.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FcnStage {
     /// The node of the scores.
     pub node: NodeId,
-    /// Pixels of the picture from one of them to the next.
+    /// Pixels of the picture from one score to the next.
     pub stride: usize,
     /// The upsampling.
     pub upsampling: ConvTranspose2d,
-    /// The name of its weight.
+    /// The name of the upsampling's weight.
     pub weight: String,
-    /// Where the picture begins in what it makes.
+    /// Where the picture begins in the upsampled scores.
     pub offset: usize,
 }
 
 impl FcnStage {
-    /// Adds its scores of the whole picture to `graph`, in which `scores` is its node and `image` what the network is
-    /// given.
+    /// Adds its scores of the whole picture to `graph`. `scores` is the node of the stage in that graph, and `image`
+    /// the network's input.
     ///
     /// # Errors
     /// `Request` if the graph has nodes of these names.
@@ -135,7 +135,7 @@ impl FcnStage {
     }
 }
 
-/// Whose pictures a network was trained on, which says what it wants of one unless its file does.
+/// Whose training convention a network follows: the default preprocessing, if its file has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputConvention {
     /// Caffe's.
@@ -171,11 +171,11 @@ pub fn geometries() -> impl Iterator<Item = &'static str> {
     vgg::geometries().into_iter()
 }
 
-/// Builds the network that `overrides` names, or the one recognised from names and shapes.
+/// Builds the network that `overrides` names, or else the one recognised from names and shapes.
 ///
 /// # Errors
-/// `Request` for a name that is unknown, `ModelFile` if the tensors are none of the known networks, or
-/// if one is missing or has another shape than the network needs.
+/// `Request` for an unknown name, `ModelFile` if the tensors match no known network, or if one is missing or has
+/// another shape than the network needs.
 pub fn build(
     checkpoint: &Checkpoint,
     overrides: &ArchitectureOverride,
@@ -199,7 +199,7 @@ pub fn build(
             None if checkpoint.shapes.is_empty() => bail!(ModelFile, "the file holds no tensors"),
             None => bail!(
                 ModelFile,
-                "the tensor names are those of no known network ({}), and the file holds no graph; the first are {}",
+                "the tensor names match no known network ({}), and the file holds no graph; the first names are {}",
                 list(),
                 checkpoint.names().take(4).collect::<Vec<_>>().join(", ")
             ),
@@ -224,7 +224,7 @@ fn recognise(checkpoint: &Checkpoint) -> Option<(&'static Family, &'static str)>
 /// Builds the network that a file describes; `nominal` is the shape of an input that any network takes.
 ///
 /// # Errors
-/// `ModelFile`, with all that is wrong with it, node by node.
+/// `ModelFile`, with all faults, node by node.
 pub fn build_described(
     checkpoint: &Checkpoint,
     description: &Description,
@@ -274,7 +274,7 @@ impl<'a> Builder<'a> {
         self.graph.parameter(name, shape)
     }
 
-    /// A convolution with bias; without one only where `bias_optional` and the file has none.
+    /// A convolution with bias; the bias may be missing in the file if `bias_optional`.
     fn conv(&mut self, name: &str, op: Conv2d, x: NodeId, bias_optional: bool) -> Result<NodeId> {
         let weight = self.parameter(&format!("{name}.weight"))?;
         let bias = self.bias(name, bias_optional)?;
@@ -290,8 +290,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// A layer that was fully connected over `c` × `size` values of the map before it: a convolution. Its weight is
-    /// stored as the matrix `[out, c · h · w]` that it was.
+    /// A fully connected layer over `c` × `size` values of the map before it, as a convolution. Its weight is stored
+    /// as the matrix `[out, c · h · w]` of the original layer.
     fn fully_connected(&mut self, name: &str, size: [usize; 2], x: NodeId) -> Result<NodeId> {
         let weight = format!("{name}.weight");
         let stored = self.checkpoint.parameter_shape(&weight)?;
@@ -319,13 +319,13 @@ impl<'a> Builder<'a> {
         self.graph.op(name, BatchNorm2d::default(), &inputs)
     }
 
-    /// A convolution, with bias where the file has one, and the batch normalisation after it.
+    /// A convolution, with bias if the file has one, and the batch normalisation after it.
     fn conv_norm(&mut self, conv: &str, norm: &str, op: Conv2d, x: NodeId) -> Result<NodeId> {
         let x = self.conv(conv, op, x, true)?;
         self.batch_norm(norm, x)
     }
 
-    /// A transposed convolution, with bias where the file has one.
+    /// A transposed convolution, with bias if the file has one.
     fn conv_transpose(&mut self, name: &str, op: ConvTranspose2d, x: NodeId) -> Result<NodeId> {
         let weight = self.parameter(&format!("{name}.weight"))?;
         let bias = self.bias(name, true)?;
@@ -333,8 +333,8 @@ impl<'a> Builder<'a> {
         self.graph.op(name, op, &inputs)
     }
 
-    /// A transposed convolution to `classes` classes without bias, with kernel `kernel`; bilinear where the file does
-    /// not hold it.
+    /// A transposed convolution to `classes` classes without bias, with kernel `kernel`; bilinear if the file does not
+    /// hold its weight.
     fn upscore(
         &mut self,
         name: &str,
@@ -361,10 +361,10 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// An error where a geometry is asked for that only FCN on VGG16 has.
+/// An error for any geometry: only FCN on VGG16 has several.
 fn no_geometry(geometry: Option<&str>) -> Result<()> {
     match geometry {
-        Some(name) => bail!(Request, "it has one geometry, none called {name:?}"),
+        Some(name) => bail!(Request, "it has only one geometry, none called {name:?}"),
         None => Ok(()),
     }
 }

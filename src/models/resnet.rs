@@ -72,7 +72,7 @@ impl Net<'_> {
             ..MaxPool2d::square(3, 2, false)
         };
         let mut x = self.0.graph.op("backbone.maxpool", pool, &[x])?;
-        // Of layer 3 and layer 4, strides are replaced by dilation, from the second block on.
+        // In layers 3 and 4, dilation replaces strides, from the second block on.
         let layers = [(1, 1, 1, 1), (2, 2, 1, 1), (3, 1, 1, 2), (4, 1, 2, 4)];
         for (layer, stride, first_dilation, dilation) in layers {
             for i in 0..blocks[layer - 1] {

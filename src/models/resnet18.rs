@@ -1,4 +1,4 @@
-//! FCN on ResNet-18, as *Dive into Deep Learning* has it (section "Fully Convolutional Networks"): an
+//! FCN on ResNet-18, as in *Dive into Deep Learning* (section "Fully Convolutional Networks"): an
 //! `nn.Sequential` of torchvision's ResNet-18 without its last two layers, a 1×1 convolution to the classes, and one
 //! transposed convolution of stride 32.
 

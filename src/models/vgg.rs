@@ -18,7 +18,7 @@ pub(super) const FAMILY: Family = Family {
 /// Convolutions in each of the five stages.
 const STAGES: [usize; 5] = [2, 2, 3, 3, 3];
 
-/// How borders are treated.
+/// The treatment of borders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Geometry {
     name: &'static str,
@@ -94,7 +94,7 @@ impl Names {
         }
     }
 
-    /// This way's name of a layer, given by its name in FCN-8s of Caffe.
+    /// The name of a layer in this scheme, given its name in Caffe's FCN-8s.
     fn layer(self, caffe: &'static str) -> &'static str {
         match (self, caffe) {
             (Self::Numbered, "fc6") => "conv14",
@@ -106,7 +106,7 @@ impl Names {
     }
 }
 
-/// The architecture whose score layers the checkpoint has. FCN-8s at once has FCN-8s's names.
+/// The architecture whose score layers the checkpoint has. FCN-8s at once has the names of FCN-8s.
 fn recognise(checkpoint: &Checkpoint) -> Option<&'static str> {
     Names::of(checkpoint)?;
     checkpoint.dimensions("score_fr.weight").ok()?;
@@ -119,7 +119,7 @@ fn recognise(checkpoint: &Checkpoint) -> Option<&'static str> {
     })
 }
 
-/// Builds `architecture` for the checkpoint, in `geometry` or the one that goes with its names.
+/// Builds `architecture` for the checkpoint, in `geometry` or by default in the one of the naming scheme.
 fn build(
     checkpoint: &Checkpoint,
     architecture: &'static str,
@@ -212,7 +212,7 @@ impl Net<'_> {
         self.b.relu(name, fc)
     }
 
-    /// A transposed convolution without bias; bilinear where the file does not hold it.
+    /// A transposed convolution without bias; bilinear if the file does not hold its weight.
     fn upscore(&mut self, name: &'static str, stride: usize, x: NodeId) -> Result<NodeId> {
         let name = self.names.layer(name);
         let padding = if self.geometry.same { stride / 2 } else { 0 };
@@ -221,7 +221,7 @@ impl Net<'_> {
         self.b.upscore(name, op, 2 * stride, classes, x)
     }
 
-    /// Notes that `scores` are those of the FCN of `stride`, whose last crop is at `offset`.
+    /// Records that `scores` are the scores of the FCN of `stride`, whose last crop is at `offset`.
     fn stage_of(&mut self, stride: usize, offset: usize, scores: NodeId) {
         let padding = if self.geometry.same { stride / 2 } else { 0 };
         let offset = if self.geometry.same { 0 } else { offset };
@@ -234,8 +234,8 @@ impl Net<'_> {
         });
     }
 
-    /// The score layer of a pool, times `factor`, cropped to the upsampled map and added to it. In the
-    /// geometry `same` it is the upsampled map that is cut.
+    /// The score layer of a pool, times `factor`, cropped to the upsampled map and added to it. In the geometry
+    /// `same`, the upsampled map is cropped instead.
     fn fuse(
         &mut self,
         pool: &str,
@@ -279,7 +279,7 @@ mod tests {
     use super::{Checkpoint, NetworkDefinition, STAGES};
     use crate::tensor::Shape;
 
-    /// The tensors of a network of full width but for its classes.
+    /// The tensors of a network of full width, with 21 classes.
     fn checkpoint(score_layers: &[&str]) -> Checkpoint {
         let widths = [3, 64, 128, 256, 512, 512];
         let mut tensors = Vec::new();

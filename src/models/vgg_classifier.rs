@@ -2,7 +2,7 @@
 //! picture of at least 224 × 224 pixels gives a heat map of the classes, at stride 32 (Long, Shelhamer, Darrell
 //! 2015, section 3.1).
 //!
-//! Which of `features` are convolutions, and which of them a pool follows, shows in the gaps between their numbers;
+//! The gaps between the numbers of `features` show which of them are convolutions and which are followed by a pool,
 //! with batch normalisation (`vgg16_bn`) or without.
 
 use super::{Builder, Checkpoint, Family, InputConvention, NetworkDefinition, no_geometry};
@@ -12,7 +12,7 @@ use crate::ops::{Conv2d, MaxPool2d, Relu};
 
 const ARCHITECTURE: &str = "vgg";
 
-/// The side of the map that the first fully connected layer sees of a picture of 224 × 224.
+/// The side of the map that the first fully connected layer sees for a picture of 224 × 224.
 const SIDE: usize = 7;
 
 pub(super) const FAMILY: Family = Family {
@@ -56,7 +56,7 @@ impl Net<'_> {
             let dimensions = checkpoint.dimensions(&format!("features.{i}.weight"));
             dimensions.is_ok_and(|d| d.len() == 4)
         };
-        // The longest of them, VGG19 with normalisation, has 53.
+        // The longest VGG, VGG19 with normalisation, has 53 features.
         let convs: Vec<_> = (0..100).filter(is_conv).collect();
         let mut x = self.0.graph.input();
         for (n, i) in convs.iter().enumerate() {
@@ -76,7 +76,7 @@ impl Net<'_> {
                 Some(conv) if *conv != next + 1 => {
                     bail!(
                         ModelFile,
-                        "features.{conv} follows features.{i}: that is no VGG"
+                        "features.{conv} follows features.{i}, as in no VGG"
                     )
                 }
                 _ => {

@@ -1,4 +1,4 @@
-//! A safetensors file: its header, and its tensors, read at positions when they are used.
+//! A safetensors file: its header, and its tensors, read at positions on use.
 
 use super::{Parameter, Source};
 use crate::error::{Error, ErrorKind, Result, bail};
@@ -16,16 +16,16 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Bytes before the header, which hold its length.
+/// Bytes before the header: its length.
 const LENGTH_BYTES: usize = size_of::<u64>();
 /// The longest header that the format allows.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
-/// A tensor of at most so many bytes is read at once: a row of a bias is one number.
+/// A tensor of at most this many bytes is read at once: a row of a bias is one number.
 const SMALL_BYTES: usize = 64 << 10;
 
 /// Where the bytes of a file are.
 enum Bytes {
-    /// On disk, read at positions: a file that is cut short meanwhile gives an error, where a mapped one would end the
+    /// On disk, read at positions: a file that is cut short gives an error, where a memory map would end the
     /// program.
     #[cfg(not(target_arch = "wasm32"))]
     File {
@@ -46,7 +46,7 @@ impl Bytes {
         }
     }
 
-    /// Those at `range`, if they are in memory.
+    /// The bytes at `range`, if they are in memory.
     fn in_memory(&self, range: Range<usize>) -> Option<&[u8]> {
         match self {
             #[cfg(not(target_arch = "wasm32"))]
@@ -55,7 +55,7 @@ impl Bytes {
         }
     }
 
-    /// Fills `buffer` with those from `offset` on; an error says that `what` cannot be read.
+    /// Fills `buffer` with the bytes from `offset` on; an error names `what`.
     fn read_at(&self, buffer: &mut [u8], offset: usize, what: &str) -> Result<()> {
         #[cfg(not(target_arch = "wasm32"))]
         if let Self::File { file, path, .. } = self {
@@ -76,7 +76,7 @@ impl Bytes {
         Ok(())
     }
 
-    /// Those at `range`; an error says that `what` cannot be read.
+    /// The bytes at `range`; an error names `what`.
     fn read(&self, range: Range<usize>, what: &str) -> Result<Cow<'_, [u8]>> {
         if let Some(bytes) = self.in_memory(range.clone()) {
             return Ok(Cow::Borrowed(bytes));
@@ -110,8 +110,8 @@ impl std::fmt::Debug for TensorFile {
 }
 
 impl TensorFile {
-    /// Opens the file at `path` without reading its tensors; they are read when they are used, so the
-    /// file must stay as it is while this lives. One that is cut short meanwhile gives errors of the kind `Io`.
+    /// Opens the file at `path` without reading its tensors. They are read on use, so the file must not change while
+    /// this lives. A file that is cut short gives errors of the kind `Io`.
     ///
     /// # Errors
     /// `Io` if it cannot be opened; `ModelFile` if it is not a whole safetensors file.
@@ -144,13 +144,13 @@ impl TensorFile {
         let shown = path.display().to_string();
         let bytes = Bytes::File { file, path, length };
         Self::parse(bytes).map_err(|e| match e.kind() {
-            // It names the file already.
+            // Its message already names the file.
             ErrorKind::Io => e,
             _ => e.at(shown),
         })
     }
 
-    /// A file in memory: a vector, or bytes that are part of the program, which are not copied.
+    /// A file in memory: a vector, or static bytes of the program, which are not copied.
     ///
     /// # Errors
     /// `ModelFile` if it is not a whole safetensors file.
@@ -193,7 +193,7 @@ impl TensorFile {
             .map(|(name, t)| (name.as_str(), t.dimensions.as_slice()))
     }
 
-    /// The name of the type that a tensor is stored in.
+    /// The name of a tensor's stored type.
     pub fn dtype(&self, name: &str) -> Option<String> {
         self.tensors.get(name).map(|t| format!("{:?}", t.dtype))
     }
@@ -203,16 +203,15 @@ impl TensorFile {
         self.bytes.len()
     }
 
-    /// Whether the file has no bytes, which a file that could be read never has.
+    /// Whether the file has no bytes; a file that could be read never is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A tensor of one to four dimensions as floats. One of one dimension is `[n, 1, 1, 1]`.
+    /// A tensor of up to four dimensions as floats. Missing dimensions are 1: a vector is `[n, 1, 1, 1]`.
     ///
     /// # Errors
-    /// `ModelFile` if it is not there, is no float tensor, has more dimensions, or an element that is not
-    /// finite.
+    /// `ModelFile` if it is missing, is not a float tensor, has more dimensions, or an element that is not finite.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let stored = self.stored(name)?;
         let mut dimensions = [1; 4];
@@ -238,7 +237,7 @@ impl TensorFile {
     /// The bytes of a tensor.
     ///
     /// # Errors
-    /// `ModelFile` if it is not there, `Io` if it cannot be read.
+    /// `ModelFile` if it is missing, `Io` if it cannot be read.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn raw(&self, name: &str) -> Result<Cow<'_, [u8]>> {
         let range = self.stored(name)?.bytes.clone();
@@ -252,7 +251,7 @@ impl TensorFile {
         }
     }
 
-    /// The tensor called `name`, which has the elements of `shape`.
+    /// The tensor called `name`, with the elements of `shape`.
     pub(crate) fn view<'a>(&'a self, name: &'a str, shape: Shape) -> Result<Parameter<'a>> {
         let stored = self.stored(name)?;
         let elements = stored.dimensions.iter().product::<usize>();
@@ -286,7 +285,7 @@ impl TensorFile {
     }
 }
 
-/// The header of a safetensors file, and where the bytes of its tensors begin. They end where the file does.
+/// The header of a safetensors file, and the position of its tensors' bytes, which end where the file ends.
 fn header(bytes: &Bytes) -> Result<(usize, Metadata)> {
     const WHAT: &str = "the header";
     let broken = |reason: &dyn std::fmt::Display| {
@@ -321,7 +320,7 @@ pub(super) struct InFile<'a> {
     dtype: Dtype,
     file: &'a Bytes,
     range: Range<usize>,
-    /// All of it, once it was read, if it is small and not in memory.
+    /// The whole tensor once read, if it is small and the file not in memory.
     small: OnceLock<Vec<u8>>,
 }
 
@@ -351,7 +350,7 @@ impl InFile<'_> {
         Ok(Cow::Owned(self.floats(&bytes).into_owned()))
     }
 
-    /// The bytes `within` the tensor, if they are in memory, or all of it is small enough to be brought there.
+    /// The bytes `within` the tensor, if the file is in memory or the tensor is small enough to be read at once.
     fn bytes(&self, within: Range<usize>, name: &str) -> Result<Option<&[u8]>> {
         if let Some(bytes) = self.file.in_memory(self.range.clone()) {
             return Ok(bytes.get(within));
@@ -363,7 +362,7 @@ impl InFile<'_> {
             let bytes = self
                 .file
                 .read(self.range.clone(), &format!("tensor {name}"))?;
-            // Another thread may have read the same meanwhile.
+            // Another thread may have read the same tensor meanwhile.
             let _ = self.small.set(bytes.into_owned());
         }
         Ok(self.small.get().and_then(|bytes| bytes.get(within)))
