@@ -36,21 +36,21 @@ use std::sync::Arc;
 #[cfg(not(target_arch = "wasm32"))]
 use std::time::Duration;
 
-/// How activations and weights are kept on a device. Sums are `f32` in any case.
+/// The precision of activations and weights on a device. Sums are always `f32`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// As `f32`.
     #[default]
     F32,
-    /// As `f16`: half the memory, for devices with the feature `SHADER_F16`. A value larger than `f16`
-    /// holds is an error that names the layer.
+    /// As `f16`: half the memory, for devices with the feature `SHADER_F16`. A value beyond the range of `f16`
+    /// is an error that names the layer.
     F16,
 }
 
 /// A model on a device, ready for pictures of any size.
 ///
-/// Cheap to clone; clones share everything, and serve any number of threads at a time. Each run has an executor, which
-/// has the buffers of one size, to itself. Executors are kept for the next pictures of their size, within a bound on
+/// Cheap to clone; clones share everything, and serve any number of threads at a time. Each run has an executor of its
+/// own, with the buffers of one size. Executors are kept for the next pictures of the same size, within a bound on
 /// memory ([`SegmenterBuilder::memory`]).
 ///
 /// ```no_run
@@ -80,27 +80,27 @@ enum Engine {
     Reference,
 }
 
-/// What [`Segmenter::run`] gives back.
+/// The result of [`Segmenter::run`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     /// Class scores before softmax, `[n, classes, h, w]`.
     pub output: Tensor,
     /// The class of each pixel, `[n, 1, h, w]`; absent for a network of more than 255 classes.
     pub labels: Option<Tensor>,
-    /// The nodes asked for, by name, in the order asked.
+    /// The fetched nodes, by name, in the order of the request.
     pub fetched: Vec<(String, Tensor)>,
 }
 
-/// What [`Segmenter::profile`] measured.
+/// The measurements of [`Segmenter::profile`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    /// What was run.
+    /// The plan that was run.
     pub plan: Plan,
     /// Milliseconds of the first run, planning and making buffers included.
     pub first_ms: f64,
     /// Milliseconds of each run after it.
     pub run_ms: Vec<f64>,
-    /// How long each layer took in one more run.
+    /// The time of each layer in one more run.
     pub layers: LayerTimes,
 }
 
@@ -119,17 +119,17 @@ impl Profile {
 }
 
 impl Segmenter {
-    /// How a segmenter for `model` is built: on which device, in which precision, with how much memory.
+    /// A builder of a segmenter for `model`, which sets the device, the precision and the memory.
     pub fn builder(model: &Model) -> SegmenterBuilder {
         SegmenterBuilder::new(model)
     }
 
-    /// A segmenter on `gpu`, with what [`Segmenter::builder`] takes where nothing else is said. Compiles the model's
-    /// pipelines and uploads its weights.
+    /// A segmenter on `gpu`, with the defaults of [`Segmenter::builder`]. Compiles the model's pipelines and uploads
+    /// its weights.
     ///
     /// # Errors
     /// `ModelFile` if a weight cannot be used, `Io` if it cannot be read; `Limit` or `Device` if the device cannot
-    /// hold or run it, and `DeviceLost` if it is lost, which ends every function here that uses it.
+    /// hold or run the model; `DeviceLost` if the device is lost, as from every function here that uses it.
     pub async fn new(gpu: &Gpu, model: &Model) -> Result<Self> {
         Self::builder(model).gpu(gpu).build().await
     }
@@ -144,9 +144,9 @@ impl Segmenter {
         Self(Arc::new(Inner { model, engine }))
     }
 
-    /// Moves this segmenter and its clones to another device, when the one it has is lost. The weights are read again
+    /// Moves this segmenter and its clones to another device, when their device is lost. The weights are read again
     /// from the model. Runs under way on the lost device end in errors of the kind
-    /// [`DeviceLost`](crate::ErrorKind::DeviceLost). What was made for the old device, such as a [`TexturePass`], has
+    /// [`DeviceLost`](crate::ErrorKind::DeviceLost). Objects made for the old device, such as a [`TexturePass`], have
     /// to be made again.
     ///
     /// ```no_run
@@ -165,7 +165,7 @@ impl Segmenter {
     /// ```
     ///
     /// # Errors
-    /// As [`SegmenterBuilder::build`]; the segmenter is then as it was. `Request` on the CPU reference.
+    /// As [`SegmenterBuilder::build`]; the segmenter is then unchanged. `Request` on the CPU reference.
     pub async fn recover(&self, gpu: &Gpu) -> Result<()> {
         self.on_gpu()?.move_to(gpu, self.model()).await
     }
@@ -175,7 +175,7 @@ impl Segmenter {
         &self.0.model
     }
 
-    /// The device, for people.
+    /// The name of the device, for people.
     pub fn device(&self) -> String {
         match &self.0.engine {
             Engine::Gpu(on) => on.executors().gpu().to_string(),
@@ -183,7 +183,7 @@ impl Segmenter {
         }
     }
 
-    /// How activations and weights are kept.
+    /// The precision of activations and weights.
     pub fn precision(&self) -> Precision {
         match &self.0.engine {
             Engine::Gpu(on) => on.precision(),
@@ -191,7 +191,7 @@ impl Segmenter {
         }
     }
 
-    /// How many plans and executors were made, and what those that there are take. All 0 on the CPU reference.
+    /// Counts of plans and executors, and the memory of the executors. All 0 on the CPU reference.
     pub fn pool_stats(&self) -> PoolStats {
         match &self.0.engine {
             Engine::Gpu(on) => on.executors().stats(),
@@ -202,8 +202,8 @@ impl Segmenter {
     /// The class of each pixel of a picture, at the picture's own size.
     ///
     /// # Errors
-    /// `Limit` if the picture is too large for the device, `Device` if that fails, `NotFinite` if the scores
-    /// of a pixel are not finite, or a value is larger than `f16` holds where that is asked for.
+    /// `Limit` if the picture is too large for the device, `Device` if the device fails, `NotFinite` if the scores of a
+    /// pixel are not finite or, in `f16`, a value is beyond its range.
     pub async fn segment(&self, picture: &Picture) -> Result<Mask> {
         let size = [picture.height(), picture.width()];
         let request = Request::labels(1, size);
@@ -221,8 +221,8 @@ impl Segmenter {
         self.mask(size, labels)
     }
 
-    /// The class of each pixel of pictures of one size, all in one run; in several runs of parts of the batch where
-    /// the device cannot hold all of it. Each mask is that which [`Segmenter::segment`] gives.
+    /// The class of each pixel of pictures of one size, all in one run; a batch too large for the device runs in parts.
+    /// Each mask equals that of [`Segmenter::segment`].
     ///
     /// ```no_run
     /// # async fn example(segmenter: &fullconv::Segmenter, tiles: &[fullconv::Picture]) -> fullconv::Result<()> {
@@ -299,10 +299,10 @@ impl Segmenter {
         pollster::block_on(self.segment(picture))
     }
 
-    /// Measures which kernels are the fastest for `batch` pictures that the network sees at `size` `[h, w]`,
-    /// see [`Model::network_size`], for as long as `time`, and uses them from then on. Each is held to the CPU
-    /// reference first. Where [`GpuOptions::cache`](crate::GpuOptions::cache) says so, the choice is kept for
-    /// the next time.
+    /// Measures the fastest kernels for `batch` pictures that the network gets at `size` `[h, w]`, see
+    /// [`Model::network_size`], for as long as `time`, and uses them from then on. Each kernel is checked against the
+    /// CPU reference first. With [`GpuOptions::cache`](crate::GpuOptions::cache), the choice is kept for the next
+    /// start.
     ///
     /// # Errors
     /// `Request` on the CPU reference, `Shape` if the network cannot take the size, else as
@@ -318,7 +318,7 @@ impl Segmenter {
             bail!(Request, "the CPU reference has no kernels to choose from");
         };
         let pool = on.executors();
-        // Their buffers go before those of the candidates come, and their plans are of the old choice.
+        // Frees buffers before the candidates allocate theirs; the plans also have the old choices.
         pool.forget();
         let (graph, parameters) = (self.model().graph(), self.model().parameters());
         let input = Shape::new(batch, 3, size[0], size[1]);
@@ -333,13 +333,13 @@ impl Segmenter {
             time,
         )
         .await;
-        // Others may have planned meanwhile.
+        // Other threads may have planned with the old choices meanwhile.
         pool.forget();
         tuned
     }
 
-    /// Measures the whole way of `batch` pictures of `size` `[h, w]`, from pixels in host memory to class
-    /// ids in host memory: `runs` times after a first one, and then layer by layer.
+    /// Measures whole runs of `batch` pictures of `size` `[h, w]`, from pixels in host memory to class ids in host
+    /// memory: `runs` runs after a first one, and then layer by layer.
     ///
     /// # Errors
     /// `Request` on the CPU reference or for no runs, else as [`Segmenter::segment`].
@@ -376,8 +376,8 @@ impl Segmenter {
         })
     }
 
-    /// Runs the network on an input that is preprocessed already, `[n, 3, h, w]`, and gives back scores,
-    /// labels and the values of the nodes in `fetch`. A batch too large for the device runs in parts.
+    /// Runs the network on a preprocessed input, `[n, 3, h, w]`, and returns scores, labels and the values of the nodes
+    /// in `fetch`. A batch too large for the device runs in parts.
     ///
     /// # Errors
     /// `Request` if there is no such node, `Shape` if the network cannot take the input, `Limit` if even
@@ -399,7 +399,7 @@ impl Segmenter {
         })
     }
 
-    /// What `request` asks for of `input`, on this segmenter's device, each value whole.
+    /// The outputs of `request` for `input` on this segmenter's device, joined over the parts of a batch.
     pub(crate) async fn values(&self, request: &Request, input: &Tensor) -> Result<Vec<Tensor>> {
         let Engine::Gpu(on) = &self.0.engine else {
             return self.on_reference(request, input);
@@ -415,7 +415,7 @@ impl Segmenter {
         join(values)
     }
 
-    /// What `request` asks for of `input`, on the CPU.
+    /// The outputs of `request` for `input` on the CPU.
     fn on_reference(&self, request: &Request, input: &Tensor) -> Result<Vec<Tensor>> {
         let (model, task) = (self.model(), request.task(self.model())?);
         let values = reference::run(&task.graph, model.parameters(), input, &task.outputs)?;
@@ -429,7 +429,7 @@ impl Segmenter {
         }
     }
 
-    /// The executors on the device that it has now.
+    /// The executors on the current device.
     fn pool(&self) -> Result<Arc<Executors>> {
         Ok(self.on_gpu()?.executors())
     }
@@ -441,7 +441,7 @@ impl fmt::Display for Segmenter {
     }
 }
 
-/// An error if a label is no class: its pixel's scores are not finite.
+/// An error if a label is [`NO_CLASS`]: the scores of its pixel are not finite.
 fn check_labels(labels: impl IntoIterator<Item = u8>, width: usize) -> Result<()> {
     if let Some(i) = labels.into_iter().position(|label| label == NO_CLASS) {
         bail!(
@@ -474,7 +474,7 @@ fn part_of(batch: &Tensor, images: Range<usize>) -> Result<Cow<'_, Tensor>> {
     Ok(Cow::Owned(part))
 }
 
-/// BatchParts of batches, each with one tensor an output, to whole batches.
+/// Joins the parts of a batch, each with one tensor per output.
 fn join(parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
     let mut whole: Vec<(Shape, Vec<f32>)> = Vec::new();
     for part in parts {

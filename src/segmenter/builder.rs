@@ -1,4 +1,4 @@
-//! How a [`Segmenter`] comes onto a device.
+//! Builds a [`Segmenter`] on a device.
 
 use super::executors::Executors;
 use super::request::nominal_graphs;
@@ -28,14 +28,14 @@ const MEMORY_BYTES: u64 = 2 << 30;
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "a builder makes nothing before it is told to build"]
+#[must_use = "a builder makes nothing until `build` is called"]
 pub struct SegmenterBuilder {
     model: Model,
     gpu: Option<Gpu>,
     settings: Settings,
 }
 
-/// What stays the same on every device.
+/// Settings that stay when the device changes.
 #[derive(Clone, Copy, Debug)]
 struct Settings {
     precision: Precision,
@@ -54,26 +54,26 @@ impl SegmenterBuilder {
         }
     }
 
-    /// The device. Without this, the one that [`Gpu::new`] opens.
+    /// The device; by default the one that [`Gpu::new`] opens.
     pub fn gpu(mut self, gpu: &Gpu) -> Self {
         self.gpu = Some(gpu.clone());
         self
     }
 
-    /// How activations and weights are kept. Without this, in `f32`.
+    /// The precision of activations and weights; `f32` by default.
     pub fn precision(mut self, precision: Precision) -> Self {
         self.settings.precision = precision;
         self
     }
 
-    /// The most bytes of device memory that executors may take before idle ones are let go of, the least recently
-    /// used first. Without this, 2 GiB; never more than [`GpuOptions::memory_bytes`](crate::GpuOptions::memory_bytes).
+    /// The most bytes of device memory for executors: beyond them, idle executors are dropped, the least recently used
+    /// first. By default 2 GiB; never more than [`GpuOptions::memory_bytes`](crate::GpuOptions::memory_bytes).
     ///
     /// An executor holds the activations and read-back buffers of one size of picture
     /// ([`Plan::peak_device_bytes`], without the parameters). Weights are shared by all executors and are not
-    /// counted. The bound is on what is kept, not on what may run: executors at work are never let go of, so as many
-    /// pictures at a time as the program asks for have memory of their own, and an executor larger than the bound is
-    /// used once. With 0 bytes none is kept.
+    /// counted. The bound limits what is kept, not what runs. Executors at work are never dropped: each of the pictures
+    /// that run at the same time has memory of its own. An executor larger than the bound is used once. With 0 bytes no
+    /// executor is kept.
     pub fn memory(mut self, bytes: u64) -> Self {
         self.settings.memory_bytes = bytes;
         self
@@ -82,8 +82,8 @@ impl SegmenterBuilder {
     /// Compiles the model's pipelines and uploads its weights.
     ///
     /// # Errors
-    /// As [`Segmenter::new`]; `NoAdapter` if no device was given and there is none; `Unsupported` if the device cannot
-    /// keep values in the precision asked for, and `ModelFile` if a weight is too large for it.
+    /// As [`Segmenter::new`]; `NoAdapter` if no device was given and there is none; `Unsupported` if the device lacks
+    /// the precision, and `ModelFile` if a weight is too large for it.
     pub async fn build(self) -> Result<Segmenter> {
         let gpu = match self.gpu {
             Some(gpu) => gpu,
@@ -110,13 +110,13 @@ impl OnGpu {
         self.settings.precision
     }
 
-    /// The executors on the device that it has now.
+    /// The executors on the current device.
     pub(super) fn executors(&self) -> Arc<Executors> {
         let executors = self.executors.read();
         executors.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Loads `model` onto `gpu`, and has that instead of the device that it has.
+    /// Loads `model` onto `gpu`, which replaces the current device.
     pub(super) async fn move_to(&self, gpu: &Gpu, model: &Model) -> Result<()> {
         let new = Arc::new(load(gpu, model, self.settings).await?);
         let mut executors = self
@@ -132,7 +132,7 @@ impl OnGpu {
 
 /// `model` on `gpu`, without executors.
 async fn load(gpu: &Gpu, model: &Model, settings: Settings) -> Result<Executors> {
-    // Another segmenter may have loaded all of it, so that nothing below would tell.
+    // If another segmenter has loaded everything, nothing below would notice a lost device.
     gpu.check_lost()?;
     let target = match settings.precision {
         Precision::F32 => gpu.target().clone(),

@@ -1,5 +1,5 @@
 //! The pool of executors of one network on one device. An executor is lent for a request and kept for the next equal
-//! one; those used longest ago go first when a bound on device memory is reached.
+//! one; beyond a bound on device memory, the least recently used idle executors are dropped.
 
 use super::request::{Request, Task};
 use crate::error::{ErrorKind, Result, bail};
@@ -12,37 +12,36 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// The most executors that are kept, whatever they take of the device: their plans lie in host memory.
+/// The most idle executors that are kept, even if device memory allows more: their plans take host memory.
 const MOST_KEPT: usize = 64;
 
-/// The plans and executors of a [`Segmenter`](super::Segmenter), as counts and sizes. Counts begin anew when it
-/// recovers on another device.
+/// The plans and executors of a [`Segmenter`](super::Segmenter), as counts and sizes. Counts restart when the
+/// segmenter recovers on another device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStats {
-    /// Plans that were made. A plan serves all requests for the same of inputs of the same size, and is kept as long
-    /// as an executor of it is.
+    /// Plans made. A plan serves all equal requests, and is kept as long as an executor of it.
     pub plans: u64,
-    /// Executors that were made.
+    /// Executors made.
     pub executors: u64,
-    /// Executors that were let go of to stay within the bound on memory, or because more than 64 were idle.
+    /// Executors dropped to stay within the bound on memory, or because more than 64 were idle.
     pub evicted: u64,
-    /// Executors that are at work.
+    /// Executors at work.
     pub in_use: usize,
     /// Executors that wait for the next request.
     pub idle: usize,
-    /// Bytes of device memory that both take: activations and read-back buffers. Weights are shared and not counted.
+    /// Bytes of device memory of all executors: activations and read-back buffers. Weights are shared and not counted.
     pub bytes: u64,
 }
 
-/// Executors of one network, shared by all that ask for one.
+/// Executors of one network, shared by all callers.
 #[derive(Debug)]
 pub(super) struct Executors {
     model: Model,
     network: Network,
     /// What plans are made for.
     target: Target,
-    /// The most bytes of device memory that executors may take before idle ones are let go of.
+    /// The most bytes of device memory for executors: beyond them, idle executors are dropped.
     most_bytes: u64,
     state: Mutex<State>,
 }
@@ -56,11 +55,11 @@ struct State {
     stats: PoolStats,
 }
 
-/// A request, and its plan once it was made.
+/// A request, and its plan once made.
 #[derive(Debug)]
 struct PlannedRequest {
     request: Request,
-    /// Held while it is planned, so that whoever asks for the same meanwhile waits instead of planning again.
+    /// Locked during planning, so that an equal request waits meanwhile instead of planning again.
     plan: Mutex<Option<(Arc<Plan>, Arc<Graph>)>>,
 }
 
@@ -73,7 +72,7 @@ struct Kept {
 }
 
 impl Executors {
-    /// A pool without executors; idle ones are let go of where all take more than `most_bytes`.
+    /// A pool without executors, which drops idle ones while all take more than `most_bytes`.
     pub(super) fn new(model: &Model, network: Network, target: Target, most_bytes: u64) -> Self {
         Self {
             model: model.clone(),
@@ -109,7 +108,8 @@ impl Executors {
     /// An executor for `request`: an idle one, else a new one.
     ///
     /// # Errors
-    /// What [`Request::task`] says, `Limit` if the device cannot hold it, `Device` or `DeviceLost` if that fails.
+    /// As [`Request::task`]; `Limit` if the device cannot hold the executor, `Device` or `DeviceLost` if the device
+    /// fails.
     pub(super) async fn lend(self: &Arc<Self>, request: &Request) -> Result<Lent> {
         if let Some(kept) = self.lock().take(request) {
             return Ok(Lent {
@@ -122,7 +122,7 @@ impl Executors {
         let planned = self.lock().planned(request);
         let (plan, graph) = self.plan(&planned)?;
         let bytes = Executor::bytes_of(&plan);
-        // Idle executors go before the buffers of the new one come.
+        // Frees idle executors before the new one allocates its buffers.
         let evicted = self.lock().begin(bytes, self.most_bytes);
         drop(evicted);
         let mut lent = Lent {
@@ -132,7 +132,7 @@ impl Executors {
             bytes,
         };
         let made = match self.make(&plan, &graph).await {
-            // The device has less memory than the bound says.
+            // The device has less memory than the bound allows.
             Err(error) if error.kind() == ErrorKind::Limit && self.let_go_of_idle() => {
                 self.make(&plan, &graph).await
             }
@@ -142,21 +142,21 @@ impl Executors {
         Ok(lent)
     }
 
-    /// An executor for `request` that is not the pool's: it never comes back, and its memory is not counted.
+    /// An executor for `request` outside the pool: it never returns to it, and its memory is not counted.
     pub(super) async fn executor(&self, request: &Request) -> Result<Executor> {
         let planned = self.lock().planned(request);
         let (plan, graph) = self.plan(&planned)?;
         self.make(&plan, &graph).await
     }
 
-    /// Lets go of the plans, and of the executors as soon as they are idle: what comes is planned anew.
+    /// Drops the plans, and executors as soon as they are idle: later requests are planned anew.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn forget(&self) {
         self.lock().plans.clear();
         self.let_go_of_idle();
     }
 
-    /// The plan of a request and its graph, made here if nobody has made it.
+    /// The plan of a request and its graph, made now if missing.
     fn plan(&self, planned: &PlannedRequest) -> Result<(Arc<Plan>, Arc<Graph>)> {
         let mut plan = planned.plan.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((plan, graph)) = &*plan {
@@ -178,7 +178,7 @@ impl Executors {
         Ok(executor)
     }
 
-    /// Lets go of all idle executors. False if there are none.
+    /// Drops all idle executors. False if there are none.
     fn let_go_of_idle(&self) -> bool {
         let mut state = self.lock();
         let idle = std::mem::take(&mut state.idle);
@@ -193,7 +193,7 @@ impl Executors {
 }
 
 impl State {
-    /// The idle executor for `request` that was used last.
+    /// The most recently used idle executor for `request`.
     fn take(&mut self, request: &Request) -> Option<Kept> {
         let of_request = |kept: &Kept| kept.planned.request == *request;
         let kept = self.idle.remove(self.idle.iter().rposition(of_request)?)?;
@@ -201,7 +201,7 @@ impl State {
         Some(kept)
     }
 
-    /// The plan of `request`, or where it will be.
+    /// The entry for `request`, with or without its plan.
     fn planned(&mut self, request: &Request) -> Arc<PlannedRequest> {
         if let Some(planned) = self.plans.get(request).and_then(Weak::upgrade) {
             return planned;
@@ -215,15 +215,15 @@ impl State {
         planned
     }
 
-    /// Counts an executor of `bytes` as in use, and takes out the idle ones that have to go for it.
+    /// Counts an executor of `bytes` as in use, and returns the idle ones to drop for it.
     fn begin(&mut self, bytes: u64, most_bytes: u64) -> Vec<Kept> {
         self.stats.in_use += 1;
         self.stats.bytes += bytes;
         self.evict(most_bytes)
     }
 
-    /// Counts an executor that took `bytes` as in use no more, and keeps it, if it is still there and nobody has
-    /// made its plan anew. What has to go is given back.
+    /// Counts an executor of `bytes` as no longer in use, and keeps it unless it is missing or its plan was replaced.
+    /// Returns the executors to drop.
     fn end(&mut self, bytes: u64, kept: Option<Kept>, most_bytes: u64) -> Vec<Kept> {
         self.stats.in_use -= 1;
         self.stats.bytes -= bytes;
@@ -233,7 +233,7 @@ impl State {
         };
         match kept {
             Some(kept) if !is_current(&kept) => vec![kept],
-            // Whatever else goes, there is no room for it.
+            // Too large for the bound by itself.
             Some(kept) if kept.bytes > most_bytes => {
                 self.stats.evicted += 1;
                 vec![kept]
@@ -247,7 +247,7 @@ impl State {
         }
     }
 
-    /// Takes out idle executors, the least recently used first, until all take no more than `most_bytes`.
+    /// Removes idle executors, the least recently used first, until all take no more than `most_bytes`; returns them.
     fn evict(&mut self, most_bytes: u64) -> Vec<Kept> {
         let mut evicted = Vec::new();
         while (self.stats.bytes > most_bytes || self.idle.len() > MOST_KEPT)
@@ -261,15 +261,15 @@ impl State {
     }
 }
 
-/// An executor on loan. It goes back to the pool when this is dropped: at the end of a run, or in the middle of one
-/// that nobody waits for.
+/// An executor on loan. It returns to the pool when this is dropped: at the end of a run, or during a run that nobody
+/// awaits.
 #[derive(Debug)]
 pub(super) struct Lent {
     pool: Arc<Executors>,
     planned: Arc<PlannedRequest>,
-    /// Until it goes back; none before it is made.
+    /// `None` before it is made, and after its return.
     executor: Option<Executor>,
-    /// What it is counted with.
+    /// The bytes that it is counted with.
     bytes: u64,
 }
 
@@ -281,7 +281,7 @@ impl Lent {
         }
     }
 
-    /// Whether it is of `pool`, and made for such a request.
+    /// Whether it is from `pool`, and made for an equal request.
     pub(super) fn fits(&self, pool: &Arc<Executors>, request: &Request) -> bool {
         Arc::ptr_eq(&self.pool, pool) && self.planned.request == *request
     }
@@ -296,7 +296,7 @@ impl Drop for Lent {
         });
         let most_bytes = self.pool.most_bytes;
         let evicted = self.pool.lock().end(self.bytes, kept, most_bytes);
-        // Their buffers are freed here, and nobody who asks for an executor meanwhile waits for that.
+        // Frees their buffers outside the lock, so that other requests do not wait.
         drop(evicted);
     }
 }
@@ -320,11 +320,11 @@ impl BatchParts {
         }
     }
 
-    /// The next images, and an executor of `pool` for so many; none after the last. Where the device cannot hold so
-    /// many at a time, half of them are tried.
+    /// The next images, and an executor of `pool` for them; `None` after the last. If the device cannot hold as many at
+    /// a time, half of them are tried.
     ///
     /// # Errors
-    /// As [`Executors::lend`]; `Limit` if the device cannot hold even one.
+    /// As [`Executors::lend`]; `Limit` if the device cannot hold even one image.
     pub(super) async fn next(
         &mut self,
         pool: &Arc<Executors>,

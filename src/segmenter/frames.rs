@@ -17,12 +17,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-/// Pictures on their way through a [`Segmenter`], masks out in the order in which the pictures came in:
-/// while the device works on one, the next is uploaded and the one before it read back.
+/// Pictures on their way through a [`Segmenter`], with masks in the order of the pictures: while the device works on
+/// one picture, the next is uploaded and the one before it read back.
 ///
-/// It holds at most [`Frames::DEPTH`] pictures, so that memory is bounded however many there are. A
-/// picture that fails does not stop those after it. Pictures of one size follow each other without a gap;
-/// before one of another size the device runs empty.
+/// It holds at most [`Frames::DEPTH`] pictures, which bounds the memory. A picture that fails does not stop later ones.
+/// Pictures of one size follow each other without a gap; before a picture of another size the device runs empty.
 ///
 /// ```no_run
 /// # async fn example(segmenter: &fullconv::Segmenter, paths: &[&str]) -> fullconv::Result<()> {
@@ -41,20 +40,19 @@ use std::time::{Duration, Instant};
 /// # }
 /// ```
 ///
-/// As a [`Stream`] it yields the masks of the pictures under way and ends when there are none; it goes on when another
-/// picture is pushed. [`Frames::blocking`] makes an iterator of it.
+/// As a [`Stream`] it yields the masks of the pictures under way and then ends; it goes on when another picture is
+/// pushed. [`Frames::blocking`] makes it an iterator.
 ///
-/// Futures of it may be dropped at any time: no mask is lost by that, and what the device still does is
-/// not waited for.
+/// Its futures may be dropped at any time: no mask is lost, and dropping does not wait for the device.
 #[derive(Debug)]
 pub struct Frames {
     segmenter: Segmenter,
     lent: Option<Lent>,
     /// The oldest first.
     under_way: VecDeque<UnderWay>,
-    /// When the last picture was done that is.
+    /// When the last finished picture was done.
     last_done: Option<Instant>,
-    /// How long the one took that was handed back last.
+    /// The time of the picture whose mask was returned last.
     time: Option<Duration>,
 }
 
@@ -86,7 +84,7 @@ impl Frames {
         }
     }
 
-    /// How many pictures are under way.
+    /// The number of pictures under way.
     pub fn len(&self) -> usize {
         self.under_way.len()
     }
@@ -96,9 +94,9 @@ impl Frames {
         self.under_way.is_empty()
     }
 
-    /// Sends `picture` on its way. Where [`Frames::DEPTH`] are under way already, this first waits for the
-    /// mask of the oldest and gives that back. What is wrong with `picture` itself comes when it is its
-    /// turn, from here or from [`Frames::next`]: the errors of [`Segmenter::segment`].
+    /// Starts `picture`. If [`Frames::DEPTH`] pictures are under way, first waits for the mask of the oldest and
+    /// returns it. An error of `picture` itself comes in its turn, from here or from [`Frames::next`]: the errors of
+    /// [`Segmenter::segment`].
     pub async fn push(&mut self, picture: &Picture) -> Option<Result<Mask>> {
         let is_full = self.under_way.len() >= Self::DEPTH;
         if is_full {
@@ -127,8 +125,8 @@ impl Frames {
         Poll::Ready(self.take_done())
     }
 
-    /// The masks of `pictures` in their order, several under way at a time, for programs that block. What is under
-    /// way already comes first.
+    /// The masks of `pictures` in their order, several under way at a time, for programs that block. Pictures already
+    /// under way come first.
     ///
     /// ```no_run
     /// # fn example(segmenter: &fullconv::Segmenter, video: Vec<fullconv::Picture>) -> fullconv::Result<()> {
@@ -149,8 +147,8 @@ impl Frames {
         }
     }
 
-    /// How long the picture took whose mask was handed back last, from pixels in memory to class ids; if it
-    /// waited for the one before it, from when that was done. `None` without a mask or a clock.
+    /// The time of the picture whose mask was returned last, from pixels in memory to class ids, or from the end of the
+    /// picture before it if that was later. `None` without a mask or a clock.
     pub fn time(&self) -> Option<Duration> {
         self.time
     }
@@ -182,7 +180,7 @@ impl Frames {
             self.segmenter.mask(frame.size, labels)
         });
         let done = labels.completed();
-        // While another was before it, the device did not work on this one.
+        // The device did not work on this picture before the previous one was done.
         let begin = frame.begin.max(self.last_done);
         let time = done
             .zip(begin)
@@ -202,7 +200,7 @@ impl Frames {
         let request = Request::labels(1, [picture.height(), picture.width()]);
         let fits = |lent: &Lent| lent.fits(&pool, &request);
         if !self.lent.as_ref().is_some_and(fits) {
-            // What is in flight still uses the buffers that may have to go before the new ones come.
+            // Runs in flight use buffers that may have to be freed for the new ones.
             for i in 0..self.under_way.len() {
                 poll_fn(|context| self.poll_land(i, context)).await;
             }
@@ -235,7 +233,7 @@ pub struct BlockingFrames<P> {
 
 #[cfg(not(target_arch = "wasm32"))]
 impl<P> BlockingFrames<P> {
-    /// How long the picture took whose mask came last, see [`Frames::time`].
+    /// The time of the picture whose mask came last, see [`Frames::time`].
     pub fn time(&self) -> Option<Duration> {
         self.frames.time()
     }

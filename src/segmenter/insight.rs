@@ -1,4 +1,4 @@
-//! More than the labels: scores, probabilities, and what the coarser stages of a network see.
+//! More than the labels: scores, probabilities, and the labels of the coarser stages of a network.
 
 use super::request::{Request, strides};
 use super::{Segmenter, first};
@@ -7,7 +7,7 @@ use crate::mask::Mask;
 use crate::picture::Picture;
 use crate::tensor::Tensor;
 
-/// What a network sees of a picture from one of its strides.
+/// A network's labels of a picture at one of its strides.
 #[derive(Clone, Debug)]
 pub struct StageMask {
     /// Pixels from one prediction to the next: 32, 16 or 8.
@@ -17,8 +17,8 @@ pub struct StageMask {
 }
 
 impl Segmenter {
-    /// The class scores of a picture, before softmax, at the size at which the network gives them: `[1, classes,
-    /// h, w]`, for most networks that at which it sees the picture, see [`Model::network_size`](crate::Model::network_size).
+    /// The class scores of a picture, before softmax, at the network's output size: `[1, classes, h, w]`. For most
+    /// networks this is the size of their input, see [`Model::network_size`](crate::Model::network_size).
     ///
     /// # Errors
     /// As [`Segmenter::segment`].

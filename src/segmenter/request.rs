@@ -1,4 +1,4 @@
-//! What is asked of a network: the key of the executor pool, and the graph that answers it.
+//! The request to a network: the key of the executor pool, and the graph that answers it.
 
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId};
@@ -10,11 +10,11 @@ use crate::tensor::Shape;
 const LABELS: &str = "labels";
 /// The input of a graph that begins with a picture.
 const PICTURE: &str = "picture";
-/// Pipelines and weights are loaded for a picture of about this side; other sizes need no others.
+/// Pipelines and weights are loaded for a picture of about this side, and serve all sizes.
 const NOMINAL_SIDE: usize = 64;
 
-/// What is asked of a network, and for an input of which shape. Equal requests to one model have equal graphs, so a
-/// plan that was made for one serves the other.
+/// The requested outputs of a network, and the shape of the input. Equal requests to one model have equal graphs, and
+/// share a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Request {
     wanted: Wanted,
@@ -22,29 +22,29 @@ pub(crate) struct Request {
     input: Shape,
 }
 
-/// What the outputs are.
+/// The requested outputs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Wanted {
     /// The class of each pixel of a picture, at the picture's size.
     Labels,
-    /// The class scores of a picture, at the size at which the network gives them.
+    /// The class scores of a picture, at the network's output size.
     Scores,
     /// The probabilities of the classes at each pixel of a picture, at the picture's size.
     Probabilities,
     /// The labels at each of the network's strides, at the picture's size, the coarsest first.
     Stages,
-    /// Of a preprocessed input: the scores, the nodes of these names, and the labels where the network has any.
+    /// For a preprocessed input: the scores, the nodes of these names, and the labels if the network has any.
     Run { fetch: Vec<String> },
     /// The nodes of these names, from preprocessing or the network's input to the labels.
     Nodes { begin: Begin, names: Vec<String> },
 }
 
-/// What a graph begins with.
+/// The input of a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Begin {
     /// Pictures, which are preprocessed first.
     Picture,
-    /// An input that is preprocessed already.
+    /// A preprocessed input.
     Tensor,
 }
 
@@ -52,7 +52,7 @@ pub(crate) enum Begin {
 #[derive(Debug)]
 pub(crate) struct Task {
     pub graph: Graph,
-    /// The nodes whose values are the answer, in the order in which they are given back.
+    /// The nodes whose values are the answer, in the order of the answer.
     pub outputs: Vec<NodeId>,
 }
 
@@ -77,7 +77,7 @@ impl Request {
         Self::of_picture(Wanted::Stages, 1, size)
     }
 
-    /// What [`Segmenter::run`](super::Segmenter::run) gives back of an input of shape `input`.
+    /// The outputs of [`Segmenter::run`](super::Segmenter::run) for an input of shape `input`.
     pub(super) fn run(input: Shape, fetch: &[&str]) -> Self {
         let fetch = fetch.iter().map(|name| name.to_string()).collect();
         let wanted = Wanted::Run { fetch };
@@ -100,7 +100,7 @@ impl Request {
         self.input
     }
 
-    /// The same for `n` images at a time.
+    /// The same request for `n` images.
     pub(super) fn with_batch(&self, n: usize) -> Self {
         Self {
             wanted: self.wanted.clone(),
@@ -111,7 +111,7 @@ impl Request {
     /// The graph of `model` that answers it.
     ///
     /// # Errors
-    /// `Shape` if the network cannot take the size; `Request` if there is no node of a name, or the network has no
+    /// `Shape` if the network cannot take the size; `Request` for an unknown node, or if the network has no
     /// stages.
     pub(super) fn task(&self, model: &Model) -> Result<Task> {
         let size = [self.input.h, self.input.w];
@@ -158,7 +158,7 @@ impl Task {
     }
 }
 
-/// All of `model`'s way to the labels, of a picture of `size` `[h, w]` or of a preprocessed input of any size.
+/// The whole graph of `model` to the labels, for a picture of `size` `[h, w]` or a preprocessed input of any size.
 pub(crate) fn whole_graph(model: &Model, begin: Begin, size: [usize; 2]) -> Result<Graph> {
     match begin {
         Begin::Picture => picture_graph(model, size, model.network_size(size)?),
@@ -170,8 +170,8 @@ pub(crate) fn whole_graph(model: &Model, begin: Begin, size: [usize; 2]) -> Resu
     }
 }
 
-/// Graphs of small pictures, with a resize of the scores and without, that need every pipeline and weight
-/// that a picture of any size does.
+/// Graphs of small pictures, with and without a resize of the scores. Together they need every pipeline and weight
+/// that a picture of any size needs.
 pub(super) fn nominal_graphs(model: &Model) -> Result<Vec<(Graph, Shape)>> {
     let side = model.side_from(NOMINAL_SIDE)?;
     if !model.has_labels() {
@@ -245,7 +245,7 @@ pub(super) fn strides(model: &Model) -> Result<Vec<usize>> {
     Ok(coarse.chain([finest.stride / 2]).collect())
 }
 
-/// The node that has `scores` of a picture of `size` `[h, w]` at that size: a resize called `name`, unless they have it.
+/// The `scores` of a picture at its `size` `[h, w]`: a resize called `name`, unless they already have this size.
 fn at_size(graph: &mut Graph, name: &str, scores: NodeId, size: [usize; 2]) -> Result<NodeId> {
     let shapes = graph.shapes(Shape::new(1, 3, size[0], size[1]))?;
     let Shape { h, w, .. } = shapes[scores.index()];

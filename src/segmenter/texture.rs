@@ -11,27 +11,27 @@ use crate::plan::Plan;
 use std::time::Duration;
 use wgpu::{CommandEncoder, Texture};
 
-/// What a [`MaskTexture`] has beside class ids.
+/// The colours of a [`MaskTexture`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Colours {
-    /// Nothing.
+    /// No colours.
     #[default]
     None,
-    /// The colours of the classes, as the model's palette has them.
+    /// The colours of the classes, from the model's palette.
     Classes,
-    /// The picture with these over it, as [`Mask::overlay`] has it with this opacity.
+    /// The picture with the colours of the classes over it, as [`Mask::overlay`] with this opacity.
     Overlay(f32),
 }
 
-/// What a network saw, in textures on the device. Cheap to clone; clones share the textures.
+/// A mask in textures on the device. Cheap to clone; clones share the textures.
 ///
-/// Where a pixel has no class, its scores not being finite, the class id is 255; where a layer in `f16` has met a
-/// value larger than that holds, all are.
+/// A pixel with scores that are not finite has no class: its id is 255. If a layer in `f16` met a value beyond the
+/// range of `f16`, all ids are 255.
 #[derive(Clone, Debug)]
 pub struct MaskTexture {
     textures: MaskTextures,
     model: Model,
-    /// How long the device may take for the run that writes them.
+    /// The longest time that the device may take for the run that writes them.
     patience: Duration,
 }
 
@@ -41,8 +41,8 @@ impl MaskTexture {
         self.textures.labels()
     }
 
-    /// The colours, if they were asked for: `Rgba8Unorm`, to be bound or copied from. The bytes are those of an
-    /// 8-bit picture, encoded in sRGB as those are: a program that shows them in linear light decodes them.
+    /// The colours, if they were requested: `Rgba8Unorm`, to be bound or copied from. The bytes are encoded in sRGB,
+    /// like an 8-bit picture's: a program that shows them in linear light decodes them.
     pub fn colours(&self) -> Option<&Texture> {
         self.textures.colours()
     }
@@ -57,7 +57,7 @@ impl MaskTexture {
         self.labels().height() as usize
     }
 
-    /// The mask in host memory, when the device has done all that was submitted before.
+    /// The mask in host memory, after all work submitted before.
     ///
     /// # Errors
     /// `NotFinite` if a pixel has no class, `Device` or `DeviceLost` if the device fails.
@@ -72,7 +72,7 @@ impl MaskTexture {
     /// The colours in host memory.
     ///
     /// # Errors
-    /// `Request` if they were not asked for, else as [`MaskTexture::read`].
+    /// `Request` if they were not requested, else as [`MaskTexture::read`].
     pub async fn read_colours(&self) -> Result<Picture> {
         let bytes = self.textures.read_colours(self.patience).await?;
         let rgb = bytes.chunks_exact(4).flat_map(|p| &p[..3]).copied();
@@ -82,8 +82,8 @@ impl MaskTexture {
 
 /// A segmenter made ready for textures of one size, which records runs into the program's own command encoders.
 ///
-/// It has its buffers for itself: runs recorded with it may be submitted whenever the program likes, also while the
-/// segmenter does something else. It outlives the segmenter, and shares its weights.
+/// It has buffers of its own: recorded runs may be submitted at any time, also while the segmenter does something
+/// else. It outlives the segmenter, and shares its weights.
 ///
 /// ```no_run
 /// # use fullconv::{Colours, Segmenter, gpu::wgpu};
@@ -106,7 +106,7 @@ pub struct TexturePass {
 }
 
 impl TexturePass {
-    /// Textures for [`TexturePass::encode`] to write. More than one allow the program to read one while the next
+    /// Textures for [`TexturePass::encode`] to write. With more than one, the program can read one while the next
     /// is written.
     ///
     /// # Errors
@@ -115,17 +115,17 @@ impl TexturePass {
         mask(&self.executor, &self.model, colours).await
     }
 
-    /// Records a whole run into `encoder`, from the first level and layer of `texture` to `mask`; nothing is
-    /// submitted. `texture` is of the pass's device and size, of the format `Rgba8Unorm`, `Rgba8UnormSrgb`,
-    /// `Bgra8Unorm` or `Bgra8UnormSrgb`, all of which give what a picture of the bytes that they store gives, and has
-    /// the usage `TEXTURE_BINDING`.
+    /// Records a whole run into `encoder`, from the first level and layer of `texture` to `mask`; nothing is submitted.
+    /// `texture` has the pass's device and size, the usage `TEXTURE_BINDING`, and the format `Rgba8Unorm`,
+    /// `Rgba8UnormSrgb`, `Bgra8Unorm` or `Bgra8UnormSrgb`; each of these gives the same result as a picture of the
+    /// stored bytes.
     ///
-    /// All of the run is in that one encoder: [`TexturePass::plan`] knows its work ([`Plan::flops`]), for a
-    /// program that has to fear a driver's watchdog.
+    /// The whole run is in this one encoder. A program that has to mind a driver's watchdog finds its work in
+    /// [`TexturePass::plan`] ([`Plan::flops`]).
     ///
     /// # Errors
     /// `Picture` if the texture has another format, `Shape` if it or the mask has another size, `Request` if the
-    /// mask is of another device, `DeviceLost` if that is lost. What else is wrong wgpu reports when the encoder is
+    /// mask is of another device, `DeviceLost` if the device is lost. wgpu reports all other faults when the encoder is
     /// finished.
     pub fn encode(
         &self,
@@ -136,23 +136,23 @@ impl TexturePass {
         self.executor.encode(encoder, texture, &mask.textures)
     }
 
-    /// What is run.
+    /// The plan that is run.
     pub fn plan(&self) -> &Plan {
         self.executor.plan()
     }
 }
 
 impl Segmenter {
-    /// The class of each pixel of a texture, at the texture's own size, in a new texture: the same as
-    /// [`Segmenter::segment`] gives for a picture of its bytes. What is required of `texture` is said at
-    /// [`TexturePass::encode`], which serves a program better that has many of one size.
+    /// The class of each pixel of a texture, at the texture's own size, in a new texture: the same as from
+    /// [`Segmenter::segment`] for a picture of its bytes. The requirements on `texture` are those of
+    /// [`TexturePass::encode`], which is the better way for many textures of one size.
     ///
-    /// The work is submitted when this ends, and not done: what the program submits from then on finds the mask
+    /// When this returns, the work is submitted, not done: work that the program submits afterwards finds the mask
     /// written. Nothing is read back.
     ///
     /// # Errors
     /// As [`Segmenter::segment`] and [`TexturePass::encode`], and `Request` on the CPU reference. Scores that are
-    /// not finite are no error here but pixels without a class, see [`MaskTexture`].
+    /// not finite are not an error here: their pixels have no class, see [`MaskTexture`].
     pub async fn segment_texture(
         &self,
         texture: &Texture,
