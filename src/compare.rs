@@ -1,21 +1,20 @@
-//! Every node of a network on the device against the CPU reference.
+//! Compares every node of a network on the device with the CPU reference.
 //!
-//! A node is held against a bound on its relative error (L2 over the whole tensor) that follows from the
-//! lengths of the sums before it: adding up K products in `f32` errs by about √K · 2⁻²⁴ of the partial
-//! sums, since roundings go either way, and that comes on top of the error of the inputs. Where a layer
-//! cancels most of what it adds up, both weigh more against the little that is left: with r of the inputs,
-//! a node's bound is g · (r + √K · 2⁻²⁴), g being 1 or, if larger, what the layer makes of noise as large
-//! as its input ([`Op::noise`](crate::ops::Op::noise)) over the size of its output. Labels may differ only where the two
-//! best scores are closer than twice the bound times the largest score.
+//! The bound on a node's relative error (L2 over the whole tensor) follows from the reduction lengths up to the node.
+//! Adding up K products in `f32` errs by about √K · 2⁻²⁴ of the partial sums, since roundings go either way; the error
+//! of the inputs comes on top. A layer that cancels most of its sums amplifies both. With r the error of the inputs, a
+//! node's bound is g · (r + √K · 2⁻²⁴). Here g is the layer's output for noise as large as its input
+//! ([`Op::noise`](crate::ops::Op::noise)) over the size of its output, or 1 if that is larger. Labels may differ only
+//! where the two best scores are closer than twice the bound times the largest score.
 //!
-//! Indices of a pooling are held to the values that they name on the CPU: where two values of a window are closer
-//! than both may err, either may be the larger one. Within that bound the reference goes on with the device's
-//! indices, so that what is unpooled by them is compared place by place.
+//! Indices of a pooling are compared by the values that they name on the CPU: if two values of a window are closer than
+//! both may err, either may be the larger one. Within that bound the reference goes on with the device's indices, so
+//! that unpooled tensors are compared position by position.
 //!
-//! Where activations and weights are kept in `f16` (u = 2⁻¹¹), a node's bound is
-//! g · (r + √K · 2⁻²⁴ + u) + u: weights have a rounding each, which weighs like noise as large as u times the
-//! input, and so has the result, unless the node only passes values on; the network's input has one too.
-//! Numbers below 2⁻¹⁴ err by up to 2⁻²⁵ however small they are, which counts against the root mean square.
+//! With activations and weights in `f16` (u = 2⁻¹¹), a node's bound is g · (r + √K · 2⁻²⁴ + u) + u. Each weight is
+//! rounded, which acts like noise as large as u times the input. The result is rounded too, unless the node only
+//! passes values on, and so is the network's input. Numbers below 2⁻¹⁴ err by up to 2⁻²⁵ however small they are; this
+//! counts relative to the root mean square.
 
 use crate::error::{Result, bail};
 use crate::graph::{Node, NodeId};
@@ -30,7 +29,7 @@ use crate::tensor::{Shape, Tensor};
 use std::any::Any;
 use std::collections::HashMap;
 
-/// How far one node is from the reference.
+/// The difference of one node from the reference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeReport {
     /// The node.
@@ -43,12 +42,12 @@ pub struct NodeReport {
     pub max_abs_error: f64,
     /// ‖device − reference‖ / ‖reference‖.
     pub relative_error: f64,
-    /// What `relative_error` may be at most.
+    /// The bound of `relative_error`.
     pub bound: f64,
     /// `[n, c, y, x]` of the element with the largest difference.
     pub worst: [usize; 4],
-    /// The node that computes this one too when the network is run for labels alone; this line then comes
-    /// from a run in which it is computed by itself.
+    /// The node that this one is fused into when only labels are requested; this report is then from a run that
+    /// computes the node by itself.
     pub fused_into: Option<String>,
 }
 
@@ -59,7 +58,7 @@ impl NodeReport {
     }
 }
 
-/// How far the labels are from those of the reference.
+/// The difference of the labels from the reference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelReport {
     /// All pixels.
@@ -73,7 +72,7 @@ pub struct LabelReport {
 }
 
 impl LabelReport {
-    /// Labels that differ and may not.
+    /// Labels that differ outside the margin.
     pub fn outside_margin(&self) -> usize {
         self.pixels - self.equal - self.within_margin
     }
@@ -94,14 +93,14 @@ impl Report {
         self.nodes.iter().find(|node| !node.is_within_bound())
     }
 
-    /// Whether every node and every label is where it has to be.
+    /// Whether every node is within its bound and every label within the margin.
     pub fn is_within_bounds(&self) -> bool {
         self.first_outside().is_none()
             && self.labels.as_ref().is_none_or(|l| l.outside_margin() == 0)
     }
 }
 
-/// Compares the whole way of a picture, from preprocessing to labels.
+/// Compares all nodes for a picture, from preprocessing to labels.
 ///
 /// # Errors
 /// As [`Segmenter::segment`]; `NotFinite` if a value is not finite on the CPU.
@@ -109,7 +108,7 @@ pub async fn compare_picture(segmenter: &Segmenter, picture: &Picture) -> Result
     compare(segmenter, Begin::Picture, &picture.to_tensor()?).await
 }
 
-/// Compares the network on an input that is preprocessed already, `[n, 3, h, w]`.
+/// Compares all nodes for a preprocessed input, `[n, 3, h, w]`.
 ///
 /// # Errors
 /// As [`Segmenter::run`]; `NotFinite` if a value is not finite on the CPU.
@@ -125,7 +124,7 @@ async fn compare(segmenter: &Segmenter, begin: Begin, input: &Tensor) -> Result<
         .filter(|(_, n)| n.op().is_some())
         .map(|(id, _)| id)
         .collect();
-    // As it is run for labels alone: the nodes that survive fusion, and which node took in the others.
+    // As in a run for labels only: the nodes left after fusion, and the node that each of the others is fused into.
     let taken_in = Plan::fused(graph, &[graph.output()]);
     let survivors: Vec<_> = ops
         .iter()
@@ -138,7 +137,7 @@ async fn compare(segmenter: &Segmenter, begin: Begin, input: &Tensor) -> Result<
     };
     let fused = segmenter.values(&request(&survivors), input).await?;
     let mut device: HashMap<NodeId, Tensor> = survivors.into_iter().zip(fused).collect();
-    // And each node by itself, for those that were taken in.
+    // Each node by itself, for the fused ones.
     let apart = segmenter.values(&request(&ops), input).await?;
     for (id, value) in ops.iter().zip(apart) {
         device.entry(*id).or_insert(value);
@@ -192,7 +191,7 @@ async fn compare(segmenter: &Segmenter, begin: Begin, input: &Tensor) -> Result<
             report.nodes.push(of_values);
             return Ok(());
         }
-        // The kernels' op: it knows of a weight that is zero off its diagonal.
+        // The lowered op, as the kernels compute it: it knows of a diagonal weight.
         let lowered = lowered::lower_node(graph, node).unwrap_or_else(|| op.clone());
         bounds[id.index()] = bound(&*lowered, node, inputs, expected, &bounds, precision);
         report.nodes.push(NodeReport {
@@ -209,7 +208,7 @@ async fn compare(segmenter: &Segmenter, begin: Begin, input: &Tensor) -> Result<
     Ok(report)
 }
 
-/// The relative error of `value` when each element is rounded to what it is kept in; `f32` counts with the sums.
+/// The relative error of rounding each element of `value` to `precision`; in `f32` it counts with the sums.
 fn rounding(precision: Precision, value: &Tensor) -> f64 {
     match (precision, value.root_mean_square()) {
         (Precision::F32, _) => 0.0,
@@ -218,7 +217,7 @@ fn rounding(precision: Precision, value: &Tensor) -> f64 {
     }
 }
 
-/// The bound of a node, given those of the nodes before it.
+/// The bound of a node, from the bounds of the nodes before it.
 fn bound(
     op: &dyn Op,
     node: &Node,
@@ -232,7 +231,7 @@ fn bound(
     let of_weight = |i: usize| rounding(precision, inputs[i]);
     let of_weights = numerics.weight.map_or(0.0, of_weight);
     let own = (numerics.reduction_length as f64).sqrt() * UNIT + of_weights;
-    // What an op passes on was rounded before.
+    // Values that an op passes on were rounded before.
     let of_result = match numerics.is_exact() {
         true => 0.0,
         false => rounding(precision, value),
@@ -263,9 +262,9 @@ fn named(planes: &Tensor, indices: &Tensor) -> Result<Tensor> {
     })
 }
 
-/// How far the values that a device's indices name may be from the largest ones, whose indices are `expected`, if
-/// `input` has an error of `before`: the largest and the named one each have that of their own, in as many windows
-/// as they are in.
+/// The bound on the difference of the values that a device's indices name from the largest values, at the `expected`
+/// indices, if `input` has an error of `before`. The largest and the named value both have this error, in as many
+/// windows as they are in.
 fn indices_bound(op: &MaxPool2dIndices, input: &Tensor, expected: &Tensor, before: f64) -> f64 {
     let windows = [0, 1].map(|i| op.pool.kernel_size[i].div_ceil(op.pool.stride[i]) as f64);
     let norm = |t: &Tensor| t.root_mean_square() * (t.data().len() as f64).sqrt();

@@ -6,9 +6,9 @@ pub const TEXELS_PER_ROW: u32 = 8192;
 /// Bytes of such a row.
 pub const TEXEL_ROW_BYTES: u64 = 16 * TEXELS_PER_ROW as u64;
 
-/// The most bytes of a buffer that Direct3D 12 promises to show a shader: 2²⁷ words (its
-/// `REQ_BUFFER_RESOURCE_TEXEL_COUNT_2_TO_EXP`). wgpu offers four times as many; where they are not there, what
-/// lies past these reads as something else, without an error.
+/// The most bytes of a buffer that Direct3D 12 guarantees to a shader: 2²⁷ words (its
+/// `REQ_BUFFER_RESOURCE_TEXEL_COUNT_2_TO_EXP`). wgpu offers four times as many; on devices without them, reads past
+/// these bytes return other data, without an error.
 pub const DX12_BINDING_BYTES: u64 = 4 << 27;
 
 /// Invocations that fill a large GPU: 128 multiprocessors with four workgroups of 128 each.

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-/// What went wrong, as far as a program needs to know to react.
+/// The kind of an [`Error`], as far as a program needs it to react.
 ///
-/// The message of the [`Error`] says the rest: the node, the file, the limit.
+/// The message of the [`Error`] has the details: the node, the file, the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -12,15 +12,15 @@ pub enum ErrorKind {
     Io,
     /// A model file is damaged, incomplete, or not one that this crate knows.
     ModelFile,
-    /// A picture could not be decoded, or is not what was asked for.
+    /// A picture could not be decoded, or is not as requested.
     Picture,
     /// Shapes do not fit together.
     Shape,
-    /// The caller asked for something that is not there: a node, an adapter, an architecture.
+    /// The caller requested something that does not exist: a node, an adapter, an architecture.
     Request,
-    /// An operation, or a size of one, that this crate does not run.
+    /// An operation, or a size of an operation, that this crate does not run.
     Unsupported,
-    /// The device's limits do not allow it, or limits that the caller has set.
+    /// A limit of the device, of the host's memory, or set by the caller.
     Limit,
     /// Scores are not finite: the weights or the input are too large for `f32`.
     NotFinite,
@@ -28,8 +28,8 @@ pub enum ErrorKind {
     NoAdapter,
     /// The device failed: it did not finish, or a shader would not compile.
     Device,
-    /// The device is lost: its driver was reset or replaced, or the program has destroyed it. Another one can
-    /// go on, see [`Segmenter::recover`](crate::Segmenter::recover).
+    /// The device is lost: its driver was reset or replaced, or the program has destroyed it. Another device can
+    /// take over, see [`Segmenter::recover`](crate::Segmenter::recover).
     DeviceLost,
     /// A fault of fullconv, found before it could give a wrong result.
     Internal,
@@ -63,12 +63,12 @@ impl Error {
         }))
     }
 
-    /// What went wrong, for programs.
+    /// The kind, for programs.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The same error with `place` (a file, a node) put before its message.
+    /// The same error with `place` (a file, a node) before its message.
     #[must_use]
     pub fn at(mut self, place: impl fmt::Display) -> Self {
         self.0.message = format!("{place}: {}", self.0.message);

@@ -27,15 +27,15 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     }
 }
 
-/// Fills `buffer` with the bytes of `file` from `offset` on, wherever others read it. A file that ends before is an
-/// error of the kind `UnexpectedEof`.
+/// Fills `buffer` with the bytes of `file` from `offset` on, independently of other readers. A file that ends before is
+/// an error of the kind `UnexpectedEof`.
 #[cfg(unix)]
 pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
 }
 
-/// Fills `buffer` with the bytes of `file` from `offset` on, wherever others read it. A file that ends before is an
-/// error of the kind `UnexpectedEof`.
+/// Fills `buffer` with the bytes of `file` from `offset` on, independently of other readers. A file that ends before is
+/// an error of the kind `UnexpectedEof`.
 #[cfg(windows)]
 pub(crate) fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !buffer.is_empty() {
@@ -52,25 +52,25 @@ pub(crate) fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64)
     Ok(())
 }
 
-/// Writes `bytes` to `path` in one piece: whoever looks finds the old file or the whole new one.
+/// Writes `bytes` to `path` in one piece: readers find the old file or the whole new one.
 ///
-/// The bytes go to a temporary file in the same folder, which then takes the name. A new file gets
-/// the permissions that any new file gets, a replaced one keeps its own, and a link keeps pointing
-/// where it did. What cannot be replaced (a pipe, a device) is written to directly.
+/// The bytes go to a temporary file in the same folder, which then takes the name. A new file gets the usual
+/// permissions, a replaced file keeps its own, and a link keeps its target. A pipe or a device, which cannot be
+/// replaced, is written to directly.
 ///
 /// # Errors
 /// `Io`, naming the path and the reason: the folder is missing, not writable or full, or `path` is a
-/// folder or a read-only file. The temporary file is gone by then, an old file as it was.
+/// folder or a read-only file. The temporary file is then removed, and an old file unchanged.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomically_with(path, |at| {
         fs::write(at, bytes).map_err(|reason| cannot_write(path, &reason))
     })
 }
 
-/// As [`write_atomically`], what `fill` writes to the file that it is given, which is there already, empty.
+/// As [`write_atomically`], with what `fill` writes to the file at its path, which already exists and is empty.
 ///
 /// # Errors
-/// As [`write_atomically`], and what `fill` says.
+/// As [`write_atomically`], and any error of `fill`.
 pub fn write_atomically_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let Some((target, permissions)) = target(path).map_err(|e| cannot_write(path, &e))? else {
         return fill(path);
@@ -79,7 +79,7 @@ pub fn write_atomically_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>
     let usual = file.as_file().metadata().map(|found| found.permissions());
     fill(file.path())?;
     let keep = || {
-        // What fills it may have put another file in its place.
+        // `fill` may have replaced the file by another.
         let wanted = permissions.map_or(usual, Ok)?;
         if fs::metadata(file.path())?.permissions() != wanted {
             fs::set_permissions(file.path(), wanted)?;
@@ -95,12 +95,12 @@ fn cannot_write(path: &Path, reason: &io::Error) -> Error {
     Error::new(ErrorKind::Io, text)
 }
 
-/// The file that is replaced or made, and the permissions it had; nothing where `path` cannot be replaced.
+/// The file that is replaced or made, and the permissions it had; `None` if `path` cannot be replaced.
 fn target(path: &Path) -> io::Result<Option<(PathBuf, Option<Permissions>)>> {
     Ok(Some(match fs::metadata(path) {
         Ok(found) if found.is_dir() => return Err(refused("it is a folder, not a file")),
         Ok(found) if !found.is_file() => return Ok(None),
-        // Taking the name over would succeed all the same: only the folder has to be writable.
+        // Replacing it would succeed all the same: only the folder has to be writable.
         Ok(found) if found.permissions().readonly() => return Err(refused("it is read-only")),
         Ok(found) => (behind_links(path)?, Some(found.permissions())),
         Err(_) => (path.to_path_buf(), None),

@@ -1,4 +1,4 @@
-//! A network as nodes of ops, in the order they run. It knows shapes, nothing of devices.
+//! A network as nodes of ops, in the order they run. It knows shapes, not devices.
 
 use crate::error::{Result, bail};
 use crate::ops::Op;
@@ -6,14 +6,14 @@ use crate::tensor::Shape;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// A node of the [`Graph`] that handed it out.
+/// A node of one [`Graph`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub(crate) usize);
 
-/// What a node stands for.
+/// The kind of a node.
 #[derive(Clone, Debug)]
 pub enum NodeKind {
-    /// What the network is given.
+    /// The network's input.
     Input,
     /// A weight or bias: a tensor of the model file, under the node's name.
     Parameter(Shape),
@@ -21,14 +21,14 @@ pub enum NodeKind {
     Op(Arc<dyn Op>),
 }
 
-/// A named value and how it comes about.
+/// A named value and how it is computed.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// The checkpoint's name of it.
+    /// Its name in the checkpoint.
     pub name: String,
-    /// What it is.
+    /// Its kind.
     pub kind: NodeKind,
-    /// The nodes it is computed from, in the order of the op's inputs.
+    /// The nodes that it is computed from, in the order of the op's inputs.
     pub inputs: Vec<NodeId>,
 }
 
@@ -42,7 +42,7 @@ impl Node {
     }
 }
 
-/// A network: nodes, each after those it is computed from, one input and one output.
+/// A network: one input, one output, and nodes, each after the nodes that it is computed from.
 ///
 /// ```
 /// use fullconv::graph::Graph;
@@ -65,12 +65,12 @@ pub struct Graph {
     diagonal: BTreeSet<NodeId>,
 }
 
-/// Parameters with which the convolution before a batch normalisation computes both.
+/// The parameters of one convolution that computes a convolution and the batch normalisation after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fold {
     /// The convolution's weight, scaled.
     pub weight: NodeId,
-    /// The bias that remains.
+    /// The remaining bias.
     pub bias: NodeId,
 }
 
@@ -104,7 +104,7 @@ impl Graph {
         self.push(name.into(), NodeKind::Parameter(shape), Vec::new())
     }
 
-    /// Adds an op on `inputs`. It is the output until another is added, or said to be.
+    /// Adds an op on `inputs`. It becomes the output, until another op is added.
     ///
     /// # Errors
     /// `Request` if the name is taken or an input is not of this graph.
@@ -117,7 +117,7 @@ impl Graph {
         self.shared_op(name, Arc::new(op), inputs)
     }
 
-    /// As [`Graph::op`], with an op that others have too.
+    /// As [`Graph::op`], with an op that may be shared.
     ///
     /// # Errors
     /// As [`Graph::op`].
@@ -150,23 +150,23 @@ impl Graph {
         self.output = id;
     }
 
-    /// Says with which parameters the convolution before the batch normalisation at `id` computes both.
+    /// Adds the parameters that fold the batch normalisation at `id` into the convolution before it.
     pub(crate) fn add_fold(&mut self, id: NodeId, fold: Fold) {
         self.folds.insert(id, fold);
     }
 
-    /// The parameters with which the convolution before the batch normalisation at `id` computes both, if it
-    /// can.
+    /// The parameters that fold the batch normalisation at `id` into the convolution before it, if it can be
+    /// folded.
     pub fn fold(&self, id: NodeId) -> Option<Fold> {
         self.folds.get(&id).copied()
     }
 
-    /// Marks the weight at `id`, `[c, c, kh, kw]`, as zero wherever its first two indices differ.
+    /// Marks the weight at `id`, `[c, c, kh, kw]`, as diagonal: zero wherever its first two indices differ.
     pub(crate) fn mark_diagonal(&mut self, id: NodeId) {
         self.diagonal.insert(id);
     }
 
-    /// Whether the weight at `id` is known to be zero wherever its first two indices differ.
+    /// Whether the weight at `id` is known to be diagonal: zero wherever its first two indices differ.
     pub fn is_diagonal(&self, id: NodeId) -> bool {
         self.diagonal.contains(&id)
     }
@@ -176,13 +176,13 @@ impl Graph {
         NodeId(0)
     }
 
-    /// The output: the last op, unless the network says that it is another, or the input of a graph without
+    /// The output: the last op, unless the model file names another; the input in a graph without
     /// ops.
     pub fn output(&self) -> NodeId {
         self.output
     }
 
-    /// All nodes, each after those it is computed from.
+    /// All nodes, each after the nodes that it is computed from.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
@@ -205,7 +205,7 @@ impl Graph {
     /// The op called `name`, for fetching its value.
     ///
     /// # Errors
-    /// `Request`, with the names there are.
+    /// `Request`, with the names of all ops.
     pub fn find_op(&self, name: &str) -> Result<NodeId> {
         match self.find(name) {
             Some(id) if self.node(id).op().is_some() => Ok(id),
@@ -224,7 +224,7 @@ impl Graph {
     /// The shape of every node for an input of shape `input`.
     ///
     /// # Errors
-    /// What the op's shape rule says, with the node's name and the shapes it was given.
+    /// The error of the op's shape rule, with the node's name and the shapes of its inputs.
     pub fn shapes(&self, input: Shape) -> Result<Vec<Shape>> {
         input.check()?;
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
@@ -244,7 +244,7 @@ impl Graph {
         Ok(shapes)
     }
 
-    /// The graph that first does `op` to an input of its own called `input`, and then this with the
+    /// The graph that first applies `op` to a new input called `input`, and then continues as this graph with the
     /// result.
     ///
     /// # Errors

@@ -18,7 +18,7 @@
 //! # }
 //! ```
 //!
-//! The way of the data:
+//! The data flow:
 //!
 //! ```text
 //! picture ─ preprocess ─▶ tensor ─ graph ─▶ plan ─ kernels ─▶ class ids ─▶ mask, overlay
@@ -28,12 +28,12 @@
 //! - [`Model`]: a model file: graph, weights, preprocessing, class names.
 //! - [`Segmenter`]: a model on a device; picture in, [`Mask`] out.
 //! - [`graph`], [`ops`]: a network as nodes of ops, each with its reference implementation and its kernels.
-//! - [`plan`]: a graph made ready for a device, as plain data.
+//! - [`plan`]: a graph planned for a device, as plain data.
 //! - [`gpu`]: the device, the executor of plans, and the tuner, which measures kernels. wgpu is re-exported there.
-//! - [`mod@reference`]: the graph on the CPU, what every device answers to; [`compare`] sets the two side
-//!   by side.
+//! - [`mod@reference`]: the graph on the CPU, which every device is checked against; [`compare`] compares the two, node
+//!   by node.
 
-// Nothing that input can reach may panic.
+// No input may cause a panic.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo)]
 
 pub mod compare;

@@ -1,4 +1,4 @@
-//! What a network saw: a class for every pixel, as ids, colours and PNG.
+//! Masks: a class for every pixel, as ids, colours and PNG.
 
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::files;
@@ -9,7 +9,7 @@ use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What a file of labels has to be.
+/// The requirements on a file of labels.
 const LABELS: &str =
     "labels must be an 8-bit indexed or greyscale PNG whose pixel value is the class id";
 
@@ -36,7 +36,7 @@ impl Palette {
         (0..=u8::MAX).take(n).map(voc_colour).collect()
     }
 
-    /// The colour of `class`: red, green, blue. Where the palette has none, that of PASCAL VOC.
+    /// The colour of `class`: red, green, blue. Classes beyond the palette have the colour of PASCAL VOC.
     pub fn colour(&self, class: u8) -> [u8; 3] {
         match self.0.get(usize::from(class)) {
             Some(&colour) => colour,
@@ -142,7 +142,7 @@ impl Mask {
         &self.palette
     }
 
-    /// The name of class `id`, or `class 7` where there is none.
+    /// The name of class `id`, or for instance `class 7` if it has none.
     pub fn class_name(&self, id: u8) -> Cow<'_, str> {
         match self.classes.get(usize::from(id)) {
             Some(name) if !name.is_empty() => Cow::Borrowed(name),
@@ -161,7 +161,7 @@ impl Mask {
             .zip(counts)
             .filter(|&(_, count)| count > 0)
             .collect();
-        // A stable sort: classes as frequent as each other stay in the order of their ids.
+        // A stable sort: equally frequent classes stay in the order of their ids.
         found.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
         let all = self.labels.len() as f64;
         found
@@ -171,7 +171,7 @@ impl Mask {
     }
 
     /// The bytes of an indexed PNG, 8 bits a pixel: the value of a pixel is its class id, the colour
-    /// table the palette, as the masks of PASCAL VOC have it. [`decode_labels`] reads the ids back.
+    /// table the palette, as in the masks of PASCAL VOC. [`decode_labels`] reads the ids back.
     ///
     /// # Errors
     /// `Picture` if it cannot be encoded.
@@ -195,7 +195,7 @@ impl Mask {
         encoder.set_color(png::ColorType::Indexed);
         encoder.set_depth(png::BitDepth::Eight);
         encoder.set_palette(colours);
-        // The difference of two ids means nothing, so that filters only make the file larger.
+        // The difference of two ids means nothing: filters would only make the file larger.
         encoder.set_filter(png::Filter::NoFilter);
         let mut writer = encoder.write_header()?;
         writer.write_image_data(&self.labels)?;
@@ -258,12 +258,11 @@ impl fmt::Debug for Mask {
 
 /// Reads the class ids of labels for evaluation: width, height, and one id a pixel, row by row.
 ///
-/// The file is an indexed PNG, where the id is the index whatever colour it stands for, or a
-/// greyscale PNG, where it is the value of the pixel. Values of 1, 2 or 4 bits are unpacked, not
-/// scaled.
+/// The file is an indexed PNG, whose indices are the ids whatever their colours, or a greyscale PNG, whose pixel
+/// values are the ids. Values of 1, 2 or 4 bits are unpacked, not scaled.
 ///
 /// # Errors
-/// `Io` if the file cannot be read; `Picture` if it is no such PNG, damaged, cut short or larger than
+/// `Io` if the file cannot be read; `Picture` if it is not such a PNG, damaged, cut short or larger than
 /// 1 GiB in memory.
 pub fn read_labels(path: impl AsRef<Path>) -> Result<(usize, usize, Vec<u8>)> {
     let path = path.as_ref();
@@ -294,7 +293,7 @@ pub fn decode_labels(bytes: &[u8]) -> Result<(usize, usize, Vec<u8>)> {
         png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: limit });
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
-    // Without it, indices would become colours.
+    // Other transformations would turn indices into colours.
     decoder.set_transformations(png::Transformations::IDENTITY);
     let mut reader = decoder.read_info().map_err(damaged)?;
     let bits = match reader.output_color_type() {
@@ -322,8 +321,8 @@ pub fn decode_labels(bytes: &[u8]) -> Result<(usize, usize, Vec<u8>)> {
     Ok((width, height, rows))
 }
 
-/// One value a byte, of rows with `bits` a value, the first in the highest bits; each row begins a
-/// new byte.
+/// Unpacks rows of `bits` bits a value to one value a byte. The first value is in the highest bits; each row begins
+/// a new byte.
 fn unpacked(rows: &[u8], width: usize, height: usize, bits: usize) -> Vec<u8> {
     let mut values = Vec::with_capacity(width * height);
     for row in rows.chunks_exact((width * bits).div_ceil(8)) {
@@ -417,7 +416,7 @@ mod tests {
         let palette = info.palette.as_deref().unwrap();
         assert_eq!(palette.len(), 3 * 256);
         assert_eq!(palette[..9], [0, 0, 0, 128, 0, 0, 0, 128, 0]);
-        // To any other reader it is a picture in the colours of the palette.
+        // Any other reader sees a picture in the colours of the palette.
         let picture = Picture::decode(&bytes).unwrap();
         assert_eq!(picture.rgb()[3 * 15..][..3], [192, 128, 128]);
     }
@@ -463,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_label_file_says_what_it_should_be() {
+    fn the_error_for_other_files_describes_label_files() {
         let rgb = encoded(png::ColorType::Rgb, png::BitDepth::Eight, 1, &[0; 6]);
         let deep = encoded(
             png::ColorType::Grayscale,

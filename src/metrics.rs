@@ -2,17 +2,17 @@
 
 use crate::error::{Result, bail};
 
-/// Classes that a `u8` label can tell apart.
+/// The number of classes of a `u8` label.
 const MAX_CLASSES: usize = 256;
 
 /// Counts of pixels by true and predicted class, over any number of pictures, and the metrics of
 /// Long, Shelhamer, Darrell 2015 (section 5) made of them.
 ///
-/// With n_ij pixels of class i that were called j, t_i = Σ_j n_ij pixels of class i, and
+/// With n_ij pixels of class i that are predicted as j, t_i = Σ_j n_ij pixels of class i, and
 /// u_i = t_i + Σ_j n_ji − n_ii the union of both, each metric is a share, 0 to 1. `None` means that
 /// there was nothing to measure. A class that does not occur has no share (0 / 0) and is left out of
-/// the means, as NumPy's `nanmean` does: a class without a pixel in the labels is left out of the
-/// mean accuracy, but it lowers the mean IoU where the network calls a pixel by it.
+/// the means, as in NumPy's `nanmean`. A class without a pixel in the labels is left out of the mean
+/// accuracy, but lowers the mean IoU if the network predicts it.
 ///
 /// ```
 /// use fullconv::ConfusionMatrix;
@@ -34,7 +34,7 @@ impl ConfusionMatrix {
     /// A matrix of zeros for classes 0 to `classes` − 1.
     ///
     /// # Errors
-    /// `Request` unless there are 1 to 256 classes, what a label of 8 bits can name.
+    /// `Request` unless there are 1 to 256 classes, as many as a label of 8 bits can name.
     pub fn new(classes: usize) -> Result<Self> {
         if !(1..=MAX_CLASSES).contains(&classes) {
             bail!(
@@ -51,13 +51,13 @@ impl ConfusionMatrix {
     /// Counts the pixels of a picture: `truth[i]` is the label of pixel i, `predicted[i]` the class
     /// that the network gave it.
     ///
-    /// Where the label is no class of the matrix (255 in VOC, 11 in CamVid), the pixel is void and
-    /// ignored, whatever was predicted.
+    /// A pixel whose label is not a class of the matrix (255 in VOC, 11 in CamVid) is void: it is ignored, whatever the
+    /// prediction.
     ///
     /// # Errors
     /// `Shape` if the lengths differ, or if a pixel that is not void is predicted to be of a class
-    /// beyond the matrix: labels and network are then not of the same classes, and any figure would
-    /// mislead. Nothing has been counted in that case.
+    /// beyond the matrix: labels and network then have different classes, and any figure would
+    /// mislead. Nothing is counted in that case.
     pub fn add(&mut self, truth: &[u8], predicted: &[u8]) -> Result<()> {
         if truth.len() != predicted.len() {
             bail!(
@@ -110,7 +110,7 @@ impl ConfusionMatrix {
         self.classes
     }
 
-    /// n_ij: the pixels of class `truth` that were called `predicted`; 0 for classes beyond the
+    /// n_ij: the pixels of class `truth` that are predicted as `predicted`; 0 for classes beyond the
     /// matrix.
     pub fn count(&self, truth: usize, predicted: usize) -> u64 {
         if truth < self.classes && predicted < self.classes {
@@ -125,13 +125,13 @@ impl ConfusionMatrix {
         self.counts.iter().sum()
     }
 
-    /// n_ii / t_i: the share of the pixels of `class` that were found. `None` if the labels have
+    /// n_ii / t_i: the share of the pixels of `class` that are predicted as `class`. `None` if the labels have
     /// none.
     pub fn accuracy(&self, class: usize) -> Option<f64> {
         share(self.count(class, class), self.labelled(class))
     }
 
-    /// n_ii / u_i: intersection over union of the pixels that are and that were called `class`.
+    /// n_ii / u_i: intersection over union of the pixels labelled and the pixels predicted as `class`.
     /// `None` if there are neither.
     pub fn iou(&self, class: usize) -> Option<f64> {
         let hits = self.count(class, class);
@@ -139,7 +139,7 @@ impl ConfusionMatrix {
         share(hits, self.labelled(class) + called - hits)
     }
 
-    /// Σ n_ii / Σ t_i: the share of all pixels that were called what they are.
+    /// Σ n_ii / Σ t_i: the share of all pixels with the right prediction.
     pub fn pixel_accuracy(&self) -> Option<f64> {
         let hits = (0..self.classes)
             .map(|class| self.count(class, class))
@@ -147,7 +147,7 @@ impl ConfusionMatrix {
         share(hits, self.pixels())
     }
 
-    /// The mean of n_ii / t_i over the classes that the labels have.
+    /// The mean of n_ii / t_i over the classes that occur in the labels.
     pub fn mean_accuracy(&self) -> Option<f64> {
         mean((0..self.classes).filter_map(|class| self.accuracy(class)))
     }

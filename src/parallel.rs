@@ -1,11 +1,11 @@
-//! Work on all cores, or on the one there is in a browser. The home of rayon.
+//! Work on all cores; in a browser, on the only one. The home of rayon.
 
 use crate::error::Result;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use beside::beside;
 
-/// Calls `work(i, chunk)` for every `size` elements of `data`, on all cores; the first error ends it.
+/// Calls `work(i, chunk)` for every `size` elements of `data`, on all cores; stops at the first error.
 pub(crate) fn try_chunks<T: Send>(
     data: &mut [T],
     size: usize,
@@ -27,7 +27,7 @@ pub(crate) fn try_chunks<T: Send>(
         .try_for_each(|(i, chunk)| work(i, chunk))
 }
 
-/// Calls `work` for each item on all cores and gives back the results in order; the first error ends it.
+/// Calls `work` for each item on all cores and returns the results in order; stops at the first error.
 pub(crate) fn try_map<T: Sync, R: Send>(
     items: &[T],
     work: impl Fn(&T) -> Result<R> + Sync + Send,
@@ -41,7 +41,7 @@ pub(crate) fn try_map<T: Sync, R: Send>(
     items.iter().map(work).collect()
 }
 
-/// Calls `work` for each item on all cores and gives back the results in order.
+/// Calls `work` for each item on all cores and returns the results in order.
 pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync + Send) -> Vec<R> {
     #[cfg(not(target_arch = "wasm32"))]
     {
@@ -52,7 +52,7 @@ pub(crate) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync +
     items.iter().map(work).collect()
 }
 
-/// Calls `here` on this thread, and `meanwhile` on others at the same time.
+/// Calls `here` on this thread, and `meanwhile` on other threads at the same time.
 pub(crate) fn meanwhile<T>(meanwhile: impl FnOnce() + Send, here: impl FnOnce() -> T) -> T {
     #[cfg(not(target_arch = "wasm32"))]
     return rayon::in_place_scope(|scope| {
@@ -67,7 +67,7 @@ pub(crate) fn meanwhile<T>(meanwhile: impl FnOnce() + Send, here: impl FnOnce() 
     }
 }
 
-/// Calls `work` now, where there is no other thread to do it.
+/// Calls `work` now: there is no other thread.
 #[cfg(target_arch = "wasm32")]
 pub(crate) fn beside<T>(work: impl FnOnce() -> T) -> std::future::Ready<T> {
     std::future::ready(work())
@@ -82,9 +82,9 @@ mod beside {
     use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
     use std::task::{Context, Poll, Waker};
 
-    /// Starts `work` on other threads and gives back a future of its result. Dropping that waits for the end.
+    /// Starts `work` on other threads and returns a future of its result. Dropping the future waits for the end.
     ///
-    /// On a thread that does such work itself there may be no other: there it is done at once.
+    /// On a worker thread of the pool, `work` runs at once: there may be no other thread for it.
     pub(crate) fn beside<T: Send + 'static>(
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Beside<T> {
@@ -111,7 +111,7 @@ mod beside {
 
     enum State<T> {
         Running(Option<Waker>),
-        /// Its result, or what it panicked with.
+        /// The result, or the payload of its panic.
         Ended(Result<T, Box<dyn Any + Send>>),
         Taken,
     }
@@ -165,7 +165,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_result_is_waited_for_and_so_is_what_nobody_wants() {
+    fn the_result_is_awaited_and_a_dropped_future_waits_too() {
         assert_eq!(pollster::block_on(beside(|| 6 * 7)), 42);
         let is_done = Arc::new(AtomicBool::new(false));
         let done = is_done.clone();
@@ -177,14 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_comes_to_who_waits() {
+    fn a_panic_reaches_the_waiting_thread() {
         let panicking = beside(|| -> u8 { panic!("as it should") });
         let caught = catch_unwind(AssertUnwindSafe(|| pollster::block_on(panicking)));
         assert!(caught.is_err());
     }
 
     #[test]
-    fn it_ends_where_all_threads_wait_for_it() {
+    fn it_ends_even_on_the_only_thread_of_a_pool() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
         let inside = || pollster::block_on(beside(|| 1));
         assert_eq!(pool.unwrap().install(inside), 1);

@@ -12,8 +12,8 @@ use std::io::Cursor;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// What a picture may take in memory while it is decoded, and a file before it is: 1 GiB, some
-/// 358 million RGB pixels. A larger one is a decompression bomb or beyond any device's limits.
+/// The most bytes of a file, and of a picture in memory while it is decoded: 1 GiB, some 358 million RGB pixels. A
+/// larger picture is a decompression bomb or beyond any device's limits.
 pub(crate) const MAX_BYTES: u64 = 1 << 30;
 
 /// The quality of a saved JPEG, of 100: the loss is hardly visible.
@@ -31,7 +31,7 @@ const JPEG_QUALITY: u8 = 92;
 #[derive(Clone)]
 pub struct Picture(Pixels);
 
-/// As the picture came.
+/// The pixels in their original layout.
 #[derive(Clone)]
 enum Pixels {
     Rgb(RgbImage),
@@ -39,12 +39,12 @@ enum Pixels {
         width: u32,
         height: u32,
         bytes: Vec<u8>,
-        /// The same without the fourth byte, once somebody has asked for that.
+        /// The pixels without the fourth byte, made on first use.
         rgb: OnceLock<RgbImage>,
     },
 }
 
-/// What a picture may take, for [`Picture::decode_within`].
+/// Limits of a picture, for [`Picture::decode_within`].
 ///
 /// ```
 /// use fullconv::{ErrorKind, Picture, PictureLimits};
@@ -72,14 +72,14 @@ impl Default for PictureLimits {
 }
 
 impl PictureLimits {
-    /// At most so many pixels.
+    /// At most this many pixels.
     #[must_use]
     pub fn pixels(self, pixels: u64) -> Self {
         Self { pixels, ..self }
     }
 
-    /// At most so many bytes in memory, decoded as the file has it: 1 to 8 for each pixel. More than 1 GiB is never
-    /// decoded.
+    /// At most this many bytes in memory, decoded in the file's own pixel format, 1 to 8 bytes a pixel. More than 1 GiB
+    /// is never decoded.
     #[must_use]
     pub fn bytes(self, bytes: u64) -> Self {
         Self { bytes, ..self }
@@ -87,7 +87,7 @@ impl PictureLimits {
 }
 
 impl Picture {
-    /// Reads a JPEG or PNG file, whatever its name ends in.
+    /// Reads a JPEG or PNG file, whatever its extension.
     ///
     /// The picture is turned upright as its EXIF orientation says. Grey becomes RGB, 16 bits become
     /// 8, transparency is dropped; colour profiles are ignored.
@@ -108,16 +108,16 @@ impl Picture {
         decode(bytes, &"the picture", None)
     }
 
-    /// As [`Picture::decode`], if the picture is within `limits`: that is looked at before its pixels are decoded.
+    /// As [`Picture::decode`], if the picture is within `limits`, which are checked before its pixels are decoded.
     ///
     /// # Errors
-    /// `Limit` if it is not; `Picture`, as for [`Picture::open`].
+    /// `Limit` if the picture is beyond the limits; `Picture`, as for [`Picture::open`].
     pub fn decode_within(bytes: &[u8], limits: &PictureLimits) -> Result<Self> {
         decode(bytes, &"the picture", Some(limits))
     }
 
-    /// The size `[h, w]` that the JPEG or PNG in `bytes` has when it is upright, from its header alone: the pixels
-    /// are not decoded, and may be damaged.
+    /// The size `[h, w]` of the JPEG or PNG in `bytes` when upright, from its header only: the pixels are not decoded,
+    /// and may be damaged.
     ///
     /// # Errors
     /// `Picture` if it is empty, neither JPEG nor PNG, or its header is damaged.
@@ -140,7 +140,7 @@ impl Picture {
     /// The picture of `width` × `height` pixels in `data`: red, green and blue of each, row by row.
     ///
     /// # Errors
-    /// `Picture` if there is no pixel, or `data` has not 3 · width · height bytes.
+    /// `Picture` if there is no pixel, or `data` does not have 3 · width · height bytes.
     pub fn from_rgb(width: usize, height: usize, data: Vec<u8>) -> Result<Self> {
         let [w, h] = sides(width, height, 3, data.len())?;
         match RgbImage::from_raw(w, h, data) {
@@ -150,10 +150,10 @@ impl Picture {
     }
 
     /// The picture of `width` × `height` pixels in `data`: red, green, blue and a fourth byte of each, row by row. The
-    /// fourth byte does not matter. A device takes the bytes as they are.
+    /// fourth byte is ignored. The bytes go to a device unchanged.
     ///
     /// # Errors
-    /// `Picture` if there is no pixel, or `data` has not 4 · width · height bytes.
+    /// `Picture` if there is no pixel, or `data` does not have 4 · width · height bytes.
     pub fn from_rgba(width: usize, height: usize, data: Vec<u8>) -> Result<Self> {
         let [width, height] = sides(width, height, 4, data.len())?;
         Ok(Self(Pixels::Rgba {
@@ -181,14 +181,14 @@ impl Picture {
         }
     }
 
-    /// Red, green and blue of each pixel, row by row: 3 · width · height bytes. Those of a picture that came with a
-    /// fourth byte are copied when this is first called.
+    /// Red, green and blue of each pixel, row by row: 3 · width · height bytes. A picture from [`Picture::from_rgba`]
+    /// copies them on the first call.
     pub fn rgb(&self) -> &[u8] {
         self.image().as_raw()
     }
 
-    /// Red, green, blue and a fourth byte of each pixel, row by row: 4 · width · height bytes, which are those of an
-    /// `Rgba8Unorm` texture. The fourth byte is that with which the picture came, else 255.
+    /// Red, green, blue and a fourth byte of each pixel, row by row: 4 · width · height bytes, as in an `Rgba8Unorm`
+    /// texture. The fourth byte is the original one, or 255 if there was none.
     pub fn rgba(&self) -> Cow<'_, [u8]> {
         match &self.0 {
             Pixels::Rgb(image) => {
@@ -201,7 +201,7 @@ impl Picture {
         }
     }
 
-    /// The picture as the `image` crate has it.
+    /// The picture as an image of the `image` crate.
     pub fn image(&self) -> &RgbImage {
         match &self.0 {
             Pixels::Rgb(image) => image,
@@ -258,7 +258,7 @@ impl Picture {
         Ok(bytes.into_inner())
     }
 
-    /// Saves the picture as what `path` ends in: `.png`, `.jpg` or `.jpeg`.
+    /// Saves the picture in the format of the extension of `path`: `.png`, `.jpg` or `.jpeg`.
     ///
     /// The file appears whole or not at all.
     ///
@@ -317,7 +317,7 @@ impl TryFrom<DynamicImage> for Picture {
     }
 }
 
-/// Of the same size and the same red, green and blue.
+/// Equal size and equal red, green and blue; the fourth byte is ignored.
 impl PartialEq for Picture {
     fn eq(&self, other: &Self) -> bool {
         self.sides() == other.sides() && self.rgb() == other.rgb()
@@ -332,12 +332,12 @@ impl fmt::Debug for Picture {
     }
 }
 
-/// The end of a file's name, in lower case.
+/// The extension of a file's name, in lower case.
 pub(crate) fn extension(path: &Path) -> Option<String> {
     Some(path.extension()?.to_str()?.to_ascii_lowercase())
 }
 
-/// Both sides of a picture of so many bytes a pixel, whose data has `length` bytes.
+/// Both sides of a picture of `bytes` bytes a pixel; an error unless its data has the right `length`.
 fn sides(width: usize, height: usize, bytes: usize, length: usize) -> Result<[u32; 2]> {
     let needed = width.checked_mul(height).and_then(|n| n.checked_mul(bytes));
     match (u32::try_from(width), u32::try_from(height)) {
@@ -362,16 +362,16 @@ fn not_encoded(reason: ImageError) -> Error {
     )
 }
 
-/// What stands before a picture's pixels.
+/// The header of a picture file.
 struct Header<'a> {
     decoder: Box<dyn ImageDecoder + 'a>,
-    /// `[w, h]`, before it is turned.
+    /// `[w, h]`, before the orientation is applied.
     size: [u32; 2],
     orientation: Orientation,
 }
 
 impl<'a> Header<'a> {
-    /// The header in `bytes`, which are a `format`; errors call them `name`.
+    /// The header of `bytes` in `format`; errors call the picture `name`.
     fn read(bytes: &'a [u8], format: ImageFormat, name: &dyn fmt::Display) -> Result<Self> {
         let mut limits = Limits::default();
         limits.max_alloc = Some(MAX_BYTES);
@@ -388,7 +388,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// JPEG or PNG; errors call `bytes` `name`.
+/// JPEG or PNG; errors call the picture `name`.
 fn format_of(bytes: &[u8], name: &dyn fmt::Display) -> Result<ImageFormat> {
     if bytes.is_empty() {
         bail!(Picture, "{name} is empty");
@@ -413,7 +413,7 @@ fn damaged(name: &dyn fmt::Display, reason: ImageError) -> Error {
     )
 }
 
-/// Decodes `bytes` if they are a picture within `limits`; errors call them `name`.
+/// Decodes `bytes` if they are a picture within `limits`; errors call the picture `name`.
 fn decode(
     bytes: &[u8],
     name: &dyn fmt::Display,
@@ -452,11 +452,11 @@ fn decode(
     Picture::try_from(image).map_err(|error| error.at(name))
 }
 
-/// Whether an end-of-image marker follows the first scan of a JPEG. The decoder would fill up what
-/// is missing of a file cut short, and nothing would tell the grey from the photograph.
+/// Whether an end-of-image marker follows the first scan of a JPEG. If a file is cut short, the decoder fills the
+/// missing part with grey, without an error.
 fn jpeg_has_end(bytes: &[u8]) -> bool {
-    // The thumbnail in an EXIF segment has an end marker of its own, so that the search begins
-    // behind the segments. Scan data cannot hold one: a byte 0xFF in it is followed by 0.
+    // The thumbnail in an EXIF segment has an end marker of its own: the search begins after the segments. Scan data
+    // has no marker: a byte 0xFF in it is followed by 0.
     first_scan(bytes).is_some_and(|scan| {
         let mut pairs = bytes[scan..].windows(2).rev();
         pairs.any(|pair| pair == [0xFF, 0xD9])
@@ -469,13 +469,13 @@ fn first_scan(bytes: &[u8]) -> Option<usize> {
     loop {
         match *bytes.get(at..at + 2)? {
             [0xFF, 0xDA] => return Some(at),
-            // Markers that stand alone.
+            // Markers without a segment.
             [0xFF, 0x01 | 0xD0..=0xD8] => at += 2,
             [0xFF, marker] if marker != 0 && marker != 0xFF => {
                 let length = bytes.get(at + 2..at + 4)?;
                 at += 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
             }
-            // Filling between segments.
+            // Fill bytes between segments.
             _ => at += 1,
         }
     }
@@ -524,7 +524,7 @@ mod tests {
     fn exif_orientation_turns_the_picture_upright() {
         let plain = Picture::decode(&jpeg()).unwrap();
         assert_eq!((plain.width(), plain.height()), (32, 16));
-        // 6: to be turned by 90 degrees clockwise, so that the left comes to the top.
+        // 6: to be turned by 90 degrees clockwise, so that the left side becomes the top.
         let turned = Picture::decode(&with_orientation(&jpeg(), 6)).unwrap();
         assert_eq!((turned.width(), turned.height()), (16, 32));
         let [top, bottom] = [2, 29].map(|y| turned.image().get_pixel(8, y).0);
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_picture_says_so() {
+    fn files_that_are_no_pictures_are_errors() {
         assert_eq!(refusal(b""), "the picture is empty");
         for text in [&b"x"[..], b"Dear photograph,\n", &[0xFF, 0xD8]] {
             assert_eq!(refusal(text), "the picture is not a JPEG or PNG picture");

@@ -1,5 +1,5 @@
-//! What a network wants of a picture: channel order, range, mean, standard deviation, and the scale at
-//! which it is good.
+//! Preprocessing: channel order, range, mean, standard deviation, and the scale at which a network works
+//! well.
 
 use crate::error::{Result, bail};
 pub use crate::ops::preprocess::Channels;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// How a picture becomes a network's input, the same for every size of picture.
 ///
-/// A channel that is `v` of 255 becomes `(v / 255 · range − mean) / std`.
+/// A channel value `v` of 255 becomes `(v / 255 · range − mean) / std`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preprocessing {
@@ -19,8 +19,8 @@ pub struct Preprocessing {
     pub mean: [f32; 3],
     /// Divided by.
     pub std: [f32; 3],
-    /// Resize every picture so that its longer side has this many pixels; as it is when absent. A
-    /// network is only good near the scale it was trained at.
+    /// Resize every picture to this many pixels on its longer side; without it, pictures keep their size. A
+    /// network works well only near the scale that it was trained at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub long_side: Option<usize>,
 }
@@ -29,8 +29,8 @@ pub struct Preprocessing {
 const MAX_LONG_SIDE: usize = 1 << 14;
 
 impl Preprocessing {
-    /// What the networks trained with Caffe want: BGR, 0 to 255, the mean of their training pictures
-    /// taken away (Long, Shelhamer, Darrell 2015).
+    /// The preprocessing of networks trained with Caffe: BGR, 0 to 255, minus the mean of their training pictures
+    /// (Long, Shelhamer, Darrell 2015).
     pub const CAFFE: Self = Self {
         channels: Channels::Bgr,
         range: 255.0,
@@ -39,7 +39,7 @@ impl Preprocessing {
         long_side: None,
     };
 
-    /// What torchvision's networks want: RGB, 0 to 1, normalised by ImageNet's mean and standard deviation.
+    /// The preprocessing of torchvision's networks: RGB, 0 to 1, normalised by ImageNet's mean and standard deviation.
     pub const TORCHVISION: Self = Self {
         channels: Channels::Rgb,
         range: 1.0,
@@ -48,7 +48,7 @@ impl Preprocessing {
         long_side: None,
     };
 
-    /// Checks that the numbers can be used.
+    /// An error unless the numbers can be used.
     pub(crate) fn validate(&self) -> Result<()> {
         let finite = |values: &[f32]| values.iter().all(|v| v.is_finite());
         if !finite(&self.mean) || !finite(&[self.range]) || !self.std.iter().all(|s| s.is_normal())
@@ -67,7 +67,7 @@ impl Preprocessing {
         Ok(())
     }
 
-    /// The size `[h, w]` at which a picture of `[h, w]` is given to the network.
+    /// The size `[h, w]` at which the network gets a picture of `size` `[h, w]`.
     ///
     /// ```
     /// use fullconv::Preprocessing;

@@ -1,4 +1,4 @@
-//! The graph on the CPU, through each op's reference implementation: what every device answers to.
+//! The graph on the CPU, through each op's reference implementation: every device is checked against it.
 
 use crate::error::Result;
 use crate::graph::{Graph, NodeId, NodeKind};
@@ -6,12 +6,11 @@ use crate::parameters::Parameters;
 use crate::tensor::Tensor;
 use std::collections::HashMap;
 
-/// Runs `graph`, unoptimised, on `input` and hands every op's inputs and value to `visit`, in
-/// order; what that leaves of the value is what later ops read. A value is let go after its last reader.
+/// Runs `graph`, unoptimised, on `input` and passes every op's inputs and value to `visit`, in order. `visit` may
+/// change the value, and later ops read the changed one. A value is freed after its last reader.
 ///
 /// # Errors
-/// `Shape` if the graph does not fit the input; `ModelFile` if a weight cannot be used; whatever `visit`
-/// says.
+/// `Shape` if the graph does not fit the input; `ModelFile` if a weight cannot be used; any error of `visit`.
 pub fn run_with(
     graph: &Graph,
     parameters: &Parameters,
@@ -45,7 +44,7 @@ pub fn run_with(
     Ok(())
 }
 
-/// Runs `graph`, unoptimised, on `input` and gives back the values of `outputs`, in their order.
+/// Runs `graph`, unoptimised, on `input` and returns the values of `outputs`, in their order.
 ///
 /// # Errors
 /// As [`run_with`].

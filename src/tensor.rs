@@ -3,13 +3,13 @@
 use crate::error::{Error, ErrorKind, Result, bail};
 use std::fmt;
 
-/// The largest size of any dimension, and of any attribute that is added to one or multiplied with one:
-/// far beyond what any device holds, and small enough that no product of two overflows.
+/// The largest size of a dimension, and of any attribute that is added to or multiplied with a dimension: far beyond
+/// any device, and small enough that a product of two does not overflow 64 bits.
 pub(crate) const MAX_SIZE: usize = 1 << 24;
 
 /// The four dimensions of a tensor: batch, channels, height, width.
 ///
-/// Weights use the same four places as PyTorch does: `[out, in / groups, kh, kw]` for a convolution,
+/// Weights use the same four places as in PyTorch: `[out, in / groups, kh, kw]` for a convolution,
 /// `[in, out / groups, kh, kw]` for a transposed one, `[c, 1, 1, 1]` for a bias.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
@@ -34,14 +34,14 @@ impl Shape {
         Self::new(c, 1, 1, 1)
     }
 
-    /// How many elements a tensor of this shape has; saturates instead of overflowing.
+    /// The number of elements of a tensor of this shape; saturates instead of overflowing.
     pub fn elements(&self) -> usize {
         [self.c, self.h, self.w]
             .iter()
             .fold(self.n, |product, &d| product.saturating_mul(d))
     }
 
-    /// An error if a dimension is larger than any that is computed with.
+    /// An error if a dimension is larger than [`MAX_SIZE`].
     pub(crate) fn check(&self) -> Result<()> {
         if [self.n, self.c, self.h, self.w]
             .iter()
@@ -52,7 +52,7 @@ impl Shape {
         Ok(())
     }
 
-    /// Channels in groups of four, as the device stores them: ⌈c / 4⌉.
+    /// Groups of four channels, as the device stores them: ⌈c / 4⌉.
     pub const fn c4(&self) -> usize {
         self.c.div_ceil(4)
     }
@@ -101,7 +101,7 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// Wraps `data` of `shape`.
+    /// A tensor of `data` in `shape`.
     ///
     /// # Errors
     /// `Shape` if the length of `data` is not the number of elements of `shape`.
@@ -182,7 +182,7 @@ impl Tensor {
         &self.data
     }
 
-    /// The elements, to be written.
+    /// The elements, for writing.
     pub fn data_mut(&mut self) -> &mut [f32] {
         &mut self.data
     }
@@ -212,7 +212,7 @@ impl Tensor {
         [rest / s.c, rest % s.c, y, x]
     }
 
-    /// √(mean of the squares) of the elements; 0 where there are none.
+    /// √(mean of the squares) of the elements; 0 if there are none.
     pub fn root_mean_square(&self) -> f64 {
         let squares: f64 = self.data.iter().map(|x| f64::from(*x).powi(2)).sum();
         (squares / self.data.len().max(1) as f64).sqrt()
