@@ -93,7 +93,7 @@ impl Mask {
     /// the names of classes 0, 1, 2 …; there may be fewer than ids.
     ///
     /// # Errors
-    /// `Shape` if there is no pixel, or `labels` has not width · height elements.
+    /// `Shape` if there is no pixel, or `labels` does not have width · height elements.
     pub fn new(
         width: usize,
         height: usize,

@@ -380,7 +380,7 @@ impl Segmenter {
     /// in `fetch`. A batch too large for the device runs in parts.
     ///
     /// # Errors
-    /// `Request` if there is no such node, `Shape` if the network cannot take the input, `Limit` if even
+    /// `Request` for an unknown node, `Shape` if the network cannot take the input, `Limit` if even
     /// one image is too large for the device, `NotFinite` as in [`Segmenter::segment`].
     pub async fn run(&self, input: &Tensor, fetch: &[&str]) -> Result<Run> {
         let request = Request::run(input.shape(), fetch);

@@ -15,12 +15,12 @@ const BETWEEN_BYTES: [u64; 2] = [32 << 20, 256 << 20];
 
 pub(super) struct Program<'a> {
     pub graph: &'a Graph,
-    /// Of every node, then of the tensors without a node.
+    /// The shape of every node, then of every tensor without a node.
     pub shapes: Vec<Shape>,
     pub operations: Vec<Operation>,
     /// One per operation.
     pub kernels: Vec<Kernel>,
-    /// Of every activation.
+    /// The format of every activation.
     pub formats: HashMap<NodeId, Format>,
     pub outputs: &'a [NodeId],
     pub target: &'a Target,
