@@ -2,8 +2,8 @@
 //! by the indices of [`MaxPool2dIndices`](super::MaxPool2dIndices); all other positions are zero.
 //!
 //! Inputs: values and indices `[n, c, h, w]`, and optionally a tensor of the output's height and width, whose values
-//! are not read. The output's size is that tensor's, or `output_size`, or by default (size − 1) · stride − 2 · padding
-//! + kernel_size; a given size may differ from the default by less than `stride`. If several values have the same
+//! are not read. The output's size is that tensor's, or `output_size`, or by default
+//! (size − 1) · stride − 2 · padding + kernel_size; a given size may differ from the default by less than `stride`. If several values have the same
 //! position, the last wins, row by row, as on PyTorch's CPU.
 //!
 //! The indices must come from a pooling with the same window of a plane as large as the output: each index lies in the
