@@ -250,7 +250,7 @@ fn bound(
     amplified * (of_inputs + own) + of_result
 }
 
-/// The values of `planes` that `indices` name; NaN where there is none.
+/// The values of `planes` that `indices` name; NaN for an index outside its plane.
 fn named(planes: &Tensor, indices: &Tensor) -> Result<Tensor> {
     Tensor::from_planes(indices.shape(), |n, c, plane| {
         let (values, indices) = (planes.plane(n, c), indices.plane(n, c));

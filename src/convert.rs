@@ -45,7 +45,7 @@ pub struct Converted {
     pub model: String,
 }
 
-/// What a tensor of a model file is made of.
+/// The origin of a model file's tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A tensor of the checkpoint.

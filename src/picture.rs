@@ -89,7 +89,7 @@ impl PictureLimits {
 impl Picture {
     /// Reads a JPEG or PNG file, whatever its extension.
     ///
-    /// The picture is turned upright as its EXIF orientation says. Grey becomes RGB, 16 bits become
+    /// The picture is turned upright by its EXIF orientation. Grey becomes RGB, 16 bits become
     /// 8, transparency is dropped; colour profiles are ignored.
     ///
     /// # Errors

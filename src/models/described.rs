@@ -11,7 +11,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// The name of such networks, in place of an architecture's.
+/// The name of networks with a graph in their file, in place of an architecture's.
 const NAME: &str = "graph";
 /// The most faults that a message lists.
 const LISTED: usize = 50;

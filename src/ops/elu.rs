@@ -1,4 +1,4 @@
-//! Exponential linear unit: `out = input` where that is positive, else `alpha · (exp(input) − 1)`.
+//! Exponential linear unit: `out = input` for a positive input, else `alpha · (exp(input) − 1)`.
 //!
 //! Source: `torch.nn.functional.elu`.
 

@@ -68,7 +68,7 @@ pub struct PixelRun {
     pub apart: usize,
     /// Items that share a run, each for one group of four channels; 1 if an item writes all channels of its workgroup.
     pub quads: usize,
-    /// What a line is.
+    /// Whether a line is a row or the whole band.
     pub line: Line,
 }
 

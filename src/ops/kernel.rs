@@ -19,7 +19,7 @@ pub const MAX_LOOP_STEPS: u64 = 60_000;
 /// two seconds after which Windows resets a GPU.
 pub const DISPATCH_FLOPS: u64 = 8_000_000_000;
 
-/// How a tensor lies in a device buffer.
+/// The layout of a tensor in a device buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// f32, `[n, h, w, c]`, channels padded with zeros to a multiple of 4. One element is a `vec4<f32>`.
@@ -361,7 +361,7 @@ pub struct Kernel {
     pub constants: Vec<(&'static str, f64)>,
     /// The buffers it reads, from binding 0 on; the output and then `Params` follow.
     pub bindings: Vec<Binding>,
-    /// How the output lies in memory.
+    /// The output's layout in memory.
     pub output: Format,
     /// The members of `Params`, in the order of the shader's struct.
     pub params: Vec<Param>,

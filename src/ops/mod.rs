@@ -356,7 +356,7 @@ pub fn cases() -> Vec<Case> {
     OPS.iter().flat_map(|entry| (entry.cases)()).collect()
 }
 
-/// The inputs as an array, or an error that says how many the op takes.
+/// The inputs as an array, or an error with the number that the op takes.
 pub(crate) fn take_inputs<T: Copy, const N: usize>(op: &str, inputs: &[T]) -> Result<[T; N]> {
     inputs.try_into().map_err(|_| {
         Error::new(

@@ -3,7 +3,7 @@
 //!
 //! The input is a picture `[n, 3, h, w]`, red, green, blue from 0 to 255; mean and std are in the order
 //! of the network's channels. The resize is bilinear with antialiasing: where the picture shrinks, the
-//! triangle filter is widened to cover all of it. Source:
+//! triangle filter is widened to cover every input pixel. Source:
 //! `torch.nn.functional.interpolate(mode="bilinear", antialias=True)`, as torchvision and Pillow resize.
 
 use super::numerics::{Numerics, UNIT, sum_units};
@@ -24,7 +24,7 @@ use std::ops::Range;
 pub enum Channels {
     /// Red, green, blue.
     Rgb,
-    /// Blue, green, red, as Caffe has it.
+    /// Blue, green, red, as in Caffe.
     Bgr,
 }
 

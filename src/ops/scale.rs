@@ -16,7 +16,7 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scale {
-    /// What every element is multiplied by.
+    /// The factor of every element.
     pub factor: f32,
 }
 

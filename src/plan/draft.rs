@@ -28,7 +28,7 @@ pub(super) struct Operation {
     pub kernel: Option<Kernel>,
 }
 
-/// What the passes change, and what they know.
+/// The state that the passes read and change.
 pub(super) struct Draft<'a> {
     pub graph: &'a Graph,
     pub outputs: &'a [NodeId],

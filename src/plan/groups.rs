@@ -216,7 +216,7 @@ fn hull(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
     }
 }
 
-/// The error for a tensor that cannot be held, with the figures; `even` says how little of it is still too much.
+/// The error for a tensor that cannot be held, with the figures; `even` names the smallest part that is still too large.
 fn too_large<T>(program: &Program, id: NodeId, even: &str) -> Result<T> {
     bail!(
         Limit,

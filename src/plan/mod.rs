@@ -182,7 +182,7 @@ pub struct Read {
     pub shape: Shape,
     /// Its layout.
     pub format: Format,
-    /// The rows of it that a row of the layer's output needs.
+    /// Its rows that a row of the layer's output needs.
     pub rows: Rows,
 }
 

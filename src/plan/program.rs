@@ -69,7 +69,7 @@ impl<'a> Program<'a> {
         self.shapes[id.index()]
     }
 
-    /// Rows of a tensor, those of all images together.
+    /// Rows of a tensor, over all images.
     pub(super) fn rows(&self, id: NodeId) -> usize {
         self.shape(id).n * self.shape(id).h
     }
@@ -96,7 +96,7 @@ impl<'a> Program<'a> {
         self.bytes(id, self.rows(id)) > self.most_bytes(id)
     }
 
-    /// The name of a tensor, for messages: its node's, or that of the operation which makes it.
+    /// The name of a tensor, for messages: its node's, or the name of the operation that makes it.
     pub(super) fn name(&self, id: NodeId) -> &str {
         let writer = || self.operations.iter().find(|o| o.id == id);
         match self.graph.nodes().get(id.index()) {

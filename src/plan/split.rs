@@ -24,9 +24,9 @@ const SUBMIT_FLOPS: u64 = 50_000_000_000;
 /// An activation that a kernel reads or writes, and where.
 struct BoundView<'a> {
     place: &'a Place,
-    /// The rows of it that the buffer holds.
+    /// The activation's rows that the buffer holds.
     held: Range<usize>,
-    /// The rows of it that output rows need.
+    /// The activation's rows that an output row needs.
     rows: Rows,
     /// Whether it is read as texels.
     texels: bool,

@@ -9,7 +9,7 @@ use crate::model_file::Model;
 use crate::plan::Plan;
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// The bytes of device memory that executors may take unless [`SegmenterBuilder::memory`] says otherwise: 2 GiB.
+/// The default of [`SegmenterBuilder::memory`]: 2 GiB.
 const MEMORY_BYTES: u64 = 2 << 30;
 
 /// On which device a [`Segmenter`] runs, and how. See [`Segmenter::builder`].

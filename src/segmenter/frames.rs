@@ -167,7 +167,7 @@ impl Frames {
         }
     }
 
-    /// Ready when picture `i` of those under way is done, or there is none.
+    /// Ready when the picture under way number `i` is done, or if there is none.
     fn poll_land(&mut self, i: usize, context: &mut Context<'_>) -> Poll<()> {
         let Some(frame) = self.under_way.get_mut(i) else {
             return Poll::Ready(());

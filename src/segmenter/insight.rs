@@ -42,11 +42,11 @@ impl Segmenter {
         Ok(probabilities)
     }
 
-    /// The labels at each of the network's strides, the coarsest first, the network's own last: those of the FCN-32s
-    /// and FCN-16s that are inside an FCN-8s (Long, Shelhamer, Darrell 2015, figure 4).
+    /// The labels at each of the network's strides, the coarsest first, the network's own last. An FCN-8s
+    /// has those of the FCN-32s and the FCN-16s inside it (Long, Shelhamer, Darrell 2015, figure 4).
     ///
     /// # Errors
-    /// As [`Segmenter::segment`], and `Request` for a network without such stages.
+    /// As [`Segmenter::segment`], and `Request` for a network without coarser stages.
     pub async fn stages(&self, picture: &Picture) -> Result<Vec<StageMask>> {
         let strides = strides(self.model())?;
         let size = [picture.height(), picture.width()];

@@ -94,7 +94,7 @@ impl MaskTexture {
 /// // For each frame:
 /// let mut encoder = device.create_command_encoder(&Default::default());
 /// pass.encode(&mut encoder, frame, &mask)?;
-/// // … what draws mask.colours() …
+/// // … draw mask.colours() …
 /// queue.submit([encoder.finish()]);
 /// # Ok(())
 /// # }

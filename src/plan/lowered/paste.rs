@@ -51,10 +51,10 @@ impl PasteAxis {
     }
 }
 
-/// Rows, then columns.
+/// A paste along both axes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paste {
-    /// What is taken from where.
+    /// Rows, then columns.
     pub axes: [PasteAxis; 2],
 }
 

@@ -28,7 +28,7 @@ struct WindowStep {
     outputs: usize,
 }
 
-/// What is known of a tensor of the chain along one axis.
+/// A tensor of the chain along one axis.
 #[derive(Clone, Copy)]
 struct Axis {
     /// Pixels of the input from one position to the next.
@@ -178,7 +178,7 @@ fn shapes_of(ids: &[NodeId], shapes: &[Shape]) -> Vec<Shape> {
     ids.iter().map(|id| shapes[id.index()]).collect()
 }
 
-/// The first padded operation, and those after it that read nothing but the one before them.
+/// The first padded operation, and the operations after it that read only the one before them and parameters.
 fn chain(draft: &Draft) -> Option<Chain> {
     let operations = &draft.operations;
     let windows = |o: &Operation| {

@@ -63,7 +63,7 @@ pub(in crate::plan) fn fuse_where(
     draft.operations = operations;
 }
 
-/// The op that does what `before` does and then `next`, and its inputs.
+/// The fused op of `before` and then `next`, and its inputs.
 fn fused(
     draft: &Draft,
     before: &Operation,

@@ -466,7 +466,7 @@ mod tests {
         }
     }
 
-    /// Rows of matrices begin at multiples of 16 bytes, or of their own length where that is less.
+    /// Rows of matrices begin at multiples of 16 bytes, or of their own length if they are shorter.
     #[test]
     fn matrices_are_aligned() {
         for tile in TILES {

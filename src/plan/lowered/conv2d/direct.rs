@@ -12,7 +12,7 @@ const WORKGROUP: usize = 64;
 const PIXELS: usize = 4;
 
 /// Neighbouring invocations take neighbouring channels, up to 64 of them, and share their pixels.
-/// Where the map is pooled, the four pixels are a square of it.
+/// If the map is pooled, the four pixels are a square of it.
 pub(super) fn kernel(op: &Convolution, inputs: &[Shape], map: Shape) -> Result<Kernel> {
     let lanes = map.c4().next_power_of_two().min(16);
     let side = op.pool_side();

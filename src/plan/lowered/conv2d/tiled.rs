@@ -106,7 +106,7 @@ impl Tile {
 struct LayerWork {
     /// The output with whole sums.
     output: Shape,
-    /// Products added up for one element of it.
+    /// Products added up for one element of the output.
     terms: usize,
     /// Groups of four input channels.
     groups: usize,
