@@ -333,8 +333,8 @@ pub fn words<const N: usize>(words: [Word; N]) -> [Param; N] {
     words.map(|word| (word.name(), word))
 }
 
-/// Members that hold sizes, which fit a `u32`: shapes and attributes are limited to 2²⁴ before. Larger products
-/// saturate.
+/// Members that hold sizes. They fit a `u32`: shapes and attributes are limited to 2²⁴ before, and a plan refuses
+/// tensors of more elements than a `u32` counts.
 pub fn sizes<const N: usize>(sizes: [(&'static str, usize); N]) -> [Param; N] {
     sizes.map(|(name, size)| {
         let size = u32::try_from(size).unwrap_or(u32::MAX);

@@ -222,8 +222,8 @@ impl Plan {
         self.slots.iter().sum()
     }
 
-    /// Bytes of device memory that a run takes: activations, parameters, and the buffers that outputs are
-    /// read back through.
+    /// Bytes of device memory that a run takes: activations, the texture that mirrors them, parameters, and the
+    /// buffers that outputs are read back through.
     pub fn peak_device_bytes(&self) -> u64 {
         let read_back: u64 = self.outputs.iter().map(|(_, place)| place.bytes()).sum();
         self.activation_bytes() + self.mirror_bytes + self.parameter_bytes() + read_back
