@@ -1,6 +1,5 @@
 //! Adapters: which there are, what is wrong with them, which one is asked for.
 
-use super::GpuOptions;
 use crate::device_profile::CooperativeMatrix;
 use crate::error::{Error, Result, bail};
 use std::fmt;
@@ -231,13 +230,15 @@ pub async fn adapters(backend: Option<Backend>) -> Vec<Adapter> {
     found
 }
 
-/// The adapter asked for, or the first that works.
-pub(super) fn pick<'a>(found: &'a [Adapter], options: &GpuOptions) -> Result<&'a Adapter> {
-    let through = options
-        .backend
-        .map_or(String::new(), |b| format!(" through {b}"));
+/// The adapter that is `wanted`, or the first that works. Those `found` are of `backend`, if that is said.
+pub(super) fn pick<'a>(
+    found: &'a [Adapter],
+    backend: Option<Backend>,
+    wanted: Option<&str>,
+) -> Result<&'a Adapter> {
+    let through = backend.map_or(String::new(), |b| format!(" through {b}"));
     if found.is_empty() {
-        let hint = match options.backend {
+        let hint = match backend {
             None | Some(Backend::Vulkan) => {
                 " (on Debian and Ubuntu, mesa-vulkan-drivers has one that runs on any CPU)"
             }
@@ -255,7 +256,7 @@ pub(super) fn pick<'a>(found: &'a [Adapter], options: &GpuOptions) -> Result<&'a
             .collect::<Vec<_>>()
             .join("; ")
     };
-    let Some(wanted) = &options.adapter else {
+    let Some(wanted) = wanted else {
         return match found.iter().find(|a| a.trouble().is_none()) {
             Some(adapter) => Ok(adapter),
             None => {

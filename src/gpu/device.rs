@@ -81,7 +81,7 @@ impl Gpu {
     /// As [`Gpu::new`], and `Request` if no adapter is the one asked for.
     pub async fn with_options(options: &GpuOptions) -> Result<Self> {
         let found = adapters(options.backend).await;
-        let adapter = pick(&found, options)?;
+        let adapter = pick(&found, options.backend, options.adapter.as_deref())?;
         let limits = if options.default_limits {
             wgpu::Limits::default()
         } else {
@@ -110,7 +110,7 @@ impl Gpu {
             .map_err(|e| Error::new(ErrorKind::Device, format!("cannot open {adapter}: {e}")))?;
         device.on_uncaptured_error(Arc::new(|e| tracing::error!("{e}")));
         let gpu = Self::build(device, queue, options, adapter.cooperative());
-        gpu.lost().listen(gpu.device());
+        gpu.0.lost.listen(gpu.device());
         Ok(gpu)
     }
 
@@ -146,7 +146,7 @@ impl Gpu {
         }
         let gpu = Self::build(device, queue, options, Vec::new());
         if cfg!(target_arch = "wasm32") {
-            gpu.lost().listen(gpu.device());
+            gpu.0.lost.listen(gpu.device());
         }
         Ok(gpu)
     }
@@ -288,8 +288,17 @@ impl Gpu {
         let _ = (submission, patience, signal);
     }
 
-    pub(super) fn lost(&self) -> &Lost {
-        &self.0.lost
+    /// Waits until the device is lost, and says why. Natively, an adopted device never says so.
+    pub fn until_lost(&self) -> impl Future<Output = String> + use<> {
+        self.0.lost.until_lost()
+    }
+
+    /// An error if the device is lost. In a browser a device tells of that when the page is idle next.
+    ///
+    /// # Errors
+    /// `DeviceLost`.
+    pub fn check_lost(&self) -> Result<()> {
+        self.0.lost.check(self.device(), self)
     }
 
     /// What the networks on this device share.

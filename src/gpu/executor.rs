@@ -1,5 +1,6 @@
 //! A plan into command buffers. It decides nothing.
 
+use super::buffers::{part, staging};
 use super::pipelines::Pipelines;
 use super::readback::{self, Pending, Ring};
 use super::saturation::Saturation;
@@ -45,7 +46,7 @@ impl Network {
     pub fn new(gpu: &Gpu) -> Self {
         Self {
             gpu: gpu.clone(),
-            pipelines: gpu.shared().pipelines(),
+            pipelines: gpu.shared().only(),
             weights: Arc::default(),
         }
     }
@@ -54,7 +55,7 @@ impl Network {
     /// already.
     pub fn sharing_weights(gpu: &Gpu, parameters: &Parameters, half: bool) -> Self {
         Self {
-            weights: gpu.shared().weights(parameters, half),
+            weights: gpu.shared().of(parameters.identity(), half),
             ..Self::new(gpu)
         }
     }
@@ -430,15 +431,6 @@ fn poison(gpu: &Gpu) -> wgpu::Buffer {
     buffer
 }
 
-pub(super) fn staging(gpu: &Gpu, size: u64) -> wgpu::Buffer {
-    gpu.device().create_buffer(&wgpu::BufferDescriptor {
-        label: Some("output"),
-        size,
-        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    })
-}
-
 /// One bind group a step; the parameters of all steps lie in one uniform buffer.
 fn bind_groups(
     gpu: &Gpu,
@@ -489,12 +481,4 @@ fn bind_groups(
     }
     gpu.queue().write_buffer(&params, 0, &all);
     groups
-}
-
-pub(super) fn part(buffer: &wgpu::Buffer, begin: u64, end: u64) -> wgpu::BindingResource<'_> {
-    wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-        buffer,
-        offset: begin,
-        size: std::num::NonZeroU64::new(end - begin),
-    })
 }

@@ -1,7 +1,7 @@
 //! Whether a device is lost, though it may be another's to tell of that.
 
-use super::Gpu;
 use crate::error::{Result, bail};
+use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -28,12 +28,10 @@ impl Lost {
             waiting.drain(..).for_each(Waker::wake);
         });
     }
-}
 
-impl Gpu {
-    /// Waits until the device is lost, and says why. Natively, an adopted device never says so.
-    pub fn until_lost(&self) -> impl Future<Output = String> + use<> {
-        let Lost(lost) = self.lost().clone();
+    /// Waits until the device is lost, and says why.
+    pub(super) fn until_lost(&self) -> impl Future<Output = String> + use<> {
+        let lost = self.0.clone();
         std::future::poll_fn(move |context| {
             let mut waiting = lost.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             match lost.reason.get() {
@@ -47,16 +45,13 @@ impl Gpu {
         })
     }
 
-    /// An error if the device is lost. In a browser a device tells of that when the page is idle next.
-    ///
-    /// # Errors
-    /// `DeviceLost`.
-    pub fn check_lost(&self) -> Result<()> {
-        if let Some(reason) = self.lost().0.reason.get() {
-            bail!(DeviceLost, "{self} is lost: {reason}");
+    /// An error if `device` is lost, which `name` says the name of.
+    pub(super) fn check(&self, device: &wgpu::Device, name: &dyn fmt::Display) -> Result<()> {
+        if let Some(reason) = self.0.reason.get() {
+            bail!(DeviceLost, "{name} is lost: {reason}");
         }
-        if !is_alive(self.device()) {
-            bail!(DeviceLost, "{self} is lost");
+        if !is_alive(device) {
+            bail!(DeviceLost, "{name} is lost");
         }
         Ok(())
     }

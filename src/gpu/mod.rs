@@ -2,6 +2,7 @@
 //! wgpu.
 
 mod adapters;
+mod buffers;
 mod cache;
 mod device;
 mod executor;
@@ -13,6 +14,7 @@ mod readback;
 mod saturation;
 mod shared;
 mod texels;
+mod texture_runs;
 mod textures;
 #[cfg(not(target_arch = "wasm32"))]
 mod tune;

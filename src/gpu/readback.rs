@@ -2,7 +2,7 @@
 
 use super::Gpu;
 use super::saturation::Layers;
-use super::waiter::Signal;
+use super::waiter::{Held, Signal};
 use crate::error::{Result, bail};
 use std::future::Future;
 use std::pin::Pin;
@@ -150,12 +150,18 @@ pub(super) struct Frame {
 impl Frame {
     /// Back to the ring: with the buffers if they `are_mapped`, as they are after a run that went well,
     /// else without.
-    pub(super) fn give_back(mut self, are_mapped: bool) {
+    fn give_back(mut self, are_mapped: bool) {
         if are_mapped {
             self.ring.unmap(&self.buffers);
         } else {
             self.buffers.clear();
         }
+    }
+}
+
+impl Held for Frame {
+    fn release(self: Box<Self>, succeeded: bool) {
+        self.give_back(succeeded);
     }
 }
 
@@ -260,7 +266,7 @@ impl Future for Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(frame) = self.frame.take() {
-            self.signal.abandon(frame);
+            self.signal.abandon(Box::new(frame));
         }
     }
 }

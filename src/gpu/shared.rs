@@ -1,41 +1,41 @@
 //! What the networks on one device share, for as long as one of them has it.
 
-use super::pipelines::Pipelines;
-use super::weights::Weights;
-use crate::parameters::Parameters;
+use std::any::{Any, TypeId};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// Of one device. It keeps nothing alive itself.
+/// Of one device: a value of any type for each key. It keeps nothing alive itself, and knows none of the types, which
+/// stand above it.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
-    pipelines: Mutex<Weak<Pipelines>>,
-    /// By the identity of their parameters, and whether they are kept in f16.
-    weights: Mutex<HashMap<(u64, bool), Weak<Weights>>>,
-}
+pub(super) struct Shared(Mutex<HashMap<Key, Weak<dyn Any + Send + Sync>>>);
+
+/// A type, the identity of what a value of it belongs to, and whether that is kept in f16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key(TypeId, Option<(u64, bool)>);
 
 impl Shared {
-    pub(super) fn pipelines(&self) -> Arc<Pipelines> {
-        found_or_new(&mut lock(&self.pipelines))
+    /// The one `T` of the device.
+    pub(super) fn only<T: Any + Default + Send + Sync>(&self) -> Arc<T> {
+        self.found_or_new(Key(TypeId::of::<T>(), None))
     }
 
-    pub(super) fn weights(&self, parameters: &Parameters, half: bool) -> Arc<Weights> {
-        let mut all = lock(&self.weights);
-        all.retain(|_, weights| weights.strong_count() > 0);
-        found_or_new(all.entry((parameters.identity(), half)).or_default())
+    /// The `T` that belongs to `identity`, in f16 or not.
+    pub(super) fn of<T: Any + Default + Send + Sync>(&self, identity: u64, half: bool) -> Arc<T> {
+        self.found_or_new(Key(TypeId::of::<T>(), Some((identity, half))))
     }
-}
 
-/// What is there, if somebody still has it.
-fn found_or_new<T: Default>(held: &mut Weak<T>) -> Arc<T> {
-    if let Some(found) = held.upgrade() {
-        return found;
+    /// What is there, if somebody still has it.
+    fn found_or_new<T: Any + Default + Send + Sync>(&self, key: Key) -> Arc<T> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = all.get(&key).and_then(Weak::upgrade);
+        if let Some(Ok(found)) = found.map(Arc::downcast) {
+            return found;
+        }
+        all.retain(|_, value| value.strong_count() > 0);
+        let new: Arc<T> = Arc::default();
+        let weak = Arc::downgrade(&new);
+        all.insert(key, weak);
+        new
     }
-    let new = Arc::default();
-    *held = Arc::downgrade(&new);
-    new
-}
-
-fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

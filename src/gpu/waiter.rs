@@ -1,7 +1,7 @@
 //! Waiting for the device without keeping a thread of the program: a thread of our own does that, and
 //! wakes the futures. In a browser the page's event loop does.
 
-use super::readback::Frame;
+use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,12 @@ use std::time::Instant;
 /// What the clock says, where there is one: not in a browser.
 pub(crate) fn now() -> Option<Instant> {
     (!cfg!(target_arch = "wasm32")).then(Instant::now)
+}
+
+/// What the device may still write to when nobody waits for its work any more.
+pub(super) trait Held: Debug + Send {
+    /// Lets go of it: the work `succeeded`, or has failed.
+    fn release(self: Box<Self>, succeeded: bool);
 }
 
 /// A future that resolves after a number of callbacks of the device, or with the first failure.
@@ -24,7 +30,7 @@ struct State {
     waker: Option<Waker>,
     completed: Option<Instant>,
     /// What nobody waits for any more, let go of when the device is done with it.
-    abandoned: Option<Frame>,
+    abandoned: Option<Box<dyn Held>>,
 }
 
 impl State {
@@ -64,8 +70,8 @@ impl Signal {
         state.completed = now();
         let (waker, abandoned) = (state.waker.take(), state.abandoned.take());
         drop(state);
-        if let Some(frame) = abandoned {
-            frame.give_back(outcome.is_ok());
+        if let Some(held) = abandoned {
+            held.release(outcome.is_ok());
         }
         if let Some(waker) = waker {
             waker.wake();
@@ -77,14 +83,14 @@ impl Signal {
         self.lock().completed
     }
 
-    /// Keeps `frame` from others until the device is done with it.
-    pub(super) fn abandon(&self, frame: Frame) {
+    /// Keeps `held` until the device is done with it.
+    pub(super) fn abandon(&self, held: Box<dyn Held>) {
         let mut state = self.lock();
         match state.outcome() {
-            None => state.abandoned = Some(frame),
+            None => state.abandoned = Some(held),
             Some(outcome) => {
                 drop(state);
-                frame.give_back(outcome.is_ok());
+                held.release(outcome.is_ok());
             }
         }
     }

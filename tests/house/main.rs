@@ -1,5 +1,7 @@
 //! Module structure: modules import only from lower layers, and each dependency is used only in its home.
 
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -269,6 +271,17 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
         }
     }
     names
+}
+
+/// Circles between files that stand for themselves: what a folder's own `mod.rs` lists is no use of it.
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let sources = sources();
+    let uses = files::uses(&sources);
+    let edges: usize = uses.values().map(BTreeSet::len).sum();
+    assert!(edges > 300, "only {edges} uses were found");
+    let circles = files::circles(&uses);
+    assert!(circles.is_empty(), "{circles:#?}");
 }
 
 /// An op's name may be a string only in its own file, in the list of ops, and in `shader!`, which names a file.

@@ -1,7 +1,11 @@
 //! The textures of a mask: class ids, and colours where they are wanted.
 
-use super::{Gpu, Uniforms, View, bind, dispatch, most_pixels, readback, runs, workgroups};
+use super::dispatch::{Uniforms, bind, dispatch, most_pixels, runs, workgroups};
+use super::source::View;
 use crate::error::{Result, bail};
+use crate::gpu::Gpu;
+use crate::gpu::buffers::staging;
+use crate::gpu::readback;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -64,7 +68,7 @@ impl MaskTextures {
     }
 
     /// An error unless they are of `gpu` and of `size`.
-    pub(super) fn check(&self, gpu: &Gpu, size: [usize; 2]) -> Result<()> {
+    pub(in crate::gpu) fn check(&self, gpu: &Gpu, size: [usize; 2]) -> Result<()> {
         if !self.gpu.is(gpu) {
             bail!(Request, "the mask is of another device");
         }
@@ -198,7 +202,7 @@ async fn read(
         );
     }
     let copy = || {
-        let staging = crate::gpu::executor::staging(gpu, size);
+        let staging = staging(gpu, size);
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
         let to = wgpu::TexelCopyBufferInfo {
             buffer: &staging,

@@ -1,9 +1,11 @@
 //! A plan's labels as a texture.
 
-use super::{Gpu, Uniforms, WORKGROUP, bind, dispatch, most_pixels, workgroups};
+use super::dispatch::{Uniforms, WORKGROUP, bind, dispatch, most_pixels, workgroups};
 use crate::error::{Result, bail};
-use crate::gpu::Executor;
-use crate::plan::ReadBack;
+use crate::gpu::Gpu;
+use crate::gpu::buffers::part;
+use crate::gpu::saturation::Saturation;
+use crate::plan::{Plan, ReadBack};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -46,8 +48,13 @@ impl Labels {
         self.rows.size()
     }
 
-    pub(super) fn new(executor: &Executor, pipeline: Arc<wgpu::ComputePipeline>) -> Result<Self> {
-        let (gpu, plan) = (executor.gpu(), executor.plan());
+    pub(super) fn new(
+        gpu: &Gpu,
+        pipeline: Arc<wgpu::ComputePipeline>,
+        plan: &Plan,
+        slots: &[wgpu::Buffer],
+        saturation: Option<&Saturation>,
+    ) -> Result<Self> {
         let [(_, labels)] = &plan.outputs[..] else {
             bail!(Request, "a run on textures gives back labels alone");
         };
@@ -68,14 +75,14 @@ impl Labels {
             usage: wgpu::BufferUsages::STORAGE,
             mapped_at_creation: false,
         });
-        let (saturated, layers) = match executor.saturation() {
+        let (saturated, layers) = match saturation {
             Some(saturation) => (
                 &saturation.words,
                 [plan.layers.len() as u32, saturation.layers.words()],
             ),
             None => (&none, [0, 0]),
         };
-        let slot = &executor.slots[labels.slot];
+        let slot = &slots[labels.slot];
         let align = gpu.profile().binding_alignment;
         let planned = planned([h, w], most, &plan.read_backs, |begin, rows| {
             let bytes = begin / align * align
@@ -95,18 +102,18 @@ impl Labels {
         });
         let blocks: Vec<_> = planned.iter().map(|part| part.params).collect();
         let uniforms = Uniforms::new(gpu, &blocks);
-        let parts = planned.into_iter().enumerate().map(|(i, part)| {
+        let parts = planned.into_iter().enumerate().map(|(i, planned)| {
             let resources = [
-                crate::gpu::executor::part(slot, part.bytes.start, part.bytes.end),
+                part(slot, planned.bytes.start, planned.bytes.end),
                 saturated.as_entire_binding(),
                 rows.as_entire_binding(),
                 uniforms.binding(i),
             ];
             Part {
-                after: part.after,
+                after: planned.after,
                 bind_group: bind(gpu, &pipeline, resources),
-                workgroups: workgroups(gpu, part.rows.len() as u64 * pitch / 4),
-                rows: part.rows.start as u32..part.rows.end as u32,
+                workgroups: workgroups(gpu, planned.rows.len() as u64 * pitch / 4),
+                rows: planned.rows.start as u32..planned.rows.end as u32,
             }
         });
         let parts = parts.collect();

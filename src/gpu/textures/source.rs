@@ -1,7 +1,9 @@
 //! A program's texture as the words that a plan's input is made of.
 
-use super::{Gpu, Uniforms, View, bind, dispatch, most_pixels, runs, workgroups};
+use super::dispatch::{Uniforms, bind, dispatch, most_pixels, runs, workgroups};
 use crate::error::{Result, bail};
+use crate::gpu::Gpu;
+use crate::gpu::buffers::part;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -44,7 +46,7 @@ impl Source {
         for (i, run) in self.runs.iter().enumerate() {
             let resources = [
                 wgpu::BindingResource::TextureView(&picture.view),
-                crate::gpu::executor::part(buffer, 4 * run.start, 4 * run.end),
+                part(buffer, 4 * run.start, 4 * run.end),
                 self.uniforms.binding(2 * i + usize::from(picture.is_srgb)),
             ];
             let bind_group = bind(gpu, &self.pipeline, resources);
@@ -54,11 +56,18 @@ impl Source {
     }
 }
 
+/// What a program's texture is read through.
+pub(in crate::gpu) struct View {
+    pub(super) view: wgpu::TextureView,
+    /// Reading it decodes sRGB.
+    pub(super) is_srgb: bool,
+}
+
 /// What `texture` is read through: its first level and layer.
 ///
 /// # Errors
 /// `Picture` if it is not of 8 bits a channel or cannot be bound, `Shape` if it is not of `size` `[h, w]`.
-pub(super) fn view(texture: &wgpu::Texture, size: [usize; 2]) -> Result<View> {
+pub(in crate::gpu) fn view(texture: &wgpu::Texture, size: [usize; 2]) -> Result<View> {
     let [h, w] = [texture.height(), texture.width()].map(|side| side as usize);
     if [h, w] != size {
         bail!(
