@@ -1,7 +1,7 @@
 //! `fullconv devices`: lists the adapters and their faults.
 
 use crate::{Outcome, terminal};
-use fullconv::gpu::{Adapter, Backend, adapters, wgpu};
+use fullconv::gpu::{Adapter, Backend, adapters, quirks, wgpu};
 use fullconv::{Error, ErrorKind};
 use serde::Serialize;
 use std::process::ExitCode;
@@ -37,7 +37,16 @@ struct Entry {
     limits: Limits,
     /// The smallest and the largest subgroup; `None` without subgroup support.
     subgroups: Option<[u32; 2]>,
+    /// What its driver or backend does otherwise than one expects, and what is done about it.
+    quirks: Vec<QuirkEntry>,
     trouble: Option<String>,
+}
+
+#[derive(Serialize)]
+struct QuirkEntry {
+    name: &'static str,
+    symptom: &'static str,
+    remedy: &'static str,
 }
 
 #[derive(Serialize)]
@@ -98,6 +107,13 @@ fn entry((index, adapter): (usize, &Adapter)) -> Entry {
             max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
         },
         subgroups: has_subgroups.then_some([info.subgroup_min_size, info.subgroup_max_size]),
+        quirks: quirks::of(info)
+            .map(|quirk| QuirkEntry {
+                name: quirk.name,
+                symptom: quirk.symptom,
+                remedy: quirk.remedy,
+            })
+            .collect(),
         trouble: adapter.trouble(),
     }
 }
@@ -114,10 +130,19 @@ fn shown(entry: &Entry, default: Option<usize>) -> String {
         (None, true) => "the default".to_owned(),
         (None, false) => "usable".to_owned(),
     };
+    let quirks = entry.quirks.iter().map(|quirk| {
+        let QuirkEntry {
+            name,
+            symptom,
+            remedy,
+        } = quirk;
+        format!("\n   quirk      {name}: {symptom}; {remedy}")
+    });
+    let quirks = quirks.collect::<String>();
     format!(
         "{}  {}\n   state      {state}\n   backend    {}, {}\n   driver     {}\n   PCI        {}\n   buffers    up to \
          {}; bindings up to {}, {} a shader\n   workgroups {} invocations, {} KiB of memory; {} a \
-         dimension\n   subgroups  {subgroups}",
+         dimension\n   subgroups  {subgroups}{quirks}",
         entry.index,
         entry.name,
         entry.backend,

@@ -1,5 +1,6 @@
 //! Adapters: which there are, what is wrong with them, which one is asked for.
 
+use super::quirks;
 use crate::device_profile::CooperativeMatrix;
 use crate::error::{Error, Result, bail};
 use std::fmt;
@@ -58,10 +59,6 @@ impl FromStr for Backend {
         }
     }
 }
-
-/// The largest subgroups on Metal, where wgpu knows of no size: all GPUs that have cooperative matrices have
-/// these.
-const METAL_SUBGROUP: u32 = 32;
 
 /// An adapter that wgpu found.
 #[derive(Clone, Debug)]
@@ -123,7 +120,6 @@ impl Adapter {
 
     /// The cooperative matrices of f16 with sums in f32 that it has.
     pub(super) fn cooperative(&self) -> Vec<CooperativeMatrix> {
-        let is_metal = self.info.backend == wgpu::Backend::Metal;
         let kinds = (
             wgpu::CooperativeScalarType::F16,
             wgpu::CooperativeScalarType::F32,
@@ -134,11 +130,8 @@ impl Adapter {
         for properties in of_f16 {
             let matrix = CooperativeMatrix {
                 size: [properties.m_size, properties.n_size, properties.k_size],
-                subgroup: match is_metal {
-                    true => METAL_SUBGROUP,
-                    false => self.info.subgroup_max_size,
-                },
-                vectors: !is_metal,
+                subgroup: quirks::largest_subgroup(&self.info),
+                vectors: quirks::loads_vectors(&self.info),
             };
             if matrix.subgroup > 0 && !found.contains(&matrix) {
                 found.push(matrix);
@@ -202,16 +195,21 @@ pub(super) fn describe(info: &wgpu::AdapterInfo) -> String {
     format!("{name} ({}, {kind})", info.backend.to_str())
 }
 
-/// One instance after the other: NVIDIA's driver for Linux crashes where several are made at a time (wgpu's issue 5930).
+/// One instance after the other: there are drivers that crash where several are made at a time (the quirk
+/// `instances-together`), and which driver there is an instance has to tell.
 fn instance(backend: Option<Backend>) -> wgpu::Instance {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    wgpu::Instance::new(descriptor(backend))
+}
+
+fn descriptor(backend: Option<Backend>) -> wgpu::InstanceDescriptor {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = backend.map_or(wgpu::Backends::all(), Backend::flags);
     // WGPU_DEBUG, WGPU_VALIDATION and what else wgpu reads.
     descriptor.flags = wgpu::InstanceFlags::from_env_or_default();
     descriptor.backend_options = wgpu::BackendOptions::from_env_or_default();
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    wgpu::Instance::new(descriptor)
+    descriptor
 }
 
 /// The adapters there are, those that [`Gpu::new`](super::Gpu::new) prefers first.
@@ -312,7 +310,16 @@ fn is_at(address: &str, wanted: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_at;
+    use super::{Backend, descriptor, is_at};
+
+    /// Users lean on some of them.
+    #[test]
+    fn wgpu_reads_its_flags_from_the_environment() {
+        for backend in [None, Some(Backend::Vulkan)] {
+            let flags = wgpu::InstanceFlags::from_env_or_default();
+            assert_eq!(descriptor(backend).flags, flags);
+        }
+    }
 
     #[test]
     fn pci_addresses_are_compared_as_numbers_and_not_as_parts_of_names() {

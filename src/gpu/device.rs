@@ -3,11 +3,10 @@
 use super::adapters::{Backend, adapters, describe, invocations, pick, too_little};
 use super::cache::{ChoicesCache, PipelineCache};
 use super::lost::Lost;
+use super::quirks;
 use super::shared::Shared;
 use super::waiter::Signal;
-use crate::device_profile::{
-    CooperativeMatrix, DX12_BINDING_BYTES, DeviceProfile, INVOCATIONS_AT_ONCE,
-};
+use crate::device_profile::{CooperativeMatrix, DeviceProfile, INVOCATIONS_AT_ONCE};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::plan::Choices;
 use crate::target::Target;
@@ -372,20 +371,17 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
     let limits = device.limits();
     let fixed = info.subgroup_min_size == info.subgroup_max_size;
     let is_cpu = info.device_type == wgpu::DeviceType::Cpu && !options.plan_as_gpu;
-    let promised = match info.backend {
-        wgpu::Backend::Dx12 => DX12_BINDING_BYTES,
-        _ => u64::MAX,
-    };
     DeviceProfile {
-        max_binding_bytes: limits.max_storage_buffer_binding_size.min(promised),
+        max_binding_bytes: limits
+            .max_storage_buffer_binding_size
+            .min(quirks::binding_bytes(info)),
         max_buffer_bytes: limits.max_buffer_size,
         max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
         max_invocations_per_workgroup: invocations(&limits),
-        // Kernels that read textures read two. A browser's CPU (SwiftShader) runs them twice as fast as others,
-        // but takes more than ten seconds to compile each.
+        // Kernels that read textures read two.
         max_texture_side: match limits.max_storage_textures_per_shader_stage {
             0 | 1 => 0,
-            _ if is_cpu && cfg!(target_arch = "wasm32") => 0,
+            _ if is_cpu && !quirks::reads_texels(info) => 0,
             _ => limits.max_texture_dimension_2d,
         },
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,

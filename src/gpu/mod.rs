@@ -10,6 +10,7 @@ mod layout;
 mod lost;
 mod pipelines;
 mod profile;
+pub mod quirks;
 mod readback;
 mod saturation;
 mod shared;

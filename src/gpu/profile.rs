@@ -107,7 +107,7 @@ impl Executor {
         let period = f64::from(gpu.queue().get_timestamp_period()) * 1e-6;
         let mut milliseconds = vec![0.0; self.plan().layers.len()];
         for (section, times) in sections.iter().zip(ticks.chunks_exact(2)) {
-            let Some(elapsed) = times[1].checked_sub(times[0]) else {
+            let Some(elapsed) = elapsed(times) else {
                 bail!(Device, "the timestamps of {gpu} run backwards");
             };
             milliseconds[section.layer] += elapsed as f64 * period;
@@ -168,4 +168,23 @@ fn timestamps(gpu: &Gpu, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
         usage,
         mapped_at_creation: false,
     })
+}
+
+/// From the first of a pair of timestamps to the second; none if they run backwards.
+fn elapsed(times: &[u64]) -> Option<u64> {
+    match times {
+        [begin, end] => end.checked_sub(*begin),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::elapsed;
+
+    #[test]
+    fn timestamps_that_run_backwards_are_no_times() {
+        assert_eq!(elapsed(&[3, 5]), Some(2));
+        assert_eq!(elapsed(&[5, 3]), None);
+    }
 }

@@ -1,5 +1,6 @@
 //! Devices, and the targets that plans are made for.
 
+use super::known;
 use fullconv::device_profile::{CooperativeMatrix, DeviceProfile};
 use fullconv::gpu::{Backend, wgpu};
 use fullconv::target::{PlanOptions, Target};
@@ -60,15 +61,13 @@ pub fn all_gpus() -> Vec<(&'static str, Gpu)> {
         ),
     ]
     .into_iter()
-    .filter(|(_, options)| !(options.checked_shaders && compiles_slowly()))
-    .filter_map(|(name, options)| Some((name, another_gpu(options)?)))
+    .filter_map(|(name, options)| {
+        let is_checked = options.checked_shaders;
+        let gpu = another_gpu(options)?;
+        let is_known = is_checked && known::expected(known::CHECKED_SHADERS, gpu.info()).is_some();
+        (!is_known).then_some((name, gpu))
+    })
     .collect()
-}
-
-/// Whether shaders with checks, which the other backends run too, would take most of the time: Microsoft's FXC
-/// unrolls and simulates what it can.
-fn compiles_slowly() -> bool {
-    wanted_backend() == Some(Backend::Dx12)
 }
 
 /// The same as [`gpu`], but for a device that would be planned for as a GPU in any case and is asked to be:

@@ -5,6 +5,7 @@ mod bounds;
 mod devices;
 pub mod emulation;
 mod files;
+pub mod known;
 mod one_op;
 mod parts;
 pub mod plans;

@@ -12,3 +12,4 @@ mod goldens;
 mod grids;
 mod half;
 mod matrices;
+mod quirks;

@@ -61,6 +61,18 @@ fn devices_lists_the_adapters() {
     assert!(adapter["limits"]["max_buffer_bytes"].as_u64().unwrap() > 0);
     let text = fullconv(&["devices"]).expect(0).stdout;
     assert!(text.contains(adapter["name"].as_str().unwrap()), "{text}");
+    for quirk in adapter["quirks"].as_array().unwrap() {
+        let part = |name: &str| quirk[name].as_str().unwrap().to_owned();
+        let [name, symptom, remedy] = ["name", "symptom", "remedy"].map(part);
+        let line = format!("   quirk      {name}: {symptom}; {remedy}");
+        assert!(text.lines().any(|l| l == line), "{line}: {text}");
+    }
+    let has_quirk = |name: &str| {
+        let mut quirks = adapter["quirks"].as_array().unwrap().iter();
+        quirks.any(|quirk| quirk["name"] == name)
+    };
+    let name = adapter["name"].as_str().unwrap();
+    assert_eq!(has_quirk("loops-end"), name.contains("llvmpipe"), "{text}");
 }
 
 /// Hides all Vulkan and EGL drivers through environment variables.
