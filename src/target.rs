@@ -20,6 +20,8 @@ pub struct PlanOptions {
     pub memory_bytes: u64,
     /// Compute all of the frame that a large padding leaves around a picture, though most of it is uniform.
     pub whole_padding: bool,
+    /// Kernels that plans leave out, by the names of their shaders: those that the device computes wrongly.
+    pub without_kernels: Vec<String>,
 }
 
 impl PlanOptions {
@@ -28,6 +30,7 @@ impl PlanOptions {
         half: false,
         memory_bytes: u64::MAX,
         whole_padding: false,
+        without_kernels: Vec::new(),
     };
 }
 

@@ -104,7 +104,8 @@ fullconv_status fullconv_model_free(fullconv_model *model);
 
 // Opens a device. `backend` is "vulkan", "metal", "dx12" or "gl"; null, "" or "auto" takes the best device found;
 // "cpu" is the CPU reference, slow but on every machine. `adapter` is a part of an adapter's name, its PCI address
-// ("0000:01:00.0") or its number among the backend's adapters; null or "" takes the first that works.
+// ("0000:01:00.0") or its number among the backend's adapters; null or "" takes the first that works. Plans leave out
+// the kernels in the environment variable FULLCONV_WITHOUT, separated by commas.
 //
 // # Safety
 // `backend` and `adapter` are null or zero-terminated strings; `device` is null or may be written to.

@@ -15,7 +15,7 @@ mod handles;
 pub use border::fullconv_status;
 
 use border::{Failure, border, c_string, invalid, last_error, not_null, text};
-use fullconv::gpu::Backend;
+use fullconv::gpu::{Backend, kernels_left_out};
 use fullconv::{Gpu, GpuOptions, Model, Picture, Segmenter};
 use handles::Handles;
 use std::ffi::{CString, c_char};
@@ -212,7 +212,8 @@ pub extern "C" fn fullconv_model_free(model: *mut fullconv_model) -> fullconv_st
 
 /// Opens a device. `backend` is "vulkan", "metal", "dx12" or "gl"; null, "" or "auto" takes the best device found;
 /// "cpu" is the CPU reference, slow but on every machine. `adapter` is a part of an adapter's name, its PCI address
-/// ("0000:01:00.0") or its number among the backend's adapters; null or "" takes the first that works.
+/// ("0000:01:00.0") or its number among the backend's adapters; null or "" takes the first that works. Plans leave out
+/// the kernels in the environment variable FULLCONV_WITHOUT, separated by commas.
 ///
 /// # Safety
 /// `backend` and `adapter` are null or zero-terminated strings; `device` is null or may be written to.
@@ -251,6 +252,7 @@ fn open(backend: &str, adapter: &str) -> Result<fullconv_device, Failure> {
     let options = GpuOptions {
         backend,
         adapter: (!adapter.is_empty()).then(|| adapter.to_owned()),
+        without_kernels: kernels_left_out(),
         ..GpuOptions::default()
     };
     let gpu = pollster::block_on(Gpu::with_options(&options))?;

@@ -145,6 +145,29 @@ fn the_example_says_what_is_wrong() {
 }
 
 #[test]
+fn the_environment_leaves_kernels_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compile("examples/c/segment.c", folder.path());
+    let input = folder.path().join("small.ppm");
+    std::fs::write(&input, ppm(&small())).unwrap();
+    let output = folder.path().join("small.pgm");
+    let run_without = |names: &str| {
+        let mut command = Command::new(&program);
+        command.args([&input, &output]);
+        run(command.env("FULLCONV_WITHOUT", names))
+    };
+    let unknown = run_without("conv3d");
+    let stderr = String::from_utf8_lossy(&unknown.stderr);
+    assert_eq!(unknown.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("no kernel \"conv3d\""), "{stderr}");
+    if best().is_some() {
+        let all_others = run_without("conv2d_texels,conv2d_tiled,winograd_product");
+        let stderr = String::from_utf8_lossy(&all_others.stderr);
+        assert!(all_others.status.success(), "{stderr}");
+    }
+}
+
+#[test]
 fn whatever_a_caller_does_wrong_is_a_status() {
     let folder = tempfile::tempdir().unwrap();
     let program = compile("capi/tests/garbage.c", folder.path());

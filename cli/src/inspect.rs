@@ -2,6 +2,7 @@
 
 use crate::options::{DeviceOptions, ModelOptions, size};
 use crate::{Failure, Outcome, terminal};
+use fullconv::gpu::check_kernel_names;
 use fullconv::plan::{Choices, Plan};
 use fullconv::target::Target;
 use fullconv::{ErrorKind, Model, Precision, Preprocessing, Shape};
@@ -126,9 +127,12 @@ pub fn run(args: &Args) -> Outcome {
 /// limits.
 fn target(options: &DeviceOptions) -> Outcome<(String, Target, Arc<Choices>)> {
     let defaults = |why: &str| {
+        let without_kernels = options.without_kernels();
+        check_kernel_names(&without_kernels)?;
         let device = format!("WebGPU's default limits{why}");
         let memory = options.memory_bytes().unwrap_or(u64::MAX);
-        let target = Target::WEBGPU_DEFAULTS.within(memory);
+        let mut target = Target::WEBGPU_DEFAULTS.within(memory);
+        target.options.without_kernels = without_kernels;
         Ok((device, target, Arc::default()))
     };
     if options.default_limits() && !options.names_a_device() {

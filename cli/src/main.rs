@@ -35,7 +35,8 @@ use tracing_subscriber::EnvFilter;
 #[command(after_help = "Environment:\n  FULLCONV_LOG, RUST_LOG  \
                         log filter for stderr, such as `info` or `wgpu_core=warn`\n  \
                         FULLCONV_CACHE          the folder for tuned kernels and compiled pipelines; \
-                        empty: no cache")]
+                        empty: no cache\n  \
+                        FULLCONV_WITHOUT        kernels to leave out, as by --without-kernel: NAME,NAME")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

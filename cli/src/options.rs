@@ -4,7 +4,7 @@ use crate::{Failure, Outcome, terminal};
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use fullconv::gpu::Backend;
-use fullconv::gpu::{TunedLayer, cache_folder};
+use fullconv::gpu::{TunedLayer, cache_folder, kernels_left_out};
 use fullconv::models::{self, ArchitectureOverride};
 use fullconv::{Error, ErrorKind, Gpu, GpuOptions, Model, Picture, Precision, Result, Segmenter};
 use serde::Serialize;
@@ -127,6 +127,9 @@ pub struct DeviceOptions {
     /// Neither read nor write the cache of tuned kernels and compiled pipelines
     #[arg(long)]
     no_cache: bool,
+    /// Plan without this kernel, by its name in `fullconv inspect`; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    without_kernel: Vec<String>,
     /// The type of stored activations and weights
     #[arg(long, value_enum, value_name = "NAME", default_value_t = PrecisionChoice::Auto)]
     precision: PrecisionChoice,
@@ -214,10 +217,11 @@ impl DeviceOptions {
         let is_cpu = self.backend == BackendChoice::Cpu;
         let is_half = self.precision() == Precision::F16;
         let of_device = self.adapter.is_some() || self.default_limits || self.memory.is_some();
-        if is_cpu && (of_device || self.no_cache || is_half) {
+        let of_device = of_device || self.no_cache || !self.without_kernel.is_empty();
+        if is_cpu && (of_device || is_half) {
             return Err(Failure::Usage(
-                "--backend cpu uses no device: --adapter, --default-limits, --memory, --no-cache and --precision \
-                 f16 contradict it",
+                "--backend cpu uses no device: --adapter, --default-limits, --memory, --no-cache, \
+                 --without-kernel and --precision f16 contradict it",
             ));
         }
         if self.default_limits && is_half {
@@ -236,6 +240,13 @@ impl DeviceOptions {
     /// The limit of device memory in bytes, if given.
     pub fn memory_bytes(&self) -> Option<u64> {
         self.memory.map(|mib| u64::from(mib) << 20)
+    }
+
+    /// The kernels to leave out: those of the options, and those in `FULLCONV_WITHOUT`.
+    pub fn without_kernels(&self) -> Vec<String> {
+        let mut all = self.without_kernel.clone();
+        all.extend(kernels_left_out());
+        all
     }
 
     /// Whether the options demand a device: the CPU reference may not replace it.
@@ -265,6 +276,7 @@ impl DeviceOptions {
             adapter: self.adapter.clone(),
             default_limits: self.default_limits,
             memory_bytes: self.memory_bytes(),
+            without_kernels: self.without_kernels(),
             cache: cache_folder().filter(|_| !self.no_cache),
             ..GpuOptions::default()
         };

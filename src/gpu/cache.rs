@@ -4,9 +4,9 @@
 //! All of it can be lost at any time: what is damaged, or of another device, driver or version, is ignored with
 //! a warning.
 
-use crate::device_profile::DeviceProfile;
 use crate::files;
 use crate::plan::{Choices, hash};
+use crate::target::Target;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,7 +78,7 @@ pub(super) struct ChoicesCache {
 }
 
 impl ChoicesCache {
-    pub(super) fn new(folder: &Path, info: &wgpu::AdapterInfo, profile: &DeviceProfile) -> Self {
+    pub(super) fn new(folder: &Path, info: &wgpu::AdapterInfo, target: &Target) -> Self {
         let device = DeviceKey {
             adapter: info.name.clone(),
             vendor: info.vendor,
@@ -86,7 +86,7 @@ impl ChoicesCache {
             backend: info.backend.to_str().to_owned(),
             driver: info.driver.clone(),
             driver_info: info.driver_info.clone(),
-            profile: format!("{profile:?}"),
+            profile: format!("{:?} {:?}", target.device, target.options.without_kernels),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let name = format!(

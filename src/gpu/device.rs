@@ -2,6 +2,7 @@
 
 use super::adapters::{Backend, adapters, describe, invocations, pick, too_little};
 use super::cache::{ChoicesCache, PipelineCache};
+use super::kernel_names::check_kernel_names;
 use super::lost::Lost;
 use super::quirks;
 use super::shared::Shared;
@@ -9,7 +10,7 @@ use super::waiter::Signal;
 use crate::device_profile::{CooperativeMatrix, DeviceProfile, INVOCATIONS_AT_ONCE};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::plan::Choices;
-use crate::target::Target;
+use crate::target::{PlanOptions, Target};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -38,6 +39,10 @@ pub struct GpuOptions {
     /// Plan for a GPU even where the device is a CPU behind a graphics driver, so that the kernels which
     /// GPUs run can be tested without one.
     pub plan_as_gpu: bool,
+    /// Plan without these kernels, by their names in [`kernel_names`](fn@super::kernel_names): for a device that computes one
+    /// of them wrongly. Programs that want to follow `FULLCONV_WITHOUT` ask
+    /// [`kernels_left_out`](super::kernels_left_out); nothing else reads that variable.
+    pub without_kernels: Vec<String>,
     /// Keep in this folder which kernels were measured to be the fastest ([`tune`](fn@super::tune)) and, where the
     /// driver has them to give, compiled pipelines. The folder is made when there is something to keep.
     /// [`cache_folder`](super::cache_folder) is the usual one; `None`: nothing is kept and nothing is read.
@@ -77,8 +82,9 @@ impl Gpu {
     /// Opens the device that `options` ask for.
     ///
     /// # Errors
-    /// As [`Gpu::new`], and `Request` if no adapter is the one asked for.
+    /// As [`Gpu::new`], and `Request` if no adapter is the one asked for, or a kernel is unknown.
     pub async fn with_options(options: &GpuOptions) -> Result<Self> {
+        check_kernel_names(&options.without_kernels)?;
         let found = adapters(options.backend).await;
         let adapter = pick(&found, options.backend, options.adapter.as_deref())?;
         let limits = if options.default_limits {
@@ -133,12 +139,13 @@ impl Gpu {
     /// The same, with those of `options` that do not say which device to open, and how.
     ///
     /// # Errors
-    /// As [`Gpu::from_wgpu`].
+    /// As [`Gpu::from_wgpu`], and `Request` if a kernel is unknown.
     pub fn from_wgpu_with(
         device: wgpu::Device,
         queue: wgpu::Queue,
         options: &GpuOptions,
     ) -> Result<Self> {
+        check_kernel_names(&options.without_kernels)?;
         if let Some(trouble) = too_little(&device.limits()) {
             let adapter = describe(&device.adapter_info());
             bail!(Limit, "this device of {adapter} cannot be used: {trouble}");
@@ -164,8 +171,16 @@ impl Gpu {
             cooperative,
             ..profile(&device, &info, options)
         };
+        let target = Target {
+            device: profile,
+            options: PlanOptions {
+                memory_bytes: options.memory_bytes.unwrap_or(u64::MAX),
+                without_kernels: options.without_kernels.clone(),
+                ..PlanOptions::DEFAULT
+            },
+        };
         let folder = options.cache.as_deref();
-        let choices_cache = folder.map(|folder| ChoicesCache::new(folder, &info, &profile));
+        let choices_cache = folder.map(|folder| ChoicesCache::new(folder, &info, &target));
         let choices = choices_cache.as_ref().map(ChoicesCache::read);
         Self(Arc::new(Inner {
             choices: RwLock::new(Arc::new(choices.unwrap_or_default())),
@@ -174,7 +189,7 @@ impl Gpu {
             device,
             queue,
             info,
-            target: Target::from(profile).within(options.memory_bytes.unwrap_or(u64::MAX)),
+            target,
             lost: Lost::default(),
             shared: Shared::default(),
             checked_shaders: options.checked_shaders,

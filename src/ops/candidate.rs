@@ -1,7 +1,7 @@
 //! The ways to compute an op on a device, and how far each is trusted.
 
 use super::kernel::Kernel;
-use super::{Op, Stage};
+use super::{Op, Stage, StageInput};
 use crate::error::Result;
 use crate::target::Target;
 use crate::tensor::Shape;
@@ -66,7 +66,7 @@ impl dyn Op {
     /// # Errors
     /// As [`Op::candidates`].
     pub fn kernels(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Kernel>> {
-        let all = self.candidates(inputs, target)?;
+        let all = allowed(self, inputs, target)?;
         Ok(kernels(all, |trust| trust == Trust::Static))
     }
 
@@ -75,7 +75,7 @@ impl dyn Op {
     /// # Errors
     /// As [`Op::candidates`].
     pub fn other_kernels(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Kernel>> {
-        let all = self.candidates(inputs, target)?;
+        let all = allowed(self, inputs, target)?;
         Ok(kernels(all, |trust| trust != Trust::Static))
     }
 
@@ -107,10 +107,7 @@ fn stages(
     target: &Target,
     wanted: impl Fn(Trust) -> bool,
 ) -> Vec<Vec<Stage>> {
-    let all = op
-        .candidates(inputs, target)
-        .unwrap_or_default()
-        .into_iter();
+    let all = allowed(op, inputs, target).unwrap_or_default().into_iter();
     let stages = |candidate: Candidate| match candidate.way {
         Way::Stages(stages) => Some(stages),
         Way::Kernel(_) => None,
@@ -118,4 +115,39 @@ fn stages(
     all.filter(|candidate| wanted(candidate.trust))
         .filter_map(stages)
         .collect()
+}
+
+/// The candidates of `op` without the kernels that plans leave out, and without stages one of which then has no
+/// kernel.
+fn allowed(op: &dyn Op, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
+    let mut all = op.candidates(inputs, target)?;
+    let without = &target.options.without_kernels;
+    if !without.is_empty() {
+        all.retain(|candidate| match &candidate.way {
+            Way::Kernel(kernel) => !without.iter().any(|name| name == kernel.shader.name),
+            Way::Stages(stages) => have_kernels(stages, candidate.trust, inputs, target),
+        });
+    }
+    Ok(all)
+}
+
+/// Whether the target has a kernel for each of `stages`; static stages need static kernels.
+fn have_kernels(stages: &[Stage], trust: Trust, inputs: &[Shape], target: &Target) -> bool {
+    let mut between: Vec<Shape> = Vec::with_capacity(stages.len());
+    stages.iter().all(|stage| {
+        let shapes = stage.inputs.iter().map(|input| match *input {
+            StageInput::Op(i) => inputs[i],
+            StageInput::Stage(i) => between[i],
+        });
+        let shapes: Vec<_> = shapes.collect();
+        let mut kernels = stage.op.kernels(&shapes, target).unwrap_or_default();
+        if trust != Trust::Static {
+            kernels.extend(stage.op.other_kernels(&shapes, target).unwrap_or_default());
+        }
+        let Ok(shape) = stage.op.output_shape(&shapes) else {
+            return false;
+        };
+        between.push(shape);
+        kernels.iter().any(|kernel| kernel.fits(target))
+    })
 }

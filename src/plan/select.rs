@@ -27,6 +27,11 @@ pub(super) fn best_kernel(op: &dyn Op, inputs: &[Shape], target: &Target) -> Res
     let best = kernels.iter().position(cuts_small).unwrap_or(0);
     match kernels.into_iter().nth(best) {
         Some(kernel) => Ok(kernel),
+        None if !target.options.without_kernels.is_empty() => bail!(
+            Unsupported,
+            "no kernel for inputs of shapes {inputs:?} fits this device; left out are {}",
+            target.options.without_kernels.join(", ")
+        ),
         None => bail!(
             Unsupported,
             "no kernel for inputs of shapes {inputs:?} fits this device"

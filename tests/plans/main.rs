@@ -10,3 +10,4 @@ mod fusion;
 mod limits;
 mod padding;
 mod tune;
+mod without;

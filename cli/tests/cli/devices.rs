@@ -75,6 +75,62 @@ fn devices_lists_the_adapters() {
     assert_eq!(has_quirk("loops-end"), name.contains("llvmpipe"), "{text}");
 }
 
+/// The kernels of the demo model's plan that `options` lead to.
+fn kernels(options: &str, without: &str) -> Vec<String> {
+    let arguments = ["inspect", "--size", "96x128", "--json"];
+    let mut command = command();
+    command.args(arguments).args(options.split_whitespace());
+    command.env("FULLCONV_WITHOUT", without);
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let layers = json["plan"]["layers"].as_array().unwrap().clone();
+    let name = |layer: &Value| layer["kernel"].as_str().unwrap().to_owned();
+    layers.iter().map(name).collect()
+}
+
+#[test]
+fn a_kernel_is_left_out_by_an_option_and_by_the_environment() {
+    for device in ["--default-limits", ""] {
+        let usual = kernels(device, "");
+        let best = usual
+            .iter()
+            .find(|name| name.starts_with("conv2d"))
+            .unwrap();
+        let left_out = [
+            kernels(
+                &format!("{device} --without-kernel {best} --without-kernel relu"),
+                "",
+            ),
+            kernels(device, &format!("relu, {best}")),
+        ];
+        assert_eq!(left_out[0], left_out[1]);
+        assert!(!left_out[0].contains(best), "{left_out:?}");
+    }
+    if has_adapter() {
+        let compare = "compare --without-kernel conv2d_texels --without-kernel winograd_product";
+        fullconv_with(compare, &[]).expect(0);
+    }
+    for command in ["inspect", "inspect --default-limits", "compare"] {
+        let line = format!("{command} --without-kernel conv3d");
+        let error = fullconv_with(&line, &[]).expect(1).stderr;
+        assert!(
+            error.contains("\"conv3d\"") && error.contains("conv2d_tiled"),
+            "{error}"
+        );
+    }
+    let all = "inspect --default-limits --without-kernel conv2d_tiled --without-kernel conv2d";
+    let error = fullconv_with(all, &[]).expect(1).stderr;
+    assert!(
+        error.contains("(conv2d)") && error.contains("conv2d_tiled, conv2d"),
+        "{error}"
+    );
+}
+
 /// Hides all Vulkan and EGL drivers through environment variables.
 #[cfg(target_os = "linux")]
 #[test]

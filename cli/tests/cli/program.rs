@@ -39,6 +39,7 @@ impl Done {
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fullconv"));
     command.env_remove("FULLCONV_LOG").env_remove("RUST_LOG");
+    command.env_remove("FULLCONV_WITHOUT");
     // No cache: the user's is neither read nor written.
     command.env("FULLCONV_CACHE", "");
     // Without XDG_RUNTIME_DIR, Mesa's Vulkan layer complains on stderr.

@@ -15,6 +15,7 @@ fn wrong_usage_is_status_2() {
         "segment x.jpg -m m --geometry flat",
         "segment x.jpg --backend cpu --adapter 0",
         "segment x.jpg --backend cpu --default-limits",
+        "segment x.jpg --backend cpu --without-kernel relu",
         "segment x.jpg --backend cpu --precision f16",
         "segment x.jpg --default-limits --precision f16",
         "segment x.jpg --precision f8",
