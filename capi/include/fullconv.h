@@ -37,10 +37,12 @@ typedef enum {
   FULLCONV_STATUS_NOT_FINITE = 9,
   // There is no usable adapter. The device "cpu" always exists.
   FULLCONV_STATUS_NO_ADAPTER = 10,
-  // The device failed: lost, out of memory, or a shader did not compile.
+  // The device failed: it did not finish, or a shader did not compile.
   FULLCONV_STATUS_DEVICE = 11,
   // A fault of fullconv itself.
   FULLCONV_STATUS_INTERNAL = 12,
+  // The device is lost: its driver was reset or replaced. Free it and its segmenters; another one can go on.
+  FULLCONV_STATUS_DEVICE_LOST = 13,
 } fullconv_status;
 
 // A GPU, or the CPU reference.

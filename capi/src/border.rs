@@ -32,10 +32,12 @@ pub enum fullconv_status {
     NotFinite = 9,
     /// There is no usable adapter. The device "cpu" always exists.
     NoAdapter = 10,
-    /// The device failed: lost, out of memory, or a shader did not compile.
+    /// The device failed: it did not finish, or a shader did not compile.
     Device = 11,
     /// A fault of fullconv itself.
     Internal = 12,
+    /// The device is lost: its driver was reset or replaced. Free it and its segmenters; another one can go on.
+    DeviceLost = 13,
 }
 
 /// The status and message of a failed call.
@@ -65,6 +67,7 @@ impl From<Error> for Failure {
             ErrorKind::NotFinite => fullconv_status::NotFinite,
             ErrorKind::NoAdapter => fullconv_status::NoAdapter,
             ErrorKind::Device => fullconv_status::Device,
+            ErrorKind::DeviceLost => fullconv_status::DeviceLost,
             _ => fullconv_status::Internal,
         };
         let message = error.to_string();

@@ -404,3 +404,62 @@ impl Layout {
         Ok(packed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ptr::null;
+
+    #[test]
+    fn a_lost_device_has_a_status_of_its_own() {
+        let device = match open("", "") {
+            Ok(device) => device,
+            Err(failure) if failure.status == fullconv_status::NoAdapter => {
+                let required = std::env::var("FULLCONV_REQUIRE_GPU").is_ok_and(|v| v == "1");
+                assert!(!required, "a GPU is required");
+                return eprintln!("SKIP: {}", failure.message);
+            }
+            Err(failure) => panic!("{}", failure.message),
+        };
+        let gpu = device.gpu.clone().unwrap();
+        let device = DEVICES.add(device);
+        let model = MODELS.add(fullconv_model::new(
+            Model::from_bytes(fullconv_demo::MODEL).unwrap(),
+        ));
+        let mut segmenter = std::ptr::null_mut();
+        let (rgba, mut labels) = ([100; 4 * 16 * 16], [0; 16 * 16]);
+        // SAFETY: all that is pointed to is as large as is said, and lives until the end.
+        let mut segment = |segmenter| unsafe {
+            let (width, height, row_bytes, length) = (16, 16, 0, labels.len());
+            let labels = labels.as_mut_ptr();
+            fullconv_segment(
+                segmenter,
+                rgba.as_ptr(),
+                width,
+                height,
+                row_bytes,
+                labels,
+                length,
+            )
+        };
+        // SAFETY: the place for the handle is there.
+        let made = unsafe { fullconv_segmenter_new(device, model, &mut segmenter) };
+        assert_eq!(made, fullconv_status::Ok);
+        assert_eq!(segment(segmenter), fullconv_status::Ok);
+        gpu.device().destroy();
+        assert_eq!(segment(segmenter), fullconv_status::DeviceLost);
+        // SAFETY: the last error is a text of this thread.
+        let said = unsafe { std::ffi::CStr::from_ptr(fullconv_last_error()) };
+        assert!(said.to_str().unwrap().contains("is lost"), "{said:?}");
+        let mut another = std::ptr::null_mut();
+        // SAFETY: as above.
+        let made = unsafe { fullconv_segmenter_new(device, model, &mut another) };
+        assert_eq!(
+            (made, another.cast_const()),
+            (fullconv_status::DeviceLost, null())
+        );
+        assert_eq!(fullconv_segmenter_free(segmenter), fullconv_status::Ok);
+        assert_eq!(fullconv_device_free(device), fullconv_status::Ok);
+        assert_eq!(fullconv_model_free(model), fullconv_status::Ok);
+    }
+}

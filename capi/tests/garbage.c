@@ -27,6 +27,14 @@ static int wrong = 0;
 #define INVALID FULLCONV_STATUS_INVALID_ARGUMENT
 #define WORKS(call) FAILS(FULLCONV_STATUS_OK, "", call); EXPECT(fullconv_last_error()[0] == 0)
 
+/* Programs keep their numbers when the library is replaced by a later one. */
+static void statuses(void) {
+    EXPECT(FULLCONV_STATUS_OK == 0);
+    EXPECT(FULLCONV_STATUS_DEVICE == 11);
+    EXPECT(FULLCONV_STATUS_INTERNAL == 12);
+    EXPECT(FULLCONV_STATUS_DEVICE_LOST == 13);
+}
+
 static void models(const char *path) {
     fullconv_model *model = (fullconv_model *)&wrong;
     FAILS(INVALID, "path is null", fullconv_model_read(NULL, &model));
@@ -139,6 +147,7 @@ int main(int argc, char **argv) {
     int times = argc > 2 ? atoi(argv[2]) : 0;
     EXPECT(times > 0);
     EXPECT(fullconv_version()[0] != 0);
+    statuses();
     for (int i = 0; i < times; i++) {
         models(argv[1]);
         devices();
