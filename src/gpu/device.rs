@@ -30,8 +30,8 @@ pub struct GpuOptions {
     /// Take at most so many bytes of the device's memory: a large picture then runs in more bands. `None`:
     /// as much as the device's limits on single buffers allow.
     pub memory_bytes: Option<u64>,
-    /// Keep the bounds checks and loop guards that drivers and naga add to shaders. The shaders of this
-    /// crate are tested with them and run without.
+    /// Keep the bounds checks and loop guards that naga adds to shaders. The shaders of this crate are tested with them
+    /// and run without; those that a program brings ([`Shader::new`](crate::ops::kernel::Shader::new)) always have them.
     pub checked_shaders: bool,
     /// Fill every activation buffer with NaN before each run, so that a value that a kernel reads before
     /// it was written shows.

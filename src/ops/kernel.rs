@@ -72,20 +72,56 @@ pub struct Shader {
     pub name: &'static str,
     /// The text.
     pub source: Cow<'static, str>,
+    /// The text as this crate wrote it, if it did.
+    own: Option<Cow<'static, str>>,
+}
+
+impl Shader {
+    /// A shader of somebody else's. It runs with bounds checks and loop guards, whatever the device was opened with.
+    pub fn new(name: &'static str, source: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            name,
+            source: source.into(),
+            own: None,
+        }
+    }
+
+    /// This crate's own, which its tests run with checks.
+    pub(crate) fn own(name: &'static str, source: impl Into<Cow<'static, str>>) -> Self {
+        let source = source.into();
+        Self {
+            name,
+            own: Some(source.clone()),
+            source,
+        }
+    }
+
+    /// The same with `source` in place of its text, which this crate made of that.
+    pub(crate) fn rewritten(&self, source: String) -> Self {
+        match self.is_own() {
+            true => Self::own(self.name, source),
+            false => Self::new(self.name, source),
+        }
+    }
+
+    /// Whether the text is this crate's own, to the letter: only then may it run without checks.
+    pub fn is_own(&self) -> bool {
+        self.own.as_ref() == Some(&self.source)
+    }
 }
 
 /// `shader!("relu")` is the [`Shader`] in `shaders/relu.wgsl`.
 macro_rules! shader {
     ($name:literal) => {
-        $crate::ops::kernel::Shader {
-            name: $name,
-            source: std::borrow::Cow::Borrowed(include_str!(concat!(
+        $crate::ops::kernel::Shader::own(
+            $name,
+            include_str!(concat!(
                 env!("CARGO_MANIFEST_DIR"),
                 "/shaders/",
                 $name,
                 ".wgsl"
-            ))),
-        }
+            )),
+        )
     };
 }
 pub(crate) use shader;

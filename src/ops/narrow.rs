@@ -97,7 +97,9 @@ impl Kernel {
         if writes {
             self.output = Format::Nhwc4Half;
         }
-        self.shader.source = source(&self.shader.source, !reads_sums, writes).into();
+        self.shader = self
+            .shader
+            .rewritten(source(&self.shader.source, !reads_sums, writes));
         self
     }
 

@@ -13,3 +13,4 @@ mod grids;
 mod half;
 mod matrices;
 mod quirks;
+mod trust;

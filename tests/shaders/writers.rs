@@ -58,7 +58,7 @@ fn spirv_val_accepts_cooperative_matrices() {
     }
     let folder = tempfile::tempdir().unwrap();
     let checked = Cell::new(0);
-    for_each_resolved(|Shader { name, source }, module, info| {
+    for_each_resolved(|Shader { name, source, .. }, module, info| {
         if !uses_matrices(source) {
             return;
         }
@@ -114,7 +114,7 @@ fn check_msl(name: &str, module: &Module, info: &ModuleInfo) {
 
 #[test]
 fn naga_writes_every_variant_as_msl() {
-    for_each_resolved(|Shader { name, source }, module, info| {
+    for_each_resolved(|Shader { name, source, .. }, module, info| {
         if is_for_metal(source) {
             check_msl(name, module, info);
         }
@@ -151,7 +151,7 @@ fn check_hlsl(name: &str, module: &Module, info: &ModuleInfo, shader_model: hlsl
 
 #[test]
 fn naga_writes_every_variant_as_hlsl() {
-    for_each_resolved(|Shader { name, source }, module, info| {
+    for_each_resolved(|Shader { name, source, .. }, module, info| {
         if uses_matrices(source) {
             return;
         }
@@ -228,7 +228,7 @@ fn check_room(name: &str, module: &Module, target: &Target) {
 
 #[test]
 fn naga_writes_every_variant_as_glsl() {
-    for_each_resolved(|Shader { name, source }, module, info| {
+    for_each_resolved(|Shader { name, source, .. }, module, info| {
         // There is no f16 in GLSL: wgpu has no such feature through OpenGL.
         if uses_half(source) {
             return;

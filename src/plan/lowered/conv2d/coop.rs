@@ -222,10 +222,7 @@ fn kernel(op: &Convolution, inputs: &[Shape], output: Shape, variant: &Variant) 
             inputs,
             output,
             KernelParts {
-                shader: Shader {
-                    name: "conv2d_coop",
-                    source: source(variant).into(),
-                },
+                shader: Shader::own("conv2d_coop", source(variant)),
                 packing: Packing::Conv {
                     tile: 4 * tile.quads,
                     pad_input: true,

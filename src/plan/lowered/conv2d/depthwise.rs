@@ -149,14 +149,14 @@ fn kernel(op: &Convolution, inputs: &[Shape], map: Shape, texels: bool) -> Optio
     let weight = inputs[1];
     let unrolled = Unrolled::new(op, weight, map, texels);
     let parts = KernelParts {
-        shader: Shader {
-            name: if texels {
+        shader: Shader::own(
+            if texels {
                 "conv2d_depthwise_texels"
             } else {
                 "conv2d_depthwise"
             },
-            source: unrolled.source().into(),
-        },
+            unrolled.source(),
+        ),
         packing: Packing::Conv {
             tile: 4 * unrolled.lanes,
             pad_input: false,

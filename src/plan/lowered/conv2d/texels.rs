@@ -142,10 +142,7 @@ pub(super) fn kernel(
         return None;
     }
     let parts = KernelParts {
-        shader: Shader {
-            name: "conv2d_texels",
-            source: Template::Conv.source(tile).into(),
-        },
+        shader: Shader::own("conv2d_texels", Template::Conv.source(tile)),
         packing,
         grid: Grid::Tiles {
             pixels: tile.all_pixels() / (tile.pool * tile.pool),

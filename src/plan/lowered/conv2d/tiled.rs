@@ -385,10 +385,7 @@ fn kernel(
             inputs,
             map,
             KernelParts {
-                shader: Shader {
-                    name: "conv2d_tiled",
-                    source: source(tile, stage).into(),
-                },
+                shader: Shader::own("conv2d_tiled", source(tile, stage)),
                 packing: Packing::Conv {
                     tile: 4 * tile.quads,
                     pad_input: true,

@@ -276,10 +276,7 @@ impl Op for Product {
             Word::OutputStart,
         ]));
         Ok(vec![Candidate::kernel(Kernel {
-            shader: Shader {
-                name: "winograd_product",
-                source: Template::WinogradProduct.source(tile).into(),
-            },
+            shader: Shader::own("winograd_product", Template::WinogradProduct.source(tile)),
             constants: Vec::new(),
             bindings: vec![
                 Binding::ActivationTexels {
