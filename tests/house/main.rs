@@ -225,6 +225,32 @@ fn every_dependency_is_named_in_the_library() {
     assert_eq!(dependencies(&manifest), homes.collect());
 }
 
+/// The Rust version in Cargo.toml builds all dependencies.
+#[test]
+fn no_dependency_asks_for_a_newer_rust() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let version = |text: &str| -> Vec<u32> {
+        let parts = text.split('.').map(|part| part.parse().unwrap());
+        parts.chain([0, 0]).take(3).collect()
+    };
+    let ours = version(env!("CARGO_PKG_RUST_VERSION"));
+    let packages = metadata["packages"].as_array().unwrap();
+    let asked = packages.iter().filter_map(|package| {
+        let asked = package["rust_version"].as_str()?;
+        Some((version(asked), package["name"].as_str()?))
+    });
+    let (most, name) = asked.max().unwrap();
+    assert!(packages.len() > 100, "only {} packages", packages.len());
+    assert_eq!(most, ours, "{name} asks for more");
+}
+
 /// The most crates that an embedder compiles on the current system, fullconv and wgpu included.
 const MOST_CRATES: usize = 130;
 
