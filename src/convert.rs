@@ -83,7 +83,7 @@ impl Conversion {
             tensor.check(file, name, self.half)?;
         }
         let text = serde_json::to_string(&metadata)
-            .map_err(|e| Error::new(ErrorKind::Request, format!("metadata: {e}")))?;
+            .map_err(|e| Error::new(ErrorKind::Request, format!("metadata: {e}")).with_source(e))?;
         let entries = HashMap::from([("fullconv".to_owned(), text)]);
         let mut model = String::new();
         files::write_atomically_with(output, |path| {
@@ -98,10 +98,8 @@ impl Conversion {
                 (name, stored)
             });
             safetensors::serialize_to_file(views, Some(entries), path).map_err(|e| {
-                Error::new(
-                    ErrorKind::Io,
-                    format!("cannot write {}: {e}", output.display()),
-                )
+                let text = format!("cannot write {}: {e}", output.display());
+                Error::new(ErrorKind::Io, text).with_source(e)
             })?;
             if let Some(error) = unread.take() {
                 return Err(error);

@@ -37,7 +37,8 @@ pub enum ErrorKind {
 
 /// The error of every fallible function in this crate.
 ///
-/// `Display` is one line for the person who meets it; [`Error::kind`] is for programs.
+/// `Display` is one line for the person who meets it, causes and all; [`Error::kind`] is for programs, and so is
+/// [`source`](std::error::Error::source): what the system or another crate said, where that is the cause.
 ///
 /// ```
 /// let error = fullconv::Model::read("no-such-file.safetensors").unwrap_err();
@@ -49,7 +50,11 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: ErrorKind,
     message: String,
+    source: Option<Source>,
 }
+
+/// What another crate said.
+type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -60,7 +65,16 @@ impl Error {
         Self(Box::new(Inner {
             kind,
             message: message.into(),
+            source: None,
         }))
+    }
+
+    /// The same error with `source` as its cause, which [`std::error::Error::source`] returns. The message should already
+    /// contain the cause's message.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Source>) -> Self {
+        self.0.source = Some(source.into());
+        self
     }
 
     /// The kind, for programs.
@@ -88,7 +102,12 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source = self.0.source.as_deref()?;
+        Some(source)
+    }
+}
 
 /// `Err` of `kind` with a formatted message.
 macro_rules! bail {

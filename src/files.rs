@@ -19,7 +19,10 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let outcome = File::open(path)
         .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes));
     match outcome {
-        Err(reason) => bail!(Io, "cannot read {shown}: {reason}"),
+        Err(reason) => {
+            let text = format!("cannot read {shown}: {reason}");
+            Err(Error::new(ErrorKind::Io, text).with_source(reason))
+        }
         Ok(length) if length as u64 > limit => {
             bail!(Io, "cannot read {shown}: it is larger than {limit} bytes")
         }
@@ -63,7 +66,7 @@ pub(crate) fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64)
 /// folder or a read-only file. The temporary file is then removed, and an old file unchanged.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     write_atomically_with(path, |at| {
-        fs::write(at, bytes).map_err(|reason| cannot_write(path, &reason))
+        fs::write(at, bytes).map_err(|reason| cannot_write(path, reason))
     })
 }
 
@@ -72,10 +75,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// As [`write_atomically`], and any error of `fill`.
 pub fn write_atomically_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let Some((target, permissions)) = target(path).map_err(|e| cannot_write(path, &e))? else {
+    let Some((target, permissions)) = target(path).map_err(|e| cannot_write(path, e))? else {
         return fill(path);
     };
-    let file = temporary_beside(&target).map_err(|e| cannot_write(path, &e))?;
+    let file = temporary_beside(&target).map_err(|e| cannot_write(path, e))?;
     let usual = file.as_file().metadata().map(|found| found.permissions());
     fill(file.path())?;
     let keep = || {
@@ -87,12 +90,12 @@ pub fn write_atomically_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>
         let kept = file.into_temp_path().persist(&target);
         kept.map_err(|refusal| refusal.error)
     };
-    keep().map_err(|e| cannot_write(path, &e))
+    keep().map_err(|e| cannot_write(path, e))
 }
 
-fn cannot_write(path: &Path, reason: &io::Error) -> Error {
+fn cannot_write(path: &Path, reason: io::Error) -> Error {
     let text = format!("cannot write {}: {reason}", path.display());
-    Error::new(ErrorKind::Io, text)
+    Error::new(ErrorKind::Io, text).with_source(reason)
 }
 
 /// The file that is replaced or made, and the permissions it had; `None` if `path` cannot be replaced.

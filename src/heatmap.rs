@@ -41,7 +41,10 @@ pub fn png16(values: &[f32], width: usize, height: usize) -> Result<Vec<u8>> {
         writer.write_image_data(&levels)?;
         writer.finish()
     });
-    let cannot = |e| Error::new(ErrorKind::Limit, format!("cannot encode a PNG: {e}"));
+    let cannot = |e| {
+        let error = Error::new(ErrorKind::Limit, format!("cannot encode a PNG: {e}"));
+        error.with_source(e)
+    };
     written.map_err(cannot)?;
     Ok(bytes)
 }

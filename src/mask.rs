@@ -177,10 +177,8 @@ impl Mask {
     /// `Picture` if it cannot be encoded.
     pub fn to_png(&self) -> Result<Vec<u8>> {
         self.encode().map_err(|reason| {
-            Error::new(
-                ErrorKind::Picture,
-                format!("the mask cannot be encoded: {reason}"),
-            )
+            let text = format!("the mask cannot be encoded: {reason}");
+            Error::new(ErrorKind::Picture, text).with_source(reason)
         })
     }
 
@@ -283,10 +281,8 @@ pub fn decode_labels(bytes: &[u8]) -> Result<(usize, usize, Vec<u8>)> {
         bail!(Picture, "{LABELS}; this file {found}");
     }
     let damaged = |reason| {
-        Error::new(
-            ErrorKind::Picture,
-            format!("the labels cannot be decoded: {reason}"),
-        )
+        let text = format!("the labels cannot be decoded: {reason}");
+        Error::new(ErrorKind::Picture, text).with_source(reason)
     };
     let limit = usize::try_from(MAX_BYTES).unwrap_or(usize::MAX);
     let mut decoder =

@@ -122,7 +122,8 @@ impl Model {
         let mut network = network(&checkpoint, overrides, &metadata)?;
         let nominal = nominal();
         let shapes = network.graph.shapes(nominal).map_err(|e| {
-            Error::new(ErrorKind::ModelFile, e.to_string()).at(network.architecture)
+            let error = Error::new(ErrorKind::ModelFile, e.to_string());
+            error.at(network.architecture).with_source(e)
         })?;
         let class_count = shapes[network.graph.output().index()].c;
         if !metadata.classes.is_empty() && metadata.classes.len() != class_count {
@@ -174,8 +175,9 @@ impl Model {
     }
 
     pub(crate) fn metadata(text: &str) -> Result<Metadata> {
-        let metadata: Metadata = serde_json::from_str(text)
-            .map_err(|e| Error::new(ErrorKind::ModelFile, format!("fullconv metadata: {e}")))?;
+        let metadata: Metadata = serde_json::from_str(text).map_err(|e| {
+            Error::new(ErrorKind::ModelFile, format!("fullconv metadata: {e}")).with_source(e)
+        })?;
         let unprintable = |text: &str| text.chars().any(|c| c.is_control() && c != '\n');
         let name = |class: &String| class.contains('\n') || unprintable(class);
         if metadata.classes.iter().any(name)

@@ -356,10 +356,8 @@ fn wrong_length(width: usize, height: usize, bytes: usize, length: usize) -> Err
 }
 
 fn not_encoded(reason: ImageError) -> Error {
-    Error::new(
-        ErrorKind::Picture,
-        format!("the picture cannot be encoded: {reason}"),
-    )
+    let text = format!("the picture cannot be encoded: {reason}");
+    Error::new(ErrorKind::Picture, text).with_source(reason)
 }
 
 /// The header of a picture file.
@@ -405,12 +403,10 @@ fn format_of(bytes: &[u8], name: &dyn fmt::Display) -> Result<ImageFormat> {
 
 fn damaged(name: &dyn fmt::Display, reason: ImageError) -> Error {
     // Some of the decoder's reasons end in empty lines.
-    let reason = reason.to_string();
-    let reason: Vec<_> = reason.split_whitespace().collect();
-    Error::new(
-        ErrorKind::Picture,
-        format!("{name} cannot be decoded: {}", reason.join(" ")),
-    )
+    let said = reason.to_string();
+    let said: Vec<_> = said.split_whitespace().collect();
+    let text = format!("{name} cannot be decoded: {}", said.join(" "));
+    Error::new(ErrorKind::Picture, text).with_source(reason)
 }
 
 /// Decodes `bytes` if they are a picture within `limits`; errors call the picture `name`.

@@ -111,8 +111,9 @@ impl Gpu {
             }
             opened => opened,
         };
-        let (device, queue) = opened
-            .map_err(|e| Error::new(ErrorKind::Device, format!("cannot open {adapter}: {e}")))?;
+        let (device, queue) = opened.map_err(|e| {
+            Error::new(ErrorKind::Device, format!("cannot open {adapter}: {e}")).with_source(e)
+        })?;
         device.on_uncaptured_error(Arc::new(|e| tracing::error!("{e}")));
         let gpu = Self::build(device, queue, options, adapter.cooperative());
         gpu.0.lost.listen(gpu.device());
@@ -366,10 +367,14 @@ impl Guard {
             let reports = [reports.0.await, reports.1.await, reports.2.await];
             gpu.check_lost()?;
             match reports.into_iter().flatten().next() {
-                Some(wgpu::Error::OutOfMemory { .. }) => {
-                    bail!(Limit, "{what}: {gpu} is out of memory")
+                Some(error @ wgpu::Error::OutOfMemory { .. }) => {
+                    let text = format!("{what}: {gpu} is out of memory");
+                    Err(Error::new(ErrorKind::Limit, text).with_source(error))
                 }
-                Some(error) => bail!(Device, "{what} on {gpu}: {error}"),
+                Some(error) => {
+                    let text = format!("{what} on {gpu}: {error}");
+                    Err(Error::new(ErrorKind::Device, text).with_source(error))
+                }
                 None => Ok(()),
             }
         }

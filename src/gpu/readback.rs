@@ -3,7 +3,7 @@
 use super::Gpu;
 use super::saturation::Layers;
 use super::waiter::{Held, Signal};
-use crate::error::{Result, bail};
+use crate::error::{Error, ErrorKind, Result, bail};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,7 +80,8 @@ fn copy(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<Vec<u8>> {
         Ok(view) => Ok(view.to_vec()),
         Err(e) => {
             gpu.check_lost()?;
-            bail!(Device, "a result could not be read back from {gpu}: {e}")
+            let text = format!("a result could not be read back from {gpu}: {e}");
+            Err(Error::new(ErrorKind::Device, text).with_source(e))
         }
     }
 }

@@ -59,15 +59,18 @@ impl Bytes {
     fn read_at(&self, buffer: &mut [u8], offset: usize, what: &str) -> Result<()> {
         #[cfg(not(target_arch = "wasm32"))]
         if let Self::File { file, path, .. } = self {
-            let reason = match files::read_exact_at(file, buffer, offset as u64) {
-                Ok(()) => return Ok(()),
-                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+            let Err(e) = files::read_exact_at(file, buffer, offset as u64) else {
+                return Ok(());
+            };
+            let reason = match e.kind() {
+                std::io::ErrorKind::UnexpectedEof => {
                     "the file was cut short after it was opened; put it back and open it again"
                         .into()
                 }
-                Err(e) => e.to_string(),
+                _ => e.to_string(),
             };
-            bail!(Io, "{}: {what} cannot be read: {reason}", path.display());
+            let text = format!("{}: {what} cannot be read: {reason}", path.display());
+            return Err(Error::new(ErrorKind::Io, text).with_source(e));
         }
         match self.in_memory(offset..offset + buffer.len()) {
             Some(bytes) => buffer.copy_from_slice(bytes),
@@ -118,10 +121,8 @@ impl TensorFile {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(path: &Path) -> Result<Self> {
         let io = |e: std::io::Error| {
-            Error::new(
-                ErrorKind::Io,
-                format!("cannot open {}: {e}", path.display()),
-            )
+            let text = format!("cannot open {}: {e}", path.display());
+            Error::new(ErrorKind::Io, text).with_source(e)
         };
         let file = File::open(path).map_err(io)?;
         let metadata = file.metadata().map_err(io)?;
@@ -306,7 +307,7 @@ fn header(bytes: &Bytes) -> Result<(usize, Metadata)> {
     }
     let data = LENGTH_BYTES + length as usize;
     let text = bytes.read(LENGTH_BYTES..data, WHAT)?;
-    let info: Metadata = serde_json::from_slice(&text).map_err(|e| broken(&e))?;
+    let info: Metadata = serde_json::from_slice(&text).map_err(|e| broken(&e).with_source(e))?;
     let (needed, there) = (info.data_len(), total - data);
     if needed != there {
         let reason = format!("its tensors take {needed} bytes, and {there} follow the header");

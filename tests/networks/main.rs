@@ -5,6 +5,7 @@ mod common;
 
 mod described;
 mod embed;
+mod errors;
 mod flow;
 mod models;
 mod pool;
