@@ -1,6 +1,6 @@
 //! The graph on the CPU, through each op's reference implementation: every device is checked against it.
 
-use crate::error::Result;
+use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::parameters::Parameters;
 use crate::tensor::Tensor;
@@ -47,7 +47,7 @@ pub fn run_with(
 /// Runs `graph`, unoptimised, on `input` and returns the values of `outputs`, in their order.
 ///
 /// # Errors
-/// As [`run_with`].
+/// As [`run_with`], and `Request` if an output is not an op.
 pub fn run(
     graph: &Graph,
     parameters: &Parameters,
@@ -61,8 +61,9 @@ pub fn run(
         }
         Ok(())
     })?;
-    Ok(outputs
-        .iter()
-        .filter_map(|id| Some((*id, kept.get(id)?.clone())))
-        .collect())
+    let value = |id: &NodeId| match kept.get(id) {
+        Some(value) => Ok((*id, value.clone())),
+        None => bail!(Request, "{} is not an op", graph.node(*id).name),
+    };
+    outputs.iter().map(value).collect()
 }

@@ -3,9 +3,9 @@
 use crate::error::{Error, ErrorKind, Result, bail};
 use std::fmt;
 
-/// The largest size of a dimension, and of any attribute that is added to or multiplied with a dimension: far beyond
-/// any device, and small enough that a product of two does not overflow 64 bits.
-pub(crate) const MAX_SIZE: usize = 1 << 24;
+/// The largest size of a dimension, and of any attribute that is added to or multiplied with a dimension: small enough
+/// that a product of two does not overflow a `usize`, which has 32 bits in a browser.
+pub(crate) const MAX_SIZE: usize = if usize::BITS < 64 { 1 << 15 } else { 1 << 24 };
 
 /// The four dimensions of a tensor: batch, channels, height, width.
 ///

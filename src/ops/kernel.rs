@@ -151,6 +151,13 @@ impl Rows {
         }
     }
 
+    /// The most input rows that `rows` consecutive output rows of an image need.
+    pub const fn span(&self, rows: usize) -> usize {
+        let reach = (rows as i64 - 1) * self.mul + self.last - self.first;
+        // Where positions are fractions, the first row may begin anywhere between two.
+        (reach.div_euclid(self.div) + 1 + (self.div > 1) as i64) as usize
+    }
+
     /// Every row needs all of the `height` rows of its image.
     pub const fn all(height: usize) -> Self {
         Self {

@@ -85,10 +85,24 @@ impl<'a> Program<'a> {
         if id.index() < self.between {
             return self.most_bytes;
         }
-        // At least four rows, so that there is a band.
-        let least = self.bytes(id, 4);
+        let least = self.bytes(id, self.least_rows(id));
         let wanted = BETWEEN_BYTES[usize::from(!self.target.device.is_cpu)];
         self.most_bytes.min(wanted.max(least))
+    }
+
+    /// The rows of a tensor between stages that the smallest band needs: one unit of rows of the tensor that its last
+    /// stage writes.
+    fn least_rows(&self, id: NodeId) -> usize {
+        let unit = self.row_unit(id);
+        if id.index() < self.between {
+            return unit;
+        }
+        let spans = (0..self.operations.len()).flat_map(|i| {
+            let output = self.operations[i].id;
+            let reads = self.reads(i).filter(|(read, _)| *read == id);
+            reads.map(move |(_, rows)| rows.span(self.least_rows(output)))
+        });
+        spans.fold(unit, usize::max).min(self.rows(id))
     }
 
     /// A tensor too large to be held as a whole.

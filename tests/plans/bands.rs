@@ -296,3 +296,26 @@ fn a_photograph_of_12_megapixels_fits_webgpus_default_limits_in_full_width_fcn8s
     // The full-size scores need no bands: one kernel makes them and their labels.
     assert!(plan.groups.len() >= 2, "{plan}");
 }
+
+/// Winograd's output stage reads ten rows of tiles for each row of its blocks where the dilation is 4.
+#[test]
+fn wide_maps_of_dilated_convolutions_have_a_plan_on_cpu_devices() {
+    let mut target = Target::WEBGPU_DEFAULTS;
+    target.device.is_cpu = true;
+    target.device.max_buffer_bytes = 1 << 30;
+    for (dilation, width) in [(1, 2000), (2, 1000), (4, 170), (4, 240), (4, 500)] {
+        let mut graph = Graph::new("input");
+        let weight = graph
+            .parameter("weight", Shape::new(512, 512, 3, 3))
+            .unwrap();
+        let op = fullconv::ops::Conv2d {
+            dilation: [dilation; 2],
+            ..fullconv::ops::Conv2d::padded(dilation)
+        };
+        graph.op("conv", op, &[graph.input(), weight]).unwrap();
+        let input = Shape::new(1, 512, 135, width);
+        let plan = Plan::new(&graph, input, &[graph.output()], &target);
+        let plan = plan.unwrap_or_else(|e| panic!("dilation {dilation}, {width} wide: {e}"));
+        check_limits(&plan, &target);
+    }
+}
