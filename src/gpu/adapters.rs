@@ -1,4 +1,4 @@
-//! Adapters: which there are, what is wrong with them, which one is asked for.
+//! Lists the adapters, checks their limits, and finds the requested one.
 
 use super::quirks;
 use crate::device_profile::CooperativeMatrix;
@@ -16,12 +16,12 @@ pub enum Backend {
     Metal,
     /// Direct3D 12.
     Dx12,
-    /// OpenGL and OpenGL ES, where they have compute shaders.
+    /// OpenGL and OpenGL ES with compute shaders.
     Gl,
 }
 
 impl Backend {
-    /// All of them.
+    /// All backends.
     pub const ALL: [Self; 4] = [Self::Vulkan, Self::Metal, Self::Dx12, Self::Gl];
 
     fn flags(self) -> wgpu::Backends {
@@ -68,23 +68,23 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// What wgpu says of it.
+    /// wgpu's description of the adapter.
     pub fn info(&self) -> &wgpu::AdapterInfo {
         &self.info
     }
 
-    /// Where it is on the PCI bus, such as `0000:01:00.0`; none where the backend does not say, or it is not there.
+    /// The PCI address, such as `0000:01:00.0`; `None` if the backend does not report one.
     pub fn pci_address(&self) -> Option<&str> {
         let address = self.info.device_pci_bus_id.as_str();
         (!address.is_empty()).then_some(address)
     }
 
-    /// The adapter.
+    /// The wgpu adapter.
     pub fn wgpu(&self) -> &wgpu::Adapter {
         &self.adapter
     }
 
-    /// Why this crate cannot use it, if it cannot.
+    /// Why this crate cannot use the adapter; `None` if it can.
     pub fn trouble(&self) -> Option<String> {
         let capabilities = self.adapter.get_downlevel_capabilities();
         if !capabilities
@@ -96,7 +96,7 @@ impl Adapter {
         too_little(&self.adapter.limits())
     }
 
-    /// Opens its device.
+    /// Opens the adapter's device.
     pub(super) async fn open(
         &self,
         features: wgpu::Features,
@@ -108,8 +108,8 @@ impl Adapter {
             required_features: features,
             required_limits: limits.clone(),
             experimental_features: match experimental {
-                // SAFETY: of the shaders that need such a feature, this crate's own, none runs in a plan before its
-                // results were found right on the device at hand.
+                // SAFETY: only this crate's own shaders need an experimental feature. Plans use such a shader only
+                // after the tuner has checked its results on this device.
                 true => unsafe { wgpu::ExperimentalFeatures::enabled() },
                 false => wgpu::ExperimentalFeatures::disabled(),
             },
@@ -118,7 +118,7 @@ impl Adapter {
         self.adapter.request_device(&descriptor).await
     }
 
-    /// The cooperative matrices of f16 with sums in f32 that it has.
+    /// The adapter's cooperative matrices of f16 with sums in f32.
     pub(super) fn cooperative(&self) -> Vec<CooperativeMatrix> {
         let kinds = (
             wgpu::CooperativeScalarType::F16,
@@ -140,7 +140,7 @@ impl Adapter {
         found
     }
 
-    /// Real GPUs first, CPUs behind a graphics driver last; OpenGL after all else.
+    /// The sort key of an adapter: GPUs first, CPUs behind a graphics driver last, OpenGL after the other backends.
     fn rank(&self) -> (u8, bool) {
         let kind = match self.info.device_type {
             wgpu::DeviceType::DiscreteGpu => 0,
@@ -159,7 +159,7 @@ impl fmt::Display for Adapter {
     }
 }
 
-/// Why a device with these limits cannot be used, if it cannot.
+/// Why this crate cannot use a device with these limits; `None` if it can.
 pub(super) fn too_little(limits: &wgpu::Limits) -> Option<String> {
     if limits.max_storage_buffers_per_shader_stage < 5 {
         return Some(format!(
@@ -172,7 +172,7 @@ pub(super) fn too_little(limits: &wgpu::Limits) -> Option<String> {
         .then(|| format!("workgroups hold at most {invocations} invocations; 64 are needed"))
 }
 
-/// The longest workgroup: those of this crate have one dimension.
+/// The most invocations of a workgroup; this crate's workgroups have one dimension.
 pub(super) fn invocations(limits: &wgpu::Limits) -> u32 {
     let most = limits.max_compute_invocations_per_workgroup;
     most.min(limits.max_compute_workgroup_size_x)
@@ -187,7 +187,7 @@ pub(super) fn describe(info: &wgpu::AdapterInfo) -> String {
         wgpu::DeviceType::Cpu => "CPU",
         wgpu::DeviceType::Other => "other",
     };
-    // Browsers seldom tell a name.
+    // Browsers seldom report a name.
     let name = match info.name.trim() {
         "" => "a device",
         name => name,
@@ -195,8 +195,8 @@ pub(super) fn describe(info: &wgpu::AdapterInfo) -> String {
     format!("{name} ({}, {kind})", info.backend.to_str())
 }
 
-/// One instance after the other: there are drivers that crash where several are made at a time (the quirk
-/// `instances-together`), and which driver there is an instance has to tell.
+/// Creates wgpu instances one at a time: a driver crashes otherwise (the quirk `instances-together`), and the drivers
+/// are unknown before the first instance exists.
 fn instance(backend: Option<Backend>) -> wgpu::Instance {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -206,13 +206,13 @@ fn instance(backend: Option<Backend>) -> wgpu::Instance {
 fn descriptor(backend: Option<Backend>) -> wgpu::InstanceDescriptor {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = backend.map_or(wgpu::Backends::all(), Backend::flags);
-    // WGPU_DEBUG, WGPU_VALIDATION and what else wgpu reads.
+    // WGPU_DEBUG, WGPU_VALIDATION and wgpu's other variables.
     descriptor.flags = wgpu::InstanceFlags::from_env_or_default();
     descriptor.backend_options = wgpu::BackendOptions::from_env_or_default();
     descriptor
 }
 
-/// The adapters there are, those that [`Gpu::new`](super::Gpu::new) prefers first.
+/// All adapters, in the order in which [`Gpu::new`](super::Gpu::new) prefers them.
 pub async fn adapters(backend: Option<Backend>) -> Vec<Adapter> {
     let flags = backend.map_or(wgpu::Backends::all(), Backend::flags);
     let mut found: Vec<_> = instance(backend)
@@ -228,7 +228,7 @@ pub async fn adapters(backend: Option<Backend>) -> Vec<Adapter> {
     found
 }
 
-/// The adapter that is `wanted`, or the first that works. Those `found` are of `backend`, if that is said.
+/// The `wanted` adapter among `found`, or the first usable one. `backend` only serves the error messages.
 pub(super) fn pick<'a>(
     found: &'a [Adapter],
     backend: Option<Backend>,
@@ -277,7 +277,7 @@ pub(super) fn pick<'a>(
     }
 }
 
-/// The adapter at the index `wanted`, at this PCI address, or with this in its name.
+/// The adapter with the index, the PCI address or the part of a name that `wanted` gives.
 fn find<'a>(found: &'a [Adapter], wanted: &str) -> Option<&'a Adapter> {
     if let Ok(index) = wanted.parse::<usize>() {
         return found.get(index);
@@ -286,15 +286,15 @@ fn find<'a>(found: &'a [Adapter], wanted: &str) -> Option<&'a Adapter> {
     let by_address = |a: &&Adapter| a.pci_address().is_some_and(|at| is_at(at, &lower));
     let by_name = |a: &&Adapter| a.info.name.to_lowercase().contains(&lower);
     let mut addressed = found.iter().filter(by_address);
-    // The first that works: one device may be there through several backends.
+    // The first usable one: several backends may list the same device.
     let first = addressed.clone().find(|a| a.trouble().is_none());
     first
         .or_else(|| addressed.next())
         .or_else(|| found.iter().find(by_name))
 }
 
-/// Whether `wanted` is the PCI address `address`, in whole or without the domain, as `lspci` shows it. Systems differ
-/// in the digits of a domain.
+/// Whether `wanted` is the PCI address `address`, with or without the domain, as `lspci` prints it. Systems write
+/// domains with different numbers of digits.
 fn is_at(address: &str, wanted: &str) -> bool {
     let parts = |text: &str| {
         let (domain, rest) = match text.matches(':').count() {
@@ -312,7 +312,7 @@ fn is_at(address: &str, wanted: &str) -> bool {
 mod tests {
     use super::{Backend, descriptor, is_at};
 
-    /// Users lean on some of them.
+    /// Remedies of quirks rely on some of these flags.
     #[test]
     fn wgpu_reads_its_flags_from_the_environment() {
         for backend in [None, Some(Backend::Vulkan)] {

@@ -1,8 +1,8 @@
-//! Buffers, and what bindings show of them.
+//! Staging buffers, and bindings of parts of buffers.
 
 use super::Gpu;
 
-/// A buffer of `size` bytes that results are copied to, for the host to read.
+/// A staging buffer of `size` bytes, for readback.
 pub(super) fn staging(gpu: &Gpu, size: u64) -> wgpu::Buffer {
     gpu.device().create_buffer(&wgpu::BufferDescriptor {
         label: Some("output"),
@@ -12,7 +12,7 @@ pub(super) fn staging(gpu: &Gpu, size: u64) -> wgpu::Buffer {
     })
 }
 
-/// The bytes of `buffer` from `begin` to `end`.
+/// A binding of the bytes `begin..end` of `buffer`.
 pub(super) fn part(buffer: &wgpu::Buffer, begin: u64, end: u64) -> wgpu::BindingResource<'_> {
     wgpu::BindingResource::Buffer(wgpu::BufferBinding {
         buffer,

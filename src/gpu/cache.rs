@@ -1,8 +1,7 @@
-//! What is kept on disk from one start of a program to the next: which kernels were measured to be the fastest
-//! on a device, and the device's compiled pipelines.
+//! The cache on disk between runs of a program: the fastest measured kernels of a device, and its compiled pipelines.
 //!
-//! All of it can be lost at any time: what is damaged, or of another device, driver or version, is ignored with
-//! a warning.
+//! The files may be deleted at any time. A file that is damaged, or of another device, driver or version, is ignored
+//! with a warning.
 
 use crate::files;
 use crate::plan::{Choices, hash};
@@ -12,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// The most bytes of a file that is read.
+/// The largest cache file that is read, in bytes.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// The folder for [`GpuOptions::cache`](super::GpuOptions::cache) that a user expects: `FULLCONV_CACHE`, or
-/// `fullconv` where the system keeps such things. `None` if the variable is empty, or there is no such place.
+/// The usual folder for [`GpuOptions::cache`](super::GpuOptions::cache): the variable `FULLCONV_CACHE`, or `fullconv`
+/// in the system's folder for caches. `None` if the variable is empty, or the system has no such folder.
 pub fn cache_folder() -> Option<PathBuf> {
     if let Some(folder) = std::env::var_os("FULLCONV_CACHE") {
         return (!folder.is_empty()).then(|| folder.into());
@@ -33,7 +32,7 @@ pub fn cache_folder() -> Option<PathBuf> {
     caches.map(|folder| folder.join("fullconv"))
 }
 
-/// What times depend on beside the shaders.
+/// The identity of a device, driver and version: measured times depend on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct DeviceKey {
     adapter: String,
@@ -46,7 +45,7 @@ struct DeviceKey {
     version: String,
 }
 
-/// The file of a device's choices.
+/// The contents of a device's file of choices.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ChoicesFile {
@@ -54,23 +53,23 @@ struct ChoicesFile {
     choices: Choices,
 }
 
-/// Says what cannot be used; all goes on without.
+/// Warns about a cache file; the program goes on without it.
 fn warn(what: &str, path: &Path, reason: impl std::fmt::Display) {
     tracing::warn!("{what} {}: {reason}", path.display());
 }
 
-/// Writes a file, and makes its folder first where that is not there. What fails is only said.
+/// Writes a file, and creates its folder if necessary. A failure is only a warning.
 fn write(path: &Path, bytes: &[u8]) {
     let folder = path.parent().unwrap_or(Path::new("."));
     if let Err(reason) = std::fs::create_dir_all(folder) {
-        return warn("cannot make the folder of", path, reason);
+        return warn("cannot create the folder of", path, reason);
     }
     if let Err(error) = files::write_atomically(path, bytes) {
         tracing::warn!("{error}");
     }
 }
 
-/// The choices that are kept for one device.
+/// The cached choices of one device.
 #[derive(Debug)]
 pub(super) struct ChoicesCache {
     path: PathBuf,
@@ -97,7 +96,7 @@ impl ChoicesCache {
         Self { path, device }
     }
 
-    /// What is kept; nothing if that cannot be used.
+    /// The cached choices; none if the file is missing or unusable.
     pub(super) fn read(&self) -> Choices {
         if !self.path.exists() {
             return Choices::default();
@@ -119,7 +118,7 @@ impl ChoicesCache {
         Choices::default()
     }
 
-    /// Keeps `choices` and those that another program has written meanwhile.
+    /// Writes `choices`, together with choices that another program wrote meanwhile.
     pub(super) fn write(&self, choices: &Choices) {
         let mut all = self.read();
         all.extend(choices.clone());
@@ -134,19 +133,19 @@ impl ChoicesCache {
     }
 }
 
-/// The compiled pipelines that are kept for one device.
+/// The cached pipelines of one device.
 #[derive(Debug)]
 pub(super) struct PipelineCache {
     cache: wgpu::PipelineCache,
     path: PathBuf,
-    /// The hash of the data that the file holds, or of what a cache without pipelines has.
+    /// The hash of the data last written, or of the data the cache began with.
     written: Mutex<Option<u64>>,
-    /// A pipeline was made since that was looked at.
+    /// A pipeline was created since the data was last written.
     is_behind: AtomicBool,
 }
 
 impl PipelineCache {
-    /// `None` if the device has none.
+    /// `None` if the device has no pipeline cache.
     pub(super) fn new(
         folder: &Path,
         info: &wgpu::AdapterInfo,
@@ -156,13 +155,13 @@ impl PipelineCache {
             return None;
         }
         let key = wgpu::util::pipeline_cache_key(info)?;
-        // Another driver brings another file: each validates what it is given, but replaces it too.
+        // Each driver has its own file, because a driver replaces the data of another driver.
         let driver = hash(format!("{} {}", info.driver, info.driver_info).as_bytes());
         let path = folder.join(format!("pipelines-{key}-{driver:016x}.bin"));
         let data = read_checked(&path);
-        // SAFETY: the data is what a pipeline cache gave, written by this module for a device of the same name,
-        // and whole, as its hash says; wgpu and the driver check in its header that it is their own, and
-        // start anew if it is not.
+        // SAFETY: this module wrote the data, the contents of a pipeline cache, for a device with the same key, and its
+        // hash shows that it is complete. wgpu and the driver check its header, and start with an empty cache if it is
+        // not theirs.
         let cache = unsafe {
             device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
                 label: Some("fullconv"),
@@ -170,7 +169,7 @@ impl PipelineCache {
                 fallback: true,
             })
         };
-        // Some drivers give nothing but a header: that is not worth a file.
+        // Some drivers return only a header; it is not written to a file.
         let held = cache.get_data().map(|data| hash(&data));
         Some(Self {
             cache,
@@ -180,13 +179,13 @@ impl PipelineCache {
         })
     }
 
-    /// For the making of a pipeline that the file may not hold.
+    /// The cache, for a new pipeline that the file may lack.
     pub(super) fn for_new(&self) -> &wgpu::PipelineCache {
         self.is_behind.store(true, Ordering::Relaxed);
         &self.cache
     }
 
-    /// Writes the file, if there is something new.
+    /// Writes the file if the data has changed.
     pub(super) fn write(&self) {
         if !self.is_behind.swap(false, Ordering::Relaxed) {
             return;
@@ -208,12 +207,12 @@ impl Drop for PipelineCache {
     }
 }
 
-/// Writes a file that begins with the hash of its data.
+/// Writes a file: the hash of the data, then the data.
 fn write_checked(path: &Path, data: &[u8]) {
     write(path, &[&hash(data).to_le_bytes(), data].concat());
 }
 
-/// The data of such a file, if that is whole.
+/// The data of a file written by [`write_checked`]; `None` if it is missing or damaged.
 fn read_checked(path: &Path) -> Option<Vec<u8>> {
     if !path.exists() {
         return None;

@@ -19,33 +19,32 @@ use std::time::Duration;
 /// Which device to open, and how.
 #[derive(Clone, Debug, Default)]
 pub struct GpuOptions {
-    /// Only this backend.
+    /// The backend to use; `None`: any.
     pub backend: Option<Backend>,
-    /// An adapter by its position in [`adapters`], by its address on the PCI bus (`0000:01:00.0`, or
-    /// without the domain), or by a part of its name, in any case.
+    /// The adapter to open: its position in [`adapters`], its PCI address (`0000:01:00.0`, or without the domain), or a
+    /// part of its name in upper or lower case. `None`: the first usable adapter.
     pub adapter: Option<String>,
-    /// Open the device with the limits that every WebGPU device has and no features, whatever it could
-    /// do: what runs here runs everywhere.
+    /// Open the device with WebGPU's default limits and without features. A plan that runs with them runs on every
+    /// WebGPU device.
     pub default_limits: bool,
-    /// Take at most so many bytes of the device's memory: a large picture then runs in more bands. `None`:
-    /// as much as the device's limits on single buffers allow.
+    /// The most device memory that a plan may take, in bytes; a large picture then runs in more bands. `None`: limited
+    /// only by the device's largest buffer and binding.
     pub memory_bytes: Option<u64>,
-    /// Keep the bounds checks and loop guards that naga adds to shaders. The shaders of this crate are tested with them
-    /// and run without; those that a program brings ([`Shader::new`](crate::ops::kernel::Shader::new)) always have them.
+    /// Keep the bounds checks and loop guards that naga adds to shaders. By default this crate's own shaders run
+    /// without them. A program's shaders ([`Shader::new`](crate::ops::kernel::Shader::new)) always have them.
     pub checked_shaders: bool,
-    /// Fill every activation buffer with NaN before each run, so that a value that a kernel reads before
-    /// it was written shows.
+    /// Fill every activation buffer with NaN before each run: a kernel that reads unwritten values then gives NaN.
     pub poison: bool,
-    /// Plan for a GPU even where the device is a CPU behind a graphics driver, so that the kernels which
-    /// GPUs run can be tested without one.
+    /// Plan for a GPU even if the device is a CPU behind a graphics driver: the kernels for GPUs can then be tested
+    /// without a GPU.
     pub plan_as_gpu: bool,
-    /// Plan without these kernels, by their names in [`kernel_names`](fn@super::kernel_names): for a device that computes one
-    /// of them wrongly. Programs that want to follow `FULLCONV_WITHOUT` ask
-    /// [`kernels_left_out`](super::kernels_left_out); nothing else reads that variable.
+    /// Names of kernels that plans leave out, from [`kernel_names`](fn@super::kernel_names), because the device
+    /// computes them wrongly. [`kernels_left_out`](super::kernels_left_out) reads them from `FULLCONV_WITHOUT`; the
+    /// library does not read this variable elsewhere.
     pub without_kernels: Vec<String>,
-    /// Keep in this folder which kernels were measured to be the fastest ([`tune`](fn@super::tune)) and, where the
-    /// driver has them to give, compiled pipelines. The folder is made when there is something to keep.
-    /// [`cache_folder`](super::cache_folder) is the usual one; `None`: nothing is kept and nothing is read.
+    /// The folder for the fastest measured kernels ([`tune`](fn@super::tune)) and, if the driver supports it, compiled
+    /// pipelines. It is created at the first write. [`cache_folder`](super::cache_folder) is the usual folder; `None`:
+    /// nothing is read or written.
     pub cache: Option<PathBuf>,
 }
 
@@ -71,18 +70,18 @@ struct Inner {
 }
 
 impl Gpu {
-    /// Opens the best device: a GPU where there is one, else a CPU behind a graphics driver.
+    /// Opens the best device: a GPU if there is one, else a CPU behind a graphics driver.
     ///
     /// # Errors
-    /// `NoAdapter` if there is none that can run this crate's kernels, `Device` if it cannot be opened.
+    /// `NoAdapter` if no adapter can run this crate's kernels, `Device` if the device cannot be opened.
     pub async fn new() -> Result<Self> {
         Self::with_options(&GpuOptions::default()).await
     }
 
-    /// Opens the device that `options` ask for.
+    /// Opens the device that `options` describe.
     ///
     /// # Errors
-    /// As [`Gpu::new`], and `Request` if no adapter is the one asked for, or a kernel is unknown.
+    /// As [`Gpu::new`]; `Request` if no adapter matches `options`, or a kernel name is unknown.
     pub async fn with_options(options: &GpuOptions) -> Result<Self> {
         check_kernel_names(&options.without_kernels)?;
         let found = adapters(options.backend).await;
@@ -103,9 +102,9 @@ impl Gpu {
                     | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
         };
         let opened = match adapter.open(features, &limits).await {
-            // An experimental feature is no reason to go without the device.
+            // If the device does not open with experimental features, it is opened without them.
             Err(error) if features.intersects(wgpu::Features::all_experimental_mask()) => {
-                tracing::warn!("{adapter} is opened without experimental features: {error}");
+                tracing::warn!("{adapter} does not open with experimental features, trying without: {error}");
                 let stable = features - wgpu::Features::all_experimental_mask();
                 adapter.open(stable, &limits).await
             }
@@ -120,27 +119,27 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// Adopts a device that the program already has, with whatever limits and features it was opened.
+    /// Adopts a device that the program has opened, with the limits and features of that device.
     ///
-    /// It stays the program's: its callbacks for errors and for its loss are left alone. wgpu tells one callback
-    /// alone that a device is lost, and drops all errors of one that is; so here every call looks, when it begins
-    /// and when it ends, whether the device still reports a mistake made on purpose, which costs microseconds and
-    /// never reaches the driver. (In a browser, where any number may listen, the device tells.)
+    /// The program keeps its callbacks for errors and for device loss: natively, wgpu has one device-lost callback per
+    /// device, so this crate sets none. Instead every call provokes a validation error at its begin and end, because
+    /// wgpu reports no errors of a lost device. This takes microseconds and does not reach the driver. In a browser,
+    /// this crate listens for the device's loss.
     ///
-    /// Of cooperative matrices only an adapter knows: they are not used.
+    /// Cooperative matrices are not used, because only the adapter describes them.
     ///
-    /// Clones of this share weights and pipelines; what is adopted twice does not.
+    /// Clones of the returned `Gpu` share weights and pipelines. Two `Gpu`s adopted from the same device share neither.
     ///
     /// # Errors
-    /// `Limit` if its limits are too low for any kernel.
+    /// `Limit` if the device's limits are too low for this crate.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
         Self::from_wgpu_with(device, queue, &GpuOptions::default())
     }
 
-    /// The same, with those of `options` that do not say which device to open, and how.
+    /// As [`Gpu::from_wgpu`], with `options`. The fields `backend`, `adapter` and `default_limits` have no effect.
     ///
     /// # Errors
-    /// As [`Gpu::from_wgpu`], and `Request` if a kernel is unknown.
+    /// As [`Gpu::from_wgpu`]; `Request` if a kernel name is unknown.
     pub fn from_wgpu_with(
         device: wgpu::Device,
         queue: wgpu::Queue,
@@ -158,7 +157,7 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// `cooperative` is what the adapter has, whether the device was opened with it or not.
+    /// `cooperative` are the adapter's matrices; they are dropped if the device was opened without the feature.
     fn build(
         device: wgpu::Device,
         queue: wgpu::Queue,
@@ -205,38 +204,38 @@ impl Gpu {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// The device.
+    /// The wgpu device.
     pub fn device(&self) -> &wgpu::Device {
         &self.0.device
     }
 
-    /// Its queue.
+    /// The device's queue.
     pub fn queue(&self) -> &wgpu::Queue {
         &self.0.queue
     }
 
-    /// What wgpu says of the adapter.
+    /// wgpu's description of the adapter.
     pub fn info(&self) -> &wgpu::AdapterInfo {
         &self.0.info
     }
 
-    /// What the device is.
+    /// The device's limits and features.
     pub fn profile(&self) -> &DeviceProfile {
         &self.0.target.device
     }
 
-    /// What plans are made for: the device, and the memory that they may take.
+    /// The target of f32 plans: the device, its memory limit, and the kernels left out.
     pub fn target(&self) -> &Target {
         &self.0.target
     }
 
-    /// Which kernels plans are made of, where that was measured.
+    /// The fastest measured kernels, which new plans use.
     pub fn choices(&self) -> Arc<Choices> {
         let choices = self.0.choices.read();
         choices.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Adds to [`Gpu::choices`], on disk too where that is wanted. Plans made before stay as they are.
+    /// Adds `choices` to [`Gpu::choices`], and to the cache if there is one. Existing plans do not change.
     pub fn choose(&self, choices: Choices) {
         if choices.is_empty() {
             return;
@@ -252,7 +251,7 @@ impl Gpu {
         Arc::make_mut(&mut all).extend(choices);
     }
 
-    /// Keeps the pipelines made so far on disk, where that is wanted and the driver gives them.
+    /// Writes the pipelines compiled so far to the cache, if there is one and the driver supports it.
     pub fn keep_pipelines(&self) {
         if let Some(cache) = &self.0.pipeline_cache {
             cache.write();
@@ -263,7 +262,7 @@ impl Gpu {
         self.0.pipeline_cache.as_ref().map(PipelineCache::for_new)
     }
 
-    /// What plans are made for that keep activations and weights in f16.
+    /// The target of f16 plans: activations and weights in f16.
     ///
     /// # Errors
     /// `Unsupported` if the device was opened without `SHADER_F16`.
@@ -272,7 +271,7 @@ impl Gpu {
         if !features.contains(wgpu::Features::SHADER_F16) {
             bail!(
                 Unsupported,
-                "{self} computes in f32 alone: it has no feature SHADER_F16, or was opened without it"
+                "{self} computes only in f32: it lacks the feature SHADER_F16, or was opened without it"
             );
         }
         Ok(self.target().in_half(true))
@@ -286,8 +285,8 @@ impl Gpu {
         self.0.poison
     }
 
-    /// Has the callbacks of `submission` called when the device has done it; `signal` fails if it does not
-    /// within `patience`.
+    /// Polls the device until `submission` is complete, so that its callbacks run. `signal` fails after the timeout
+    /// `patience`.
     pub(super) fn watch(
         &self,
         submission: wgpu::SubmissionIndex,
@@ -298,30 +297,30 @@ impl Gpu {
         let Inner { waiter, device, .. } = &*self.0;
         #[cfg(not(target_arch = "wasm32"))]
         waiter.watch(device, submission, patience, signal);
-        // The browser calls them, however long it takes.
+        // The browser runs the callbacks itself, without a timeout.
         #[cfg(target_arch = "wasm32")]
         let _ = (submission, patience, signal);
     }
 
-    /// Waits until the device is lost, and says why. Natively, an adopted device never says so.
+    /// Resolves with the reason when the device is lost. Natively, it never resolves for an adopted device.
     pub fn until_lost(&self) -> impl Future<Output = String> + use<> {
         self.0.lost.until_lost()
     }
 
-    /// An error if the device is lost. In a browser a device tells of that when the page is idle next.
+    /// An error if the device is lost. In a browser, the loss is reported when the page is next idle.
     ///
     /// # Errors
-    /// `DeviceLost`.
+    /// `DeviceLost` if the device is lost.
     pub fn check_lost(&self) -> Result<()> {
         self.0.lost.check(self.device(), self)
     }
 
-    /// What the networks on this device share.
+    /// The values that networks on this device share.
     pub(super) fn shared(&self) -> &Shared {
         &self.0.shared
     }
 
-    /// Runs `work` and turns what wgpu reports of it into an error that says `what` failed.
+    /// Runs `work`; turns an error that wgpu reports meanwhile into an error of `what`.
     pub(super) async fn guarded<T>(&self, what: &str, work: impl FnOnce() -> T) -> Result<T> {
         let guard = self.guard(what);
         let done = work();
@@ -329,7 +328,8 @@ impl Gpu {
         Ok(done)
     }
 
-    /// Begins what [`Guard::end`] ends, on the same thread and without waiting for anything between.
+    /// Begins to record wgpu's errors, until [`Guard::end`]. Call both on the same thread, without an await between
+    /// them.
     pub(super) fn guard(&self, what: &str) -> Guard {
         let device = self.device();
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
@@ -345,7 +345,7 @@ impl Gpu {
     }
 }
 
-/// See [`Gpu::guard`].
+/// Open error scopes; see [`Gpu::guard`].
 pub(super) struct Guard {
     gpu: Gpu,
     what: String,
@@ -355,7 +355,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// What wgpu reports of all since the guard was made, as an error.
+    /// The first error that wgpu reported since [`Gpu::guard`].
     pub(super) fn end(self) -> impl Future<Output = Result<()>> + use<> {
         let Self { gpu, what, .. } = self;
         let reports = (
@@ -398,7 +398,7 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
         max_buffer_bytes: limits.max_buffer_size,
         max_workgroups_per_dimension: limits.max_compute_workgroups_per_dimension,
         max_invocations_per_workgroup: invocations(&limits),
-        // Kernels that read textures read two.
+        // Kernels that read textures bind two storage textures.
         max_texture_side: match limits.max_storage_textures_per_shader_stage {
             0 | 1 => 0,
             _ if is_cpu && !quirks::reads_texels(info) => 0,

@@ -1,4 +1,4 @@
-//! A plan into command buffers. It decides nothing.
+//! Turns a plan into command buffers. All decisions are in the plan.
 
 use super::buffers::{part, staging};
 use super::pipelines::Pipelines;
@@ -22,14 +22,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What activation buffers hold in tests before they are written: a NaN that no arithmetic makes, as f32 and
-/// as two f16.
+/// The word that fills activation buffers before a run in tests: NaN as f32 and as two f16, with a payload that no
+/// arithmetic produces.
 pub(super) const POISON: u32 = 0x7fed_7fed;
-/// Bytes of them that are copied at a time.
+/// Size of the buffer of poison, in bytes; larger buffers are filled by several copies.
 const POISON_BYTES: usize = 1 << 20;
 
-/// How many runs of an executor may be under way at a time: one that the device works on, one that waits
-/// for it, so that it never idles, and one that the host reads or uploads.
+/// The most runs of an executor in flight: one on the device, one queued, so that the device never idles, and one that
+/// the host uploads or reads back.
 pub const IN_FLIGHT: usize = 3;
 
 /// One network on one device: its pipelines and packed weights, shared by all its executors.
@@ -41,8 +41,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network with weights of its own, which are yet to be loaded, as are pipelines that no other network on
-    /// the device has.
+    /// A network with weights of its own. Weights and pipelines are loaded later; pipelines of other networks on the
+    /// device are shared.
     pub fn new(gpu: &Gpu) -> Self {
         Self {
             gpu: gpu.clone(),
@@ -51,8 +51,8 @@ impl Network {
         }
     }
 
-    /// The same, with the weights that other networks of these `parameters` and of this precision have loaded
-    /// already.
+    /// A network that shares its weights with the other networks of the same `parameters` and precision (f16 if
+    /// `half`).
     pub fn sharing_weights(gpu: &Gpu, parameters: &Parameters, half: bool) -> Self {
         Self {
             weights: gpu.shared().of(parameters.identity(), half),
@@ -65,7 +65,7 @@ impl Network {
         &self.gpu
     }
 
-    /// Makes `pipelines`, as far as they can be made: the others fail when they are needed.
+    /// Compiles `pipelines`. Failures are only logged; they are reported when the pipeline is needed.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) async fn compile_ahead(&self, pipelines: &[Pipeline]) {
         if let Err(error) = self.pipelines.make(&self.gpu, pipelines).await {
@@ -73,13 +73,12 @@ impl Network {
         }
     }
 
-    /// Makes the pipelines and uploads the weights that `plan` of `graph` needs and that are not there.
+    /// Compiles the pipelines and uploads the weights that `plan` of `graph` needs and the network lacks.
     ///
     /// # Errors
-    /// `Device` if a shader does not compile, `Limit` if memory runs out, `ModelFile` if a weight cannot
-    /// be used.
+    /// `Device` if a shader does not compile, `Limit` if memory runs out, `ModelFile` if a weight is unusable.
     pub async fn load(&self, plan: &Plan, graph: &Graph, parameters: &Parameters) -> Result<()> {
-        // Compiling keeps the cores busy, uploading the memory.
+        // Compilation is bound by the cores, uploading by memory: both run at the same time.
         let compiling = self.pipelines.make(&self.gpu, &plan.pipelines);
         self.parameters(plan, graph, parameters).await?;
         compiling.await
@@ -103,7 +102,7 @@ impl Network {
     }
 }
 
-/// A plan with its buffers, ready to run again and again.
+/// A plan with its buffers; it can run any number of times.
 #[derive(Debug)]
 pub struct Executor {
     gpu: Gpu,
@@ -112,17 +111,17 @@ pub struct Executor {
     mirror: Option<Texels>,
     pipelines: Vec<Arc<wgpu::ComputePipeline>>,
     bind_groups: Vec<wgpu::BindGroup>,
-    /// Of plans in f16.
+    /// Only for plans in f16.
     saturation: Option<Saturation>,
     ring: Arc<Ring>,
-    /// What activation buffers are filled with before each run.
+    /// The buffer of poison, copied to the activation buffers before each run.
     poison: Option<wgpu::Buffer>,
-    /// Once it has run on textures.
+    /// The buffers for textures, after [`Executor::prepare_textures`].
     pub(super) ends: Option<Ends>,
 }
 
 impl Executor {
-    /// Makes the buffers of `plan`, of `graph`, for `network`. Executors may share a plan.
+    /// Creates the buffers for `plan`, a plan of `graph`, on the device of `network`. Executors may share a plan.
     ///
     /// # Errors
     /// As [`Network::load`].
@@ -172,27 +171,29 @@ impl Executor {
         &self.plan
     }
 
-    /// Bytes of device memory that an executor of `plan` takes beside the weights that it shares with others:
-    /// activations, and the buffers that the outputs of a run are read back through.
+    /// Bytes of device memory that an executor of `plan` takes, without the shared weights: activations and staging
+    /// buffers.
     pub fn bytes_of(plan: &Plan) -> u64 {
         plan.peak_device_bytes() - plan.parameter_bytes()
     }
 
-    /// The same of this one, with what running on textures takes once that was prepared.
+    /// Bytes of device memory that this executor takes, without the shared weights: as [`Executor::bytes_of`], and the
+    /// buffers for textures after [`Executor::prepare_textures`].
     pub fn device_bytes(&self) -> u64 {
         Self::bytes_of(&self.plan) + self.ends.as_ref().map_or(0, Ends::bytes)
     }
 
-    /// Runs the plan on `input` and gives back its outputs, in the order asked for.
+    /// Runs the plan on `input` and returns the plan's outputs in order.
     ///
     /// # Errors
-    /// `Shape` if `input` is not what was planned for; `Device` if the device fails.
+    /// `Shape` if `input` does not have the planned shape; `NotFinite` if f16 does not hold a value of the input or of
+    /// a layer; `Device` or `DeviceLost` if the device fails.
     pub async fn run(&mut self, input: &Tensor) -> Result<Vec<(NodeId, Tensor)>> {
         let place = &self.plan.input;
         if input.shape() != place.shape {
             bail!(
                 Shape,
-                "planned for {}, given {}",
+                "the plan is for an input of shape {}, not {}",
                 place.shape,
                 input.shape()
             );
@@ -206,7 +207,7 @@ impl Executor {
             .collect()
     }
 
-    /// As [`Executor::run`], with input and outputs as they lie in device memory.
+    /// As [`Executor::run`], with input and outputs as bytes in the layout of device memory.
     ///
     /// # Errors
     /// As [`Executor::run`].
@@ -214,10 +215,10 @@ impl Executor {
         self.submit(input).await?.await
     }
 
-    /// Sends `input`, as it lies in device memory, on its way, and gives back a future of the outputs. More
-    /// may follow before that is done: runs come one after the other on the device, which goes on to the
-    /// next while the host reads the last. While [`IN_FLIGHT`] runs are under way, this waits until one of
-    /// them is read or dropped.
+    /// Submits a run on `input`, bytes in the layout of device memory, and returns a future of the outputs. Further
+    /// runs may be submitted before it resolves: the device executes them in order, and computes the next while the
+    /// host reads back the previous one. If [`IN_FLIGHT`] runs are in flight, this waits until one is read back or
+    /// dropped.
     ///
     /// # Errors
     /// As [`Executor::run`].
@@ -226,7 +227,7 @@ impl Executor {
         if input.len() as u64 != place.bytes() {
             bail!(
                 Shape,
-                "{} bytes given, {} planned for",
+                "the input has {} bytes; the plan is for {}",
                 input.len(),
                 place.bytes()
             );
@@ -292,7 +293,7 @@ impl Executor {
         }
     }
 
-    /// The steps of each submission.
+    /// The range of steps of each submission.
     pub(super) fn submissions(&self) -> impl Iterator<Item = Range<usize>> {
         let steps = &self.plan.steps;
         let mut begin = 0;
@@ -315,8 +316,8 @@ impl Executor {
         steps: Range<usize>,
         timestamps: Option<wgpu::ComputePassTimestampWrites<'_>>,
     ) {
-        // A pass ends where the next step needs a copy. If that is the first one, an empty pass before it
-        // takes the time.
+        // A pass ends before a step that needs a copy. If the first step needs one, an empty pass before it writes the
+        // first timestamp.
         let copies = |step: &usize| self.plan.steps[*step].mirror.is_some();
         let ends = steps.clone().filter(copies).chain([steps.end]);
         let mut begin = steps.start;
@@ -367,7 +368,7 @@ impl Executor {
         }
     }
 
-    /// Copies what `step` reads from the mirror into it.
+    /// Copies the activations that `step` reads as texels to the mirror, if any.
     fn record_copy(&self, encoder: &mut wgpu::CommandEncoder, step: usize) {
         if let (Some(texels), Some(mirror)) = (&self.mirror, &self.plan.steps[step].mirror) {
             let slot = &self.slots[mirror.slot];
@@ -380,7 +381,7 @@ impl Executor {
         &self.gpu
     }
 
-    /// How long the device may take for a run before it is given up.
+    /// The timeout of a run.
     pub fn patience(&self) -> Duration {
         readback::patience(self.plan.flops())
     }
@@ -396,7 +397,7 @@ impl Executor {
         self.gpu.device().create_command_encoder(&descriptor)
     }
 
-    /// Copies what is read back after the first `steps` steps to its buffers in `staging`.
+    /// Copies the output parts that are read back after `steps` steps to their staging buffers.
     fn copy_outputs(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -431,7 +432,7 @@ fn poison(gpu: &Gpu) -> wgpu::Buffer {
     buffer
 }
 
-/// One bind group a step; the parameters of all steps lie in one uniform buffer.
+/// One bind group per step. One uniform buffer holds the parameters of all steps.
 fn bind_groups(
     gpu: &Gpu,
     plan: &Plan,

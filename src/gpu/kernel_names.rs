@@ -1,4 +1,4 @@
-//! Kernels by the names of their shaders: which there are, and which are left out.
+//! The names of all kernels, which are the names of their shaders, and the kernels that a user leaves out.
 
 use crate::device_profile::{CooperativeMatrix, DeviceProfile};
 use crate::error::{Result, bail};
@@ -9,8 +9,9 @@ use crate::target::Target;
 use crate::tensor::Shape;
 use std::collections::BTreeSet;
 
-/// The kernels for [`GpuOptions::without_kernels`](super::GpuOptions::without_kernels) that a user names in
-/// `FULLCONV_WITHOUT`, separated by commas. The library reads it here and nowhere else: a program that wants it asks.
+/// The names in the environment variable `FULLCONV_WITHOUT`, separated by commas, for
+/// [`GpuOptions::without_kernels`](super::GpuOptions::without_kernels). The library does not read the variable
+/// elsewhere; a program calls this function to follow it.
 pub fn kernels_left_out() -> Vec<String> {
     let said = std::env::var("FULLCONV_WITHOUT").unwrap_or_default();
     let names = said.split(',').map(str::trim);
@@ -18,10 +19,10 @@ pub fn kernels_left_out() -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// An error unless each of `names` is that of a kernel, as `fullconv inspect` prints it.
+/// An error unless all `names` are names of kernels, as `fullconv inspect` prints them.
 ///
 /// # Errors
-/// `Request`, with the names that there are.
+/// `Request` with the unknown name and all kernel names.
 pub fn check_kernel_names(names: &[String]) -> Result<()> {
     if names.is_empty() {
         return Ok(());
@@ -33,14 +34,14 @@ pub fn check_kernel_names(names: &[String]) -> Result<()> {
             let known: Vec<_> = known.into_iter().collect();
             bail!(
                 Request,
-                "there is no kernel {unknown:?}; there are {}",
+                "there is no kernel {unknown:?}; the kernels are {}",
                 known.join(", ")
             )
         }
     }
 }
 
-/// The names of all kernels: those that the cases of the ops lead to on any device.
+/// The names of all kernels, collected from the cases of all ops on several targets.
 pub fn kernel_names() -> BTreeSet<&'static str> {
     let mut names = BTreeSet::new();
     for case in lowered::cases() {
@@ -51,7 +52,7 @@ pub fn kernel_names() -> BTreeSet<&'static str> {
     names
 }
 
-/// Targets that lead to every kernel.
+/// Targets whose plans together use every kernel.
 fn targets() -> [Target; 4] {
     let cpu = DeviceProfile {
         is_cpu: true,
@@ -78,7 +79,7 @@ fn targets() -> [Target; 4] {
     ]
 }
 
-/// Adds the names of the kernels of `op` and of its stages.
+/// Adds the names of the kernels of `op` and of its stages to `names`.
 fn add(names: &mut BTreeSet<&'static str>, op: &dyn Op, inputs: &[Shape], target: &Target) {
     for candidate in op.candidates(inputs, target).unwrap_or_default() {
         match candidate.way {
@@ -117,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_shader_of_an_op_is_the_kernel_of_its_name() {
+    fn every_shader_file_of_an_op_is_a_named_kernel() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/shaders");
         let files = std::fs::read_dir(folder).unwrap();
         let stem =
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_refused_with_those_there_are() {
+    fn an_unknown_name_is_an_error_with_all_names() {
         let check = |name: &str| check_kernel_names(&["relu".to_owned(), name.to_owned()]);
         check("conv2d_tiled").unwrap();
         let error = check("conv2d_tilde").unwrap_err().to_string();

@@ -1,14 +1,14 @@
-//! Between the host's tensors (NCHW) and the device's (NHWC, channels padded to a multiple of 4).
+//! Conversion between the host's layout (NCHW) and the device's (NHWC, channels padded to a multiple of 4).
 
 use crate::error::{Result, bail};
 use crate::ops::kernel::Format;
 use crate::ops::narrow;
 use crate::tensor::{Shape, Tensor};
 
-/// A host tensor as the device has it.
+/// The bytes of a host tensor in the device's layout.
 ///
 /// # Errors
-/// `NotFinite` if f16 is wanted and does not hold a value.
+/// `NotFinite` if the format is f16 and a value is beyond its range.
 pub(super) fn encode(tensor: &Tensor, format: Format) -> Result<Vec<u8>> {
     let shape = tensor.shape();
     Ok(match format {
@@ -56,7 +56,7 @@ pub(super) fn encode(tensor: &Tensor, format: Format) -> Result<Vec<u8>> {
     })
 }
 
-/// A tensor of the device as the host has it.
+/// The host tensor of bytes in the device's layout.
 ///
 /// # Errors
 /// `Limit` if the host has no memory for it.
@@ -95,7 +95,7 @@ pub(super) fn decode(bytes: &[u8], shape: Shape, format: Format) -> Result<Tenso
     }
 }
 
-/// The elements at `[n, c, y, x]` alone of such a tensor.
+/// Single elements, at `[n, c, y, x]`, of bytes in the device's layout.
 ///
 /// # Errors
 /// As [`decode`].

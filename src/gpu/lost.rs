@@ -1,35 +1,35 @@
-//! Whether a device is lost, though it may be another's to tell of that.
+//! Detects a lost device, also if its device-lost callback belongs to the program.
 
 use crate::error::{Result, bail};
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Poll, Waker};
 
-/// What the device said when it was lost, where it speaks to us.
+/// The reason of the device's loss, if this crate has its device-lost callback.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lost(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     reason: OnceLock<String>,
-    /// Those who wait for it.
+    /// The tasks that wait for the loss.
     waiting: Mutex<Vec<Waker>>,
 }
 
 impl Lost {
-    /// Has `device` tell. Natively there is one such callback a device, and that of an adopted one is the
-    /// program's.
+    /// Sets the device-lost callback of `device`. Natively a device has one such callback; the one of an adopted device
+    /// is the program's.
     pub(super) fn listen(&self, device: &wgpu::Device) {
         let lost = self.0.clone();
         device.set_device_lost_callback(move |reason, message| {
-            // Only the first reason counts; a device that is let go also says that it is lost.
+            // Only the first reason counts: dropping a device also calls the callback.
             let _ = lost.reason.set(format!("{reason:?}: {message}"));
             let mut waiting = lost.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             waiting.drain(..).for_each(Waker::wake);
         });
     }
 
-    /// Waits until the device is lost, and says why.
+    /// Resolves with the reason when the device is lost.
     pub(super) fn until_lost(&self) -> impl Future<Output = String> + use<> {
         let lost = self.0.clone();
         std::future::poll_fn(move |context| {
@@ -45,7 +45,7 @@ impl Lost {
         })
     }
 
-    /// An error if `device` is lost, which `name` says the name of.
+    /// An error if `device`, called `name`, is lost.
     pub(super) fn check(&self, device: &wgpu::Device, name: &dyn fmt::Display) -> Result<()> {
         if let Some(reason) = self.0.reason.get() {
             bail!(DeviceLost, "{name} is lost: {reason}");
@@ -57,8 +57,8 @@ impl Lost {
     }
 }
 
-/// wgpu drops all errors of a lost device, since its callback tells of that: so one that does not report an
-/// obvious mistake is lost. The mistake, a buffer for no use, never reaches the driver.
+/// Whether `device` still reports validation errors: wgpu reports none for a lost device. The provoked error, a buffer
+/// without usages, does not reach the driver.
 #[cfg(not(target_arch = "wasm32"))]
 fn is_alive(device: &wgpu::Device) -> bool {
     use std::future::Future;
@@ -75,7 +75,7 @@ fn is_alive(device: &wgpu::Device) -> bool {
     !matches!(report, Poll::Ready(None))
 }
 
-/// In a browser any number may listen, and so adopted devices tell too.
+/// In a browser the loss of every device, also of an adopted one, is reported to this crate's callback.
 #[cfg(target_arch = "wasm32")]
 fn is_alive(_device: &wgpu::Device) -> bool {
     true

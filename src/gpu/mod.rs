@@ -1,5 +1,4 @@
-//! The device: adapters, pipelines, weights in device memory, and the executor of plans. The home of
-//! wgpu.
+//! The device: adapters, pipelines, weights in device memory, and the executor of plans. wgpu is used only here.
 
 mod adapters;
 mod buffers;

@@ -1,4 +1,4 @@
-//! Pipelines, compiled once, in parallel.
+//! Pipelines, compiled once per device, in parallel.
 
 use super::Gpu;
 use crate::error::{Result, bail};
@@ -7,10 +7,10 @@ use crate::plan::Pipeline;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A pipeline by what it is made from, and whether its text is this crate's own.
+/// The key of a pipeline: its shader's text, whether the text is this crate's own, and the override values as bits.
 type Key = (String, bool, Vec<(&'static str, u64)>);
 
-/// The pipelines made so far on one device.
+/// The pipelines compiled so far on one device.
 #[derive(Debug, Default)]
 pub(super) struct Pipelines(Mutex<HashMap<Key, Arc<wgpu::ComputePipeline>>>);
 
@@ -26,8 +26,8 @@ fn key(pipeline: &Pipeline) -> Key {
 }
 
 impl Pipelines {
-    /// Makes those of `wanted` that are not there yet, on all cores and at once, and gives back a future of
-    /// their end: the error of the first that does not compile. The others are kept.
+    /// Starts to compile the missing pipelines of `wanted`, on all cores, and returns a future of the end. Its error is
+    /// that of the first pipeline that does not compile; the others are kept.
     pub(super) fn make(
         self: &Arc<Self>,
         gpu: &Gpu,
@@ -54,7 +54,7 @@ impl Pipelines {
         }
     }
 
-    /// The pipelines of a plan, in its order; those that are new are made.
+    /// The pipelines `wanted`, in their order; new ones are compiled.
     pub(super) async fn get(
         self: &Arc<Self>,
         gpu: &Gpu,
@@ -74,7 +74,7 @@ impl Pipelines {
     }
 }
 
-/// Starts the compilation of `pipeline`, which on native targets is then done, and gives back a future of it.
+/// Compiles `pipeline` and returns a future of the result. On native targets the work is done when this returns.
 fn compile(
     gpu: &Gpu,
     pipeline: &Pipeline,
@@ -88,8 +88,8 @@ fn compile(
     let module = if gpu.checked_shaders() || !pipeline.shader.is_own() {
         gpu.device().create_shader_module(descriptor)
     } else {
-        // SAFETY: the text is this crate's own, to the letter; its tests run every shader with the checks on,
-        // over sizes that reach every bound, and see the same results.
+        // SAFETY: the text is this crate's own, unaltered. Its tests run every shader with checks, at sizes that reach
+        // every bound, with the same results.
         unsafe {
             gpu.device()
                 .create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())

@@ -4,26 +4,26 @@ use super::{Executor, Gpu, now, readback};
 use crate::error::{Result, bail};
 use std::ops::Range;
 
-/// What the times of layers are taken with.
+/// The clock that measures layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
-    /// The device's own timestamps around each layer, all else as in any run.
+    /// The device's timestamps around each layer, in an otherwise ordinary run.
     Timestamps,
-    /// The host's clock, each layer submitted and waited for by itself: includes what a submission
-    /// costs. For devices without timestamps.
+    /// The host's clock, for devices without timestamps. Each layer is a submission of its own, whose overhead is
+    /// included.
     Host,
 }
 
 /// The times of one run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerTimes {
-    /// What they were taken with.
+    /// The clock.
     pub timer: Timer,
-    /// Milliseconds of each layer of the plan, in order.
+    /// The time of each layer of the plan, in order, in milliseconds.
     pub milliseconds: Vec<f64>,
 }
 
-/// A part of one layer that lies in one submission.
+/// The steps of one layer in one submission.
 struct Section {
     layer: usize,
     submission: usize,
@@ -31,11 +31,11 @@ struct Section {
 }
 
 impl Executor {
-    /// Runs the plan once on whatever its input buffer holds and says how long each layer took. Outputs
-    /// are not read back.
+    /// Runs the plan once on the present contents of its input buffer and returns the time of each layer. Outputs are
+    /// not read back.
     ///
     /// # Errors
-    /// `Device` if the device fails.
+    /// `Device` if the device fails, `DeviceLost` if it is lost.
     pub async fn time_layers(&mut self) -> Result<LayerTimes> {
         let sections = self.sections();
         let queries = 2 * sections.len() as u32;
@@ -118,7 +118,8 @@ impl Executor {
         })
     }
 
-    /// Submits every section as a pass with timestamps at both ends; they end up in the buffer.
+    /// Submits every section as a pass with a timestamp at each end. Returns the last submission and the staging buffer
+    /// of the timestamps.
     fn submit_timed(
         &self,
         sections: &[Section],
@@ -170,7 +171,7 @@ fn timestamps(gpu: &Gpu, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
     })
 }
 
-/// From the first of a pair of timestamps to the second; none if they run backwards.
+/// The ticks between a pair of timestamps; `None` if they run backwards.
 fn elapsed(times: &[u64]) -> Option<u64> {
     match times {
         [begin, end] => end.checked_sub(*begin),

@@ -1,51 +1,51 @@
-//! What drivers, backends and wgpu do otherwise than their specifications let one expect: a table, and what follows from
-//! it for a device. A fact about a driver stands here and nowhere else.
+//! Known faults and limits of drivers, backends and wgpu: a table, and the effects of its entries on planning. Facts
+//! about drivers are in this file only.
 
 use crate::device_profile::DX12_BINDING_BYTES;
 use wgpu::{AdapterInfo, Backend, DeviceType};
 
-/// A fault or a gap of a driver, a backend or wgpu.
+/// A known fault or limit of a driver, a backend or wgpu.
 #[derive(Debug)]
 pub struct Quirk {
-    /// Its name in this table.
+    /// The name, unique in this table.
     pub name: &'static str,
-    /// What it is a quirk of.
+    /// The drivers, backends or devices that have it.
     pub holds_for: &'static str,
-    /// What happens there.
+    /// The symptom on such a device.
     pub symptom: &'static str,
-    /// How that is known.
+    /// The evidence: an observation, an issue, or another project's source.
     pub source: &'static str,
-    /// What is done about it.
+    /// The workaround, in this crate or by the user.
     pub remedy: &'static str,
-    /// The test function that holds the remedy, or the entry where there is none.
+    /// The name of the test function for the remedy. If there is none, the test of this entry.
     pub test: &'static str,
     applies: fn(&AdapterInfo) -> bool,
     effect: Effect,
 }
 
-/// What follows from a quirk for planning.
+/// The effect of a quirk on planning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
-    /// Nothing that depends on the device: what is done about it is done on all of them, or by the user.
+    /// None: the remedy applies to every device, or is the user's.
     None,
-    /// A binding shows at most so many bytes.
+    /// The largest usable binding, in bytes.
     BindingBytes(u64),
-    /// The largest subgroups, whatever wgpu says of them.
+    /// Invocations of the largest subgroup; replaces the size that wgpu reports.
     Subgroup(u32),
-    /// Matrices are loaded from arrays of single numbers alone.
+    /// Cooperative matrices are loaded only from arrays of scalars.
     ScalarMatrices,
-    /// No kernels that read textures.
+    /// Plans use no kernels that read textures.
     NoTexels,
 }
 
 impl Quirk {
-    /// Whether an adapter has it.
+    /// Whether the adapter `info` has this quirk.
     pub fn applies(&self, info: &AdapterInfo) -> bool {
         (self.applies)(info)
     }
 }
 
-/// The quirks of an adapter.
+/// The quirks of the adapter `info`, in the order of [`QUIRKS`].
 pub fn of(info: &AdapterInfo) -> impl Iterator<Item = &'static Quirk> {
     QUIRKS.iter().filter(|quirk| quirk.applies(info))
 }
@@ -54,7 +54,7 @@ fn effects(info: &AdapterInfo) -> impl Iterator<Item = Effect> {
     of(info).map(|quirk| quirk.effect)
 }
 
-/// The most bytes that a binding shows right.
+/// The largest binding that shaders read correctly, in bytes; `u64::MAX` without such a quirk.
 pub(super) fn binding_bytes(info: &AdapterInfo) -> u64 {
     let most = effects(info).filter_map(|effect| match effect {
         Effect::BindingBytes(bytes) => Some(bytes),
@@ -63,7 +63,7 @@ pub(super) fn binding_bytes(info: &AdapterInfo) -> u64 {
     most.min().unwrap_or(u64::MAX)
 }
 
-/// The invocations of the largest subgroups.
+/// Invocations of the largest subgroup.
 pub(super) fn largest_subgroup(info: &AdapterInfo) -> u32 {
     let known = effects(info).find_map(|effect| match effect {
         Effect::Subgroup(size) => Some(size),
@@ -77,17 +77,17 @@ pub(super) fn loads_vectors(info: &AdapterInfo) -> bool {
     !effects(info).any(|effect| effect == Effect::ScalarMatrices)
 }
 
-/// Whether kernels that read textures are worth their compilation.
+/// Whether plans may use kernels that read textures.
 pub(super) fn reads_texels(info: &AdapterInfo) -> bool {
     !effects(info).any(|effect| effect == Effect::NoTexels)
 }
 
-/// Mesa's driver on the CPU, through OpenGL or Vulkan.
+/// Mesa's CPU driver, through OpenGL or Vulkan.
 fn is_llvmpipe(info: &AdapterInfo) -> bool {
     matches!(info.backend, Backend::Vulkan | Backend::Gl) && info.name.contains("llvmpipe")
 }
 
-/// The same through Vulkan.
+/// Mesa's CPU driver, through Vulkan.
 fn is_lavapipe(info: &AdapterInfo) -> bool {
     info.backend == Backend::Vulkan && is_llvmpipe(info)
 }
@@ -96,29 +96,29 @@ fn is_mesa_22_3(info: &AdapterInfo) -> bool {
     info.driver_info.contains("Mesa 22.3")
 }
 
-/// Direct3D 12 on Linux, where Wine brings it to lavapipe.
+/// Direct3D 12 in Wine on Linux, on top of lavapipe.
 fn is_wine_on_lavapipe(info: &AdapterInfo) -> bool {
     info.backend == Backend::Dx12 && info.name.contains("llvmpipe")
 }
 
-/// NVIDIA's own driver, not Mesa's for its GPUs.
+/// NVIDIA's own driver, not Mesa's NVK.
 fn is_nvidias(info: &AdapterInfo) -> bool {
     info.vendor == 0x10de && !is_driver(info, "nvk")
 }
 
-/// Whether the driver's name has this in it, in lower case.
+/// Whether the driver's name, in lower case, contains `name`.
 fn is_driver(info: &AdapterInfo, name: &str) -> bool {
     info.driver.to_lowercase().contains(name)
 }
 
-/// All of them.
+/// All known quirks.
 pub const QUIRKS: &[Quirk] = &[
     Quirk {
         name: "loops-end",
         holds_for: "Mesa on the CPU, through OpenGL (llvmpipe) and Vulkan (lavapipe)",
-        symptom: "an invocation's loops end without an error after 65,535 steps, all of them together",
-        source: "seen with Mesa 22.3.6 through both; a test expects it of every version",
-        remedy: "no invocation takes more than 60,000 steps; a longer sum is continued by the next dispatch",
+        symptom: "the loops of an invocation end without an error after 65,535 steps in total",
+        source: "seen with Mesa 22.3.6 through both APIs; a test expects it of every version",
+        remedy: "an invocation takes at most 60,000 steps; the next dispatch continues a longer sum",
         test: "a_sum_of_more_terms_than_loop_steps_is_complete",
         applies: is_llvmpipe,
         effect: Effect::None,
@@ -138,7 +138,7 @@ pub const QUIRKS: &[Quirk] = &[
         holds_for: "lavapipe of Mesa 22.3",
         symptom: "a pipeline cache holds a header and no pipelines",
         source: "seen with Mesa 22.3.6, which keeps compiled shaders itself",
-        remedy: "what a cache without pipelines gives is not written to disk",
+        remedy: "a pipeline cache without pipelines is not written to disk",
         test: "damaged_pipelines_are_ignored_with_a_warning",
         applies: |info| is_lavapipe(info) && is_mesa_22_3(info),
         effect: Effect::None,
@@ -146,9 +146,9 @@ pub const QUIRKS: &[Quirk] = &[
     Quirk {
         name: "instances-together",
         holds_for: "NVIDIA's Vulkan driver for Linux",
-        symptom: "the program crashes where several wgpu instances are made at a time",
+        symptom: "the program crashes if several wgpu instances are created at the same time",
         source: "https://github.com/gfx-rs/wgpu/issues/5930",
-        remedy: "instances are made one after the other",
+        remedy: "wgpu instances are created one at a time",
         test: "devices_are_opened_from_several_threads",
         applies: |info| {
             info.backend == Backend::Vulkan && is_nvidias(info) && cfg!(target_os = "linux")
@@ -158,9 +158,9 @@ pub const QUIRKS: &[Quirk] = &[
     Quirk {
         name: "matrices-and-atomics",
         holds_for: "Vulkan with cooperative matrices",
-        symptom: "naga 30 writes atomics without a capability that they need beside cooperative matrices",
-        source: "what naga 30 writes of both together",
-        remedy: "a shader with matrices tells of numbers too large for f16 by a plain store",
+        symptom: "naga 30 omits a SPIR-V capability that atomics need in shaders with cooperative matrices",
+        source: "the SPIR-V that naga 30 writes for a shader with both",
+        remedy: "shaders with matrices report values beyond f16 by a plain store, without atomics",
         test: "spirv_val_accepts_cooperative_matrices",
         applies: |info| info.backend == Backend::Vulkan,
         effect: Effect::None,
@@ -168,8 +168,8 @@ pub const QUIRKS: &[Quirk] = &[
     Quirk {
         name: "robust-buffers",
         holds_for: "Vulkan drivers with robustBufferAccess2",
-        symptom: "wgpu 30 always enables it, and drivers check every load: it is slower, not wrong",
-        source: "wgpu-hal; NVK of Mesa 26 compiles a load of a vec4 to four of single numbers",
+        symptom: "wgpu 30 always enables robustBufferAccess2, so drivers check every load: results are right, but slower",
+        source: "wgpu-hal; NVK of Mesa 26 compiles a vec4 load to four scalar loads",
         remedy: "nothing is done",
         test: "quirks_are_found_by_what_wgpu_says_of_an_adapter",
         applies: |info| info.backend == Backend::Vulkan,
@@ -180,9 +180,9 @@ pub const QUIRKS: &[Quirk] = &[
         holds_for: "Vulkan drivers that do not claim conformance, such as NVK on Hopper",
         symptom: "wgpu does not list the adapter",
         source: "wgpu-hal; seen with NVK of Mesa 26",
-        remedy: "WGPU_ALLOW_UNDERLYING_NONCOMPLIANT_ADAPTER=1 in the environment lists it",
+        remedy: "the environment variable WGPU_ALLOW_UNDERLYING_NONCOMPLIANT_ADAPTER=1 makes wgpu list it",
         test: "wgpu_reads_its_flags_from_the_environment",
-        // Of a listed adapter nothing says that it was hidden.
+        // wgpu does not report whether a listed adapter needed the variable.
         applies: |_| false,
         effect: Effect::None,
     },
@@ -199,9 +199,9 @@ pub const QUIRKS: &[Quirk] = &[
     Quirk {
         name: "timestamps-backwards",
         holds_for: "Apple's M1 through Honeykrisp",
-        symptom: "a layer's last timestamp is before its first",
+        symptom: "the timestamp at a layer's end is before the one at its begin",
         source: "seen with Honeykrisp of Mesa 26 without the hardware",
-        remedy: "such times are an error",
+        remedy: "timestamps that run backwards are an error",
         test: "timestamps_that_run_backwards_are_no_times",
         applies: |info| info.backend == Backend::Vulkan && is_driver(info, "honeykrisp"),
         effect: Effect::None,
@@ -209,9 +209,9 @@ pub const QUIRKS: &[Quirk] = &[
     Quirk {
         name: "binding-of-512-mib",
         holds_for: "Direct3D 12",
-        symptom: "what lies past 512 MiB of a binding is read as something else, though wgpu offers 2 GiB",
-        source: "seen in Wine 10; Direct3D 12 promises 2^27 elements of a buffer",
-        remedy: "bindings show at most 512 MiB",
+        symptom: "reads past the first 512 MiB of a binding return other data, though wgpu offers bindings of 2 GiB",
+        source: "seen in Wine 10; Direct3D 12 guarantees 2^27 elements of a buffer",
+        remedy: "a binding is at most 512 MiB",
         test: "what_is_planned_with_follows_from_the_quirks",
         applies: |info| info.backend == Backend::Dx12,
         effect: Effect::BindingBytes(DX12_BINDING_BYTES),
@@ -219,9 +219,9 @@ pub const QUIRKS: &[Quirk] = &[
     Quirk {
         name: "slow-compiler",
         holds_for: "Direct3D 12 with FXC",
-        symptom: "kernels compile for seconds: conv2d_tiled takes 1.6 s, and two minutes if workgroup memory is zeroed",
+        symptom: "kernels take seconds to compile: conv2d_tiled 1.6 s, and two minutes if workgroup memory is zeroed",
         source: "measured with FXC 10.0.26100 in Wine 10",
-        remedy: "workgroup memory is not zeroed; tests leave out checked shaders",
+        remedy: "workgroup memory is not zeroed; tests do not run checked shaders there",
         test: "every_known_failure_is_of_a_quirk",
         applies: |info| info.backend == Backend::Dx12,
         effect: Effect::None,
@@ -229,9 +229,9 @@ pub const QUIRKS: &[Quirk] = &[
     Quirk {
         name: "debug-information",
         holds_for: "Direct3D 12 in Wine",
-        symptom: "FXC fails where it is asked for debug information, as in debug builds; the device is then lost",
+        symptom: "FXC fails if debug information is requested, as in debug builds; the device is then lost",
         source: "seen in Wine 10",
-        remedy: "WGPU_DEBUG=0 in the environment does not ask for it",
+        remedy: "the environment variable WGPU_DEBUG=0 turns debug information off",
         test: "wgpu_reads_its_flags_from_the_environment",
         applies: is_wine_on_lavapipe,
         effect: Effect::None,
@@ -239,9 +239,9 @@ pub const QUIRKS: &[Quirk] = &[
     Quirk {
         name: "opening-together",
         holds_for: "Direct3D 12 in Wine",
-        symptom: "Wine's Vulkan loader fails now and then where threads open devices at a time",
+        symptom: "Wine's Vulkan loader sometimes fails if several threads open devices at the same time",
         source: "seen in Wine 10: an assertion of dlls/winevulkan/loader.c",
-        remedy: "tests run one at a time there",
+        remedy: "tests in Wine run one at a time",
         test: "quirks_are_found_by_what_wgpu_says_of_an_adapter",
         applies: is_wine_on_lavapipe,
         effect: Effect::None,
@@ -249,20 +249,20 @@ pub const QUIRKS: &[Quirk] = &[
     Quirk {
         name: "subgroup-sizes",
         holds_for: "Metal",
-        symptom: "wgpu 30 says that subgroups have 4 to 64 invocations, whatever the GPU",
+        symptom: "wgpu 30 reports subgroups of 4 to 64 invocations for every GPU",
         source: "wgpu-hal",
-        remedy: "no kernel with subgroups of one size is taken; kernels with matrices count on 32",
+        remedy: "plans use no kernel that needs one subgroup size; kernels with matrices assume 32",
         test: "what_is_planned_with_follows_from_the_quirks",
         applies: |info| info.backend == Backend::Metal,
-        // All GPUs that have cooperative matrices there have these.
+        // All Metal GPUs with cooperative matrices have subgroups of 32.
         effect: Effect::Subgroup(32),
     },
     Quirk {
         name: "scalar-matrices",
         holds_for: "Metal",
-        symptom: "matrices are loaded from arrays of single numbers alone",
+        symptom: "cooperative matrices are loaded only from arrays of scalars",
         source: "naga's writer of MSL",
-        remedy: "kernels with matrices have such arrays there",
+        remedy: "kernels with matrices use arrays of scalars on Metal",
         test: "naga_writes_every_variant_as_msl",
         applies: |info| info.backend == Backend::Metal,
         effect: Effect::ScalarMatrices,
@@ -270,9 +270,9 @@ pub const QUIRKS: &[Quirk] = &[
     Quirk {
         name: "sizes-of-buffers",
         holds_for: "Metal",
-        symptom: "the sizes of buffers take a binding of their own",
+        symptom: "the sizes of buffers take a buffer binding of their own",
         source: "naga's writer of MSL",
-        remedy: "a shader binds one buffer less than WebGPU allows",
+        remedy: "a shader binds one storage buffer fewer than WebGPU allows",
         test: "buffers_are_bound_in_the_order_of_the_house",
         applies: |info| info.backend == Backend::Metal,
         effect: Effect::None,
@@ -280,9 +280,9 @@ pub const QUIRKS: &[Quirk] = &[
     Quirk {
         name: "slow-texels",
         holds_for: "CPUs in browsers (SwiftShader)",
-        symptom: "a kernel that reads textures runs twice as fast, but compiles for more than ten seconds",
+        symptom: "kernels that read textures run twice as fast, but take more than ten seconds to compile",
         source: "seen in Chromium",
-        remedy: "such kernels are not taken",
+        remedy: "plans use no kernels that read textures",
         test: "what_is_planned_with_follows_from_the_quirks",
         applies: |info| {
             info.backend == Backend::BrowserWebGpu && info.device_type == DeviceType::Cpu
@@ -401,7 +401,7 @@ mod tests {
         );
     }
 
-    /// The names of the test functions below `folder`.
+    /// Adds the names of the test functions in `folder` and its subfolders to `found`.
     fn tests_below(folder: &Path, found: &mut BTreeSet<String>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -1,4 +1,4 @@
-//! Waiting for the device, and reading what it wrote.
+//! Completion of submissions, and readback of results through staging buffers.
 
 use super::Gpu;
 use super::saturation::Layers;
@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// How long the device may take for work of `flops` before it is given up: two minutes, and what the work
-/// takes at 0.5 GFLOP/s, slower than any device that can be used.
+/// The timeout for work of `flops` floating-point operations: two minutes, plus its time at 0.5 GFLOP/s, below the
+/// speed of any usable device.
 pub(super) fn patience(flops: u64) -> Duration {
     Duration::from_secs(120 + flops / 500_000_000)
 }
 
-/// A future of the end of `submission`, which was the last.
+/// A future of the completion of `submission`, which must be the latest one.
 pub(super) fn done(gpu: &Gpu, submission: wgpu::SubmissionIndex, patience: Duration) -> Done {
     let signal = Signal::new(1);
     let reported = signal.clone();
@@ -26,23 +26,23 @@ pub(super) fn done(gpu: &Gpu, submission: wgpu::SubmissionIndex, patience: Durat
     Done(signal)
 }
 
-/// See [`done`].
+/// The completion of a submission; see [`done`].
 pub(super) struct Done(Signal);
 
 impl Done {
-    /// Waits for it.
+    /// Waits for the completion.
     ///
     /// # Errors
-    /// `Device` if the device is lost or does not finish.
+    /// `DeviceLost` if the device is lost, `Device` if it does not finish before the timeout.
     pub(super) async fn wait(self, gpu: &Gpu) -> Result<()> {
         check(gpu, self.0.await)
     }
 }
 
-/// Maps `buffer` and gives back what it holds.
+/// Maps `buffer` after `submission` and returns its contents.
 ///
 /// # Errors
-/// `Device` if it cannot be mapped.
+/// `DeviceLost` if the device is lost, `Device` if the buffer cannot be mapped before the timeout.
 pub(super) async fn read(
     gpu: &Gpu,
     buffer: &wgpu::Buffer,
@@ -56,7 +56,7 @@ pub(super) async fn read(
     copy(gpu, buffer)
 }
 
-/// Asks for `buffers` to be mapped when what was submitted is done; the signal tells of it.
+/// Requests the mapping of `buffers` after all submissions so far. The signal resolves when all buffers are mapped.
 fn map(buffers: &[wgpu::Buffer]) -> Signal {
     let signal = Signal::new(buffers.len());
     for buffer in buffers {
@@ -74,7 +74,7 @@ fn check(gpu: &Gpu, outcome: Result<(), String>) -> Result<()> {
     }
 }
 
-/// What a mapped buffer holds.
+/// The contents of a mapped buffer.
 fn copy(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<Vec<u8>> {
     match buffer.get_mapped_range(..) {
         Ok(view) => Ok(view.to_vec()),
@@ -86,8 +86,8 @@ fn copy(gpu: &Gpu, buffer: &wgpu::Buffer) -> Result<Vec<u8>> {
     }
 }
 
-/// The staging buffers of as many runs as may be in flight at a time. Those of a run are made when they
-/// are first needed.
+/// The staging buffers of all runs that may be in flight, a frame per run. A frame's buffers are created when first
+/// needed.
 #[derive(Debug)]
 pub(super) struct Ring {
     device: wgpu::Device,
@@ -111,7 +111,7 @@ impl Ring {
         })
     }
 
-    /// A frame that is free, when there is one: that given back last.
+    /// Waits for a free frame; the one returned last comes first.
     pub(super) async fn take(self: &Arc<Self>) -> Frame {
         std::future::poll_fn(|context| {
             let mut free = self.lock();
@@ -129,7 +129,7 @@ impl Ring {
         .await
     }
 
-    /// Unmaps `buffers`. Those of a device that is lost may be destroyed, which wgpu would tell the program.
+    /// Unmaps `buffers`. The error scope hides errors about destroyed buffers of a lost device from the program.
     fn unmap(&self, buffers: &[wgpu::Buffer]) {
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         buffers.iter().for_each(wgpu::Buffer::unmap);
@@ -141,7 +141,7 @@ impl Ring {
     }
 }
 
-/// The staging buffers of one run, an output each; none yet if they were never needed.
+/// The staging buffers of one run, one per part that is read back; empty before the first use.
 #[derive(Debug)]
 pub(super) struct Frame {
     ring: Arc<Ring>,
@@ -149,8 +149,8 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Back to the ring: with the buffers if they `are_mapped`, as they are after a run that went well,
-    /// else without.
+    /// Returns the frame to the ring: with its buffers, unmapped, if they `are_mapped` after a successful run, else
+    /// without buffers.
     fn give_back(mut self, are_mapped: bool) {
         if are_mapped {
             self.ring.unmap(&self.buffers);
@@ -176,26 +176,26 @@ impl Drop for Frame {
     }
 }
 
-/// A run that is on its way: a future of its outputs, as they lie in device memory.
+/// A submitted run: a future of its outputs, as bytes in the layout of device memory.
 ///
-/// It borrows nothing, so that more can be submitted meanwhile. When it is dropped the device still ends
-/// the run, and then its buffers serve the next one.
+/// It borrows nothing, so further runs can be submitted before it resolves. If it is dropped, the device still
+/// completes the run; then the staging buffers are free for the next one.
 #[derive(Debug)]
-#[must_use = "a run whose outputs nobody waits for is for nothing"]
+#[must_use = "the outputs of the run are lost unless this future is awaited"]
 pub struct Pending {
     gpu: Gpu,
     signal: Signal,
-    /// Until the outputs are read.
+    /// `None` after the outputs were read.
     frame: Option<Frame>,
-    /// The output that each buffer holds a part of, in order.
+    /// The output of which each buffer holds a part, in the order of the buffers.
     parts: Vec<usize>,
-    /// Of a plan in f16: the last buffer holds their words.
+    /// Only for plans in f16: the last buffer holds the words of these layers.
     layers: Option<Layers>,
 }
 
 impl Pending {
-    /// Waits for `submission`, the last of those that copy to the buffers of `frame`; `parts` says which output
-    /// each holds a part of, in order.
+    /// Maps the buffers of `frame` after `submission`, the last one that copies to them. `parts` is the output of which
+    /// each buffer holds a part.
     pub(super) fn new(
         gpu: &Gpu,
         frame: Frame,
@@ -214,18 +214,18 @@ impl Pending {
         }
     }
 
-    /// The same, an error if a word of `layers`, which the last buffer holds, tells of a value that f16 does not hold.
+    /// The same run, which fails if a value of `layers` was beyond f16. The last buffer holds the words of `layers`.
     pub(super) fn unless_saturated(mut self, layers: Option<Layers>) -> Self {
         self.layers = layers;
         self
     }
 
-    /// When the device was done with it, if it is; `None` also where there is no clock, in a browser.
+    /// The time at which the device completed the run; `None` before completion, and in a browser.
     pub fn completed(&self) -> Option<Instant> {
         self.signal.completed()
     }
 
-    /// The outputs, of whose parts the mapped `buffers` hold one each.
+    /// The outputs, joined from the mapped `buffers`, which hold one part each.
     fn outputs(&self, buffers: &[wgpu::Buffer]) -> Result<Vec<Vec<u8>>> {
         if let (Some(layers), Some(words)) = (&self.layers, buffers.last()) {
             layers.check(&copy(&self.gpu, words)?)?;
@@ -244,7 +244,7 @@ impl Pending {
 
     fn read(&mut self, outcome: Result<(), String>) -> Result<Vec<Vec<u8>>> {
         let Some(frame) = self.frame.take() else {
-            bail!(Request, "the outputs of a run can be had once");
+            bail!(Request, "the outputs of this run were already read");
         };
         let is_done = outcome.is_ok();
         let outputs = check(&self.gpu, outcome).and_then(|()| self.outputs(&frame.buffers));

@@ -1,4 +1,4 @@
-//! Where layers that write f16 tell of values that f16 does not hold: a word each.
+//! Detection of values beyond f16: each layer that writes f16 reports them in a word of its own.
 
 use super::Gpu;
 use crate::error::{Result, bail};
@@ -6,17 +6,17 @@ use crate::ops::narrow::{self, SATURATED_GROUP};
 use crate::plan::Plan;
 use std::sync::Arc;
 
-/// The words of a plan's layers, and how its steps reach them.
+/// The words of a plan's layers, and the bind groups of its steps for them.
 #[derive(Debug)]
 pub(super) struct Saturation {
-    /// One word a layer, each at the beginning of a part that a binding may show.
+    /// One word per layer, each at an offset at which a binding may begin.
     pub words: wgpu::Buffer,
-    /// What each step binds, if it writes f16.
+    /// The bind group of each step that writes f16.
     pub of_steps: Vec<Option<wgpu::BindGroup>>,
     pub layers: Layers,
 }
 
-/// The layers' names, and how far their words lie apart.
+/// The layers' names, and the distance of their words in bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Layers {
     names: Arc<[String]>,
@@ -24,7 +24,7 @@ pub(super) struct Layers {
 }
 
 impl Saturation {
-    /// The words of `plan`, if it writes f16 at all.
+    /// The words of `plan`; `None` if no layer writes f16.
     pub(super) fn new(
         gpu: &Gpu,
         plan: &Plan,
@@ -69,26 +69,26 @@ impl Saturation {
         })
     }
 
-    /// Bytes of the words.
+    /// The size of the words' buffer, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.words.size()
     }
 }
 
 impl Layers {
-    /// How many words lie from one layer's to the next one's.
+    /// The distance of two layers' words, in words.
     pub(super) fn words(&self) -> u32 {
         (self.stride / 4) as u32
     }
 
-    /// An error that names the first layer, if any, whose word in `bytes` tells of a value.
+    /// An error with the first layer whose word in `bytes` is not zero, if any.
     pub(super) fn check(&self, bytes: &[u8]) -> Result<()> {
         let words = bytes.chunks(self.stride as usize);
         let mut layers = self.names.iter().zip(words);
         match layers.find(|(_, word)| word.iter().take(4).any(|byte| *byte != 0)) {
             Some((name, _)) => bail!(
                 NotFinite,
-                "{name}: a value is beyond {}, the largest that f16 holds: use f32",
+                "{name}: a value is beyond {}, the largest f16 number: use f32",
                 narrow::MAX
             ),
             None => Ok(()),

@@ -1,31 +1,32 @@
-//! What the networks on one device share, for as long as one of them has it.
+//! Values that the networks on one device share, such as weights and pipelines. A value lives as long as a network uses
+//! it.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// Of one device: a value of any type for each key. It keeps nothing alive itself, and knows none of the types, which
-/// stand above it.
+/// The shared values of one device: weak references, one per key. Values may be of any type, so that this module
+/// imports none.
 #[derive(Debug, Default)]
 pub(super) struct Shared(Mutex<HashMap<Key, Weak<dyn Any + Send + Sync>>>);
 
-/// A type, the identity of what a value of it belongs to, and whether that is kept in f16.
+/// The type of a value. A value that belongs to parameters also has their identity, and whether they are in f16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key(TypeId, Option<(u64, bool)>);
 
 impl Shared {
-    /// The one `T` of the device.
+    /// The device's only `T`, created if there is none.
     pub(super) fn only<T: Any + Default + Send + Sync>(&self) -> Arc<T> {
         self.found_or_new(Key(TypeId::of::<T>(), None))
     }
 
-    /// The `T` that belongs to `identity`, in f16 or not.
+    /// The `T` of the parameters with this `identity`, in f16 if `half`, created if there is none.
     pub(super) fn of<T: Any + Default + Send + Sync>(&self, identity: u64, half: bool) -> Arc<T> {
         self.found_or_new(Key(TypeId::of::<T>(), Some((identity, half))))
     }
 
-    /// What is there, if somebody still has it.
+    /// The value under `key` if it is still in use, else a new one.
     fn found_or_new<T: Any + Default + Send + Sync>(&self, key: Key) -> Arc<T> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = all.get(&key).and_then(Weak::upgrade);

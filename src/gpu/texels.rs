@@ -4,14 +4,14 @@ use super::Gpu;
 use crate::device_profile::{TEXEL_ROW_BYTES, TEXELS_PER_ROW};
 use std::ops::Range;
 
-/// An array in a texture, row after row.
+/// An array in a texture, row by row.
 #[derive(Clone, Debug)]
 pub(super) struct Texels {
     texture: wgpu::Texture,
     view: wgpu::TextureView,
 }
 
-/// A piece of an array that is a rectangle in the texture: where it begins, its rows, its bytes.
+/// A part of an array that is a rectangle in the texture: its origin, its size in texels, and its bytes.
 struct Piece {
     origin: wgpu::Origin3d,
     size: wgpu::Extent3d,
@@ -19,7 +19,7 @@ struct Piece {
 }
 
 impl Texels {
-    /// A texture of zeros for `bytes`.
+    /// A texture of zeros for an array of `bytes` bytes.
     pub(super) fn new(gpu: &Gpu, label: &str, bytes: u64) -> Self {
         let texture = gpu.device().create_texture(&wgpu::TextureDescriptor {
             label: Some(label),
@@ -39,12 +39,12 @@ impl Texels {
         Self { texture, view }
     }
 
-    /// What a bind group takes.
+    /// The binding of the whole texture.
     pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
         wgpu::BindingResource::TextureView(&self.view)
     }
 
-    /// Writes `data` from byte `offset` of the array on.
+    /// Writes `data` to the array from byte `offset` on.
     pub(super) fn write(&self, gpu: &Gpu, offset: u64, data: &[u8]) {
         for piece in pieces(offset, data.len() as u64) {
             let bytes = piece.bytes.start as usize..piece.bytes.end as usize;
@@ -92,8 +92,7 @@ impl Texels {
     }
 }
 
-/// The rectangles that `length` bytes from `offset` on fill: the rest of a row, whole rows, the beginning of
-/// a row.
+/// The rectangles of `length` bytes from `offset` on: the rest of a row, whole rows, the beginning of a row.
 fn pieces(offset: u64, length: u64) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut done = 0;

@@ -1,4 +1,4 @@
-//! Runs from a program's texture to textures of class ids and colours.
+//! Runs of an executor from a program's texture to textures of class ids and colours.
 
 use super::executor::Executor;
 use super::pipelines::Pipelines;
@@ -7,11 +7,12 @@ use crate::error::{Result, bail};
 use std::sync::Arc;
 
 impl Executor {
-    /// Makes what it takes to run on textures, where that is not there yet. The plan is one of a picture in and
-    /// labels out.
+    /// Creates the pipelines and buffers for runs on textures, unless they exist. The plan's input must be a picture
+    /// and its only output labels.
     ///
     /// # Errors
-    /// `Device` if a shader does not compile, `Limit` if the device cannot bind a row of labels or has no memory.
+    /// `Request` if the plan has other outputs; `Device` if a shader does not compile; `Limit` if the device cannot
+    /// bind a row of labels or runs out of memory.
     pub async fn prepare_textures(&mut self) -> Result<()> {
         if self.ends.is_some() {
             return Ok(());
@@ -25,12 +26,13 @@ impl Executor {
         Ok(())
     }
 
-    /// Records a whole run into `encoder`: from the texture `input` to those of `mask`. Nothing is submitted,
-    /// mapped, or written from the host.
+    /// Records a whole run into `encoder`, from the texture `input` to the textures of `mask`, without submissions,
+    /// mappings or writes from the host.
     ///
     /// # Errors
-    /// `Picture` if `input` is no texture that can be read, `Shape` if it or `mask` has another size than was
-    /// planned for, `Request` if `mask` is of another device, `DeviceLost` if that is lost.
+    /// `Picture` if `input` has an unsuitable format or usage; `Shape` if `input` or `mask` does not have the planned
+    /// size; `Request` if `mask` is of another device, or the executor was not prepared for textures; `DeviceLost` if
+    /// the device is lost.
     pub fn encode(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -40,7 +42,7 @@ impl Executor {
         self.encode_in_parts(encoder, input, mask, |_| ())
     }
 
-    /// The same, submitted in as many parts as the plan has.
+    /// As [`Executor::encode`], and submits the run, in the submissions of the plan.
     ///
     /// # Errors
     /// As [`Executor::encode`]; `Device` if the device fails.
@@ -62,7 +64,7 @@ impl Executor {
         self.gpu().guarded("running", run).await?
     }
 
-    /// Records a whole run, and calls `between` where a submission may end.
+    /// Records a whole run; calls `between` at the end of each submission of the plan but the last.
     fn encode_in_parts(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -72,7 +74,7 @@ impl Executor {
     ) -> Result<()> {
         let (gpu, plan) = (self.gpu(), &self.plan);
         let Some(ends) = &self.ends else {
-            bail!(Request, "this run was not prepared for textures");
+            bail!(Request, "the executor was not prepared for textures");
         };
         gpu.check_lost()?;
         let shape = plan.input.shape;

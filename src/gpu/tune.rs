@@ -1,8 +1,8 @@
-//! Which kernels are the fastest on the device at hand: every candidate is held to the reference implementation,
-//! and those that pass are timed.
+//! Finds the fastest kernels on this device: every candidate is compared with the reference implementation, and the
+//! candidates that pass are timed.
 //!
-//! Candidates run one layer alone, on the network's own weights and random numbers, through the planner and
-//! the executor that run networks. A candidate that does not give the reference's numbers is out before it is timed.
+//! A candidate runs its layer alone, on the network's weights and a random input, through the same planner and executor
+//! as a network. A candidate that differs from the reference by more than the error bound is dropped before timing.
 
 use super::executor::POISON;
 use super::{Executor, Network, layout};
@@ -17,54 +17,55 @@ use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use std::time::{Duration, Instant};
 
-/// Elements of a layer's output that are held to the reference.
+/// Elements of a layer's output that are compared with the reference.
 const SAMPLES: usize = 1024;
-/// A candidate is chosen over that of a plan without choices if it takes less than this share of its time.
+/// A candidate replaces the default, the candidate of a plan without choices, if it takes at most this share of the
+/// default's time.
 const WORTH_IT: f64 = 0.97;
-/// One that took longer than this many times the best so far is not timed again.
+/// A candidate is timed again only while its time is below this multiple of the best so far.
 const BEHIND: f64 = 1.5;
-/// One that seems to take longer than this many times the best so far is not run at full size …
+/// A candidate is not run at full size if its rehearsal predicts more than this multiple of the best time so far …
 const FAR_BEHIND: f64 = 8.0;
-/// … if that would take longer than this, in milliseconds.
+/// … and more than this, in milliseconds.
 const LONG: f64 = 500.0;
-/// Layers of more work than this are rehearsed at a smaller size, of so much.
+/// A layer of more than twice this work is first rehearsed at a smaller size, of at most this work.
 const REHEARSAL_FLOPS: u64 = 200_000_000;
-/// Each candidate is timed until this many milliseconds are spent, but this many times at least and at most.
+/// Each candidate is timed for this many milliseconds in total, with this least and this largest number of runs.
 const TIMING: (f64, [usize; 2]) = (20.0, [3, 20]);
 
-/// What was found out about one layer.
+/// The measurements of one layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TunedLayer {
-    /// The names of the nodes it computes, joined by `+`.
+    /// The names of the layer's nodes, joined by `+`.
     pub name: String,
-    /// The candidates, that of a plan without choices first.
+    /// The candidates; the first is the one of a plan without choices.
     pub candidates: Vec<Measured>,
-    /// The position of the one that is chosen; `None` if none passed, or time ran out.
+    /// The position of the chosen candidate; `None` if no candidate passed, or the first one was skipped.
     pub chosen: Option<usize>,
 }
 
-/// What was found out about a candidate.
+/// The measurement of one candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
-    /// Its kernels.
+    /// The candidate's kernels.
     pub kernel: String,
-    /// What came of it.
+    /// The result.
     pub outcome: Outcome,
 }
 
-/// What came of a candidate.
+/// The result of measuring a candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// It is right and takes so many milliseconds.
+    /// The candidate agrees with the reference; its fastest run took this many milliseconds.
     Milliseconds(f64),
-    /// Its numbers are not the reference's, or it could not be run: why. It was not timed.
+    /// The candidate differs from the reference or failed to run, for this reason. It was not timed.
     Dropped(String),
-    /// It was not run at full size: it would have taken too long.
+    /// The candidate was not run at full size: it would take too long, or the time was over.
     Skipped,
 }
 
 impl Outcome {
-    /// The time, if it was measured.
+    /// The time in milliseconds, if it was measured.
     pub fn milliseconds(&self) -> Option<f64> {
         match self {
             Self::Milliseconds(ms) => Some(*ms),
@@ -73,14 +74,14 @@ impl Outcome {
     }
 }
 
-/// Measures the candidates of each layer of `graph` for an input of shape `input` in plans for `target`, which is
-/// [`Gpu::target`](super::Gpu::target) or [`Gpu::half_target`](super::Gpu::half_target): those with the most
-/// work first, until `time` is over; layers for which nothing was chosen before come first. What is found is added
-/// to [`Gpu::choices`](super::Gpu::choices): plans made from then on have it.
+/// Measures the candidates of each layer of `graph` for an input of shape `input`, until `time` is over. `target` is
+/// [`Gpu::target`](super::Gpu::target) or [`Gpu::half_target`](super::Gpu::half_target). Layers without a choice come
+/// first, then by work, the most first. The fastest candidates are added to [`Gpu::choices`](super::Gpu::choices),
+/// which later plans use.
 ///
 /// # Errors
-/// `Shape` if the graph does not fit the input; `ModelFile` if a weight cannot be used; `Device` if the device
-/// is lost.
+/// `Shape` if the graph does not fit the input; `ModelFile` if a weight is unusable; `DeviceLost` if the device is
+/// lost.
 pub async fn tune(
     network: &Network,
     target: &Target,
@@ -121,15 +122,15 @@ pub async fn tune(
     Ok(tuned)
 }
 
-/// A layer on its own, ready to be computed by any of its candidates.
+/// A layer alone, with the data to run and check any of its candidates.
 struct Bench<'a> {
     network: Network,
-    /// What plans are made for.
+    /// The target of its plans.
     target: &'a Target,
     layer: &'a Tunable,
     parameters: &'a Parameters,
     full: Sample,
-    /// For a layer of much work.
+    /// The smaller size, only for a layer of much work.
     rehearsal: Option<Sample>,
 }
 
@@ -146,7 +147,7 @@ impl<'a> Bench<'a> {
                 weights.push(parameters.get(&node.name, shape)?.tensor()?);
             }
         }
-        // As the device has them: not one candidate reads them as anything else.
+        // The device holds these weights in f16, for every candidate.
         let in_half = layer
             .candidates
             .first()
@@ -169,7 +170,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Measures one candidate after the other.
+    /// Measures the candidates one after the other.
     async fn measure(&self, end: Instant) -> Result<TunedLayer> {
         self.compile().await;
         let mut candidates = Vec::with_capacity(self.layer.candidates.len());
@@ -185,7 +186,7 @@ impl<'a> Bench<'a> {
             let kernel = candidate.description();
             match &outcome {
                 Outcome::Dropped(why) => tracing::warn!(
-                    "{} is not computed by {kernel} on {}: {why}",
+                    "{}: {kernel} is dropped on {}: {why}",
                     self.layer.name,
                     self.network.gpu()
                 ),
@@ -201,7 +202,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Compiles the shaders of all candidates on all cores. What does not compile shows when it is tried.
+    /// Compiles the shaders of all candidates, on all cores. Errors are reported when the candidate runs.
     async fn compile(&self) {
         let pipelines = |candidate: &Lowering| {
             let plan = self.plan(candidate, &self.full);
@@ -230,13 +231,13 @@ impl<'a> Bench<'a> {
             let expected = time(&mut executor).await? * self.full.flops / rehearsal.flops;
             let left = end.saturating_duration_since(Instant::now());
             let is_long = expected > LONG && expected > FAR_BEHIND * best;
-            // It runs at least twice.
+            // At full size, a candidate runs at least twice.
             if is_long || 2.0 * expected > left.as_secs_f64() * 1e3 && expected > LONG {
                 return Ok(Outcome::Skipped);
             }
         }
         let Some(mut executor) = self.executor(candidate, &self.full).await? else {
-            bail!(Unsupported, "the planner does not take it");
+            bail!(Unsupported, "the planner has no such candidate at this size");
         };
         self.full.check(&mut executor).await?;
         let mut fastest = time(&mut executor).await?;
@@ -255,13 +256,13 @@ impl<'a> Bench<'a> {
         Ok(Outcome::Milliseconds(fastest))
     }
 
-    /// The plan for a sample by the candidate; `None` if it is none of those at that size.
+    /// The plan of `candidate` for `sample`; `None` if the op has no such candidate at that size.
     fn plan(&self, candidate: &Lowering, sample: &Sample) -> Result<Option<Plan>> {
         let shape = sample.input.shape();
         self.layer.plan(candidate, shape, self.target)
     }
 
-    /// An executor of that plan.
+    /// An executor of that plan, with poisoned buffers.
     async fn executor(&self, candidate: &Lowering, sample: &Sample) -> Result<Option<Executor>> {
         let Some(plan) = self.plan(candidate, sample)? else {
             return Ok(None);
@@ -273,7 +274,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// The position of the fastest: of the first, unless another is faster by enough to matter.
+/// The position of the chosen candidate: the fastest, or the first if the fastest is not faster by enough (`WORTH_IT`).
 fn chosen(candidates: &[Measured]) -> Option<usize> {
     let times = candidates
         .iter()
@@ -283,18 +284,18 @@ fn chosen(candidates: &[Measured]) -> Option<usize> {
     let (fastest, ms) = timed.min_by(|(_, a), (_, b)| a.total_cmp(b))?;
     match candidates.first().map(|first| &first.outcome) {
         Some(Outcome::Milliseconds(first)) if ms > WORTH_IT * first => Some(0),
-        // Nothing is known of what it would replace.
+        // Without the first candidate's time, a gain is unknown.
         Some(Outcome::Skipped) => None,
         _ => Some(fastest),
     }
 }
 
-/// Milliseconds of a run on the device.
+/// The time of one run on the device, in milliseconds.
 async fn time(executor: &mut Executor) -> Result<f64> {
     Ok(executor.time_layers().await?.milliseconds.iter().sum())
 }
 
-/// A smaller size at which a layer of much work is rehearsed.
+/// A smaller input for the rehearsal of a layer; `None` if the layer has little work.
 fn smaller(op: &dyn Op, inputs: &[Shape]) -> Option<Shape> {
     let mut inputs = inputs.to_vec();
     if op.flops(&inputs) <= 2 * REHEARSAL_FLOPS {
@@ -316,21 +317,21 @@ fn smaller(op: &dyn Op, inputs: &[Shape]) -> Option<Shape> {
     Some(inputs[0])
 }
 
-/// What f16 holds of a tensor.
+/// `tensor` with every element rounded to f16.
 fn in_f16(tensor: &Tensor) -> Tensor {
     tensor.map(narrow::rounded)
 }
 
-/// A layer's input at one size, and what the reference says of a part of its output.
+/// A layer's input at one size, and the reference's values at some positions of the output.
 struct Sample {
     input: Tensor,
     encoded: (Format, Vec<u8>),
     flops: f64,
     at: Vec<[usize; 4]>,
     expected: Vec<Element>,
-    /// What a sum may be off by, for each unit of its magnitude.
+    /// The largest error of a sum, relative to its magnitude.
     bound: f64,
-    /// Values are kept in f16: a sum is rounded once more.
+    /// Activations are f16: a sum is rounded once more.
     half: bool,
 }
 
@@ -361,7 +362,7 @@ impl Sample {
         })
     }
 
-    /// An error unless the executor gives the reference's numbers, and writes every element.
+    /// An error unless the executor's output is within the bound of the reference and has no unwritten element.
     async fn check(&self, executor: &mut Executor) -> Result<()> {
         let place = &executor.plan().input;
         let bytes = match self.encoded.0 == place.format {
@@ -372,13 +373,13 @@ impl Sample {
             }
         };
         let (Some(bytes), [(_, place)]) = (bytes.first(), &executor.plan().outputs[..]) else {
-            bail!(Device, "it has no output");
+            bail!(Device, "the candidate's plan has no output");
         };
         if bytes
             .chunks_exact(4)
             .any(|word| word == POISON.to_ne_bytes())
         {
-            bail!(Device, "it leaves some of its output unwritten");
+            bail!(Device, "a part of the output is unwritten");
         }
         let found = layout::decode_at(bytes, place.shape, place.format, &self.at)?;
         let found = found.into_iter().zip(&self.expected);
@@ -389,10 +390,10 @@ impl Sample {
                     (f64::from(expected.value).abs() + bound) * narrow::UNIT + narrow::LEAST_STEP;
             }
             let off = (f64::from(found) - f64::from(expected.value)).abs();
-            // Also where it is NaN.
+            // NaN also fails.
             if off.is_nan() || off > bound {
                 let message = format!(
-                    "at {at:?} it gives {found:e}, the reference {:e}, and it may be off by {bound:.1e}",
+                    "at {at:?} the output is {found:e}, the reference {:e}; the error bound is {bound:.1e}",
                     expected.value
                 );
                 return Err(Error::new(ErrorKind::Device, message));
@@ -402,7 +403,7 @@ impl Sample {
     }
 }
 
-/// Where an output of this shape is looked at: everywhere, or at random, at the edges more than elsewhere.
+/// The positions to compare: all of a small output, else random ones, with more at the edges.
 fn positions(shape: Shape, random: &mut Random) -> Vec<[usize; 4]> {
     let Shape { n, c, h, w } = shape;
     if shape.elements() <= SAMPLES {
@@ -414,7 +415,7 @@ fn positions(shape: Shape, random: &mut Random) -> Vec<[usize; 4]> {
         1 => size - 1,
         _ => random.below(size),
     };
-    // Periods without common divisors: every edge meets every other.
+    // The periods have no common divisors, so every combination of edges occurs.
     let position = |i: usize| {
         let (y, x) = (somewhere(i, 5, h), somewhere(i, 7, w));
         [somewhere(i, 3, n), somewhere(i, 11, c), y, x]
@@ -422,7 +423,7 @@ fn positions(shape: Shape, random: &mut Random) -> Vec<[usize; 4]> {
     (0..SAMPLES).map(position).collect()
 }
 
-/// Numbers without a pattern, the same in every run: splitmix64.
+/// Pseudo-random numbers (splitmix64), the same in every run.
 struct Random(u64);
 
 impl Random {
@@ -433,7 +434,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Between −1 and 1.
+    /// A number from −1 to 1.
     fn float(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1u32 << 23) as f32 - 1.0
     }

@@ -1,5 +1,5 @@
-//! Waiting for the device without keeping a thread of the program: a thread of our own does that, and
-//! wakes the futures. In a browser the page's event loop does.
+//! Waits for the device without blocking the program's threads: a thread of this crate polls the device and wakes the
+//! futures. In a browser, the page's event loop does so.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -8,18 +8,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-/// What the clock says, where there is one: not in a browser.
+/// The current time; `None` in a browser, which has no such clock.
 pub(crate) fn now() -> Option<Instant> {
     (!cfg!(target_arch = "wasm32")).then(Instant::now)
 }
 
-/// What the device may still write to when nobody waits for its work any more.
+/// A resource that the device may still use after its future was dropped.
 pub(super) trait Held: Debug + Send {
-    /// Lets go of it: the work `succeeded`, or has failed.
+    /// Releases the resource when the work has ended; `succeeded` is false if it failed.
     fn release(self: Box<Self>, succeeded: bool);
 }
 
-/// A future that resolves after a number of callbacks of the device, or with the first failure.
+/// A future that resolves after a given number of device callbacks, or with the first failure.
 #[derive(Clone, Debug)]
 pub(super) struct Signal(Arc<Mutex<State>>);
 
@@ -29,7 +29,7 @@ struct State {
     failure: Option<String>,
     waker: Option<Waker>,
     completed: Option<Instant>,
-    /// What nobody waits for any more, let go of when the device is done with it.
+    /// The resource of a dropped future, released when the device is done with it.
     abandoned: Option<Box<dyn Held>>,
 }
 
@@ -43,10 +43,10 @@ impl State {
 }
 
 impl Signal {
-    /// A signal that waits for `things` to be done.
-    pub(super) fn new(things: usize) -> Self {
+    /// A signal that resolves after `callbacks` successful reports.
+    pub(super) fn new(callbacks: usize) -> Self {
         Self(Arc::new(Mutex::new(State {
-            left: things,
+            left: callbacks,
             failure: None,
             waker: None,
             completed: None,
@@ -54,7 +54,7 @@ impl Signal {
         })))
     }
 
-    /// One thing is done, or has failed.
+    /// Reports the result of one callback.
     pub(super) fn report(&self, result: Result<(), impl ToString>) {
         let mut state = self.lock();
         if state.outcome().is_some() {
@@ -78,12 +78,12 @@ impl Signal {
         }
     }
 
-    /// When it was completed, if it is and there is a clock.
+    /// The time of completion; `None` before it, and in a browser.
     pub(super) fn completed(&self) -> Option<Instant> {
         self.lock().completed
     }
 
-    /// Keeps `held` until the device is done with it.
+    /// Keeps `held` until the device is done with it, then releases it.
     pub(super) fn abandon(&self, held: Box<dyn Held>) {
         let mut state = self.lock();
         match state.outcome() {
@@ -126,7 +126,7 @@ mod native {
     use std::thread::JoinHandle;
     use std::time::Duration;
 
-    /// The thread that waits for a device, started when there is something to wait for.
+    /// The thread that polls a device, started for the first submission.
     #[derive(Debug, Default)]
     pub(in super::super) struct Waiter(Mutex<Option<Thread>>);
 
@@ -136,7 +136,7 @@ mod native {
         handle: JoinHandle<()>,
     }
 
-    /// A submission to wait for. Its signal fails unless the device has done it.
+    /// A submission to wait for. If the request is dropped unpolled, its signal fails.
     #[derive(Debug)]
     struct Request {
         submission: wgpu::SubmissionIndex,
@@ -148,14 +148,14 @@ mod native {
     impl Drop for Request {
         fn drop(&mut self) {
             if !self.is_done {
-                self.signal.report(Err("nothing waits for it any more"));
+                self.signal.report(Err("the thread that polls the device has ended"));
             }
         }
     }
 
     impl Waiter {
-        /// Has the callbacks of `submission` called when the device has done it; `signal` fails if it
-        /// does not within `patience`.
+        /// Polls the device until `submission` is complete, so that its callbacks run. `signal` fails after the timeout
+        /// `patience`.
         pub(in super::super) fn watch(
             &self,
             device: &wgpu::Device,
@@ -177,7 +177,7 @@ mod native {
                 }
             }
             if let Some(thread) = thread.as_ref() {
-                // A request that cannot be sent is dropped, and fails.
+                // A request that cannot be sent is dropped, and its signal fails.
                 let _ = thread.requests.send(request);
             }
         }
@@ -212,8 +212,8 @@ mod native {
                 return;
             };
             drop(requests);
-            // The program may end next, and the device with it: not while the thread still uses that.
-            // The last handle to it may be let go of by what the thread itself has woken.
+            // Joins the thread, so that the device is not in use if the program ends now. A future woken by the thread
+            // may drop the last `Gpu` on the thread itself, which must not join itself.
             if handle.thread().id() != std::thread::current().id() {
                 let _ = handle.join();
             }

@@ -1,4 +1,4 @@
-//! Parameters in device memory, packed once.
+//! Parameters in device memory, packed once per device.
 
 use super::Gpu;
 use super::readback::{self, Done};
@@ -16,8 +16,8 @@ use std::sync::{Mutex, PoisonError};
 /// Bytes packed and uploaded at a time.
 const CHUNK_BYTES: u64 = 8 << 20;
 
-/// Chunks that the device may be copying while the next are packed. Together with these, this bounds what
-/// loading takes of host memory beyond the file.
+/// Chunks that the device may copy while the next one is packed. This bounds the host memory of loading, beyond the
+/// file.
 const UPLOADS: usize = 2;
 
 /// A packed parameter in device memory.
@@ -28,7 +28,7 @@ pub(super) enum Packed {
 }
 
 impl Packed {
-    /// Memory of zeros for `wanted`.
+    /// Device memory for `wanted`, all zeros.
     fn new(gpu: &Gpu, wanted: &PackedParameter, label: &str) -> Self {
         if wanted.texels {
             return Self::Texels(Texels::new(gpu, label, wanted.bytes));
@@ -48,7 +48,7 @@ impl Packed {
         }
     }
 
-    /// What a bind group takes.
+    /// The binding of the whole parameter.
     pub(super) fn binding(&self) -> wgpu::BindingResource<'_> {
         match self {
             Self::Buffer(buffer) => buffer.as_entire_binding(),
@@ -62,7 +62,7 @@ impl Packed {
 pub(super) struct Weights(Mutex<HashMap<PackedParameter, Packed>>);
 
 impl Weights {
-    /// The parameters of a plan, in its order; those that are new are packed and uploaded.
+    /// The parameters of `plan`, in its order; new ones are packed and uploaded.
     pub(super) async fn get(
         &self,
         gpu: &Gpu,
@@ -93,7 +93,7 @@ impl Weights {
     }
 }
 
-/// A part of a parameter that is packed and uploaded at a time.
+/// A part of a parameter that is packed and uploaded at once.
 struct Chunk<'a> {
     wanted: &'a PackedParameter,
     name: &'a str,
@@ -104,12 +104,12 @@ struct Chunk<'a> {
 }
 
 impl Chunk<'_> {
-    /// How many numbers it packs.
+    /// The number of packed elements.
     fn elements(&self) -> usize {
         (self.tiles.len() as u64 * self.wanted.packing.tile_bytes(self.shape) / 4) as usize
     }
 
-    /// Packs it into the beginning of `packed`.
+    /// Packs the chunk into the beginning of `packed`.
     fn pack(&self, packed: &mut [f32]) -> Result<()> {
         let packed = &mut packed[..self.elements()];
         let packing = self.wanted.packing;
@@ -127,7 +127,7 @@ impl Chunk<'_> {
         Ok(())
     }
 
-    /// Sends it, from the beginning of `packed`, to the device.
+    /// Uploads the chunk from the beginning of `packed`.
     fn send(&self, gpu: &Gpu, packed: &[f32]) -> wgpu::SubmissionIndex {
         let before = self.tiles.start - self.wanted.tiles.start;
         let offset = before as u64 * self.wanted.packing.tile_bytes(self.shape);
@@ -153,7 +153,7 @@ async fn target(gpu: &Gpu, wanted: &PackedParameter) -> Result<Packed> {
     .await
 }
 
-/// Adds the chunks of a parameter. One that is not there has none: a fresh buffer holds zeros.
+/// Adds the chunks of a parameter. An absent parameter has no chunks: a new buffer holds zeros.
 fn add_chunks<'a>(
     chunks: &mut Vec<Chunk<'a>>,
     wanted: &'a PackedParameter,
@@ -179,7 +179,7 @@ fn add_chunks<'a>(
     Ok(())
 }
 
-/// Packs each chunk while the one before it is sent to the device, and the device copies those before.
+/// Packs each chunk while the previous one is uploaded and the device copies the ones before.
 async fn upload(gpu: &Gpu, chunks: &[Chunk<'_>]) -> Result<()> {
     let largest = chunks.iter().map(Chunk::elements).max().unwrap_or(0);
     let (mut ready, mut next) = (vec![0.0; largest], vec![0.0; largest]);

@@ -253,7 +253,7 @@ fn a_folder_that_cannot_be_written_is_a_warning_and_no_cache_is_none() {
     ];
     let done = with_cache(&file.join("cache"), &line).expect(0);
     assert!(
-        done.stderr.contains("cannot make the folder"),
+        done.stderr.contains("cannot create the folder"),
         "{}",
         done.stderr
     );

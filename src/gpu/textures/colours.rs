@@ -1,4 +1,4 @@
-//! The textures of a mask: class ids, and colours where they are wanted.
+//! The textures of a mask: class ids and, on request, colours.
 
 use super::dispatch::{Uniforms, bind, dispatch, most_pixels, runs, workgroups};
 use super::source::View;
@@ -9,16 +9,16 @@ use crate::gpu::readback;
 use std::ops::Range;
 use std::time::Duration;
 
-/// The colours of a mask: those of classes 0 to 255, and how much of the picture they cover, 0 to 1.
+/// The colours of a mask: a palette for classes 0 to 255, and an opacity over the picture.
 #[derive(Clone, Debug)]
 pub struct Tint {
-    /// Red, green, blue.
+    /// Red, green and blue of each class.
     pub palette: [[u8; 3]; 256],
-    /// 1 where the picture is not seen.
+    /// From 0, only the picture, to 1, only the colours.
     pub opacity: f32,
 }
 
-/// The textures that a run writes: `R8Uint` class ids, and perhaps `Rgba8Unorm` colours.
+/// The textures that a run writes: class ids (`R8Uint`) and, with a [`Tint`], colours (`Rgba8Unorm`).
 #[derive(Clone, Debug)]
 pub struct MaskTextures {
     gpu: Gpu,
@@ -30,23 +30,23 @@ pub struct MaskTextures {
 struct Colours {
     texture: wgpu::Texture,
     palette: wgpu::Buffer,
-    /// Pixels that one dispatch writes.
+    /// The range of pixels of each dispatch.
     runs: Vec<Range<u64>>,
-    /// Of each run, over a picture as it is and over one in sRGB.
+    /// For each run, the parameters for a linear picture and for one in sRGB.
     uniforms: Uniforms,
 }
 
 impl MaskTextures {
-    /// Textures of `[h, w]`, with colours if there is a `tint`.
+    /// Textures of `[h, w]` pixels, with colours if there is a `tint`.
     ///
     /// # Errors
-    /// `Limit` if the device has no memory or no textures so large.
+    /// `Limit` if the textures are too large for the device, or its memory runs out.
     pub async fn new(gpu: &Gpu, [h, w]: [usize; 2], tint: Option<&Tint>) -> Result<Self> {
         let most = gpu.device().limits().max_texture_dimension_2d as usize;
         if h > most || w > most {
             bail!(
                 Limit,
-                "{gpu} has no textures of {w}x{h} pixels, only of {most} a side"
+                "a texture of {w}x{h} pixels is too large for {gpu}: at most {most} a side"
             );
         }
         let make = || Self {
@@ -57,20 +57,20 @@ impl MaskTextures {
         gpu.guarded("textures of a mask", make).await
     }
 
-    /// The class ids.
+    /// The texture of class ids.
     pub fn labels(&self) -> &wgpu::Texture {
         &self.labels
     }
 
-    /// The colours, if there are any.
+    /// The texture of colours; `None` without a [`Tint`].
     pub fn colours(&self) -> Option<&wgpu::Texture> {
         self.colours.as_ref().map(|colours| &colours.texture)
     }
 
-    /// An error unless they are of `gpu` and of `size`.
+    /// An error unless the textures are of `gpu` and of `size`, `[h, w]`.
     pub(in crate::gpu) fn check(&self, gpu: &Gpu, size: [usize; 2]) -> Result<()> {
         if !self.gpu.is(gpu) {
-            bail!(Request, "the mask is of another device");
+            bail!(Request, "the mask belongs to another device");
         }
         let [h, w] = [self.labels.height(), self.labels.width()].map(|side| side as usize);
         if [h, w] != size {
@@ -84,7 +84,7 @@ impl MaskTextures {
         Ok(())
     }
 
-    /// Records what makes the colours, if there are any, of the class ids and of `picture`.
+    /// Records the dispatches that compute the colours, if there are any, from the class ids and `picture`.
     pub(super) fn encode_colours(
         &self,
         gpu: &Gpu,
@@ -113,16 +113,15 @@ impl MaskTextures {
         }
     }
 
-    /// The class ids, row by row, when the device has done all that was submitted before, for which it may
-    /// take `patience`.
+    /// The class ids, row by row, after all earlier submissions. `patience` is the timeout for these.
     ///
     /// # Errors
-    /// `Device` or `DeviceLost` if the device fails.
+    /// `Device` or `DeviceLost` if the device fails, `Limit` if the staging buffer is too large for it.
     pub async fn read_labels(&self, patience: Duration) -> Result<Vec<u8>> {
         read(&self.gpu, &self.labels, 1, patience).await
     }
 
-    /// Red, green, blue and 255 of each pixel, if there are colours, as [`MaskTextures::read_labels`].
+    /// Red, green, blue and 255 of each pixel, row by row, otherwise as [`MaskTextures::read_labels`].
     ///
     /// # Errors
     /// As [`MaskTextures::read_labels`], and `Request` without colours.
@@ -185,7 +184,7 @@ fn texture(gpu: &Gpu, [h, w]: [usize; 2], format: wgpu::TextureFormat) -> wgpu::
     })
 }
 
-/// What `texture`, of `bytes` bytes a pixel, holds, row by row.
+/// The contents of `texture`, `bytes` bytes a pixel, row by row.
 async fn read(
     gpu: &Gpu,
     texture: &wgpu::Texture,
@@ -198,7 +197,7 @@ async fn read(
     if size > gpu.profile().max_buffer_bytes {
         bail!(
             Limit,
-            "reading the mask back takes a buffer of {size} bytes, more than {gpu} has"
+            "reading the mask back needs a buffer of {size} bytes, too large for {gpu}"
         );
     }
     let copy = || {

@@ -1,25 +1,25 @@
-//! What the shaders of textures are dispatched with.
+//! Bind groups, parameters and dispatches of the shaders for textures.
 
 use crate::gpu::Gpu;
 use crate::gpu::buffers::part;
 use std::ops::Range;
 
-/// Invocations of a workgroup of each of the shaders.
+/// Invocations per workgroup in each of these shaders.
 pub(super) const WORKGROUP: u64 = 64;
 
-/// `0..total` in runs of `most`.
+/// `0..total` cut into runs of at most `most`.
 pub(super) fn runs(total: u64, most: u64) -> impl Iterator<Item = Range<u64>> {
     let most = most.max(1);
     (0..total.div_ceil(most)).map(move |i| i * most..((i + 1) * most).min(total))
 }
 
-/// Pixels of one dispatch of an invocation each.
+/// The most pixels of one dispatch, with one invocation per pixel.
 pub(super) fn most_pixels(gpu: &Gpu) -> u64 {
     let most = u64::from(gpu.profile().max_workgroups_per_dimension);
     most.saturating_mul(most).saturating_mul(WORKGROUP)
 }
 
-/// Parameters of several dispatches, in one buffer that is written once.
+/// The parameters of several dispatches, in one buffer that is written once.
 #[derive(Clone, Debug)]
 pub(super) struct Uniforms {
     buffer: wgpu::Buffer,
@@ -71,7 +71,7 @@ pub(super) fn bind<const N: usize>(
     })
 }
 
-/// Workgroups in x and y for so many invocations, of which one dispatch holds no more than [`most_pixels`].
+/// Workgroups in x and y for `invocations`, at most [`most_pixels`].
 pub(super) fn workgroups(gpu: &Gpu, invocations: u64) -> [u32; 2] {
     let workgroups = invocations.div_ceil(WORKGROUP) as usize;
     gpu.profile().fold(workgroups).unwrap_or([0, 0])

@@ -1,4 +1,4 @@
-//! A plan's labels as a texture.
+//! Copies of a plan's labels to a texture.
 
 use super::dispatch::{Uniforms, WORKGROUP, bind, dispatch, most_pixels, workgroups};
 use crate::error::{Result, bail};
@@ -9,10 +9,10 @@ use crate::plan::{Plan, ReadBack};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The most bytes of rows that are copied to the texture at a time.
+/// The most bytes of rows that are copied to the texture at once.
 const MOST_BYTES: u64 = 16 << 20;
 
-/// Copies labels to textures of one size, when a plan has made them: all at its end, or a band at a time.
+/// Copies labels to textures of one size as soon as the plan has computed them: all at its end, or band by band.
 #[derive(Debug)]
 pub(super) struct Labels {
     pipeline: Arc<wgpu::ComputePipeline>,
@@ -23,27 +23,27 @@ pub(super) struct Labels {
     parts: Vec<Part>,
 }
 
-/// Rows that are copied at a time.
+/// Rows that are copied at once.
 #[derive(Debug)]
 struct Part {
-    /// How many of the plan's steps come before it.
+    /// The number of the plan's steps before it.
     after: usize,
     rows: Range<u32>,
     bind_group: wgpu::BindGroup,
     workgroups: [u32; 2],
 }
 
-/// The same before there is anything on the device.
+/// A part before its resources are created.
 struct Planned {
     after: usize,
     rows: Range<usize>,
-    /// The bytes of the labels' slot that a binding shows.
+    /// The bytes of the labels' buffer that the dispatch binds.
     bytes: Range<u64>,
     params: [u32; 6],
 }
 
 impl Labels {
-    /// Bytes of the rows that are on their way to the texture.
+    /// The size of the buffer `rows`, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.rows.size()
     }
@@ -56,7 +56,7 @@ impl Labels {
         saturation: Option<&Saturation>,
     ) -> Result<Self> {
         let [(_, labels)] = &plan.outputs[..] else {
-            bail!(Request, "a run on textures gives back labels alone");
+            bail!(Request, "for runs on textures, the plan's only output must be labels");
         };
         let (h, w) = (labels.shape.h, labels.shape.w);
         let pitch = (w as u64).next_multiple_of(wgpu::COPY_BYTES_PER_ROW_ALIGNMENT.into());
@@ -68,7 +68,7 @@ impl Labels {
             usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
             mapped_at_creation: false,
         });
-        // Where there are no layers to ask, a word that nothing reads.
+        // Without saturation words, a word that no shader reads is bound.
         let none = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("no saturation"),
             size: 4,
@@ -126,7 +126,7 @@ impl Labels {
         })
     }
 
-    /// Records what copies to `texture` the labels that are there after so many steps and not before.
+    /// Records the copies to `texture` of the labels that are complete after exactly `after` steps.
     pub(super) fn encode(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -155,25 +155,25 @@ impl Labels {
     }
 }
 
-/// How many rows of labels one dispatch can read and write.
+/// The most rows of labels that one dispatch can read and write.
 fn most_rows(gpu: &Gpu, width: u64, pitch: u64) -> Result<usize> {
     let profile = gpu.profile();
     let binding = profile.max_binding_bytes.min(profile.max_buffer_bytes);
-    // A binding of labels may begin a little before them, and end with a whole word.
+    // A binding of labels begins at the alignment before them and ends with a whole word.
     let read = binding.saturating_sub(profile.binding_alignment + 4) / width;
     let written = (most_pixels(gpu) / WORKGROUP * WORKGROUP).saturating_mul(4);
     let rows = read.min(written.min(binding).min(MOST_BYTES.max(pitch)) / pitch);
     if rows == 0 {
         bail!(
             Limit,
-            "a row of {width} labels is more than {gpu} can bind, {binding} bytes"
+            "a row of {width} labels is larger than a binding of {gpu}, {binding} bytes"
         );
     }
     Ok(rows as usize)
 }
 
-/// The parts of labels of `[h, w]`, each of at most `most` rows. `at` says how the rows are read that begin at
-/// a byte of the slot: its bytes, and the parameters.
+/// The parts of labels of size `[h, w]`, each of at most `most` rows. `at(begin, rows)` gives the bytes to bind and the
+/// parameters of `rows` rows from byte `begin` of the buffer.
 fn planned(
     [h, w]: [usize; 2],
     most: usize,
@@ -181,7 +181,7 @@ fn planned(
     at: impl Fn(u64, usize) -> (Range<u64>, [u32; 6]),
 ) -> Vec<Planned> {
     let mut parts = Vec::new();
-    // Bands begin at whole words, and where rows do.
+    // Bands begin at the beginning of a row and at whole words.
     let mut begin = 0;
     for part in read_backs {
         let row = |byte: u64| ((byte / w as u64) as usize).min(h);

@@ -1,5 +1,5 @@
-//! From a texture of the program's to textures of class ids and colours, without the host: what comes before a
-//! plan's steps, and what after them. All buffers are there before the first run; a run writes and maps none.
+//! The dispatches before and after a plan's steps, in a run from a program's texture to textures of class ids and
+//! colours. All buffers exist before the first run; a run needs no write or mapping by the host.
 
 mod colours;
 mod dispatch;
@@ -31,7 +31,7 @@ pub fn texture_pipelines() -> [Pipeline; 3] {
     })
 }
 
-/// What stands before and after the steps of a plan from a picture to labels.
+/// The dispatches before and after the steps of a plan from a picture to labels.
 #[derive(Debug)]
 pub(super) struct Ends {
     source: Source,
@@ -40,11 +40,11 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// Makes the buffers for `plan`, whose activations lie in `slots` and whose layers tell of what f16 does not hold
-    /// in `saturation`. `pipelines` are those of [`texture_pipelines`].
+    /// Creates the buffers for `plan`, with its activation buffers `slots` and, in f16, its `saturation` words.
+    /// `pipelines` are those of [`texture_pipelines`].
     ///
     /// # Errors
-    /// `Limit` if the device cannot bind a row of labels.
+    /// `Request` if the plan has outputs other than labels; `Limit` if the device cannot bind a row of labels.
     pub(super) fn new(
         gpu: &Gpu,
         pipelines: &[Arc<wgpu::ComputePipeline>],
@@ -53,7 +53,7 @@ impl Ends {
         saturation: Option<&Saturation>,
     ) -> Result<Self> {
         let [words, rows, colours] = pipelines else {
-            bail!(Device, "{gpu} has not made the pipelines for textures");
+            bail!(Device, "the pipelines for textures are missing on {gpu}");
         };
         let input = plan.input.shape;
         Ok(Self {
@@ -63,12 +63,12 @@ impl Ends {
         })
     }
 
-    /// Bytes of device memory that it takes, but for its parameters.
+    /// Bytes of device memory, without the uniform buffers.
     pub(super) fn bytes(&self) -> u64 {
         self.labels.bytes()
     }
 
-    /// Records what writes `picture` to the buffer of a plan's input.
+    /// Records the dispatches that write `picture` to the buffer of the plan's input.
     pub(super) fn encode_input(
         &self,
         gpu: &Gpu,
@@ -79,7 +79,7 @@ impl Ends {
         self.source.encode(gpu, encoder, picture, input);
     }
 
-    /// Records what copies to `mask` the labels that are there after so many `steps` of the plan and not before.
+    /// Records the copies to `mask` of the labels that are complete after exactly `steps` steps of the plan.
     pub(super) fn encode_labels(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -89,7 +89,7 @@ impl Ends {
         self.labels.encode(encoder, steps, mask.labels());
     }
 
-    /// Records what makes the colours of `mask`, if it has any, of its labels and of `picture`.
+    /// Records the dispatches that compute the colours of `mask`, if it has any, from its labels and `picture`.
     pub(super) fn encode_colours(
         &self,
         gpu: &Gpu,

@@ -1,4 +1,4 @@
-//! A program's texture as the words that a plan's input is made of.
+//! Writes a program's texture to a plan's input, one word per pixel.
 
 use super::dispatch::{Uniforms, bind, dispatch, most_pixels, runs, workgroups};
 use crate::error::{Result, bail};
@@ -7,16 +7,16 @@ use crate::gpu::buffers::part;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Pixels of four bytes whose buffer begins at any offset that a binding may have.
+/// A number of pixels, of four bytes each, that is a multiple of every device's binding alignment.
 const ALIGNED_PIXELS: u64 = 64;
 
 /// Writes the words of textures of one size.
 #[derive(Debug)]
 pub(super) struct Source {
     pipeline: Arc<wgpu::ComputePipeline>,
-    /// Pixels that one dispatch writes, one after the other.
+    /// The range of pixels of each dispatch.
     runs: Vec<Range<u64>>,
-    /// Of each run, of a texture as it is and of one in sRGB.
+    /// For each run, the parameters for a linear texture and for one in sRGB.
     uniforms: Uniforms,
 }
 
@@ -35,7 +35,7 @@ impl Source {
         }
     }
 
-    /// Records what writes the words of `picture` to the beginning of `buffer`.
+    /// Records the dispatches that write the pixels of `picture` to the beginning of `buffer`.
     pub(super) fn encode(
         &self,
         gpu: &Gpu,
@@ -56,23 +56,23 @@ impl Source {
     }
 }
 
-/// What a program's texture is read through.
+/// A view of a program's texture.
 pub(in crate::gpu) struct View {
     pub(super) view: wgpu::TextureView,
-    /// Reading it decodes sRGB.
+    /// The texture's format is sRGB: reading it decodes sRGB.
     pub(super) is_srgb: bool,
 }
 
-/// What `texture` is read through: its first level and layer.
+/// A view of the first mip level and layer of `texture`.
 ///
 /// # Errors
-/// `Picture` if it is not of 8 bits a channel or cannot be bound, `Shape` if it is not of `size` `[h, w]`.
+/// `Picture` if `texture` is not of 8 bits a channel or cannot be bound, `Shape` if its size is not `size`, `[h, w]`.
 pub(in crate::gpu) fn view(texture: &wgpu::Texture, size: [usize; 2]) -> Result<View> {
     let [h, w] = [texture.height(), texture.width()].map(|side| side as usize);
     if [h, w] != size {
         bail!(
             Shape,
-            "this run is of textures of {}x{} pixels; the one given has {w}x{h}",
+            "the run is for textures of {}x{} pixels; this texture has {w}x{h}",
             size[1],
             size[0]
         );
@@ -111,6 +111,6 @@ pub(in crate::gpu) fn view(texture: &wgpu::Texture, size: [usize; 2]) -> Result<
     })
 }
 
-/// Reading either gives red, green and blue in this order.
+/// The formats of pictures; reading either gives red, green and blue in this order.
 const READ: wgpu::TextureFormat = wgpu::TextureFormat::Rgba8Unorm;
 const READ_BGRA: wgpu::TextureFormat = wgpu::TextureFormat::Bgra8Unorm;
