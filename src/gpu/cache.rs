@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn data_that_is_not_whole_is_no_data() {
+    fn damaged_data_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("made/file.bin");
         assert_eq!(read_checked(&path), None);

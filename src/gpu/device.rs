@@ -104,7 +104,9 @@ impl Gpu {
         let opened = match adapter.open(features, &limits).await {
             // If the device does not open with experimental features, it is opened without them.
             Err(error) if features.intersects(wgpu::Features::all_experimental_mask()) => {
-                tracing::warn!("{adapter} does not open with experimental features, trying without: {error}");
+                tracing::warn!(
+                    "{adapter} does not open with experimental features, trying without: {error}"
+                );
                 let stable = features - wgpu::Features::all_experimental_mask();
                 adapter.open(stable, &limits).await
             }

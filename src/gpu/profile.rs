@@ -184,7 +184,7 @@ mod tests {
     use super::elapsed;
 
     #[test]
-    fn timestamps_that_run_backwards_are_no_times() {
+    fn timestamps_that_run_backwards_give_no_time() {
         assert_eq!(elapsed(&[3, 5]), Some(2));
         assert_eq!(elapsed(&[5, 3]), None);
     }

@@ -202,7 +202,7 @@ pub const QUIRKS: &[Quirk] = &[
         symptom: "the timestamp at a layer's end is before the one at its begin",
         source: "seen with Honeykrisp of Mesa 26 without the hardware",
         remedy: "timestamps that run backwards are an error",
-        test: "timestamps_that_run_backwards_are_no_times",
+        test: "timestamps_that_run_backwards_give_no_time",
         applies: |info| info.backend == Backend::Vulkan && is_driver(info, "honeykrisp"),
         effect: Effect::None,
     },
@@ -212,7 +212,7 @@ pub const QUIRKS: &[Quirk] = &[
         symptom: "reads past the first 512 MiB of a binding return other data, though wgpu offers bindings of 2 GiB",
         source: "seen in Wine 10; Direct3D 12 guarantees 2^27 elements of a buffer",
         remedy: "a binding is at most 512 MiB",
-        test: "what_is_planned_with_follows_from_the_quirks",
+        test: "quirks_set_the_limits_of_planning",
         applies: |info| info.backend == Backend::Dx12,
         effect: Effect::BindingBytes(DX12_BINDING_BYTES),
     },
@@ -222,7 +222,7 @@ pub const QUIRKS: &[Quirk] = &[
         symptom: "kernels take seconds to compile: conv2d_tiled 1.6 s, and two minutes if workgroup memory is zeroed",
         source: "measured with FXC 10.0.26100 in Wine 10",
         remedy: "workgroup memory is not zeroed; tests do not run checked shaders there",
-        test: "every_known_failure_is_of_a_quirk",
+        test: "every_known_failure_names_a_quirk",
         applies: |info| info.backend == Backend::Dx12,
         effect: Effect::None,
     },
@@ -252,7 +252,7 @@ pub const QUIRKS: &[Quirk] = &[
         symptom: "wgpu 30 reports subgroups of 4 to 64 invocations for every GPU",
         source: "wgpu-hal",
         remedy: "plans use no kernel that needs one subgroup size; kernels with matrices assume 32",
-        test: "what_is_planned_with_follows_from_the_quirks",
+        test: "quirks_set_the_limits_of_planning",
         applies: |info| info.backend == Backend::Metal,
         // All Metal GPUs with cooperative matrices have subgroups of 32.
         effect: Effect::Subgroup(32),
@@ -273,7 +273,7 @@ pub const QUIRKS: &[Quirk] = &[
         symptom: "the sizes of buffers take a buffer binding of their own",
         source: "naga's writer of MSL",
         remedy: "a shader binds one storage buffer fewer than WebGPU allows",
-        test: "buffers_are_bound_in_the_order_of_the_house",
+        test: "buffers_are_bound_in_the_order_inputs_output_params",
         applies: |info| info.backend == Backend::Metal,
         effect: Effect::None,
     },
@@ -283,7 +283,7 @@ pub const QUIRKS: &[Quirk] = &[
         symptom: "kernels that read textures run twice as fast, but take more than ten seconds to compile",
         source: "seen in Chromium",
         remedy: "plans use no kernels that read textures",
-        test: "what_is_planned_with_follows_from_the_quirks",
+        test: "quirks_set_the_limits_of_planning",
         applies: |info| {
             info.backend == Backend::BrowserWebGpu && info.device_type == DeviceType::Cpu
         },
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_planned_with_follows_from_the_quirks() {
+    fn quirks_set_the_limits_of_planning() {
         let metal = adapter(DeviceType::IntegratedGpu, Backend::Metal, ["a GPU", "", ""]);
         let browser = |kind| adapter(kind, Backend::BrowserWebGpu, [""; 3]);
         let all = |info: &AdapterInfo| {

@@ -237,7 +237,10 @@ impl<'a> Bench<'a> {
             }
         }
         let Some(mut executor) = self.executor(candidate, &self.full).await? else {
-            bail!(Unsupported, "the planner has no such candidate at this size");
+            bail!(
+                Unsupported,
+                "the planner has no such candidate at this size"
+            );
         };
         self.full.check(&mut executor).await?;
         let mut fastest = time(&mut executor).await?;

@@ -148,7 +148,8 @@ mod native {
     impl Drop for Request {
         fn drop(&mut self) {
             if !self.is_done {
-                self.signal.report(Err("the thread that polls the device has ended"));
+                self.signal
+                    .report(Err("the thread that polls the device has ended"));
             }
         }
     }

@@ -56,7 +56,10 @@ impl Labels {
         saturation: Option<&Saturation>,
     ) -> Result<Self> {
         let [(_, labels)] = &plan.outputs[..] else {
-            bail!(Request, "for runs on textures, the plan's only output must be labels");
+            bail!(
+                Request,
+                "for runs on textures, the plan's only output must be labels"
+            );
         };
         let (h, w) = (labels.shape.h, labels.shape.w);
         let pitch = (w as u64).next_multiple_of(wgpu::COPY_BYTES_PER_ROW_ALIGNMENT.into());
