@@ -1,4 +1,4 @@
-//! How far a device may be off.
+//! Error bounds, and checks of a device's results against them.
 
 use fullconv::Tensor;
 use fullconv::ops::Op;
@@ -9,8 +9,8 @@ pub const HALF_UNIT: f32 = 1.0 / (1u32 << 11) as f32;
 /// The least step of f16 above zero.
 pub const HALF_STEP: f32 = 1.0 / (1u32 << 24) as f32;
 
-/// How far each element of what `op` makes of `inputs` may be off where a device keeps it in f16: one rounding more,
-/// unless the op passes values on.
+/// The error bound of each element of the output of `op` in f16: the op's own bound and one rounding. Exact ops have no
+/// rounding.
 pub fn half_bounds(op: &dyn Op, inputs: &[&Tensor], expected: &Tensor) -> Tensor {
     let shapes: Vec<_> = inputs.iter().map(|t| t.shape()).collect();
     let mut bounds = numerics::bounds(op, inputs, expected).unwrap();
@@ -35,8 +35,8 @@ pub fn assert_within(expected: &Tensor, found: &Tensor, bounds: &Tensor, what: &
     }
 }
 
-/// Panics unless `found` are the labels of `scores`: one may differ from what is expected where the scores of the
-/// two are closer than both may err.
+/// Panics unless `found` are the labels of `scores`. A label may differ from the expected one only if the scores of the
+/// two classes are closer than the sum of their bounds.
 pub fn assert_labels(
     expected: &Tensor,
     found: &Tensor,
@@ -74,7 +74,7 @@ pub fn assert_labels(
     );
 }
 
-/// ‖found − expected‖ / ‖expected‖; infinite where something is not finite.
+/// ‖found − expected‖ / ‖expected‖; infinite if an element is not finite.
 pub fn relative_error(expected: &Tensor, found: &Tensor) -> f64 {
     assert_eq!(expected.shape(), found.shape());
     let (mut squares, mut norm) = (0.0, 0.0);

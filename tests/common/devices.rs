@@ -6,14 +6,14 @@ use fullconv::gpu::{Backend, wgpu};
 use fullconv::target::{PlanOptions, Target};
 use fullconv::{ErrorKind, Gpu, GpuOptions};
 
-/// The backend that `FULLCONV_TEST_BACKEND` names: tests run there, or fail. Without it, on any.
+/// The backend that `FULLCONV_TEST_BACKEND` names: tests run on it or fail. `None`: any backend.
 pub fn wanted_backend() -> Option<Backend> {
     let name = std::env::var("FULLCONV_TEST_BACKEND").ok()?;
     Some(name.parse().unwrap_or_else(|e| panic!("{e}")))
 }
 
-/// A device with `options`, its buffers poisoned. Without any adapter the test is skipped, loudly, or
-/// fails where `FULLCONV_REQUIRE_GPU` is 1 or `FULLCONV_TEST_BACKEND` names a backend.
+/// A device with `options` and poisoned buffers. Without an adapter, `None` and a printed SKIP; a panic if
+/// `FULLCONV_REQUIRE_GPU` is 1 or `FULLCONV_TEST_BACKEND` names a backend.
 pub fn gpu(options: GpuOptions) -> Option<Gpu> {
     let wanted = wanted_backend();
     let options = GpuOptions {
@@ -38,7 +38,7 @@ pub fn gpu(options: GpuOptions) -> Option<Gpu> {
     }
 }
 
-/// The ways a device is opened that lead to other kernels or other cuts of them.
+/// The device, opened in each of the ways that lead to different kernels or cuts.
 pub fn all_gpus() -> Vec<(&'static str, Gpu)> {
     let options = |default_limits, checked_shaders, plan_as_gpu| GpuOptions {
         default_limits,
@@ -70,8 +70,8 @@ pub fn all_gpus() -> Vec<(&'static str, Gpu)> {
     .collect()
 }
 
-/// The same as [`gpu`], but for a device that would be planned for as a GPU in any case and is asked to be:
-/// that one was opened already.
+/// As [`gpu`]; `None` if `options` ask to plan for a GPU and the device is one anyway, since that device is tested
+/// without the option.
 pub fn another_gpu(options: GpuOptions) -> Option<Gpu> {
     let asked = options.plan_as_gpu;
     let is_cpu = |gpu: &Gpu| gpu.info().device_type == wgpu::DeviceType::Cpu;
@@ -90,7 +90,7 @@ pub fn matrices() -> Vec<CooperativeMatrix> {
     [&large[..], &small, &[matrix(8, 32, false)]].concat()
 }
 
-/// `profile` with f16, these cooperative matrices and the workgroup memory that devices with such have.
+/// `target` with f16, these cooperative matrices, and 32 KiB of workgroup memory, as devices with matrices have.
 pub fn with_matrices(target: &Target, cooperative: Vec<CooperativeMatrix>) -> Target {
     Target {
         device: DeviceProfile {
@@ -105,11 +105,11 @@ pub fn with_matrices(target: &Target, cooperative: Vec<CooperativeMatrix>) -> Ta
     }
 }
 
-/// What keeps a small GPU busy.
+/// The invocations that keep a small GPU busy.
 pub const FEW_INVOCATIONS: u32 = 128;
 
-/// `profile` with the preferences that lead to other kernels: for devices that many invocations keep busy,
-/// and for devices that few do, so that large tiles run at sizes that tests can afford.
+/// `target`, and for GPUs also with few `invocations_at_once`: plans then prefer large tiles even at the small sizes of
+/// tests.
 pub fn preferences(target: &Target) -> Vec<Target> {
     let with = |invocations_at_once| Target {
         device: DeviceProfile {

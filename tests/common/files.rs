@@ -4,7 +4,7 @@ use fullconv::graph::Graph;
 use fullconv::ops::Argmax;
 use fullconv::{Model, Shape, Tensor, TensorFile};
 
-/// A network of `tests/goldens`.
+/// A model of `tests/goldens`.
 pub fn golden(file: &str) -> Model {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/");
     Model::read(format!("{folder}{file}.safetensors")).unwrap()

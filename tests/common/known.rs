@@ -1,31 +1,31 @@
-//! What is known to fail on a device, as data: each for a quirk of that device.
+//! Known failures of tests, as data: each is due to a quirk of the device.
 
 use fullconv::gpu::{quirks, wgpu};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What becomes of a test on a device with a quirk.
+/// The expected outcome of a test on a device with a quirk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// It fails.
+    /// The test fails.
     Failure,
-    /// It takes too long to be run.
+    /// The test takes too long and is skipped.
     TooLong,
 }
 
-/// One test that does not pass on a device with a quirk.
+/// A test that does not pass on devices with a quirk.
 #[derive(Debug)]
 pub struct KnownFailure {
-    /// The test, or what tests do only on other devices.
+    /// The name of the test, or of a part that tests skip on such devices.
     pub what: &'static str,
-    /// The quirk, by its name in [`quirks::QUIRKS`].
+    /// The quirk's name in [`quirks::QUIRKS`].
     pub quirk: &'static str,
     pub expected: Expected,
 }
 
-/// What opens a device with checked shaders, all of which are compiled anew there.
+/// The part of tests that opens a device with checked shaders, and so compiles every shader again.
 pub const CHECKED_SHADERS: &str = "checked shaders";
 
-/// All of them.
+/// All known failures.
 pub fn known_failures() -> &'static [KnownFailure] {
     &[
         KnownFailure {
@@ -41,7 +41,7 @@ pub fn known_failures() -> &'static [KnownFailure] {
     ]
 }
 
-/// What is expected of `what` on an adapter, if not that it passes.
+/// The expected outcome of `what` on an adapter; `None` if it must pass.
 pub fn expected(what: &str, info: &wgpu::AdapterInfo) -> Option<Expected> {
     let has = |name: &str| quirks::of(info).any(|quirk| quirk.name == name);
     let mut known = known_failures().iter();
@@ -49,8 +49,7 @@ pub fn expected(what: &str, info: &wgpu::AdapterInfo) -> Option<Expected> {
     found.map(|known| known.expected)
 }
 
-/// Runs `test`, called `what`, on an adapter. It panics where the test fails and should not, and where it passes and
-/// should fail.
+/// Runs `test`, called `what`, on an adapter. Panics if the test fails unexpectedly, or passes despite a known failure.
 pub fn check(what: &str, info: &wgpu::AdapterInfo, test: impl FnOnce()) {
     match expected(what, info) {
         None => test(),
@@ -60,7 +59,7 @@ pub fn check(what: &str, info: &wgpu::AdapterInfo, test: impl FnOnce()) {
             let name = &info.name;
             assert!(
                 outcome.is_err(),
-                "{what} is known to fail on {name}, and passes: is the quirk gone?"
+                "{what} passes on {name}, where it is known to fail: is the quirk gone?"
             );
         }
     }

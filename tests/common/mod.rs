@@ -1,4 +1,4 @@
-//! What the tests share: devices, random tensors, graphs of one op, and the bounds that they are held to.
+//! Code that the tests share: devices, random tensors, graphs of one op, and error bounds.
 #![allow(dead_code)] // Each test program uses a part of it.
 
 mod bounds;

@@ -1,4 +1,4 @@
-//! Graphs of one op, and how they are checked against the reference.
+//! Graphs of one op, and checks of them against the reference.
 
 use super::parts::{Builder, Role, roles, side_by_side};
 use super::*;
@@ -22,7 +22,7 @@ pub struct OneOp {
     pub graph: Graph,
     pub parameters: Parameters,
     pub input: Tensor,
-    /// Every input of the op.
+    /// All inputs of the op.
     pub inputs: Vec<Tensor>,
     pub op: Arc<dyn Op>,
 }
@@ -72,9 +72,9 @@ impl OneOp {
         Self::new(case.op, inputs)
     }
 
-    /// `op`, lowered, on `inputs`. Of several activations, the graph's input holds all, side by side in its channels, and they
-    /// are taken apart by operations that change no number. Where it cannot, since it has one batch and finite
-    /// numbers, those but the first are tensors of the file.
+    /// `op`, lowered, on `inputs`. Several activations are concatenated along the channels of the graph's input and
+    /// separated by operations that change no number. If their batch sizes differ or a number is not finite, only the
+    /// first is the graph's input; the others are tensors of the file.
     pub fn new(op: Arc<dyn Op>, inputs: Vec<Tensor>) -> Self {
         let op = lower(&op);
         if let Some(unpool) = (op.as_ref() as &dyn Any).downcast_ref() {
@@ -119,8 +119,8 @@ impl OneOp {
         }
     }
 
-    /// An unpooling of values and indices that are made, exactly, of one plane: the graph's input, as large as the
-    /// output, of the numbers of `inputs`.
+    /// An unpooling whose values and indices are computed, exactly, from the graph's input. The input is as large as
+    /// the output and holds numbers of `inputs`.
     fn of_unpool(unpool: &MaxUnpool2d, op: Arc<dyn Op>, inputs: &[Tensor]) -> Self {
         let shapes: Vec<_> = inputs.iter().map(Tensor::shape).collect();
         let (values, output) = (&inputs[0], op.output_shape(&shapes).unwrap());
@@ -158,8 +158,8 @@ impl OneOp {
         }
     }
 
-    /// `tensor`, the op's input number `input`, with NaN in all rows but `rows`, which count through the batch; of
-    /// indices, with others of the same windows.
+    /// `tensor`, the op's input number `input`, with NaN outside `rows`, which are counted over the batch. Indices
+    /// outside `rows` are replaced by others of the same windows.
     fn spoiled_outside(
         &self,
         input: usize,
@@ -185,7 +185,7 @@ impl OneOp {
         .unwrap()
     }
 
-    /// The same op on inputs that f16 holds: as a device has them that keeps activations and weights so.
+    /// The same op on inputs rounded to f16, as a device with f16 holds them.
     pub fn in_half(&self) -> Self {
         let mut inputs = self.inputs.clone();
         let roles = roles(self.op.as_ref(), &inputs);
@@ -197,20 +197,20 @@ impl OneOp {
         Self::new(self.op.clone(), inputs)
     }
 
-    /// How far an element may be off that is kept in f16: as [`OneOp::bounds`], and one rounding more.
+    /// The error bound of each element in f16: as [`OneOp::bounds`], and one rounding.
     pub fn half_bounds(&self) -> Tensor {
         let inputs: Vec<_> = self.inputs.iter().collect();
         half_bounds(self.op.as_ref(), &inputs, &self.expected())
     }
 
-    /// Panics unless the device, keeping activations and weights in f16, agrees with the reference on what f16
-    /// holds of the inputs, element by element, with each of `profiles`.
+    /// Panics unless the device in f16 agrees with the reference on the rounded inputs, element by element, for each of
+    /// `targets`.
     pub fn check_half(&self, gpu: &Gpu, targets: &[Target], what: &str) {
         let one = self.in_half();
         let plans: Vec<_> = targets.iter().map(|p| one.plan(p)).collect();
         let plans = plans.into_iter().filter_map(|plan| match plan {
             Ok(plan) => Some(plan),
-            // Even one row is larger than such a binding.
+            // Even a single row is larger than the binding.
             Err(e) => {
                 assert_eq!(e.kind(), ErrorKind::Limit, "{what}: {e}");
                 None
@@ -224,30 +224,30 @@ impl OneOp {
         }
     }
 
-    /// What the reference implementation says.
+    /// The output of the reference implementation.
     pub fn expected(&self) -> Tensor {
         self.op
             .reference(&self.inputs.iter().collect::<Vec<_>>())
             .unwrap()
     }
 
-    /// The plan for a device with `profile`.
+    /// The plan for `target`.
     pub fn plan(&self, target: &Target) -> fullconv::Result<Plan> {
         let outputs = [self.graph.output()];
         Plan::new(&self.graph, self.input.shape(), &outputs, target)
     }
 
-    /// What the device says.
+    /// The output of the device.
     pub fn run(&self, gpu: &Gpu) -> Tensor {
         self.run_plan(gpu, self.plan(gpu.target()).unwrap())
     }
 
-    /// What the device says when it does what `plan` says.
+    /// The output of the device for `plan`.
     pub fn run_plan(&self, gpu: &Gpu, plan: Plan) -> Tensor {
         self.run_plans(gpu, vec![plan]).remove(0)
     }
 
-    /// What the device says when it does what each of `plans` says, with kernels compiled once.
+    /// The outputs of the device for each of `plans`; each kernel is compiled once.
     pub fn run_plans(&self, gpu: &Gpu, plans: Vec<Plan>) -> Vec<Tensor> {
         let network = Network::new(gpu);
         plans
@@ -257,14 +257,13 @@ impl OneOp {
             .collect()
     }
 
-    /// How far an element may be off where the device computes in f32, as the op says.
+    /// The op's error bound of each element in f32.
     pub fn bounds(&self) -> Tensor {
         let inputs: Vec<_> = self.inputs.iter().collect();
         numerics::bounds(self.op.as_ref(), &inputs, &self.expected()).unwrap()
     }
 
-    /// Panics unless the device agrees with the reference, element by element, with each kernel that it may
-    /// prefer.
+    /// Panics unless the device agrees with the reference, element by element, with each of its preferred kernels.
     pub fn check(&self, gpu: &Gpu, what: &str) {
         let targets = preferences(gpu.target());
         let plans = targets.iter().map(|target| self.plan(target).unwrap());
@@ -282,7 +281,7 @@ impl OneOp {
         assert_within(&expected, found, &bounds, &what);
     }
 
-    /// Where the op makes labels: the scores of which they are, and how far those may be off.
+    /// If the op computes labels: their scores, and the error bounds of these.
     pub fn scores_of_labels(&self) -> Option<(Tensor, Tensor)> {
         let op: &dyn Any = self.op.as_ref();
         if op.is::<Argmax>() {
@@ -296,13 +295,13 @@ impl OneOp {
         Some((one.expected(), one.bounds()))
     }
 
-    /// Panics unless the rows that the planner binds for a row of the output hold all that it is made of:
-    /// the reference, with NaN in every other row, must say the same.
+    /// Panics unless the rows that the planner binds for an output row suffice: the reference with NaN in all other
+    /// rows must give the same output row.
     pub fn check_rows(&self) {
         let shapes: Vec<_> = self.inputs.iter().map(Tensor::shape).collect();
         let kernels = self.op.kernels(&shapes, &Target::WEBGPU_DEFAULTS);
         let expected = self.expected();
-        // An op may have stages alone, each of which is another op.
+        // An op may have only stages, which are other ops.
         let kernels = kernels.unwrap();
         for binding in kernels.first().iter().flat_map(|kernel| &kernel.bindings) {
             let Binding::Activation {
@@ -331,7 +330,7 @@ impl OneOp {
     }
 }
 
-/// The pooling of planes as large as `output` whose indices `unpool` takes with values of shape `input`.
+/// A pooling of planes of shape `output` to `input`, whose indices suit `unpool`.
 fn pool_of(unpool: &MaxUnpool2d, input: Shape, output: Shape) -> MaxPool2dIndices {
     let pool = |ceil_mode| MaxPool2dIndices {
         pool: MaxPool2d {
@@ -346,7 +345,7 @@ fn pool_of(unpool: &MaxUnpool2d, input: Shape, output: Shape) -> MaxPool2dIndice
     [false, true].map(pool).into_iter().find(fits).unwrap()
 }
 
-/// The elements of a row, which counts through the batch.
+/// The elements of a row; rows are counted over the batch.
 fn row_of(tensor: &Tensor, row: usize) -> impl Iterator<Item = &f32> {
     let Shape { c, h, w, .. } = tensor.shape();
     (0..c).flat_map(move |c| &tensor.plane(row / h, c)[row % h * w..][..w])

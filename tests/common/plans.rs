@@ -34,7 +34,7 @@ pub fn full_width() -> Graph {
         .graph
 }
 
-/// Panics unless every step of `plan` keeps the limits of `profile`.
+/// Panics unless every step of `plan` keeps the limits of `target`.
 pub fn check_limits(plan: &Plan, target: &Target) {
     assert!(!plan.steps.is_empty());
     for bytes in &plan.slots {

@@ -11,13 +11,13 @@ impl Random {
         Self(TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]))
     }
 
-    /// Between −1 and 1.
+    /// A number from −1 to 1.
     pub fn float(&mut self) -> f32 {
         use proptest::prelude::Rng as _;
         self.0.next_u32() as f32 / u32::MAX as f32 * 2.0 - 1.0
     }
 
-    /// Less than `end`.
+    /// A number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         use proptest::prelude::Rng as _;
         self.0.next_u32() as usize % end

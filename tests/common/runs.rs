@@ -28,7 +28,7 @@ pub fn run_plan(
     run_on(&Network::new(gpu), plan, graph, parameters, input)
 }
 
-/// Runs a plan with the kernels and weights that `network` has.
+/// Runs a plan with the kernels and weights of `network`.
 pub fn run_on(
     network: &Network,
     plan: Plan,

@@ -171,7 +171,7 @@ fn staged(stages: &[Stage], inputs: &[Shape]) -> Vec<(Arc<dyn Op>, Vec<Shape>)> 
     all
 }
 
-/// A device, and the profile for which tests plan.
+/// A device, and the target of the tests' plans.
 pub struct Setup {
     pub name: String,
     pub gpu: Gpu,
@@ -181,7 +181,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The profiles to try until one allows a plan. If work is to be cut, the smallest bindings come first.
+    /// The targets to try until one allows a plan. If work is to be cut, the smallest bindings come first.
     pub fn profiles(&self) -> Vec<Target> {
         let small = |log2: u32| Target {
             device: DeviceProfile {
@@ -246,7 +246,7 @@ pub fn setups() -> Vec<Setup> {
         plan_as_gpu: true,
         ..GpuOptions::default()
     };
-    // Not `another_gpu`: a device that is a GPU anyway also runs these profiles.
+    // Not `another_gpu`: a device that is a GPU anyway also runs these targets.
     if let Some(gpu) = gpu(as_gpu) {
         for target in preferences(gpu.target()) {
             let name = format!("as a GPU busy with {}", target.device.invocations_at_once);
@@ -270,7 +270,7 @@ pub fn setups() -> Vec<Setup> {
     all
 }
 
-/// Panics unless `reached` has every file in `shaders/` but those for textures.
+/// Panics unless `reached` has every file in `shaders/`, except those for textures.
 pub fn assert_all_kernels(reached: &std::collections::BTreeSet<&'static str>) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let of_textures = fullconv::gpu::texture_pipelines().map(|pipeline| pipeline.shader.name);
@@ -284,7 +284,7 @@ pub fn assert_all_kernels(reached: &std::collections::BTreeSet<&'static str>) {
     assert!(missing.is_empty(), "not reached: {missing:?}");
 }
 
-/// The kernels of an op on a device: its own, those that are worth a try, and those of its stages.
+/// The kernels of an op on a device: its own, also those that a plan takes only if measured, and those of its stages.
 pub fn kernels(op: &dyn Op, inputs: &[Shape], target: &Target) -> Vec<Kernel> {
     let mut kernels = op.kernels(inputs, target).unwrap();
     kernels.extend(op.other_kernels(inputs, target).unwrap());

@@ -1,4 +1,4 @@
-//! The files of the library and what each of them uses.
+//! The files of the library, and the files that each uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ fn module(file: &str) -> Vec<&str> {
     path.split('/').filter(|part| *part != "lib").collect()
 }
 
-/// The paths that `tree`, which follows `use`, names: `a::{b, c::d}` is two.
+/// The paths in `tree`, the text after `use`: `a::{b, c::d}` has two.
 fn paths(tree: &str) -> Vec<String> {
     let tree = tree.trim();
     let Some((before, group)) = tree.split_once('{') else {
@@ -35,7 +35,7 @@ fn paths(tree: &str) -> Vec<String> {
     all
 }
 
-/// The paths that a file's code names, and whether it passes them on (`pub use`).
+/// The paths in a file's code, and whether the file re-exports them (`pub use`).
 fn named_in(code: &str) -> BTreeSet<(String, bool)> {
     let mut all = BTreeSet::new();
     for (at, _) in code.match_indices("use ") {
@@ -61,11 +61,11 @@ fn named_in(code: &str) -> BTreeSet<(String, bool)> {
     all
 }
 
-/// Files, and those that each of them uses.
+/// For each file, the files that it uses.
 pub type Uses = BTreeMap<String, BTreeSet<String>>;
 
-/// Which files each file uses, by `sources`, the code of every file. What lies in a file's own folder does not count:
-/// a `mod.rs` lists it.
+/// For each file of `sources`, the files that it uses. Files in a file's own folder do not count, because a `mod.rs`
+/// lists them.
 pub fn uses(sources: &BTreeMap<String, String>) -> Uses {
     let files = sources.keys().map(|file| (module(file), file.as_str()));
     let named = sources.iter();
@@ -92,7 +92,7 @@ struct House<'a> {
 }
 
 impl House<'_> {
-    /// `path` from the root of the library, if it is of the library.
+    /// `path` from the root of the library; `None` if it is another crate's.
     fn absolute<'p>(&self, file: &'p str, path: &'p str) -> Option<Vec<&'p str>> {
         let mut begin = module(file);
         let mut parts = path.split("::").peekable();
@@ -112,7 +112,7 @@ impl House<'_> {
         Some(begin.into_iter().chain(parts).collect())
     }
 
-    /// The file in which what `path` names stands; what a file passes on stands in another.
+    /// The file that defines the item of `path`; re-exports are followed.
     fn file_of(&self, file: &str, path: &str) -> Option<String> {
         let path = self.absolute(file, path)?;
         let of = |length: usize| Some((length, *self.files.get(&path[..length])?));
@@ -126,7 +126,7 @@ impl House<'_> {
     }
 }
 
-/// The circles among `uses`: the sets of files each of which uses, through others, all of them.
+/// The circles in `uses`: sets of files that use each other, directly or through others.
 pub fn circles(uses: &Uses) -> BTreeSet<BTreeSet<&str>> {
     let reached = |from: &str| {
         let (mut seen, mut left) = (BTreeSet::new(), vec![from.to_owned()]);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_through_what_a_folder_passes_on_is_found() {
+    fn a_circle_through_a_re_export_is_found() {
         let sources = of(&[
             ("lib.rs", "mod a;\nmod b;\n"),
             (
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_points_one_way_is_no_circle() {
+    fn files_without_mutual_use_form_no_circle() {
         let sources = of(&[
             ("a.rs", "fn f() { crate::b::g() }\n"),
             ("b.rs", "use std::fmt;\n"),

@@ -100,7 +100,7 @@ fn code(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap();
     let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
     let lines = code.lines().map(|line| match line.find("//") {
-        // The two slashes of a URL are no comment.
+        // The two slashes of a URL do not begin a comment.
         Some(at) if !line[..at].ends_with(':') => &line[..at],
         _ => line,
     });
@@ -161,7 +161,7 @@ fn imports_point_downward() {
         for other in names_after(code, "crate::").filter(|other| *other != module) {
             assert!(
                 layer_of(other) < layer_of(module),
-                "{file} imports {other}, whose layer is not below"
+                "{file} imports {other}, which is not in a lower layer"
             );
             imports += 1;
         }
@@ -299,7 +299,7 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
     names
 }
 
-/// Circles between files that stand for themselves: what a folder's own `mod.rs` lists is no use of it.
+/// No circles between files; a `mod.rs` does not use the files of its folder by listing them.
 #[test]
 fn no_files_use_each_other_in_a_circle() {
     let sources = sources();

@@ -1,4 +1,4 @@
-//! Known failures: which there are, and that they still fail.
+//! Known failures: the list is consistent, and they still fail.
 
 use crate::common::known::{Expected, check, expected, known_failures};
 use fullconv::gpu::{quirks, wgpu};
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::panic::catch_unwind;
 use wgpu::util::DeviceExt as _;
 
-/// More steps than a known driver takes in all loops of an invocation.
+/// More steps than one driver takes in all loops of an invocation (the quirk `loops-end`).
 const STEPS: u32 = 70_000;
 
 /// A number that depends on every step.
@@ -28,7 +28,7 @@ fn main() {
 }
 ";
 
-/// What [`LOOP`] makes of so many steps.
+/// The result of [`LOOP`] with this number of steps.
 fn on_device(gpu: &Gpu, steps: u32) -> u32 {
     let device = gpu.device();
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -90,7 +90,7 @@ fn a_loop_takes_as_many_steps_as_its_shader_says() {
 }
 
 #[test]
-fn every_known_failure_is_of_a_quirk() {
+fn every_known_failure_names_a_quirk() {
     let mut known = BTreeSet::new();
     for failure in known_failures() {
         let mut quirks = quirks::QUIRKS.iter();

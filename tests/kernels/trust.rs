@@ -1,4 +1,4 @@
-//! Shaders that a program brings run with bounds checks.
+//! A program's shaders run with bounds checks.
 
 use crate::common::{OneOp, gpu};
 use fullconv::ops::candidate::Candidate;
@@ -9,30 +9,30 @@ use fullconv::target::Target;
 use fullconv::{GpuOptions, Result, Shape, Tensor};
 use std::sync::Arc;
 
-/// How many numbers the shader has.
+/// The length of the shader's array `numbers`.
 const NUMBERS: u32 = 64;
 
-/// What it has them in, and what may lie behind them.
+/// The array, and another one that may follow it in memory.
 const ARRAYS: &str = "
 var<workgroup> numbers: array<f32, 64>;
 var<workgroup> others: array<f32, 64>;
 
 @compute";
 
-/// What fills them.
+/// Fills both arrays.
 const FILL: &str = "
     numbers[local] = f32(local + 1u);
     others[63u - local] = -1.0;
     workgroupBarrier();
     let group =";
 
-/// What writes the number at an index: of one past the last, a checked shader reads the last.
+/// Writes the number at an index. For an index out of bounds, a checked shader reads the last number.
 const READ: &str = "
     output[at - params.output_start] = vec4<f32>(numbers[u32(value.x)], 0.0 * others[local], 0.0, 0.0);
 }
 ";
 
-/// An op of the program's: one more than a number, but no more than 64.
+/// An op of a program: x + 1, at most 64.
 #[derive(Debug)]
 struct Next;
 
@@ -69,7 +69,7 @@ impl Op for Next {
 }
 
 #[test]
-fn a_shader_of_the_programs_is_checked_on_any_device() {
+fn shaders_of_programs_run_with_bounds_checks() {
     let Some(gpu) = gpu(GpuOptions::default()) else {
         return;
     };
@@ -80,14 +80,14 @@ fn a_shader_of_the_programs_is_checked_on_any_device() {
 }
 
 #[test]
-fn only_the_letters_of_this_crate_are_trusted() {
+fn only_unaltered_shaders_of_this_crate_are_trusted() {
     let shape = Shape::new(1, 4, 1, 1);
     let op: &dyn Op = &Relu {};
     let kernels = op.kernels(&[shape], &Target::WEBGPU_DEFAULTS);
     let own = kernels.unwrap().remove(0);
     assert!(own.shader.is_own());
     assert!(own.clone().in_half(false, false).shader.is_own());
-    // The same text from elsewhere, and another text in its place.
+    // A copy of the text is not trusted, nor is an altered text.
     let copied = Shader::new("relu", own.shader.source.clone());
     assert!(!copied.is_own());
     let mut altered = own.clone();

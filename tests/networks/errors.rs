@@ -1,4 +1,4 @@
-//! What errors carry, and what may go from thread to thread.
+//! The sources of errors, and the types that threads may share or send.
 
 use fullconv::gpu::{Executor, Network, Pending};
 use fullconv::{
@@ -6,7 +6,7 @@ use fullconv::{
 };
 use std::error::Error as _;
 
-/// Compiles if all of these may be used by several threads, and `Frames` be sent to another.
+/// Compiles only if threads may share the types of `shared` and send those of `sent`.
 #[allow(dead_code)]
 const SHARED: () = {
     const fn shared<T: Send + Sync>() {}
@@ -23,7 +23,7 @@ const SHARED: () = {
     sent::<Frames>();
 };
 
-/// The cause of an error, and that the message says it already.
+/// Checks an error's kind and source, and that the error's message contains the source's message.
 #[track_caller]
 fn cause<E: std::error::Error + 'static, T>(result: Result<T>, kind: ErrorKind) {
     let Err(error) = result else {
@@ -39,12 +39,12 @@ fn cause<E: std::error::Error + 'static, T>(result: Result<T>, kind: ErrorKind) 
         .to_string();
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(error.to_string().contains(&words(&said)), "{error}: {said}");
-    // A place before the message leaves the cause.
+    // `at` keeps the source.
     assert!(error.at("here").source().is_some());
 }
 
 #[test]
-fn errors_carry_what_the_system_or_another_crate_said() {
+fn errors_of_the_system_or_another_crate_are_sources() {
     let folder = tempfile::tempdir().unwrap();
     let nowhere = folder.path().join("no/such");
     cause::<std::io::Error, _>(Model::read(&nowhere), ErrorKind::Io);

@@ -24,8 +24,8 @@ fn kernels(gpu: &Gpu) -> Vec<&'static str> {
     names
 }
 
-/// Whether the network runs without the kernel `name`. Panics if the result is wrong, or the error does not name the
-/// kernel.
+/// Whether the network can run without the kernel `name`. Panics if the result is wrong, or if the error does not name
+/// the kernel.
 fn is_right_without(options: &GpuOptions, name: &str) -> bool {
     let options = GpuOptions {
         without_kernels: vec![name.to_owned()],

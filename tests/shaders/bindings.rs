@@ -1,9 +1,9 @@
-//! What a shader binds is what the kernel says.
+//! The bindings of a shader are those of its kernel.
 
 use super::*;
 
 #[test]
-fn buffers_are_bound_in_the_order_of_the_house() {
+fn buffers_are_bound_in_the_order_inputs_output_params() {
     for kernel in variants() {
         let name = kernel.shader.name;
         let (module, _) = validated(name, &kernel.shader.source);
@@ -44,7 +44,7 @@ fn buffers_are_bound_in_the_order_of_the_house() {
     }
 }
 
-/// Whether the shader tells of values that f16 does not hold, as those that write f16 do and no others.
+/// Whether the shader reports values beyond f16. Panics unless exactly the shaders that write f16 do.
 fn check_saturated(kernel: &Kernel, module: &Module) -> bool {
     let name = kernel.shader.name;
     let mut others = module.global_variables.iter().filter_map(|(_, global)| {
@@ -59,7 +59,7 @@ fn check_saturated(kernel: &Kernel, module: &Module) -> bool {
         writes.then_some(("saturated", SATURATED_GROUP, 0)),
         "{name}"
     );
-    // Nothing is stored past the function that looks.
+    // Every store goes through the function `written`, which checks the value.
     let source = &kernel.shader.source;
     assert!(!writes || !source.contains("Written("), "{name}");
     assert!(!writes || source.matches(" written(").count() > 1, "{name}");
@@ -90,7 +90,7 @@ fn every_kernel_that_reads_no_texture_has_a_variant_in_f16() {
     assert!(tells, "{bits:#x} is the largest f16 in the shaders too");
 }
 
-/// One input that is read as texels: its name, and that the shader knows the width of the texture.
+/// Checks an input that is read as texels: its name, its type, and the texture's width in the shader.
 fn check_texels(binding: &Binding, module: &Module, global: &GlobalVariable) {
     let name = match binding.activation() {
         Some(_) => "input",
@@ -108,14 +108,14 @@ fn check_texels(binding: &Binding, module: &Module, global: &GlobalVariable) {
     assert_eq!(constant(module, "ROW"), Some(TEXELS_PER_ROW as usize));
 }
 
-/// One input buffer: its name, and that its elements are those that the planner counts in.
+/// Checks an input buffer: its name, and that its elements have the size that the planner assumes.
 fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
     let shader = kernel.shader.name;
     match binding {
         Binding::Parameter { packing, .. } if *packing != Packing::Vector => {
             assert_eq!((name, bytes), ("weight", 16), "{shader}");
         }
-        // Some ops have several vectors, or one that is no bias.
+        // Some ops have several vectors, or a vector other than a bias.
         Binding::Parameter { .. } if ["batch_norm2d", "prelu"].contains(&shader) => {
             let vectors = ["weight", "bias", "mean", "variance"];
             assert!(vectors.contains(&name) && bytes == 16, "{shader}: {name}");
@@ -126,7 +126,7 @@ fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
         Binding::Parameter { .. } | Binding::Zeros { .. } => {
             assert_eq!((name, bytes), ("bias", 16), "{shader}");
         }
-        // With groups, channels are read one by one; offsets still count in fours.
+        // With groups, channels are read one by one; offsets still count groups of four.
         Binding::Activation { format, .. } if shader.ends_with("_grouped") => {
             assert_eq!(
                 (name, bytes),

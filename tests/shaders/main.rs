@@ -1,6 +1,5 @@
-//! Every shader, and every variant of it that the ops' cases lead to, through naga's validator and its
-//! SPIR-V, MSL, HLSL and GLSL writers, and through Tint where `tint` is on the PATH; and the facts that
-//! Rust and WGSL must agree on.
+//! Runs every shader, in every variant that the ops' cases use, through naga's validator, its SPIR-V, MSL, HLSL and
+//! GLSL writers, and Tint if `tint` is on the PATH. Checks the facts on which Rust and WGSL must agree.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -34,7 +33,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
-/// What every WebGPU device binds, less the one that Metal needs for the sizes of buffers.
+/// The storage buffers that every WebGPU device can bind, less one, which Metal needs for the sizes of buffers.
 const MOST_STORAGE_BUFFERS: usize = 7;
 
 /// The files in `shaders/`, by name without extension.
@@ -53,7 +52,7 @@ fn files() -> BTreeMap<String, String> {
     files
 }
 
-/// Devices that lead to every kernel there is.
+/// Targets whose plans together use every kernel.
 fn profiles() -> Vec<Target> {
     let with = |is_cpu, subgroup_size| Target {
         device: DeviceProfile {
@@ -73,8 +72,8 @@ fn profiles() -> Vec<Target> {
     gpus.chain(others).chain(cpus).collect()
 }
 
-/// Devices that are seldom where tests run, as wgpu 30 describes them: with Metal, and with Direct3D 12 and
-/// each of its compilers. FXC has shader model 5.1, without subgroups and f16; DXC has them.
+/// Devices on which tests seldom run, as wgpu 30 describes them: Metal, and Direct3D 12 with each of its compilers. FXC
+/// has shader model 5.1, without subgroups and f16; DXC has both.
 fn elsewhere() -> Vec<(&'static str, wgpu::Backend, Target)> {
     let metal = Target {
         device: DeviceProfile {
@@ -144,7 +143,7 @@ fn kernels() -> Vec<Kernel> {
     kernels
 }
 
-/// The f16 variants of a kernel: with sums in f32 where they may be read or written, too.
+/// The f16 variants of a kernel, including those that read or write sums in f32.
 fn halves(kernel: &Kernel) -> Vec<Kernel> {
     let is_sum_of_parts = kernel.shader.name == "sum_parts";
     let half = |reads, writes| kernel.clone().in_half(reads, writes);
@@ -160,7 +159,7 @@ fn halves(kernel: &Kernel) -> Vec<Kernel> {
     }
 }
 
-/// A variant that [`Kernel::in_half`] makes.
+/// Whether `source` is a variant from [`Kernel::in_half`].
 fn is_half(source: &str) -> bool {
     source.starts_with("enable f16;")
 }
@@ -169,7 +168,7 @@ fn uses_half(source: &str) -> bool {
     source.lines().any(|line| line == "enable f16;")
 }
 
-/// The kernels whose shaders and constants differ, those in f16 among them.
+/// All kernels with distinct shaders or constants, f16 variants included.
 fn variants() -> Vec<Kernel> {
     let mut seen = BTreeSet::new();
     let wide = kernels();
@@ -180,7 +179,7 @@ fn variants() -> Vec<Kernel> {
     kernels
 }
 
-/// What the plans of FCN-8s at full width compile, for pictures of several sizes, and every variant.
+/// The pipelines of plans of full-width FCN-8s for several picture sizes, and every variant.
 fn pipelines() -> Vec<Pipeline> {
     let graph = full_width();
     let mut pipelines = Vec::from(texture_pipelines());
@@ -208,7 +207,7 @@ fn pipelines() -> Vec<Pipeline> {
     pipelines
 }
 
-/// What the plans of `graph` compile on a device, for pictures of several sizes.
+/// The pipelines of plans of `graph` on a device, for several picture sizes.
 fn planned(graph: &Graph, target: &Target) -> Vec<Pipeline> {
     let sizes = [500, 224, 96].map(|side| Shape::new(1, 3, side, side));
     let plans = sizes.map(|input| Plan::new(graph, input, &[graph.output()], target).unwrap());
@@ -219,23 +218,23 @@ fn uses_subgroups(source: &str) -> bool {
     source.contains("subgroup_") || source.contains("subgroupBroadcast")
 }
 
-/// Such a shader is not for DX12 and OpenGL, whose devices have no such matrices: naga writes none for them.
-/// Nor does Tint know the extension.
+/// Whether `source` uses cooperative matrices. Direct3D 12 and OpenGL have none, naga writes none for them, and Tint
+/// does not know the extension.
 fn uses_matrices(source: &str) -> bool {
     source.contains("enable wgpu_cooperative_matrix;")
 }
 
-/// Metal's matrices have 8 rows and columns, and are loaded from arrays of single numbers.
+/// Whether Metal can run `source`: its matrices have 8 rows and columns, and are loaded from arrays of scalars.
 fn is_for_metal(source: &str) -> bool {
     !uses_matrices(source) || source.contains("coop_mat8x8") && source.contains("alias Cell = f16;")
 }
 
-/// Parses and validates a shader, with no more capabilities than it needs.
+/// Parses and validates a shader, with only the capabilities that it needs.
 fn validated(name: &str, source: &str) -> (Module, ModuleInfo) {
     validated_for(name, source, uses_subgroups(source), uses_half(source))
 }
 
-/// The same for a device that has subgroups and f16, or has not.
+/// The same for a device with or without subgroups and f16.
 fn validated_for(name: &str, source: &str, subgroups: bool, half: bool) -> (Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(source)
         .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(source, name)));
@@ -249,7 +248,7 @@ fn validated_for(name: &str, source: &str, subgroups: bool, half: bool) -> (Modu
     (module, info)
 }
 
-/// A module with numbers in the place of its overrides.
+/// The module with its overrides replaced by numbers.
 fn resolved(
     name: &str,
     (module, info): &(Module, ModuleInfo),
@@ -265,7 +264,7 @@ fn resolved(
     (module.into_owned(), info.into_owned())
 }
 
-/// Calls `check` with the module of every pipeline, its overrides numbers.
+/// Calls `check` with the module of every pipeline, its overrides replaced by numbers.
 fn for_each_resolved(check: impl Fn(&Shader, &Module, &ModuleInfo)) {
     for pipeline in pipelines() {
         let name = pipeline.shader.name;
@@ -292,7 +291,7 @@ fn name_of(global: &GlobalVariable) -> &str {
     global.name.as_deref().unwrap()
 }
 
-/// Bytes of the elements of a buffer that is one array.
+/// The size of an element of a buffer that is one array, in bytes.
 fn element_bytes(module: &Module, global: &GlobalVariable) -> u64 {
     match module.types[global.ty].inner {
         TypeInner::Array { stride, .. } => u64::from(stride),
@@ -300,7 +299,7 @@ fn element_bytes(module: &Module, global: &GlobalVariable) -> u64 {
     }
 }
 
-/// The value of a `const` of the shader, a u32.
+/// The value of a `const` of type u32 in the shader.
 fn constant(module: &Module, name: &str) -> Option<usize> {
     let (_, constant) = module
         .constants

@@ -1,8 +1,8 @@
-//! Params and overrides are those that the kernel lists.
+//! The members of `Params` and the overrides are those that the kernel lists.
 
 use super::*;
 
-/// The members of the shader's `Params`: names and kinds, all of 32 bits and none with a gap before it.
+/// The names and kinds of the members of the shader's `Params`. Panics unless all have 32 bits, without gaps.
 fn params(name: &str, module: &Module) -> Vec<(String, ScalarKind)> {
     let buffers = buffers(name, module);
     let TypeInner::Struct { members, .. } = &module.types[buffers[buffers.len() - 1].ty].inner
@@ -22,7 +22,7 @@ fn params(name: &str, module: &Module) -> Vec<(String, ScalarKind)> {
 }
 
 #[test]
-fn params_are_the_words_that_rust_writes() {
+fn params_match_the_words_of_the_kernel() {
     for kernel in kernels() {
         let shader = kernel.shader.name;
         let (module, _) = validated(shader, &kernel.shader.source);
@@ -37,7 +37,7 @@ fn params_are_the_words_that_rust_writes() {
                 *kind == ScalarKind::Float,
                 "{shader}: {name} is {word:?}"
             );
-            // What the planner fills in has a name that says what it is.
+            // A word that the planner sets has the name of its meaning.
             let expected = match word {
                 Word::Value(_) | Word::Float(_) => continue,
                 Word::InputStart(binding) => format!("{}_start", name_of(buffers[*binding])),
@@ -48,10 +48,10 @@ fn params_are_the_words_that_rust_writes() {
     }
 }
 
-/// A word that the planner fills in is there if the kernel can be cut that way, so that no cut goes
-/// unnoticed by the shader.
+/// A kernel that can be cut along an axis has the words that describe the cut, so that its shader takes every cut into
+/// account.
 #[test]
-fn params_have_every_word_that_a_cut_changes() {
+fn params_have_the_words_of_every_possible_cut() {
     for kernel in kernels() {
         let shader = kernel.shader.name;
         let has = |word: Word| kernel.params.iter().any(|(_, held)| *held == word);
@@ -67,7 +67,7 @@ fn params_have_every_word_that_a_cut_changes() {
                 "{shader}: binding {i}"
             );
         }
-        // Labels need all of the weight at once, and their kernel refuses one that does not fit.
+        // Kernels of labels need the whole weight; they do not fit if the weight must be cut.
         let packings = kernel.bindings.iter().filter_map(Binding::parameter);
         let sharded =
             kernel.output != Format::Labels8 && packings.into_iter().any(|(_, p)| !p.is_whole());

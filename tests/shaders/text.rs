@@ -1,9 +1,9 @@
-//! The files as they stand.
+//! The files in `shaders/` themselves.
 
 use super::*;
 
 #[test]
-fn every_file_is_complete_and_valid_as_it_stands() {
+fn every_file_is_complete_and_valid() {
     for (name, source) in files() {
         let (module, _) = validated(&name, &source);
         let [entry] = module.entry_points.as_slice() else {
@@ -18,7 +18,7 @@ fn every_file_is_complete_and_valid_as_it_stands() {
 }
 
 #[test]
-fn every_file_says_what_it_computes_and_how_its_buffers_lie() {
+fn every_header_describes_the_work_and_the_output() {
     for (name, source) in files() {
         let header = source.lines().take_while(|line| line.starts_with("//"));
         let header = header.collect::<Vec<_>>().join("\n");
@@ -36,7 +36,7 @@ fn every_file_says_what_it_computes_and_how_its_buffers_lie() {
 }
 
 #[test]
-fn every_file_is_the_shader_of_some_kernel_or_reads_or_writes_textures() {
+fn every_file_belongs_to_a_kernel_or_to_textures() {
     let files: BTreeSet<_> = files().into_keys().collect();
     let of_textures = texture_pipelines().map(|pipeline| pipeline.shader.name.to_owned());
     let mut used = BTreeSet::from(of_textures);

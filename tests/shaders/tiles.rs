@@ -1,8 +1,8 @@
-//! What a workgroup computes, and whether its memory holds it.
+//! The output of a workgroup, and its use of workgroup memory.
 
 use super::*;
 
-/// Side of the squares of pixels of each of which a kernel writes one value.
+/// The side of the squares of pixels that the kernel pools into one value; 1 without pooling.
 fn pool_side(kernel: &Kernel, module: &Module) -> usize {
     let overridden = kernel.constants.iter().find(|(name, _)| *name == "POOL");
     match overridden {
@@ -11,18 +11,18 @@ fn pool_side(kernel: &Kernel, module: &Module) -> usize {
     }
 }
 
-/// How many groups of four channels of one pixel an invocation writes.
+/// The number of elements, of four channels of a pixel, that an invocation writes.
 fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
     let side = pool_side(kernel, module);
     computed_per_invocation(kernel, module) / (side * side)
 }
 
-/// How many it computes.
+/// The number of elements that an invocation computes.
 fn computed_per_invocation(kernel: &Kernel, module: &Module) -> usize {
     match (kernel.shader.name, kernel.grid) {
         // Four pixels.
         ("conv2d" | "argmax" | "argmax_resized", _) => 4,
-        // All pixels of the tile that one lane's channels take.
+        // An equal share of the tile for each invocation.
         ("conv2d_texels" | "winograd_product", _) => {
             let of = |name| constant(module, name).unwrap();
             let [invocations, ..] = module.entry_points[0].workgroup_size;
@@ -43,15 +43,15 @@ fn computed_per_invocation(kernel: &Kernel, module: &Module) -> usize {
         ("conv2d_tiled", _) => {
             constant(module, "PIXELS").unwrap() * constant(module, "OWN_QUADS").unwrap()
         }
-        // All points of a tile, of which an item is four channels.
+        // All points of a tile for four channels.
         ("winograd_input", Grid::Items { channels, .. }) => channels / 4,
         ("winograd_output", _) => 16,
-        // Four or eight pixels, but as items are counted one.
+        // One item, which is four or eight pixels, for each group of channels.
         ("conv_transpose2d", _) => {
             let groups = kernel.constants.iter().find(|(name, _)| *name == "GROUPS");
             groups.unwrap().1 as usize
         }
-        // All channels of a pixel, or items that count those of every channel.
+        // All channels of a pixel or an item.
         ("softmax", Grid::Tiles { channels, .. })
         | ("max_pool2d" | "max_pool2d_indices", Grid::Items { channels, .. }) => channels / 4,
         _ => 1,
@@ -59,7 +59,7 @@ fn computed_per_invocation(kernel: &Kernel, module: &Module) -> usize {
 }
 
 #[test]
-fn a_workgroup_computes_what_the_grid_says() {
+fn a_workgroup_writes_as_many_elements_as_its_grid_says() {
     for kernel in kernels() {
         let name = kernel.shader.name;
         let (module, _) = validated(name, &kernel.shader.source);
@@ -145,10 +145,10 @@ fn a_tile_of_texels_is_as_wide_as_its_packed_weights() {
     assert_eq!(subgroups.into_iter().collect::<Vec<_>>(), [4, 8, 16]);
 }
 
-/// Every block that the kernel for GPUs has, with windows staged whole and row by row, and no more workgroup
-/// memory than every device has.
+/// All four blocks of `conv2d_tiled` occur, with windows staged whole and row by row, within the workgroup memory of
+/// every device.
 #[test]
-fn every_tile_of_a_halo_is_tried_and_fits_workgroup_memory() {
+fn every_block_of_conv2d_tiled_occurs_and_fits_workgroup_memory() {
     let (mut blocks, mut stages, mut sides) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let kernels = kernels();
     for kernel in kernels.iter().filter(|k| k.shader.name == "conv2d_tiled") {
@@ -184,9 +184,9 @@ fn every_tile_of_a_halo_is_tried_and_fits_workgroup_memory() {
     assert!(stages.len() >= 5, "{stages:?}");
 }
 
-/// Every block of the kernel with cooperative matrices, for each kind of these.
+/// All blocks of `conv2d_coop` occur, for each kind of cooperative matrices, within 32 KiB of workgroup memory.
 #[test]
-fn every_tile_of_matrices_is_tried_and_fits_workgroup_memory() {
+fn every_block_of_conv2d_coop_occurs_and_fits_workgroup_memory() {
     let mut blocks = BTreeSet::new();
     let mut stages = BTreeSet::new();
     for kernel in kernels().iter().filter(|k| k.shader.name == "conv2d_coop") {
@@ -219,9 +219,10 @@ fn every_tile_of_matrices_is_tried_and_fits_workgroup_memory() {
     assert!(stages.len() >= 5, "{stages:?}");
 }
 
-/// A kernel that few devices have run is no plan's until it was found right and fast on the device at hand.
+/// Kernels with cooperative matrices have run on few devices: a plan uses one only after the tuner has checked and
+/// timed it.
 #[test]
-fn no_plan_has_cooperative_matrices_of_itself() {
+fn no_untuned_plan_uses_cooperative_matrices() {
     let graph = full_width();
     for side in [500, 224, 96] {
         let target = with_matrices(&Target::WEBGPU_DEFAULTS, matrices());

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Bounds checks as they are put in for devices that run checked shaders, and none.
+/// Two policies: the bounds checks of checked shaders, and none.
 fn policies() -> [BoundsCheckPolicies; 2] {
     [BoundsCheckPolicy::Restrict, BoundsCheckPolicy::Unchecked].map(|policy| BoundsCheckPolicies {
         index: policy,
@@ -32,8 +32,8 @@ fn naga_writes_every_variant_as_spirv() {
     });
 }
 
-/// SPIR-V without the strides of its sized arrays. naga gives them to those in workgroup memory too, of any shader,
-/// which no driver minds; newer validators stop there.
+/// SPIR-V without the strides of its sized arrays. naga also writes strides for arrays in workgroup memory, in any
+/// shader. Drivers accept them; newer validators do not.
 fn without_strides(words: &[u32]) -> Vec<u32> {
     let (head, mut rest) = words.split_at(5);
     let mut instructions = Vec::new();
@@ -49,7 +49,7 @@ fn without_strides(words: &[u32]) -> Vec<u32> {
     [head, &instructions.concat()].concat()
 }
 
-/// naga writes what the Khronos validator accepts: not checked elsewhere, since few drivers run these shaders.
+/// The Khronos validator accepts naga's SPIR-V for cooperative matrices, which few drivers in tests can run.
 #[test]
 fn spirv_val_accepts_cooperative_matrices() {
     if Command::new("spirv-val").arg("--version").output().is_err() {
@@ -121,7 +121,7 @@ fn naga_writes_every_variant_as_msl() {
     });
 }
 
-/// The least shader model that wgpu compiles for: FXC's, and where there are subgroups or f16 DXC's.
+/// The lowest shader model that wgpu compiles for: DXC's with subgroups or f16, else FXC's.
 fn shader_model(subgroups: bool, half: bool) -> hlsl::ShaderModel {
     match (half, subgroups) {
         (true, _) => hlsl::ShaderModel::V6_2,
@@ -160,10 +160,10 @@ fn naga_writes_every_variant_as_hlsl() {
     });
 }
 
-/// What runs on Metal and on Direct3D 12 is written for them, and takes no feature and no limit that such a
-/// device has not.
+/// naga writes every kernel that plans use on Metal and Direct3D 12 for these, and the kernel needs only features and
+/// limits of such a device.
 #[test]
-fn plans_for_metal_and_dx12_take_nothing_that_is_not_there() {
+fn kernels_for_metal_and_dx12_need_only_their_features_and_limits() {
     let graph = full_width();
     for (device, backend, target) in elsewhere() {
         let mut pipelines = planned(&graph, &target);
@@ -229,7 +229,7 @@ fn check_room(name: &str, module: &Module, target: &Target) {
 #[test]
 fn naga_writes_every_variant_as_glsl() {
     for_each_resolved(|Shader { name, source, .. }, module, info| {
-        // There is no f16 in GLSL: wgpu has no such feature through OpenGL.
+        // GLSL has no f16, and wgpu does not offer it through OpenGL.
         if uses_half(source) {
             return;
         }
@@ -244,7 +244,7 @@ fn naga_writes_every_variant_as_glsl() {
                 multiview: None,
             };
             for mut policies in policies() {
-                // GLSL ES does not tell how many levels a texture has: wgpu leaves these reads unchecked there.
+                // GLSL ES cannot query the number of mip levels: wgpu leaves these reads unchecked.
                 if version.is_es() {
                     policies.image_load = BoundsCheckPolicy::Unchecked;
                 }
@@ -258,8 +258,8 @@ fn naga_writes_every_variant_as_glsl() {
     });
 }
 
-/// `source` as Tint takes it: with the line that asks for subgroups, which naga does not know, and with
-/// these values in place of its overrides, which Tint has no option for.
+/// `source` for Tint: with `enable subgroups`, which naga does not know, and with constants in place of overrides,
+/// which Tint cannot set.
 fn for_tint(source: &str, constants: &[(&'static str, f64)]) -> String {
     let mut text = String::new();
     if uses_subgroups(source) {
@@ -277,7 +277,7 @@ fn for_tint(source: &str, constants: &[(&'static str, f64)]) -> String {
     text
 }
 
-/// What Tint makes of `source` with these values of its overrides, in one of its formats.
+/// Tint's output for `source` with these values of its overrides, in one of its formats.
 fn tint(name: &str, source: &str, constants: &[(&'static str, f64)], format: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(format!("{name}.wgsl"));
@@ -294,7 +294,7 @@ fn tint(name: &str, source: &str, constants: &[(&'static str, f64)], format: &st
 
 /// Panics unless Tint accepts `source` with these values of its overrides.
 fn check_with_tint(name: &str, source: &str, constants: &[(&'static str, f64)]) {
-    // Tint writes the shader again from what it understood.
+    // Tint writes the shader again from its own representation.
     let written = tint(name, source, constants, "wgsl");
     assert!(written.contains("@compute"), "{name}: {written}");
     assert_eq!(

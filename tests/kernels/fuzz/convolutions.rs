@@ -17,7 +17,7 @@ fn conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
     );
     (geometry, channels, 1usize..=3, any::<bool>()).prop_map(
         |((kernel, stride, padding, dilation, more), (groups, c, out), n, bias)| {
-            // Groups of up to 10 outputs, and more than one tile of 32 without them.
+            // With groups, up to 10 outputs each; without, more than one tile of 32.
             let out = if groups == 1 {
                 out
             } else {
@@ -41,7 +41,7 @@ fn conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
     )
 }
 
-/// Perhaps with ReLU.
+/// The convolution with or without ReLU.
 fn with_relu(
     convs: impl Strategy<Value = (Conv2d, Vec<Shape>)>,
 ) -> impl Strategy<Value = (Convolution, Vec<Shape>)> {
@@ -54,7 +54,7 @@ fn with_relu(
     })
 }
 
-/// One of groups of whole fours of channels, or depthwise: groups, and channels in and out of each.
+/// A depthwise convolution, or one whose groups have multiples of 4 channels, in and out.
 fn grouped_conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
     let fours = (2usize..=4, 1usize..=3, 1usize..=9).prop_map(|(g, c, out)| (g, 4 * c, 4 * out));
     let depthwise = (2usize..=40, Just(1), 1usize..=5);
@@ -71,13 +71,13 @@ fn grouped_conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
     )
 }
 
-/// An ungrouped one, pooled.
+/// An ungrouped convolution, pooled.
 fn pooled_conv2d() -> impl Strategy<Value = (Convolution, Vec<Shape>)> {
     (with_relu(conv2d()), any::<bool>()).prop_map(|((mut op, mut shapes), ceil_mode)| {
         shapes[0].c /= op.conv.groups;
         op.conv.groups = 1;
         let map = op.output_shape(&shapes).unwrap();
-        // A window that reaches past both ends is there in ceil mode alone.
+        // A window that reaches past both ends exists only in ceil mode.
         let pool = MaxPool2d::square(2, 2, ceil_mode || map.h.min(map.w) == 1);
         op.pool = Some(pool);
         (op, shapes)
@@ -100,7 +100,7 @@ fn conv_transpose2d() -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
     (geometry, channels, 1usize..=3, any::<bool>()).prop_map(
         |((kernel, stride, padding, extra, size), (groups, c, out), n, bias)| {
             let output_padding = [0, 1].map(|i| extra[i] % stride[i]);
-            // No more padding than leaves a pixel.
+            // The padding leaves at least one pixel of output.
             let padding = [0, 1].map(|i| {
                 let full = (size[i] - 1) * stride[i] + kernel[i] + output_padding[i];
                 padding[i].min((full - 1) / 2)
@@ -119,7 +119,7 @@ fn conv_transpose2d() -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
     )
 }
 
-/// A transposed convolution of which a window is wanted, perhaps.
+/// A transposed convolution, cropped to a window or whole.
 fn windowed() -> impl Strategy<Value = (TransposedConvolution, Vec<Shape>)> {
     (conv_transpose2d(), any::<bool>(), pair(0..=7), pair(1..=20)).prop_map(
         |((conv, mut shapes), crop, offset, size)| {
@@ -139,7 +139,7 @@ fn windowed() -> impl Strategy<Value = (TransposedConvolution, Vec<Shape>)> {
     )
 }
 
-/// An ungrouped one of those, dense or diagonal, with rows long enough that many pixels share their taps.
+/// An ungrouped transposed convolution, dense or diagonal, with long rows, in which many pixels share their taps.
 pub fn transposed(diagonal: bool) -> impl Strategy<Value = (TransposedConvolution, Vec<Shape>)> {
     (windowed(), 0usize..30).prop_map(move |((op, shapes), longer)| {
         let mut shapes = shapes;
@@ -177,32 +177,32 @@ proptest! {
     #![proptest_config(config(ON_DEVICE))]
 
     #[test]
-    fn conv2d_is_the_reference(sample in samples(with_relu(conv2d()))) {
+    fn conv2d_agrees_with_the_reference(sample in samples(with_relu(conv2d()))) {
         sample.check();
     }
 
     #[test]
-    fn grouped_conv2d_is_the_reference(sample in samples(with_relu(grouped_conv2d()))) {
+    fn grouped_conv2d_agrees_with_the_reference(sample in samples(with_relu(grouped_conv2d()))) {
         sample.check();
     }
 
     #[test]
-    fn pooled_conv2d_is_the_reference(sample in samples(pooled_conv2d())) {
+    fn pooled_conv2d_agrees_with_the_reference(sample in samples(pooled_conv2d())) {
         sample.check();
     }
 
     #[test]
-    fn conv_transpose2d_is_the_reference(sample in samples(windowed())) {
+    fn conv_transpose2d_agrees_with_the_reference(sample in samples(windowed())) {
         sample.check();
     }
 
     #[test]
-    fn conv_transpose2d_of_long_rows_is_the_reference(sample in samples(transposed(false))) {
+    fn conv_transpose2d_of_long_rows_agrees_with_the_reference(sample in samples(transposed(false))) {
         sample.check();
     }
 
     #[test]
-    fn diagonal_conv_transpose2d_is_the_reference(sample in diagonal_samples()) {
+    fn diagonal_conv_transpose2d_agrees_with_the_reference(sample in diagonal_samples()) {
         sample.check();
     }
 }
@@ -218,14 +218,14 @@ proptest! {
     #![proptest_config(config(OF_SHAPES))]
 
     #[test]
-    fn the_shape_of_conv2d_is_pytorchs((op, shapes) in conv2d()) {
+    fn the_shape_of_conv2d_follows_pytorch((op, shapes) in conv2d()) {
         let (input, weight) = (shapes[0], shapes[1]);
         let [h, w] = [conv_size(input.h, weight.h, &op, 0), conv_size(input.w, weight.w, &op, 1)];
         prop_assert_eq!(op.output_shape(&shapes).unwrap(), Shape::new(input.n, weight.n, h, w));
     }
 
     #[test]
-    fn the_shape_of_a_pooled_conv2d_is_that_of_both((op, shapes) in pooled_conv2d()) {
+    fn the_shape_of_a_pooled_conv2d_is_that_of_conv2d_and_pool((op, shapes) in pooled_conv2d()) {
         let alone = Convolution { pool: None, ..op.clone() };
         let map = alone.output_shape(&shapes).unwrap();
         let pooled = op.pool.clone().unwrap().output_shape(&[map]).unwrap();
@@ -235,7 +235,7 @@ proptest! {
 
     /// (size − 1)·stride − 2·padding + dilation·(kernel − 1) + output_padding + 1, dilation 1.
     #[test]
-    fn the_shape_of_conv_transpose2d_is_pytorchs((op, shapes) in conv_transpose2d()) {
+    fn the_shape_of_conv_transpose2d_follows_pytorch((op, shapes) in conv_transpose2d()) {
         let (input, weight) = (shapes[0], shapes[1]);
         let size = |axis: usize, size: usize, kernel: usize| {
             (size - 1) * op.stride[axis] + kernel + op.output_padding[axis] - 2 * op.padding[axis]

@@ -21,7 +21,7 @@ fn function() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
     (op, tensors(13)).prop_map(|(op, shape)| (op, vec![shape]))
 }
 
-/// Sum, difference or product; each size of either operand may be 1.
+/// A sum, difference or product; each dimension of either operand may be 1.
 fn arithmetic() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
     let op = prop_oneof![
         Just(Arc::new(Add {}) as Arc<dyn Op>),
@@ -42,7 +42,7 @@ fn arithmetic() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
     })
 }
 
-/// A layer with parameters that are vectors, or a linear one.
+/// A layer whose parameters are vectors, or a linear layer.
 fn layer() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
     let kind = (0usize..3, any::<bool>(), 1usize..40, 1.1f32..2.0);
     (kind, tensors(13)).prop_map(|((kind, more, out, eps), shape)| {
@@ -80,7 +80,7 @@ fn local_response_norm() -> impl Strategy<Value = (LocalResponseNorm, Vec<Shape>
         })
 }
 
-/// Planes small enough for one sum, and larger.
+/// Means of planes small enough for one sum, and of larger ones.
 fn mean() -> impl Strategy<Value = (Mean, Vec<Shape>)> {
     (tensors(9), pair(1..=4))
         .prop_map(|(shape, [h, w])| (Mean {}, vec![shape.with_size(shape.h * h, shape.w * w)]))
@@ -90,44 +90,44 @@ proptest! {
     #![proptest_config(config(ON_DEVICE))]
 
     #[test]
-    fn relu_is_the_reference(sample in samples(tensors(13).prop_map(|s| (Relu {}, vec![s])))) {
+    fn relu_agrees_with_the_reference(sample in samples(tensors(13).prop_map(|s| (Relu {}, vec![s])))) {
         sample.check();
     }
 
     #[test]
-    fn functions_are_the_reference(sample in shared_samples(function())) {
+    fn functions_agree_with_the_reference(sample in shared_samples(function())) {
         sample.check();
     }
 
     #[test]
-    fn arithmetic_is_the_reference(sample in shared_samples(arithmetic())) {
+    fn arithmetic_agrees_with_the_reference(sample in shared_samples(arithmetic())) {
         sample.check();
     }
 
     #[test]
-    fn layers_are_the_reference(sample in shared_samples(layer())) {
+    fn layers_agree_with_the_reference(sample in shared_samples(layer())) {
         sample.check();
     }
 
     #[test]
-    fn scale_is_the_reference(
+    fn scale_agrees_with_the_reference(
         sample in samples((-3.0f32..3.0, tensors(13)).prop_map(|(factor, s)| (Scale { factor }, vec![s])))
     ) {
         sample.check();
     }
 
     #[test]
-    fn mean_is_the_reference(sample in samples(mean())) {
+    fn mean_agrees_with_the_reference(sample in samples(mean())) {
         sample.check();
     }
 
     #[test]
-    fn local_response_norm_is_the_reference(sample in samples(local_response_norm())) {
+    fn local_response_norm_agrees_with_the_reference(sample in samples(local_response_norm())) {
         sample.check();
     }
 
     #[test]
-    fn softmax_is_the_reference(sample in samples(tensors(23).prop_map(|s| (Softmax {}, vec![s])))) {
+    fn softmax_agrees_with_the_reference(sample in samples(tensors(23).prop_map(|s| (Softmax {}, vec![s])))) {
         sample.check();
     }
 }

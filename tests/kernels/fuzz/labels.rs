@@ -3,14 +3,14 @@
 use super::convolutions::transposed;
 use super::*;
 
-/// The scores that are resized and their size afterwards.
+/// A resize, and the shape of the scores before it.
 fn argmax_resized() -> impl Strategy<Value = (Interpolate, Shape)> {
     (pair(1..=40), any::<bool>(), tensors(23)).prop_map(|(size, align_corners, input)| {
         (Interpolate::bilinear(size, align_corners), input)
     })
 }
 
-/// Panics unless labels of scores that are never seen agree with the reference, uncut and cut.
+/// Panics unless the labels of an op that writes no scores agree with the reference, uncut and cut.
 fn check_labels(one: &OneOp, scores: &Tensor, bounds: &Tensor, binding: u64) {
     one.check_rows();
     let expected = one.expected();
@@ -38,14 +38,14 @@ proptest! {
     #![proptest_config(config(ON_DEVICE))]
 
     #[test]
-    fn argmax_is_the_reference(
+    fn argmax_agrees_with_the_reference(
         sample in samples(tensors(23).prop_map(|s| (Argmax {}, vec![s])))
     ) {
         sample.check();
     }
 
     #[test]
-    fn argmax_of_resized_scores_is_the_reference((resize, shape) in argmax_resized(), seed: u8) {
+    fn argmax_of_resized_scores_agrees_with_the_reference((resize, shape) in argmax_resized(), seed: u8) {
         let case = Case {
             op: Arc::new(FusedArgmax { scores: Scores::Resized(resize) }),
             inputs: vec![shape],
@@ -57,7 +57,7 @@ proptest! {
     }
 
     #[test]
-    fn argmax_of_upsampled_scores_is_the_reference(
+    fn argmax_of_upsampled_scores_agrees_with_the_reference(
         (op, shapes) in prop_oneof![transposed(false), transposed(true)],
         seed: u8,
         log2 in 8u32..14,

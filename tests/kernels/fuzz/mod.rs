@@ -1,5 +1,5 @@
-//! Ops with random attributes on random shapes: the shape rules against PyTorch's formulas, and the
-//! device against the reference implementations, with bindings as large as they may be and cut small.
+//! Ops with random attributes on random shapes. Shape rules are checked against PyTorch's formulas, and the device
+//! against the reference implementations, with the largest bindings and with small ones.
 //!
 //! The cases are random but the same in every run.
 
@@ -26,10 +26,10 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::sync::{Arc, OnceLock};
 
-/// Cases that run on a device, each of which compiles kernels of its own.
+/// Cases of each test on devices; each case compiles its own kernels.
 const ON_DEVICE: u32 = 32;
 
-/// Cases of shape rules, which cost nothing.
+/// Cases of each test of a shape rule, which needs no device.
 const OF_SHAPES: u32 = 2000;
 
 fn config(cases: u32) -> ProptestConfig {
@@ -41,8 +41,8 @@ fn config(cases: u32) -> ProptestConfig {
     }
 }
 
-/// The devices, opened once for all tests: with all that they have, with WebGPU's default limits, and
-/// planned for as GPUs.
+/// The device opened in three ways, once for all tests: with its own limits, with WebGPU's default limits, and planned
+/// for as a GPU.
 fn devices() -> &'static [Gpu] {
     static DEVICES: OnceLock<Vec<Gpu>> = OnceLock::new();
     DEVICES.get_or_init(|| {
@@ -58,15 +58,15 @@ fn devices() -> &'static [Gpu] {
     })
 }
 
-/// An op on inputs of these shapes, and what else a run of it depends on.
+/// An op, the shapes of its inputs, and the other parameters of a run.
 #[derive(Debug)]
 struct Sample {
     op: Arc<dyn Op>,
     shapes: Vec<Shape>,
-    /// Its weight is zero off its diagonal.
+    /// The weight is zero off its diagonal.
     diagonal: bool,
     seed: u8,
-    /// The largest binding that a plan may use, if it can be that small.
+    /// The largest binding of the cut plan, in bytes, if the op has a plan with such bindings.
     binding: u64,
 }
 
@@ -91,7 +91,7 @@ fn shared_samples(
 }
 
 impl Sample {
-    /// Every device and cut against the reference.
+    /// Checks every device, uncut and cut, against the reference.
     fn check(&self) {
         let case = Case {
             op: self.op.clone(),
@@ -114,7 +114,7 @@ impl Sample {
                 plans.push(("uncut", one.plan(&target).unwrap()));
                 match one.plan(&small) {
                     Ok(plan) => plans.push(("cut", plan)),
-                    // Even one row is larger.
+                    // Even a single row is larger than the binding.
                     Err(e) => assert_eq!(e.kind(), ErrorKind::Limit, "{e}"),
                 }
             }

@@ -10,7 +10,7 @@ fn crop() -> impl Strategy<Value = (Crop, Vec<Shape>)> {
     })
 }
 
-/// By size, by factor, and to the size of a second input.
+/// A resize to a size, by a factor, or to the size of a second input.
 fn interpolate() -> impl Strategy<Value = (Interpolate, Vec<Shape>)> {
     let factors = [0.2..4.0f64, 0.2..4.0f64];
     (0..3, pair(1..=40), factors, any::<[bool; 4]>(), tensors(9)).prop_map(
@@ -20,7 +20,7 @@ fn interpolate() -> impl Strategy<Value = (Interpolate, Vec<Shape>)> {
                     true => (10.0 * factor).ceil() / 10.0,
                     false => factor,
                 };
-                // A pixel at least.
+                // At least one pixel.
                 factor.max(1.0 / size as f64)
             };
             let factors = [factor(factors[0], input.h), factor(factors[1], input.w)];
@@ -118,32 +118,32 @@ proptest! {
     #![proptest_config(config(ON_DEVICE))]
 
     #[test]
-    fn cat_is_the_reference(sample in samples(cat())) {
+    fn cat_agrees_with_the_reference(sample in samples(cat())) {
         sample.check();
     }
 
     #[test]
-    fn pad_is_the_reference(sample in samples(pad())) {
+    fn pad_agrees_with_the_reference(sample in samples(pad())) {
         sample.check();
     }
 
     #[test]
-    fn pixel_shuffle_is_the_reference(sample in samples(pixel_shuffle())) {
+    fn pixel_shuffle_agrees_with_the_reference(sample in samples(pixel_shuffle())) {
         sample.check();
     }
 
     #[test]
-    fn crop_is_the_reference(sample in samples(crop())) {
+    fn crop_agrees_with_the_reference(sample in samples(crop())) {
         sample.check();
     }
 
     #[test]
-    fn interpolate_is_the_reference(sample in samples(interpolate())) {
+    fn interpolate_agrees_with_the_reference(sample in samples(interpolate())) {
         sample.check();
     }
 
     #[test]
-    fn preprocess_is_the_reference(sample in samples(preprocess())) {
+    fn preprocess_agrees_with_the_reference(sample in samples(preprocess())) {
         sample.check();
     }
 }

@@ -16,7 +16,7 @@ fn max_pool2d() -> impl Strategy<Value = (MaxPool2d, Vec<Shape>)> {
                 let padding = [0, 1].map(|i| padding[i].min(kernel_size[i] / 2));
                 let least = |i: usize| {
                     let window = dilation[i] * (kernel_size[i] - 1) + 1;
-                    // No window has all its taps outside.
+                    // No window has all its taps in the padding.
                     let apart = if padding[i] > 0 { dilation[i] } else { 1 };
                     window.saturating_sub(2 * padding[i]).max(apart)
                 };
@@ -35,33 +35,30 @@ fn max_pool2d() -> impl Strategy<Value = (MaxPool2d, Vec<Shape>)> {
         )
 }
 
-/// Of sizes that a pooling can make, with the third input that says which, or without.
+/// An unpooling of a size that a pooling can produce, with or without the third input, whose shape is the output's.
 fn max_unpool2d() -> impl Strategy<Value = (MaxUnpool2d, Vec<Shape>)> {
-    (max_pool2d(), 0..3).prop_filter_map(
-        "the pooling is not one that is undone",
-        |((pool, shapes), how)| {
-            let plane = shapes[0];
-            let input = MaxPool2d {
-                dilation: [1; 2],
-                ..pool.clone()
-            };
-            let input = input.output_shape(&[plane]).ok()?;
-            let op = MaxUnpool2d {
-                kernel_size: pool.kernel_size,
-                stride: pool.stride,
-                padding: pool.padding,
-                output_size: (how == 0).then_some([plane.h, plane.w]),
-            };
-            let mut shapes = vec![input; 2];
-            shapes.extend((how == 1).then_some(plane));
-            let output = op.output_shape(&shapes).ok()?;
-            // The last windows of a pooling begin inside of what is pooled.
-            let begin = |size: usize, i: usize| (size - 1) * op.stride[i];
-            let inside = begin(input.h, 0) < output.h + op.padding[0]
-                && begin(input.w, 1) < output.w + op.padding[1];
-            inside.then_some((op, shapes))
-        },
-    )
+    (max_pool2d(), 0..3).prop_filter_map("no pooling has this output", |((pool, shapes), how)| {
+        let plane = shapes[0];
+        let input = MaxPool2d {
+            dilation: [1; 2],
+            ..pool.clone()
+        };
+        let input = input.output_shape(&[plane]).ok()?;
+        let op = MaxUnpool2d {
+            kernel_size: pool.kernel_size,
+            stride: pool.stride,
+            padding: pool.padding,
+            output_size: (how == 0).then_some([plane.h, plane.w]),
+        };
+        let mut shapes = vec![input; 2];
+        shapes.extend((how == 1).then_some(plane));
+        let output = op.output_shape(&shapes).ok()?;
+        // The last windows of a pooling begin inside its input.
+        let begin = |size: usize, i: usize| (size - 1) * op.stride[i];
+        let inside = begin(input.h, 0) < output.h + op.padding[0]
+            && begin(input.w, 1) < output.w + op.padding[1];
+        inside.then_some((op, shapes))
+    })
 }
 
 fn avg_pool2d() -> impl Strategy<Value = (AvgPool2d, Vec<Shape>)> {
@@ -114,29 +111,29 @@ proptest! {
     #![proptest_config(config(ON_DEVICE))]
 
     #[test]
-    fn max_pool2d_is_the_reference(sample in samples(max_pool2d())) {
+    fn max_pool2d_agrees_with_the_reference(sample in samples(max_pool2d())) {
         sample.check();
     }
 
     #[test]
-    fn max_pool2d_indices_are_the_reference(
+    fn max_pool2d_indices_agree_with_the_reference(
         sample in samples(max_pool2d().prop_map(|(pool, shapes)| (MaxPool2dIndices { pool }, shapes)))
     ) {
         sample.check();
     }
 
     #[test]
-    fn max_unpool2d_is_the_reference(sample in samples(max_unpool2d())) {
+    fn max_unpool2d_agrees_with_the_reference(sample in samples(max_unpool2d())) {
         sample.check();
     }
 
     #[test]
-    fn avg_pool2d_is_the_reference(sample in samples(avg_pool2d())) {
+    fn avg_pool2d_agrees_with_the_reference(sample in samples(avg_pool2d())) {
         sample.check();
     }
 
     #[test]
-    fn adaptive_avg_pool2d_is_the_reference(sample in samples(adaptive_avg_pool2d())) {
+    fn adaptive_avg_pool2d_agrees_with_the_reference(sample in samples(adaptive_avg_pool2d())) {
         sample.check();
     }
 }
@@ -163,7 +160,7 @@ proptest! {
     #![proptest_config(config(OF_SHAPES))]
 
     #[test]
-    fn the_shape_of_max_pool2d_is_pytorchs((op, shapes) in max_pool2d()) {
+    fn the_shape_of_max_pool2d_follows_pytorch((op, shapes) in max_pool2d()) {
         let input = shapes[0];
         let expected = input.with_size(pool_size(input.h, &op, 0), pool_size(input.w, &op, 1));
         prop_assert_eq!(op.output_shape(&shapes).unwrap(), expected);
