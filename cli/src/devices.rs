@@ -1,4 +1,4 @@
-//! `fullconv devices`: lists the adapters and their faults.
+//! `fullconv devices`: lists the adapters and their known quirks.
 
 use crate::{Outcome, terminal};
 use fullconv::gpu::{Adapter, Backend, adapters, quirks, wgpu};
@@ -32,12 +32,12 @@ struct Entry {
     backend: String,
     r#type: &'static str,
     driver: String,
-    /// Such as `0000:01:00.0`; `None` if the backend does not report it.
+    /// The PCI address, such as `0000:01:00.0`; `None` if the backend does not report one.
     pci_address: Option<String>,
     limits: Limits,
     /// The smallest and the largest subgroup; `None` without subgroup support.
     subgroups: Option<[u32; 2]>,
-    /// What its driver or backend does otherwise than one expects, and what is done about it.
+    /// The known faults and limits of its driver and backend, with the remedies.
     quirks: Vec<QuirkEntry>,
     trouble: Option<String>,
 }
@@ -162,7 +162,7 @@ fn shown(entry: &Entry, default: Option<usize>) -> String {
     )
 }
 
-/// Why no adapter can be used, and what to do.
+/// The error if no adapter can be used, with a way out.
 fn unusable(output: &Output, backend: Option<Backend>) -> Error {
     let through = backend.map_or(String::new(), |backend| format!(" through {backend}"));
     let message = if output.adapters.is_empty() {

@@ -1,4 +1,4 @@
-//! `fullconv devices` and `fullconv inspect`, and what happens without a device.
+//! `fullconv devices` and `fullconv inspect`, and all commands without a device.
 
 use super::program::*;
 use serde_json::Value;
@@ -75,7 +75,7 @@ fn devices_lists_the_adapters() {
     assert_eq!(has_quirk("loops-end"), name.contains("llvmpipe"), "{text}");
 }
 
-/// The kernels of the demo model's plan that `options` lead to.
+/// The kernels of the demo model's plan with `options`.
 fn kernels(options: &str, without: &str) -> Vec<String> {
     let arguments = ["inspect", "--size", "96x128", "--json"];
     let mut command = command();
