@@ -1,4 +1,4 @@
-//! What a device is, as plain data: all that planning needs to know of it.
+//! A device as plain data: the limits and features that planning uses.
 
 /// Texels in a row of a texture that holds a plain array of `vec4<f32>`: every WebGPU device has textures
 /// this wide.
@@ -19,9 +19,9 @@ pub const INVOCATIONS_AT_ONCE: u32 = 1 << 16;
 pub struct CooperativeMatrix {
     /// Rows of the left matrix, columns of the right one, and terms of each sum.
     pub size: [u32; 3],
-    /// Invocations of the largest subgroups there are: in smaller ones, several do the same.
+    /// Invocations of the device's largest subgroup. If subgroups are smaller, several compute the same product.
     pub subgroup: u32,
-    /// Matrices can be loaded from arrays of vectors (Vulkan), not only of single numbers.
+    /// Matrices can be loaded from arrays of vectors (Vulkan), not only of scalars.
     pub vectors: bool,
 }
 
@@ -40,8 +40,8 @@ pub struct DeviceProfile {
     pub max_texture_side: u32,
     /// Most workgroup memory that a shader may take, in bytes.
     pub max_workgroup_bytes: u32,
-    /// Invocations that keep all of the device busy: no limit, but where there are fewer, kernels with
-    /// smaller tiles are preferred. Devices do not tell.
+    /// Invocations that keep the whole device busy. Not a limit: a dispatch with fewer prefers kernels with smaller
+    /// tiles. An estimate, as devices do not report it.
     pub invocations_at_once: u32,
     /// Most storage buffers that a shader may bind.
     pub max_storage_buffers: u32,
@@ -56,8 +56,8 @@ pub struct DeviceProfile {
 }
 
 impl DeviceProfile {
-    /// How many workgroups in x and y hold `workgroups` of them, if one dispatch can: shaders count y · width + x
-    /// and ignore what is past the end.
+    /// The size of a dispatch in x and y for `workgroups` workgroups; `None` if they do not fit one dispatch. Shaders
+    /// compute their number as y · width + x and ignore numbers past the end.
     pub fn fold(&self, workgroups: usize) -> Option<[u32; 2]> {
         let most = self.max_workgroups_per_dimension as usize;
         let rows = workgroups.div_ceil(most.max(1)).max(1);
@@ -65,7 +65,7 @@ impl DeviceProfile {
         fits.then(|| [workgroups.div_ceil(rows) as u32, rows as u32])
     }
 
-    /// The limits that every WebGPU device has, and no features: what must always work.
+    /// The limits of every WebGPU device, and no features.
     pub const WEBGPU_DEFAULTS: Self = Self {
         max_binding_bytes: 128 << 20,
         max_buffer_bytes: 256 << 20,

@@ -1,31 +1,31 @@
-//! What plans are made for: a device, and what is wished of the plans on it.
+//! The target of a plan: a device, and the options of plans.
 
 use crate::device_profile::{DeviceProfile, TEXEL_ROW_BYTES, TEXELS_PER_ROW};
 
-/// A device, and what is wished of the plans on it.
+/// The target of a plan: a device, and the options of plans.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// What the device is.
+    /// The device's limits and features.
     pub device: DeviceProfile,
-    /// What is wished.
+    /// The options.
     pub options: PlanOptions,
 }
 
-/// What is wished of plans, whatever the device.
+/// Options of plans, independent of the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanOptions {
-    /// Keep activations and weights in f16, which shaders of the device may use (`SHADER_F16`).
+    /// Keep activations and weights in f16. The device needs `SHADER_F16`.
     pub half: bool,
     /// The most bytes of device memory that a plan may take; `u64::MAX` for no limit.
     pub memory_bytes: u64,
-    /// Compute all of the frame that a large padding leaves around a picture, though most of it is uniform.
+    /// Compute the whole frame that a large padding leaves around a picture. By default its constant part is cut away.
     pub whole_padding: bool,
-    /// Kernels that plans leave out, by the names of their shaders: those that the device computes wrongly.
+    /// Names of kernels that plans leave out, because the device computes them wrongly.
     pub without_kernels: Vec<String>,
 }
 
 impl PlanOptions {
-    /// f32, as much memory as the device's limits on buffers allow, large paddings cut.
+    /// f32, no limit on memory, large paddings cut, all kernels.
     pub const DEFAULT: Self = Self {
         half: false,
         memory_bytes: u64::MAX,
@@ -41,13 +41,14 @@ impl Default for PlanOptions {
 }
 
 impl Target {
-    /// The limits that every WebGPU device has, no features, and nothing wished: what must always work.
+    /// The limits of every WebGPU device, no features, and default options. Every network must have a plan for this
+    /// target.
     pub const WEBGPU_DEFAULTS: Self = Self {
         device: DeviceProfile::WEBGPU_DEFAULTS,
         options: PlanOptions::DEFAULT,
     };
 
-    /// The same, wished with f16 or f32.
+    /// The same target with f16 if `half`, else f32.
     #[must_use]
     pub fn in_half(&self, half: bool) -> Self {
         let mut target = self.clone();
@@ -55,7 +56,7 @@ impl Target {
         target
     }
 
-    /// The same, with at most so many bytes of device memory.
+    /// The same target with a limit on device memory, in bytes.
     #[must_use]
     pub fn within(&self, memory_bytes: u64) -> Self {
         let mut target = self.clone();
@@ -63,8 +64,8 @@ impl Target {
         target
     }
 
-    /// The most bytes that a texture of rows of [`TEXELS_PER_ROW`] holds; 0 if the device has no texture so wide, or
-    /// where values are kept in f16, of which there are no textures that can be read everywhere.
+    /// Bytes of the largest texture with rows of [`TEXELS_PER_ROW`] texels. 0 if the device's textures are narrower, or
+    /// in f16: not every device can read textures of f16.
     pub fn max_texel_bytes(&self) -> u64 {
         match self.options.half || self.device.max_texture_side < TEXELS_PER_ROW {
             true => 0,

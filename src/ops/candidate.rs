@@ -1,4 +1,4 @@
-//! The ways to compute an op on a device, and how far each is trusted.
+//! The ways to compute an op on a device, and the trust in each.
 
 use super::kernel::Kernel;
 use super::{Op, Stage, StageInput};
@@ -11,7 +11,7 @@ use crate::tensor::Shape;
 pub struct Candidate {
     /// The kernel or the stages.
     pub way: Way,
-    /// When a plan takes it.
+    /// When a plan takes the candidate.
     pub trust: Trust,
 }
 
@@ -31,7 +31,8 @@ pub enum Trust {
     Static,
     /// Only where the tuner measured it as the fastest on the user's device.
     Measured,
-    /// As `Measured`; it has run on few devices. The tuner checks every candidate against the reference before timing.
+    /// As `Measured`, for a candidate that has run on few devices. The tuner checks every candidate against the
+    /// reference before timing it.
     Experimental,
 }
 
@@ -70,7 +71,7 @@ impl dyn Op {
         Ok(kernels(all, |trust| trust == Trust::Static))
     }
 
-    /// The kernels that a plan takes only where they were measured.
+    /// The measured and experimental kernels among the candidates.
     ///
     /// # Errors
     /// As [`Op::candidates`].
@@ -79,13 +80,13 @@ impl dyn Op {
         Ok(kernels(all, |trust| trust != Trust::Static))
     }
 
-    /// The stages that a plan takes in place of a kernel, if there are some.
+    /// The static stages that a plan takes in place of a kernel; empty if there are none.
     pub fn stages(&self, inputs: &[Shape], target: &Target) -> Vec<Stage> {
         let of_plan = stages(self, inputs, target, |trust| trust == Trust::Static);
         of_plan.into_iter().next().unwrap_or_default()
     }
 
-    /// The stages that a plan takes only where they were measured.
+    /// The measured and experimental stages among the candidates.
     pub fn other_stages(&self, inputs: &[Shape], target: &Target) -> Vec<Vec<Stage>> {
         stages(self, inputs, target, |trust| trust != Trust::Static)
     }
@@ -100,7 +101,7 @@ fn kernels(all: Vec<Candidate>, wanted: impl Fn(Trust) -> bool) -> Vec<Kernel> {
     wanted.filter_map(kernel).collect()
 }
 
-/// Ignores an error of `candidates`: the choice of a kernel reports it.
+/// The stages whose trust is `wanted`. An error of `candidates` gives none: the choice of a kernel reports it.
 fn stages(
     op: &dyn Op,
     inputs: &[Shape],
@@ -117,8 +118,7 @@ fn stages(
         .collect()
 }
 
-/// The candidates of `op` without the kernels that plans leave out, and without stages one of which then has no
-/// kernel.
+/// The candidates of `op`, without the kernels that plans leave out and without stages that depend on them.
 fn allowed(op: &dyn Op, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
     let mut all = op.candidates(inputs, target)?;
     let without = &target.options.without_kernels;

@@ -13,26 +13,26 @@ use std::collections::BTreeMap;
 #[serde(transparent)]
 pub struct Choices(BTreeMap<String, Choice>);
 
-/// A candidate of an op, identified by a fingerprint of its shaders. A fingerprint that no candidate has any longer
-/// has no effect.
+/// A candidate of an op, identified by a fingerprint of its shaders. A choice without a matching candidate has no
+/// effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Choice {
-    /// Its description, for people.
+    /// The candidate's description, for people.
     pub kernel: String,
-    /// See [`Lowering::fingerprint`](super::Lowering::fingerprint).
+    /// The candidate's [`Lowering::fingerprint`](super::Lowering::fingerprint).
     pub fingerprint: u64,
-    /// Its measured time.
+    /// The measured time, in microseconds.
     pub microseconds: u64,
 }
 
 impl Choices {
-    /// Takes `choice` for `op` on inputs of these shapes in plans for `device`.
+    /// Sets the choice for `op` on inputs of these shapes, in the precision of `target`.
     pub fn insert(&mut self, op: &dyn Op, inputs: &[Shape], target: &Target, choice: Choice) {
         self.0.insert(key(op, inputs, target), choice);
     }
 
-    /// The choice for `op` on inputs of these shapes in plans for `device`.
+    /// The choice for `op` on inputs of these shapes, in the precision of `target`.
     pub fn get(&self, op: &dyn Op, inputs: &[Shape], target: &Target) -> Option<&Choice> {
         match self.0.is_empty() {
             true => None,
@@ -40,7 +40,7 @@ impl Choices {
         }
     }
 
-    /// Adds `others`; they win over existing entries.
+    /// Adds the choices of `others`, which replace existing ones.
     pub fn extend(&mut self, others: Self) {
         self.0.extend(others.0);
     }
@@ -56,7 +56,7 @@ impl Choices {
     }
 }
 
-/// Devices are told apart elsewhere; one has both precisions.
+/// The key of a choice. It holds the precision, but not the device: each device has choices of its own.
 pub(super) fn key(op: &dyn Op, inputs: &[Shape], target: &Target) -> String {
     let precision = if target.options.half { "f16 " } else { "" };
     format!("{precision}{op:?} {inputs:?}")

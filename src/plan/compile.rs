@@ -15,9 +15,8 @@ impl Plan {
     /// Plans `graph` for an input of shape `input` so that the values of `outputs` can be read.
     ///
     /// # Errors
-    /// `Shape` if the graph does not fit the input; `Limit`, with the figures, if a tensor outgrows the device's
-    /// buffers even in bands of single rows, or the plan outgrows the memory that it may take; `Unsupported` if no
-    /// kernel can run a node.
+    /// `Shape` if the graph does not fit the input. `Limit`, with sizes, if a tensor exceeds the device's buffers even
+    /// in bands of single rows, or the plan exceeds the memory limit. `Unsupported` if no kernel can run a node.
     pub fn new(graph: &Graph, input: Shape, outputs: &[NodeId], target: &Target) -> Result<Self> {
         Self::with_choices(graph, input, outputs, target, &Choices::default())
     }
@@ -51,7 +50,7 @@ impl Plan {
         passes.try_for_each(|pass| pass(&mut draft))?;
         let mut program = Program::new(draft)?;
         let mut plan = Self::of(&program)?;
-        // Smaller buffers, and so more bands, until all of it fits: in small steps, since bands cost work.
+        // Reduces the largest buffer, and so adds bands, until the plan fits; in small steps, since bands repeat work.
         while plan.peak_device_bytes() > target.options.memory_bytes {
             let largest = plan.slots.iter().copied().max().unwrap_or(0);
             program.most_bytes = program.most_bytes.min(largest) / 8 * 7;
@@ -129,7 +128,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Corrects the work of a group's layers, from layer `first` on, for rows computed twice or not at all.
+    /// Corrects the work of a group's layers, from layer `first` on, for rows that are computed twice or not at all.
     fn count_bands(&mut self, group: &Group, first: usize) {
         let mut recomputed_flops = 0;
         for (i, layer) in self.layers[first..].iter_mut().enumerate() {

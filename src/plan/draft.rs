@@ -1,4 +1,4 @@
-//! A plan in the making: operations on tensors, which the passes turn into what a device runs.
+//! A plan in progress: operations on tensors, which the passes transform.
 
 use super::choices::Choices;
 use crate::graph::{Graph, NodeId, NodeKind};
@@ -8,23 +8,23 @@ use crate::target::Target;
 use crate::tensor::Shape;
 use std::sync::Arc;
 
-/// The name in messages of a tensor without a node.
+/// The name of a tensor without a node, in messages.
 pub(super) const BETWEEN: &str = "a tensor between the stages of an operation";
 
 /// One or more nodes computed by one op.
 #[derive(Clone, Debug)]
 pub(super) struct Operation {
-    /// The tensor that is written: the last of the nodes, or one beyond the graph's nodes.
+    /// The output tensor: the last of `nodes`, or a tensor without a node.
     pub id: NodeId,
-    /// All nodes it computes.
+    /// All nodes that the operation computes.
     pub nodes: Vec<NodeId>,
-    /// The names of all nodes it computes, joined by `+`.
+    /// The names of these nodes, joined by `+`.
     pub name: String,
     /// The op.
     pub op: Arc<dyn Op>,
-    /// Its inputs.
+    /// The input tensors.
     pub inputs: Vec<NodeId>,
-    /// Its kernel, once there is one.
+    /// The kernel, after a pass has selected one.
     pub kernel: Option<Kernel>,
 }
 
@@ -36,9 +36,9 @@ pub(super) struct Draft<'a> {
     pub choices: &'a Choices,
     /// Shapes of every node, then of the tensors without a node; a tensor's id is its position.
     pub shapes: Vec<Shape>,
-    /// Tensors from here on lie between the stages of an operation.
+    /// The first tensor between the stages of an operation; all later ones are of this kind.
     pub between: usize,
-    /// In the order in which they run.
+    /// The operations, in the order in which they run.
     pub operations: Vec<Operation>,
 }
 

@@ -9,8 +9,9 @@ use crate::target::Target;
 use crate::tensor::Shape;
 use std::collections::HashMap;
 
-/// The most bytes held of a tensor between the stages of an operation, which is larger than the tensors around it: on
-/// CPU devices few, to stay near the caches, on GPUs many, for large dispatches.
+/// The most bytes to hold of a tensor between the stages of an operation, on CPU devices and on GPUs. Such tensors are
+/// larger than the tensors around them. On CPUs, a small part stays near the caches; on GPUs, a large part allows large
+/// dispatches.
 const BETWEEN_BYTES: [u64; 2] = [32 << 20, 256 << 20];
 
 pub(super) struct Program<'a> {
@@ -119,8 +120,8 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// A part of a tensor may begin at multiples of this many rows without work done twice: labels are written four
-    /// at a time, and some kernels compute blocks of rows.
+    /// A part of a tensor that begins at a multiple of this many rows repeats no work: labels are written four at a
+    /// time, and some kernels compute blocks of rows.
     pub(super) fn row_unit(&self, id: NodeId) -> usize {
         let writer = self.operations.iter().position(|o| o.id == id);
         match (self.formats[&id], writer.map(|i| self.kernels[i].grid)) {
@@ -147,8 +148,7 @@ impl<'a> Program<'a> {
     }
 }
 
-/// The format of every activation: that of the kernel that writes it. The input's is that of its
-/// readers.
+/// The format of every activation, given by the kernel that writes it; the input's format is given by its readers.
 fn formats(
     graph: &Graph,
     operations: &[Operation],

@@ -1,4 +1,4 @@
-//! The choice of kernels: the best one of an op on a device, and all the ways to compute it.
+//! The choice of kernels: the best kernel of an op on a device, and all ways to compute the op.
 
 use super::choices::{Choices, hash};
 use crate::error::{Result, bail};
@@ -22,7 +22,7 @@ pub(super) fn best_kernel(op: &dyn Op, inputs: &[Shape], target: &Target) -> Res
     };
     let kernels = op.kernels(inputs, target)?.into_iter();
     let kernels: Vec<_> = kernels.filter(|kernel| kernel.fits(target)).collect();
-    // One whose weights cannot be cut small enough is left to fail, with the figures.
+    // If no kernel's weights can be cut to the limit, the first kernel is taken: planning then fails with the sizes.
     let cuts_small = |kernel: &Kernel| kernel.bindings.iter().all(tile_fits);
     let best = kernels.iter().position(cuts_small).unwrap_or(0);
     match kernels.into_iter().nth(best) {
@@ -39,7 +39,7 @@ pub(super) fn best_kernel(op: &dyn Op, inputs: &[Shape], target: &Target) -> Res
     }
 }
 
-/// An op lowered to kernels: ops one after the other, with a kernel each.
+/// An op lowered to kernels: a sequence of ops with one kernel each.
 #[derive(Clone, Debug)]
 pub struct Lowering {
     /// The ops; only the op itself if one kernel computes it.
@@ -49,7 +49,7 @@ pub struct Lowering {
 }
 
 impl Lowering {
-    /// A hash that changes with a shader, a constant or the packing of a weight.
+    /// A hash of the kernels' shaders, constants and weight packings.
     pub fn fingerprint(&self) -> u64 {
         let of = |kernel: &Kernel| {
             let packings: Vec<_> = kernel.bindings.iter().map(|b| b.parameter()).collect();
@@ -64,7 +64,7 @@ impl Lowering {
         hash(self.kernels.iter().map(of).collect::<String>().as_bytes())
     }
 
-    /// The op's inputs that are weights of its kernels; they are f16 where activations are.
+    /// The positions of the op's inputs that are weights of its kernels. They are f16 if activations are.
     pub fn weights(&self) -> Vec<usize> {
         let mut weights = Vec::new();
         for (stage, kernel) in self.stages.iter().zip(&self.kernels) {
@@ -78,7 +78,7 @@ impl Lowering {
         weights
     }
 
-    /// The names of its kernels, with their tiles.
+    /// The names of the kernels, with their tiles and parts.
     pub fn description(&self) -> String {
         let of = |kernel: &Kernel| match kernel.grid {
             Grid::Blocks {
@@ -100,7 +100,7 @@ impl Lowering {
     }
 }
 
-/// The candidate that `choices` name for an op, if the device still has it.
+/// The candidate that `choices` names for an op; `None` if the device has no such candidate.
 pub(super) fn chosen(
     choices: &Choices,
     op: &Arc<dyn Op>,
@@ -113,7 +113,7 @@ pub(super) fn chosen(
     candidates.into_iter().find(is_chosen)
 }
 
-/// The ways to compute an op on the device, each once; the first is that of a plan without choices.
+/// The distinct ways to compute an op on the device; the first is the one of a plan without choices.
 pub(super) fn candidates(
     op: &Arc<dyn Op>,
     inputs: &[Shape],

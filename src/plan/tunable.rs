@@ -15,16 +15,16 @@ use std::sync::Arc;
 /// An operation of a graph with several candidates.
 #[derive(Clone, Debug)]
 pub struct Tunable {
-    /// The names of the nodes it computes, joined by `+`.
+    /// The names of the operation's nodes, joined by `+`.
     pub name: String,
     /// The op.
     pub op: Arc<dyn Op>,
-    /// The shapes of its inputs.
+    /// The shapes of the op's inputs.
     pub inputs: Vec<Shape>,
-    /// A graph of the op alone, under its name. The input has the first of these shapes; the other inputs are
-    /// parameters under their own names.
+    /// A graph of this op alone, under the operation's name. The graph's input has the first of `inputs`; the other
+    /// inputs are parameters under their own names.
     pub graph: Graph,
-    /// The candidates; the first is that of a plan without choices.
+    /// The candidates; the first is the one of a plan without choices.
     pub candidates: Vec<Lowering>,
 }
 
@@ -42,7 +42,7 @@ impl Tunable {
     ) -> Result<Option<Plan>> {
         let mut inputs = self.inputs.clone();
         inputs[0] = input;
-        // What there was to cut away of the padding is gone.
+        // The operation's padding was already cut in the whole graph's plan.
         let mut target = target.clone();
         target.options.whole_padding = true;
         let choice = Choice {
@@ -102,7 +102,7 @@ pub fn tunable(
     Ok(found)
 }
 
-/// The graph of one operation; `None` if it is not made of one activation and parameters.
+/// The graph of one operation; `None` unless its inputs are one activation and parameters.
 fn alone(graph: &Graph, operation: &Operation) -> Result<Option<Graph>> {
     let Some((first, others)) = operation.inputs.split_first() else {
         return Ok(None);

@@ -44,7 +44,7 @@ fn lower_with(op: &Arc<dyn Op>, diagonal: bool) -> Arc<dyn Op> {
     }
 }
 
-/// A rule: the op that does the work of two, where the output of the first is the first input of the second.
+/// A rule that fuses two ops, if the output of the first is the first input of the second.
 type Fusion = fn(&dyn Op, &dyn Op) -> Option<Arc<dyn Op>>;
 
 const FUSIONS: [Fusion; 4] = [
@@ -54,8 +54,8 @@ const FUSIONS: [Fusion; 4] = [
     conv_transpose2d::fuse,
 ];
 
-/// The op that does the work of `before` and then `next`, if there is a rule; the first input of `next` is the output
-/// of `before`. The inputs are those of `before`, then the others of `next`.
+/// The fused op of `before` and `next`, whose first input is the output of `before`; `None` without a rule. Its inputs
+/// are those of `before`, then the others of `next`.
 pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
     FUSIONS.iter().find_map(|fuse| fuse(before, next))
 }
@@ -80,7 +80,7 @@ pub fn cases() -> Vec<Case> {
     of_files.chain(of_planning).collect()
 }
 
-/// The bias, input number `position`, or zeros for `channels` channels if there is none.
+/// The binding of the bias: input number `position` if `given`, else zeros for `channels` channels.
 fn bias_binding(given: bool, position: usize, channels: usize) -> Binding {
     match given {
         true => Binding::Parameter {

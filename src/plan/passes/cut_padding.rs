@@ -1,9 +1,9 @@
 //! Large paddings, cut away.
 //!
-//! Some networks pad the input of their first convolution by much (FCN-8s by 100 pixels a side). Most of what the first
+//! Some networks pad the input of their first convolution widely (FCN-8s by 100 pixels a side). Most of what the first
 //! stages compute then sees only zeros and depends on the weights alone. Far from the edges this part is constant.
-//! Within a few pixels of the edges there is a *frame*: later convolutions pad with zeros where values are not zero.
-//! So these stages run with the least padding that keeps the frame apart from the part that sees the picture, and once
+//! Within a few pixels of the edges there is a *frame*: later convolutions pad with zeros where values are not zero. So
+//! these stages run with the least padding that keeps the frame apart from the part that sees the picture, and once
 //! more on a small tensor of zeros, for the frame. [`Paste`] puts the two together. The values are those of the whole
 //! network: the same sums of the same numbers.
 
@@ -33,7 +33,7 @@ struct WindowStep {
 struct Axis {
     /// Pixels of the input from one position to the next.
     stride: usize,
-    /// The positions that see the input: the first, and the end.
+    /// The positions that see the input: the first, and one past the last.
     seen: [usize; 2],
     /// Positions at the beginning and at the end that see padding around values that are not zero.
     frame: [usize; 2],
@@ -72,7 +72,7 @@ fn follow(steps: &[WindowStep]) -> Axis {
 
 /// A run of operations that begins with a padded one; each reads windows of the one before it.
 struct Chain {
-    /// Their positions among the operations.
+    /// The positions of the chain's operations.
     at: Vec<usize>,
     /// The windows of each operation: several if it is fused.
     windows: Vec<Vec<Window>>,
@@ -140,7 +140,7 @@ impl Chain {
     }
 }
 
-/// Replaces the operations that a large padding makes larger than they need be.
+/// Replaces operations with needlessly large outputs, due to a large padding.
 pub(super) fn cut_padding(draft: &mut Draft) -> Result<()> {
     if draft.target.options.whole_padding {
         return Ok(());

@@ -1,12 +1,12 @@
-//! Operations that run faster as stages, one after the other.
+//! Operations that run faster as stages, one after another.
 
 use crate::error::Result;
 use crate::ops::StageInput;
 use crate::plan::draft::{Draft, Operation};
 use crate::plan::select::{Lowering, chosen};
 
-/// Replaces operations that have stages on the device, or for which the choices say so, by their stages. The output of
-/// each stage but the last is a tensor without a node.
+/// Replaces an operation by the stages that the choices name, else by its static stages on the device, if any. The
+/// output of each stage except the last is a tensor without a node.
 pub(super) fn expand_stages(draft: &mut Draft) -> Result<()> {
     draft.between = draft.shapes.len();
     for operation in std::mem::take(&mut draft.operations) {

@@ -18,7 +18,7 @@ pub(super) fn fuse(draft: &mut Draft) -> Result<()> {
             op.other_kernels(&inputs, target)
                 .is_ok_and(|k| !k.is_empty())
         };
-        // Not fused if only the first op alone has kernels for the tuner to try.
+        // Not fused if the first op has kernels for the tuner to try and the fused op has none.
         let loses_one = tried(before) && !tried(op);
         !loses_one
             && best_kernel(op, &inputs, target).is_ok_and(|kernel| {
@@ -70,7 +70,7 @@ fn fused(
     next: &Operation,
 ) -> Option<(Arc<dyn Op>, Vec<NodeId>)> {
     match draft.graph.fold(next.id) {
-        // The folded parameters are those of a convolution that is not fused with anything.
+        // The folded parameters belong to a convolution that is not fused yet.
         Some(Fold { weight, bias }) => (before.nodes.len() == 1)
             .then(|| (before.op.clone(), vec![before.inputs[0], weight, bias])),
         None => {

@@ -1,4 +1,4 @@
-//! Parameters where operations read activations: copied into an activation's memory first.
+//! Copies parameters to activation buffers where operations read them as activations.
 
 use crate::error::{Result, bail};
 use crate::ops::kernel::{Binding, Kernel};
@@ -9,8 +9,8 @@ use crate::plan::select::best_kernel;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// Puts a [`Constant`] before the first operation that reads a parameter as an activation: from there on the
-/// parameter's node has an activation's memory too.
+/// Adds a [`Constant`] before the first operation that reads a parameter as an activation. From there on, the
+/// parameter's node also has an activation buffer.
 ///
 /// # Errors
 /// `Unsupported` if an operation reads a computed tensor as a weight.
@@ -23,7 +23,7 @@ pub(super) fn load_constants(draft: &mut Draft) -> Result<()> {
             if !draft.is_parameter(operation.inputs[input]) {
                 bail!(
                     Unsupported,
-                    "{} ({}): input number {input} has to be a tensor of the model file, not what a node computes",
+                    "{} ({}): input number {input} must be a tensor of the model file, not the output of a node",
                     operation.name,
                     operation.op.name()
                 );

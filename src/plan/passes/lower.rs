@@ -1,4 +1,4 @@
-//! The needed nodes, each as an operation of its lowered op.
+//! Turns each needed node into an operation of its lowered op.
 
 use crate::error::Result;
 use crate::graph::{Node, NodeId};

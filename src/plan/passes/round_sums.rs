@@ -39,7 +39,7 @@ pub(super) fn round_sums(draft: &mut Draft) -> Result<()> {
     Ok(())
 }
 
-/// Runs of terms, each a dispatch, of an operation's sums; 1 if the output stays f32 in any case.
+/// The number of dispatches for an operation's sums (runs of terms); 1 if the output stays f32 in any case.
 fn runs(draft: &Draft, operation: &Operation) -> usize {
     if operation.id.index() >= draft.between {
         return 1;

@@ -1,4 +1,4 @@
-//! A kernel for each operation that has none yet, in the precision that the device is to compute in.
+//! Selects a kernel for each operation without one, in the target's precision.
 
 use crate::error::Result;
 use crate::plan::draft::Draft;
