@@ -27,7 +27,7 @@ typedef enum {
   FULLCONV_STATUS_PICTURE = 4,
   // Shapes do not match.
   FULLCONV_STATUS_SHAPE = 5,
-  // A requested backend or adapter does not exist.
+  // A requested backend or adapter, or a kernel in FULLCONV_WITHOUT, does not exist.
   FULLCONV_STATUS_REQUEST = 6,
   // The model or the device does not support the call.
   FULLCONV_STATUS_UNSUPPORTED = 7,
@@ -41,7 +41,7 @@ typedef enum {
   FULLCONV_STATUS_DEVICE = 11,
   // A fault of fullconv itself.
   FULLCONV_STATUS_INTERNAL = 12,
-  // The device is lost: its driver was reset or replaced. Free it and its segmenters; another one can go on.
+  // The device is lost: its driver was reset or replaced. Free the device and its segmenters, then open another.
   FULLCONV_STATUS_DEVICE_LOST = 13,
 } fullconv_status;
 
@@ -58,8 +58,8 @@ typedef struct fullconv_segmenter fullconv_segmenter;
 extern "C" {
 #endif // __cplusplus
 
-// The message of this thread's last call that can fail: one line of UTF-8, empty if that call succeeded. Valid until
-// the thread's next such call.
+// The error message of this thread's latest call that can fail: one line of UTF-8, empty if the call succeeded. Valid
+// until the thread's next call that can fail.
 const char *fullconv_last_error(void);
 
 // The version of the library, such as "0.1.0".
@@ -105,9 +105,9 @@ fullconv_status fullconv_model_class_colour(const fullconv_model *model, size_t 
 fullconv_status fullconv_model_free(fullconv_model *model);
 
 // Opens a device. `backend` is "vulkan", "metal", "dx12" or "gl"; null, "" or "auto" takes the best device found;
-// "cpu" is the CPU reference, slow but on every machine. `adapter` is a part of an adapter's name, its PCI address
-// ("0000:01:00.0") or its number among the backend's adapters; null or "" takes the first that works. Plans leave out
-// the kernels in the environment variable FULLCONV_WITHOUT, separated by commas.
+// "cpu" is the CPU reference, which is slow but runs on every machine. `adapter` is a part of an adapter's name, its
+// PCI address ("0000:01:00.0") or its number among the backend's adapters; null or "" takes the first usable adapter.
+// Plans leave out the kernels in the environment variable FULLCONV_WITHOUT, separated by commas.
 //
 // # Safety
 // `backend` and `adapter` are null or zero-terminated strings; `device` is null or may be written to.
@@ -133,7 +133,7 @@ fullconv_status fullconv_segmenter_new(const fullconv_device *device,
 
 // Labels every pixel of a picture of `width` × `height` pixels. A pixel is red, green, blue and an ignored fourth
 // byte; rows come from the top, `row_bytes` apart (0: 4 · width). Writes the class of each pixel, row by row, to the
-// first width · height of the `labels_length` bytes at `labels`.
+// first width · height bytes of `labels`, which has `labels_length` bytes.
 //
 // # Safety
 // `rgba` is null or the first byte of a picture of that layout; `labels` is null, or `labels_length` bytes may be

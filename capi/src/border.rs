@@ -22,7 +22,7 @@ pub enum fullconv_status {
     Picture = 4,
     /// Shapes do not match.
     Shape = 5,
-    /// A requested backend or adapter does not exist.
+    /// A requested backend or adapter, or a kernel in FULLCONV_WITHOUT, does not exist.
     Request = 6,
     /// The model or the device does not support the call.
     Unsupported = 7,
@@ -36,7 +36,7 @@ pub enum fullconv_status {
     Device = 11,
     /// A fault of fullconv itself.
     Internal = 12,
-    /// The device is lost: its driver was reset or replaced. Free it and its segmenters; another one can go on.
+    /// The device is lost: its driver was reset or replaced. Free the device and its segmenters, then open another.
     DeviceLost = 13,
 }
 

@@ -77,8 +77,8 @@ unsafe fn give<T, C>(
     })
 }
 
-/// The message of this thread's last call that can fail: one line of UTF-8, empty if that call succeeded. Valid until
-/// the thread's next such call.
+/// The error message of this thread's latest call that can fail: one line of UTF-8, empty if the call succeeded. Valid
+/// until the thread's next call that can fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn fullconv_last_error() -> *const c_char {
     last_error()
@@ -211,9 +211,9 @@ pub extern "C" fn fullconv_model_free(model: *mut fullconv_model) -> fullconv_st
 }
 
 /// Opens a device. `backend` is "vulkan", "metal", "dx12" or "gl"; null, "" or "auto" takes the best device found;
-/// "cpu" is the CPU reference, slow but on every machine. `adapter` is a part of an adapter's name, its PCI address
-/// ("0000:01:00.0") or its number among the backend's adapters; null or "" takes the first that works. Plans leave out
-/// the kernels in the environment variable FULLCONV_WITHOUT, separated by commas.
+/// "cpu" is the CPU reference, which is slow but runs on every machine. `adapter` is a part of an adapter's name, its
+/// PCI address ("0000:01:00.0") or its number among the backend's adapters; null or "" takes the first usable adapter.
+/// Plans leave out the kernels in the environment variable FULLCONV_WITHOUT, separated by commas.
 ///
 /// # Safety
 /// `backend` and `adapter` are null or zero-terminated strings; `device` is null or may be written to.
@@ -303,7 +303,7 @@ pub unsafe extern "C" fn fullconv_segmenter_new(
 
 /// Labels every pixel of a picture of `width` × `height` pixels. A pixel is red, green, blue and an ignored fourth
 /// byte; rows come from the top, `row_bytes` apart (0: 4 · width). Writes the class of each pixel, row by row, to the
-/// first width · height of the `labels_length` bytes at `labels`.
+/// first width · height bytes of `labels`, which has `labels_length` bytes.
 ///
 /// # Safety
 /// `rgba` is null or the first byte of a picture of that layout; `labels` is null, or `labels_length` bytes may be
