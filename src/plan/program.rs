@@ -106,7 +106,7 @@ impl<'a> Program<'a> {
         spans.fold(unit, usize::max).min(self.rows(id))
     }
 
-    /// A tensor too large to be held as a whole.
+    /// Whether a tensor is too large to be held as a whole.
     pub(super) fn is_too_large(&self, id: NodeId) -> bool {
         self.bytes(id, self.rows(id)) > self.most_bytes(id)
     }
