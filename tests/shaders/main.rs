@@ -84,7 +84,7 @@ fn elsewhere() -> Vec<(&'static str, wgpu::Backend, Target)> {
             max_workgroup_bytes: 32 << 10,
             max_storage_buffers: 29,
             binding_alignment: 32,
-            // Between 4 and 128, says wgpu.
+            // wgpu reports sizes from 4 to 64, so the size is not fixed.
             subgroup_size: None,
             ..DeviceProfile::WEBGPU_DEFAULTS
         },
