@@ -6,10 +6,10 @@
 mod common;
 
 use common::{Options, Weights};
-use fullconv::gpu::{Executor, Network};
-use fullconv::graph::Graph;
-use fullconv::ops::{Argmax, Conv2d, ConvTranspose2d, MaxPool2d, Relu};
-use fullconv::plan::Plan;
+use fullconv::low_level::gpu::{Executor, Network};
+use fullconv::low_level::graph::Graph;
+use fullconv::low_level::ops::{Argmax, Conv2d, ConvTranspose2d, MaxPool2d, Relu};
+use fullconv::low_level::plan::Plan;
 use fullconv::{Gpu, Parameters, Result, Shape, Tensor, TensorFile};
 use std::collections::BTreeMap;
 use std::process::ExitCode;

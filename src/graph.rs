@@ -45,8 +45,8 @@ impl Node {
 /// A network: one input, one output, and nodes, each after the nodes that it is computed from.
 ///
 /// ```
-/// use fullconv::graph::Graph;
-/// use fullconv::ops::{Conv2d, Relu};
+/// use fullconv::low_level::graph::Graph;
+/// use fullconv::low_level::ops::{Conv2d, Relu};
 /// use fullconv::Shape;
 ///
 /// let mut graph = Graph::new("input");

@@ -27,11 +27,10 @@
 //!
 //! - [`Model`]: a model file: graph, weights, preprocessing, class names.
 //! - [`Segmenter`]: a model on a device; picture in, [`Mask`] out.
-//! - [`graph`], [`ops`]: a network as nodes of ops, each with its reference implementation and its kernels.
-//! - [`plan`]: a graph planned for a device, as plain data.
-//! - [`gpu`]: the device, the executor of plans, and the tuner, which measures kernels. wgpu is re-exported there.
-//! - [`mod@reference`]: the graph on the CPU, which every device is checked against; [`compare`] compares the two, node
-//!   by node.
+//! - [`gpu`]: the adapters and the device; wgpu is re-exported there.
+//! - [`models`], [`convert`]: the networks with a file of their own here, and checkpoints as model files.
+//! - [`compare`]: a device against the reference implementation, node by node.
+//! - [`low_level`]: graphs, ops, plans and the executor, which may change in any release.
 
 // No input may cause a panic.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo)]
@@ -39,25 +38,26 @@
 pub mod compare;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod convert;
-pub mod device_profile;
+mod device_profile;
 mod error;
-pub mod files;
+mod files;
 pub mod gpu;
-pub mod graph;
+mod graph;
 mod heatmap;
+pub mod low_level;
 mod mask;
 mod metrics;
 mod model_file;
 pub mod models;
-pub mod ops;
+mod ops;
 mod parallel;
 mod parameters;
 mod picture;
-pub mod plan;
+mod plan;
 mod preprocess;
-pub mod reference;
+mod reference;
 mod segmenter;
-pub mod target;
+mod target;
 mod tensor;
 
 pub use error::{Error, ErrorKind, Result};

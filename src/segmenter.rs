@@ -323,7 +323,7 @@ impl Segmenter {
         let (graph, parameters) = (self.model().graph(), self.model().parameters());
         let input = Shape::new(batch, 3, size[0], size[1]);
         let outputs = [graph.output()];
-        let tuned = gpu::tune(
+        let tuned = gpu::low_level::tune(
             pool.network(),
             pool.target(),
             graph,

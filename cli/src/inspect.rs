@@ -3,8 +3,8 @@
 use crate::options::{DeviceOptions, ModelOptions, size};
 use crate::{Failure, Outcome, terminal};
 use fullconv::gpu::check_kernel_names;
-use fullconv::plan::{Choices, Plan};
-use fullconv::target::Target;
+use fullconv::low_level::plan::{Choices, Plan};
+use fullconv::low_level::target::Target;
 use fullconv::{ErrorKind, Model, Precision, Preprocessing, Shape};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -233,14 +233,14 @@ fn output<'a>(model: &'a Model, plan: &'a Plan, device: &'a str) -> Output<'a> {
 
 fn plan_output<'a>(plan: &'a Plan, device: &'a str) -> PlanOutput<'a> {
     let dimensions = |s: Shape| [s.n, s.c, s.h, s.w];
-    let layer = |(i, layer): (usize, &'a fullconv::plan::Layer)| LayerOutput {
+    let layer = |(i, layer): (usize, &'a fullconv::low_level::plan::Layer)| LayerOutput {
         name: &layer.name,
         kernel: layer.kernel,
         shape: dimensions(layer.shape),
         dispatches: plan.steps.iter().filter(|step| step.layer == i).count(),
         flops: layer.flops,
     };
-    let bands = |group: &'a fullconv::plan::BandGroup| BandsOutput {
+    let bands = |group: &'a fullconv::low_level::plan::BandGroup| BandsOutput {
         first_layer: &plan.layers[group.layers.start].name,
         last_layer: &plan.layers[group.layers.end - 1].name,
         bands: group.bands,

@@ -42,7 +42,7 @@ pub struct GpuOptions {
     /// computes them wrongly. [`kernels_left_out`](super::kernels_left_out) reads them from `FULLCONV_WITHOUT`; the
     /// library does not read this variable elsewhere.
     pub without_kernels: Vec<String>,
-    /// The folder for the fastest measured kernels ([`tune`](fn@super::tune)) and, if the driver supports it, compiled
+    /// The folder for the fastest measured kernels ([`tune`](fn@crate::low_level::gpu::tune)) and, if the driver supports it, compiled
     /// pipelines. It is created at the first write. [`cache_folder`](super::cache_folder) is the usual folder; `None`:
     /// nothing is read or written.
     pub cache: Option<PathBuf>,

@@ -1,6 +1,7 @@
 //! How long each layer of a plan takes.
 
-use super::{Executor, Gpu, now, readback};
+use super::executor::Executor;
+use super::{Gpu, now, readback};
 use crate::error::{Result, bail};
 use std::ops::Range;
 

@@ -5,7 +5,8 @@
 //! as a network. A candidate that differs from the reference by more than the error bound is dropped before timing.
 
 use super::executor::POISON;
-use super::{Executor, Network, layout};
+use super::executor::{Executor, Network};
+use super::layout;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::ops::kernel::Format;

@@ -3,7 +3,8 @@
 
 use super::request::{Request, Task};
 use crate::error::{ErrorKind, Result, bail};
-use crate::gpu::{Executor, Gpu, Network};
+use crate::gpu::Gpu;
+use crate::gpu::low_level::{Executor, Network};
 use crate::graph::Graph;
 use crate::model_file::Model;
 use crate::plan::Plan;

@@ -3,7 +3,8 @@
 use super::executors::Lent;
 use super::{Engine, Request, Segmenter};
 use crate::error::Result;
-use crate::gpu::{self, IN_FLIGHT, Pending};
+use crate::gpu;
+use crate::gpu::low_level::{IN_FLIGHT, Pending};
 use crate::mask::Mask;
 use crate::picture::Picture;
 use futures_core::Stream;

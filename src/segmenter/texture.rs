@@ -3,7 +3,7 @@
 use super::request::Request;
 use super::{Segmenter, check_labels};
 use crate::error::{Result, bail};
-use crate::gpu::{Executor, MaskTextures, Tint};
+use crate::gpu::low_level::{Executor, MaskTextures, Tint};
 use crate::mask::Mask;
 use crate::model_file::Model;
 use crate::picture::Picture;

@@ -1,8 +1,8 @@
 //! Error bounds, and checks of a device's results against them.
 
 use fullconv::Tensor;
-use fullconv::ops::Op;
-use fullconv::ops::numerics;
+use fullconv::low_level::ops::Op;
+use fullconv::low_level::ops::numerics;
 
 /// The relative error of rounding to f16.
 pub const HALF_UNIT: f32 = 1.0 / (1u32 << 11) as f32;

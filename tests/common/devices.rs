@@ -1,9 +1,9 @@
 //! Devices, and the targets that plans are made for.
 
 use super::known;
-use fullconv::device_profile::{CooperativeMatrix, DeviceProfile};
 use fullconv::gpu::{Backend, wgpu};
-use fullconv::target::{PlanOptions, Target};
+use fullconv::low_level::device_profile::{CooperativeMatrix, DeviceProfile};
+use fullconv::low_level::target::{PlanOptions, Target};
 use fullconv::{ErrorKind, Gpu, GpuOptions};
 
 /// The backend that `FULLCONV_TEST_BACKEND` names: tests run on it or fail. `None`: any backend.

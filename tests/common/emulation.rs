@@ -1,7 +1,7 @@
 //! Emulates cooperative matrices with scalar arithmetic. Devices with f16 but without matrices can then test the rest
 //! of a kernel.
 
-use fullconv::plan::Plan;
+use fullconv::low_level::plan::Plan;
 use std::fmt::Write;
 
 /// Adds the terms of one product. They are unrolled: in a long sum, a loop would take too many steps.

@@ -1,7 +1,7 @@
 //! Model files and safetensors in memory.
 
-use fullconv::graph::Graph;
-use fullconv::ops::Argmax;
+use fullconv::low_level::graph::Graph;
+use fullconv::low_level::ops::Argmax;
 use fullconv::{Model, Shape, Tensor, TensorFile};
 
 /// A model of `tests/goldens`.

@@ -2,16 +2,18 @@
 
 use super::parts::{Builder, Role, roles, side_by_side};
 use super::*;
-use fullconv::gpu::Network;
-use fullconv::graph::Graph;
-use fullconv::ops::candidate::Candidate;
-use fullconv::ops::interpolate::InterpolateMode;
-use fullconv::ops::kernel::{Binding, Format};
-use fullconv::ops::numerics::{self, Numerics};
-use fullconv::ops::{Argmax, Case, Interpolate, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Op};
-use fullconv::plan::Plan;
-use fullconv::plan::lowered::{FusedArgmax, Scores, lower};
-use fullconv::target::Target;
+use fullconv::low_level::gpu::Network;
+use fullconv::low_level::graph::Graph;
+use fullconv::low_level::ops::candidate::Candidate;
+use fullconv::low_level::ops::interpolate::InterpolateMode;
+use fullconv::low_level::ops::kernel::{Binding, Format};
+use fullconv::low_level::ops::numerics::{self, Numerics};
+use fullconv::low_level::ops::{
+    Argmax, Case, Interpolate, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Op,
+};
+use fullconv::low_level::plan::Plan;
+use fullconv::low_level::plan::lowered::{FusedArgmax, Scores, lower};
+use fullconv::low_level::target::Target;
 use fullconv::{ErrorKind, Gpu, Parameters, Shape, Tensor};
 use std::any::Any;
 use std::collections::BTreeMap;

@@ -1,9 +1,9 @@
 //! Graphs of one op: the roles of its inputs, and how one graph input holds several activations.
 
-use fullconv::graph::{Graph, NodeId};
-use fullconv::ops::kernel::{Binding, Kernel};
-use fullconv::ops::{Conv2d, Crop, Op};
-use fullconv::target::Target;
+use fullconv::low_level::graph::{Graph, NodeId};
+use fullconv::low_level::ops::kernel::{Binding, Kernel};
+use fullconv::low_level::ops::{Conv2d, Crop, Op};
+use fullconv::low_level::target::Target;
 use fullconv::{Shape, Tensor};
 
 /// The role of an op's input.

@@ -1,12 +1,12 @@
 //! Checks for every plan: it keeps the device's limits and reads only what was written.
 
 use fullconv::Shape;
-use fullconv::device_profile::TEXEL_ROW_BYTES;
-use fullconv::graph::{Graph, NodeId};
+use fullconv::low_level::device_profile::TEXEL_ROW_BYTES;
+use fullconv::low_level::graph::{Graph, NodeId};
+use fullconv::low_level::ops::kernel::Format;
+use fullconv::low_level::plan::{Bound, Mirror, Plan, Step};
+use fullconv::low_level::target::Target;
 use fullconv::models::{ArchitectureOverride, Checkpoint, build};
-use fullconv::ops::kernel::Format;
-use fullconv::plan::{Bound, Mirror, Plan, Step};
-use fullconv::target::Target;
 use std::ops::Range;
 
 /// The graph of FCN-8s as published: 134 million parameters, 21 classes.

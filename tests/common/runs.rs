@@ -1,8 +1,8 @@
 //! Runs of graphs and plans on a device.
 
-use fullconv::gpu::{Executor, Network};
-use fullconv::graph::{Graph, NodeId};
-use fullconv::plan::Plan;
+use fullconv::low_level::gpu::{Executor, Network};
+use fullconv::low_level::graph::{Graph, NodeId};
+use fullconv::low_level::plan::Plan;
 use fullconv::{Gpu, Parameters, Tensor};
 
 /// Runs a graph on a device.

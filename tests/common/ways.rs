@@ -1,13 +1,13 @@
 //! An op restricted to one of its kernels or stagings, and the devices for which tests plan.
 
 use super::{OneOp, another_gpu, gpu, matrices, preferences, with_matrices};
-use fullconv::device_profile::DeviceProfile;
-use fullconv::ops::candidate::Candidate;
-use fullconv::ops::kernel::Kernel;
-use fullconv::ops::numerics::Numerics;
-use fullconv::ops::{Op, Stage, StageInput};
-use fullconv::plan::Plan;
-use fullconv::target::Target;
+use fullconv::low_level::device_profile::DeviceProfile;
+use fullconv::low_level::ops::candidate::Candidate;
+use fullconv::low_level::ops::kernel::Kernel;
+use fullconv::low_level::ops::numerics::Numerics;
+use fullconv::low_level::ops::{Op, Stage, StageInput};
+use fullconv::low_level::plan::Plan;
+use fullconv::low_level::target::Target;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Shape, Tensor};
 use std::sync::Arc;
 
@@ -273,7 +273,8 @@ pub fn setups() -> Vec<Setup> {
 /// Panics unless `reached` has every file in `shaders/`, except those for textures.
 pub fn assert_all_kernels(reached: &std::collections::BTreeSet<&'static str>) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
-    let of_textures = fullconv::gpu::texture_pipelines().map(|pipeline| pipeline.shader.name);
+    let of_textures =
+        fullconv::low_level::gpu::texture_pipelines().map(|pipeline| pipeline.shader.name);
     let names = std::fs::read_dir(folder).unwrap().map(|entry| {
         let path = entry.unwrap().path();
         path.file_stem().unwrap().to_str().unwrap().to_owned()

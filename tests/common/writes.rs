@@ -1,6 +1,6 @@
 //! The elements that each workgroup of a grid writes: `Grid`'s documentation as slow, plain code.
 
-use fullconv::ops::grid::{Counts, Grid, Line, PixelRun, Region};
+use fullconv::low_level::ops::grid::{Counts, Grid, Line, PixelRun, Region};
 use std::ops::Range;
 
 /// The elements of `region` that workgroup number `group` writes if its shader is given `counts`, by their index in the

@@ -29,6 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["gpu"],
     &["segmenter"],
     &["compare"],
+    &["low_level"],
 ];
 
 /// The homes of each dependency, where the library may name it: files, or folders that end in `/`.
@@ -318,7 +319,7 @@ fn no_op_is_named_outside_its_own_file() {
     let sources = sources();
     let names_nodes = |file: &str| file.starts_with("models/") && file != "models/described.rs";
     for (file, code) in sources.iter().filter(|(file, _)| !names_nodes(file)) {
-        for name in fullconv::ops::names() {
+        for name in fullconv::low_level::ops::names() {
             let literal = format!("\"{name}\"");
             let own = [format!("ops/{name}.rs"), "ops/mod.rs".to_owned()];
             for (at, _) in code.match_indices(&literal) {
@@ -329,4 +330,15 @@ fn no_op_is_named_outside_its_own_file() {
         }
     }
     assert!(named > 60, "only {named} names were found");
+}
+
+/// Everything else that is public is in `low_level`, which may change in any release.
+#[test]
+fn few_modules_are_promised() {
+    let sources = sources();
+    let lines = sources["lib.rs"].lines();
+    let modules = lines.filter_map(|line| line.strip_prefix("pub mod "));
+    let names: BTreeSet<_> = modules.map(|name| name.trim_end_matches(';')).collect();
+    let promised = ["compare", "convert", "gpu", "low_level", "models"];
+    assert_eq!(names, BTreeSet::from(promised));
 }

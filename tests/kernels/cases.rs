@@ -2,7 +2,7 @@
 
 use crate::common::{OneOp, Random, all_gpus, wanted_backend};
 use fullconv::gpu::Backend;
-use fullconv::plan::lowered;
+use fullconv::low_level::plan::lowered;
 use fullconv::{ErrorKind, Gpu, GpuOptions};
 
 fn check_every_case(gpu: &Gpu, how: &str) {

@@ -2,8 +2,8 @@
 //! `conformance/table.md` lists the computed cases and why the others do not apply.
 
 use crate::common::{OneOp, assert_within, gpu, tensor_file};
-use fullconv::graph::Graph;
-use fullconv::ops::{self, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Op};
+use fullconv::low_level::graph::Graph;
+use fullconv::low_level::ops::{self, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Op};
 use fullconv::{GpuOptions, Parameters, Tensor, TensorFile};
 use serde::Deserialize;
 use serde_json::Value;

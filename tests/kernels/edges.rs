@@ -5,10 +5,10 @@
 use crate::common::emulation::emulated_plan;
 use crate::common::ways::{Setup, Way, assert_all_kernels, setups, ways};
 use crate::common::{OneOp, Random, assert_labels, assert_within};
-use fullconv::gpu::Network;
-use fullconv::ops::grid::Grid;
-use fullconv::ops::{Case, Conv2d, Crop, Interpolate, MaxPool2d, Mean, Op, Preprocess};
-use fullconv::plan::lowered::{
+use fullconv::low_level::gpu::Network;
+use fullconv::low_level::ops::grid::Grid;
+use fullconv::low_level::ops::{Case, Conv2d, Crop, Interpolate, MaxPool2d, Mean, Op, Preprocess};
+use fullconv::low_level::plan::lowered::{
     self, Convolution, FusedArgmax, Paste, PasteAxis, Scores, TransposedConvolution, Zeros,
 };
 use fullconv::{Shape, Tensor};

@@ -2,15 +2,16 @@
 //! activations, activations as weights, invalid attributes.
 
 use crate::common::{OneOp, Random, all_gpus};
-use fullconv::graph::Graph;
-use fullconv::ops::numerics::UNIT;
-use fullconv::ops::{
+use fullconv::low_level::graph::Graph;
+use fullconv::low_level::ops::numerics::UNIT;
+use fullconv::low_level::ops::{
     Add, Cat, Clamp, Conv2d, Elu, Hardsigmoid, Hardswish, LeakyRelu, Mean, Mul, Op, Relu, Sigmoid,
     Silu, Tanh, from_name,
 };
-use fullconv::plan::Plan;
-use fullconv::target::Target;
-use fullconv::{ErrorKind, Parameters, Shape, Tensor, reference};
+use fullconv::low_level::plan::Plan;
+use fullconv::low_level::reference;
+use fullconv::low_level::target::Target;
+use fullconv::{ErrorKind, Parameters, Shape, Tensor};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -2,9 +2,9 @@
 
 use crate::common::{OneOp, another_gpu, relative_error};
 use fullconv::compare::compare_tensor;
-use fullconv::graph::{Graph, NodeId};
-use fullconv::ops::numerics::UNIT;
-use fullconv::ops::{Conv2d, Op, names};
+use fullconv::low_level::graph::{Graph, NodeId};
+use fullconv::low_level::ops::numerics::UNIT;
+use fullconv::low_level::ops::{Conv2d, Op, names};
 use fullconv::{Gpu, GpuOptions, Model, Parameters, Precision, Run, Segmenter, Shape, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
@@ -109,7 +109,7 @@ fn op_cases() -> Vec<Case> {
             let get = |part: &str| as_nchw(op, part, numbers(&file, &format!("{name}/{part}")));
             let (output, shape) = get("output");
             Case {
-                op: fullconv::ops::from_name(op, described.attributes.clone()).unwrap(),
+                op: fullconv::low_level::ops::from_name(op, described.attributes.clone()).unwrap(),
                 inputs: described.inputs.iter().map(|i| tensor(get(i))).collect(),
                 output,
                 shape,
@@ -275,7 +275,9 @@ struct ModelCase {
 
 /// The class of each pixel's highest score; the lower class if scores are equal.
 fn best(scores: &Tensor) -> Tensor {
-    fullconv::ops::Argmax {}.reference(&[scores]).unwrap()
+    fullconv::low_level::ops::Argmax {}
+        .reference(&[scores])
+        .unwrap()
 }
 
 /// Panics unless `found` agrees with PyTorch. The relative errors of scores and nodes are within `bounds` of their

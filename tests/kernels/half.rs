@@ -2,14 +2,14 @@
 //! or element that f16 does not hold.
 
 use crate::common::{OneOp, Random, all_gpus, assert_within, gpu, preferences};
-use fullconv::device_profile::DeviceProfile;
-use fullconv::gpu::{Executor, Network};
-use fullconv::graph::Graph;
-use fullconv::ops::kernel::Format;
-use fullconv::ops::{Add, Conv2d, Relu, Scale};
-use fullconv::plan::lowered::{self, Convolution};
-use fullconv::plan::{Lowering, Plan, tunable};
-use fullconv::target::{PlanOptions, Target};
+use fullconv::low_level::device_profile::DeviceProfile;
+use fullconv::low_level::gpu::{Executor, Network};
+use fullconv::low_level::graph::Graph;
+use fullconv::low_level::ops::kernel::Format;
+use fullconv::low_level::ops::{Add, Conv2d, Relu, Scale};
+use fullconv::low_level::plan::lowered::{self, Convolution};
+use fullconv::low_level::plan::{Lowering, Plan, tunable};
+use fullconv::low_level::target::{PlanOptions, Target};
 use fullconv::{
     Error, ErrorKind, Gpu, GpuOptions, Model, Parameters, Picture, Precision, Result, Segmenter,
     Shape, Tensor, compare,
@@ -389,8 +389,8 @@ fn a_trained_network_in_f16_has_an_error_below_two_thousandths() {
         let found = block_on(block_on(segmenter).unwrap().run(&input, &[])).unwrap();
         let error = crate::common::relative_error(&expected.output, &found.output);
         assert!(error < 2e-3, "{name}: {error:e}");
-        let argmax = fullconv::ops::Argmax {};
-        let labels = fullconv::ops::Op::reference(&argmax, &[&found.output]).unwrap();
+        let argmax = fullconv::low_level::ops::Argmax {};
+        let labels = fullconv::low_level::ops::Op::reference(&argmax, &[&found.output]).unwrap();
         assert_eq!(found.labels, Some(labels), "{name}");
     }
 }

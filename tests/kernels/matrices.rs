@@ -3,13 +3,13 @@
 
 use crate::common::emulation::emulated;
 use crate::common::{OneOp, Random, gpu, matrices, with_matrices};
-use fullconv::device_profile::{CooperativeMatrix, DeviceProfile};
-use fullconv::ops::Op;
-use fullconv::ops::candidate::Candidate;
-use fullconv::ops::kernel::Kernel;
-use fullconv::ops::numerics::Numerics;
-use fullconv::plan::lowered;
-use fullconv::target::Target;
+use fullconv::low_level::device_profile::{CooperativeMatrix, DeviceProfile};
+use fullconv::low_level::ops::Op;
+use fullconv::low_level::ops::candidate::Candidate;
+use fullconv::low_level::ops::kernel::Kernel;
+use fullconv::low_level::ops::numerics::Numerics;
+use fullconv::low_level::plan::lowered;
+use fullconv::low_level::target::Target;
 use fullconv::{GpuOptions, Shape, Tensor};
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
 //! A program's shaders run with bounds checks.
 
 use crate::common::{OneOp, gpu};
-use fullconv::ops::candidate::Candidate;
-use fullconv::ops::kernel::{Kernel, Shader};
-use fullconv::ops::numerics::Numerics;
-use fullconv::ops::{Op, Relu};
-use fullconv::target::Target;
+use fullconv::low_level::ops::candidate::Candidate;
+use fullconv::low_level::ops::kernel::{Kernel, Shader};
+use fullconv::low_level::ops::numerics::Numerics;
+use fullconv::low_level::ops::{Op, Relu};
+use fullconv::low_level::target::Target;
 use fullconv::{GpuOptions, Result, Shape, Tensor};
 use std::sync::Arc;
 

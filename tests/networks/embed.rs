@@ -2,10 +2,10 @@
 //! one device, and a lost device.
 
 use crate::common::{Random, all_gpus, golden, gpu};
-use fullconv::gpu::{Executor, MaskTextures, Network, texture_pipelines};
-use fullconv::graph::Graph;
-use fullconv::ops::{Argmax, Conv2d};
-use fullconv::plan::Plan;
+use fullconv::low_level::gpu::{Executor, MaskTextures, Network, texture_pipelines};
+use fullconv::low_level::graph::Graph;
+use fullconv::low_level::ops::{Argmax, Conv2d};
+use fullconv::low_level::plan::Plan;
 use fullconv::{
     Channels, Colours, ErrorKind, Gpu, GpuOptions, Model, Parameters, Picture, Precision,
     Segmenter, Shape, Tensor, TensorFile,
@@ -207,7 +207,7 @@ impl Bytes {
         let tensors = [("weight", weight), ("bias", bias)];
         let tensors = tensors.map(|(name, tensor)| (name.to_owned(), tensor.unwrap()));
         let mut graph = Graph::new("picture");
-        let preprocess = fullconv::ops::Preprocess {
+        let preprocess = fullconv::low_level::ops::Preprocess {
             size,
             channels: Channels::Rgb,
             range: 255.0,

@@ -1,6 +1,6 @@
 //! The sources of errors, and the types that threads may share or send.
 
-use fullconv::gpu::{Executor, Network, Pending};
+use fullconv::low_level::gpu::{Executor, Network, Pending};
 use fullconv::{
     Error, ErrorKind, Frames, Gpu, Mask, Model, Picture, Result, Segmenter, decode_labels,
 };

@@ -1,10 +1,10 @@
 //! Several runs in flight: order, cancellation, and a lost device.
 
 use crate::common::{Random, gpu};
-use fullconv::gpu::{Executor, IN_FLIGHT, Network};
-use fullconv::graph::Graph;
-use fullconv::ops::{Conv2d, Relu};
-use fullconv::plan::Plan;
+use fullconv::low_level::gpu::{Executor, IN_FLIGHT, Network};
+use fullconv::low_level::graph::Graph;
+use fullconv::low_level::ops::{Conv2d, Relu};
+use fullconv::low_level::plan::Plan;
 use fullconv::{
     ErrorKind, Frames, Gpu, GpuOptions, Mask, Model, Parameters, Picture, Segmenter, Shape,
 };

@@ -6,15 +6,16 @@ use crate::common::plans::{check_limits, check_liveness};
 use crate::common::{
     Random, all_gpus, assert_within, half_bounds, relative_error, run_on, tensor_file,
 };
-use fullconv::device_profile::DeviceProfile;
-use fullconv::gpu::Network;
-use fullconv::graph::{Graph, NodeId, NodeKind};
-use fullconv::ops::kernel::Format;
-use fullconv::ops::numerics;
-use fullconv::ops::{Conv2d, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Relu};
-use fullconv::plan::Plan;
-use fullconv::target::{PlanOptions, Target};
-use fullconv::{ErrorKind, Gpu, Parameters, Shape, Tensor, reference};
+use fullconv::low_level::device_profile::DeviceProfile;
+use fullconv::low_level::gpu::Network;
+use fullconv::low_level::graph::{Graph, NodeId, NodeKind};
+use fullconv::low_level::ops::kernel::Format;
+use fullconv::low_level::ops::numerics;
+use fullconv::low_level::ops::{Conv2d, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Relu};
+use fullconv::low_level::plan::Plan;
+use fullconv::low_level::reference;
+use fullconv::low_level::target::{PlanOptions, Target};
+use fullconv::{ErrorKind, Gpu, Parameters, Shape, Tensor};
 use std::collections::{BTreeMap, HashMap};
 
 /// A graph under construction and its weights.
@@ -268,7 +269,7 @@ fn a_plane_of_more_pixels_than_f32_can_index_is_an_error() {
     let op = MaxPool2dIndices {
         pool: MaxPool2d::square(2, 2, false),
     };
-    let shape = |h, w| fullconv::ops::Op::output_shape(&op, &[Shape::new(1, 1, h, w)]);
+    let shape = |h, w| fullconv::low_level::ops::Op::output_shape(&op, &[Shape::new(1, 1, h, w)]);
     assert!(shape(4096, 4096).is_ok());
     let error = shape(4096, 4098).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);

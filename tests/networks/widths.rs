@@ -5,10 +5,10 @@
 //! They take minutes, mostly for the reference: `./check widths` runs them.
 
 use crate::common::{Random, assert_labels, gpu, relative_error, run_on, serialize, with_labels};
-use fullconv::gpu::Network;
-use fullconv::graph::{Graph, NodeKind};
-use fullconv::ops::{Argmax, Op};
-use fullconv::plan::Plan;
+use fullconv::low_level::gpu::Network;
+use fullconv::low_level::graph::{Graph, NodeKind};
+use fullconv::low_level::ops::{Argmax, Op};
+use fullconv::low_level::plan::Plan;
 use fullconv::{Gpu, GpuOptions, Model, Shape, Tensor};
 use std::collections::HashMap;
 use std::time::Instant;

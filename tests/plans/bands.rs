@@ -2,12 +2,12 @@
 
 use crate::common::plans::{check_limits, check_liveness, full_width};
 use crate::common::{Random, golden, gpu, run_on, with_labels};
-use fullconv::device_profile::DeviceProfile;
-use fullconv::gpu::Network;
-use fullconv::graph::{Graph, NodeId};
-use fullconv::ops::kernel::Format;
-use fullconv::plan::Plan;
-use fullconv::target::{PlanOptions, Target};
+use fullconv::low_level::device_profile::DeviceProfile;
+use fullconv::low_level::gpu::Network;
+use fullconv::low_level::graph::{Graph, NodeId};
+use fullconv::low_level::ops::kernel::Format;
+use fullconv::low_level::plan::Plan;
+use fullconv::low_level::target::{PlanOptions, Target};
 use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Shape};
 
 /// Plans for less and less memory, down to the least memory with a plan.
@@ -256,7 +256,7 @@ fn a_4k_picture_fits_webgpus_default_limits_in_the_demo_model() {
 /// Published FCN-8s with its labels.
 fn full_width_with_labels() -> Graph {
     let mut graph = full_width();
-    let op = fullconv::ops::Argmax {};
+    let op = fullconv::low_level::ops::Argmax {};
     graph.op("labels", op, &[graph.output()]).unwrap();
     graph
 }
@@ -308,9 +308,9 @@ fn wide_maps_of_dilated_convolutions_have_a_plan_on_cpu_devices() {
         let weight = graph
             .parameter("weight", Shape::new(512, 512, 3, 3))
             .unwrap();
-        let op = fullconv::ops::Conv2d {
+        let op = fullconv::low_level::ops::Conv2d {
             dilation: [dilation; 2],
-            ..fullconv::ops::Conv2d::padded(dilation)
+            ..fullconv::low_level::ops::Conv2d::padded(dilation)
         };
         graph.op("conv", op, &[graph.input(), weight]).unwrap();
         let input = Shape::new(1, 512, 135, width);

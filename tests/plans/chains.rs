@@ -5,11 +5,12 @@ use crate::common::emulation::emulated_plan;
 use crate::common::plans::{check_limits, check_liveness};
 use crate::common::ways::{Setup, setups};
 use crate::common::{Random, assert_labels, diagonal, relative_error, run_plan, serialize};
-use fullconv::gpu::Network;
-use fullconv::graph::{Graph, NodeId};
-use fullconv::ops::Argmax;
-use fullconv::plan::Plan;
-use fullconv::{Model, Shape, Tensor, reference};
+use fullconv::low_level::gpu::Network;
+use fullconv::low_level::graph::{Graph, NodeId};
+use fullconv::low_level::ops::Argmax;
+use fullconv::low_level::plan::Plan;
+use fullconv::low_level::reference;
+use fullconv::{Model, Shape, Tensor};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 

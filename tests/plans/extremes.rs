@@ -2,11 +2,11 @@
 //! thousands of pixels wide or high, sizes that no memory holds.
 
 use crate::common::{OneOp, Random, all_gpus, gpu};
-use fullconv::ops::argmax::NO_CLASS;
-use fullconv::ops::{Argmax, Conv2d, ConvTranspose2d, Interpolate, Op, from_name};
-use fullconv::plan::Plan;
-use fullconv::plan::lowered::{FusedArgmax, Scores, TransposedConvolution};
-use fullconv::target::Target;
+use fullconv::low_level::ops::argmax::NO_CLASS;
+use fullconv::low_level::ops::{Argmax, Conv2d, ConvTranspose2d, Interpolate, Op, from_name};
+use fullconv::low_level::plan::Plan;
+use fullconv::low_level::plan::lowered::{FusedArgmax, Scores, TransposedConvolution};
+use fullconv::low_level::target::Target;
 use fullconv::{
     ErrorKind, GpuOptions, Model, Picture, Segmenter, Shape, Tensor, TensorFile, compare,
 };

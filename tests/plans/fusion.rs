@@ -2,12 +2,12 @@
 
 use crate::common::plans::{check_limits, check_liveness, full_width};
 use crate::common::{Random, golden, gpu, preferences, run_on, with_labels};
-use fullconv::device_profile::DeviceProfile;
-use fullconv::gpu::Network;
-use fullconv::graph::{Graph, NodeId};
-use fullconv::ops::{Conv2d, MaxPool2d};
-use fullconv::plan::Plan;
-use fullconv::target::{PlanOptions, Target};
+use fullconv::low_level::device_profile::DeviceProfile;
+use fullconv::low_level::gpu::Network;
+use fullconv::low_level::graph::{Graph, NodeId};
+use fullconv::low_level::ops::{Conv2d, MaxPool2d};
+use fullconv::low_level::plan::Plan;
+use fullconv::low_level::target::{PlanOptions, Target};
 use fullconv::{Gpu, GpuOptions, Shape, Tensor};
 
 /// The profiles with different plans: GPUs, also in f16, and CPUs with and without subgroups.

@@ -4,16 +4,17 @@ use crate::common::plans::{check_limits, check_liveness, full_width};
 use crate::common::{
     FEW_INVOCATIONS, OneOp, Random, golden, gpu, preferences, relative_error, run_plan, with_labels,
 };
-use fullconv::device_profile::DeviceProfile;
-use fullconv::graph::{Graph, NodeId};
-use fullconv::ops::kernel::Format;
-use fullconv::ops::{Add, Argmax, Conv2d, ConvTranspose2d, Crop, Interpolate, Op, Relu, Softmax};
-use fullconv::plan::Plan;
-use fullconv::plan::lowered::{self, Convolution};
-use fullconv::target::{PlanOptions, Target};
-use fullconv::{
-    ErrorKind, Gpu, GpuOptions, Parameters, Picture, Segmenter, Shape, Tensor, reference,
+use fullconv::low_level::device_profile::DeviceProfile;
+use fullconv::low_level::graph::{Graph, NodeId};
+use fullconv::low_level::ops::kernel::Format;
+use fullconv::low_level::ops::{
+    Add, Argmax, Conv2d, ConvTranspose2d, Crop, Interpolate, Op, Relu, Softmax,
 };
+use fullconv::low_level::plan::Plan;
+use fullconv::low_level::plan::lowered::{self, Convolution};
+use fullconv::low_level::reference;
+use fullconv::low_level::target::{PlanOptions, Target};
+use fullconv::{ErrorKind, Gpu, GpuOptions, Parameters, Picture, Segmenter, Shape, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -354,7 +355,7 @@ fn dispatches_and_submissions_keep_their_bounds_of_work() {
     let gpus = preferences(&Target::WEBGPU_DEFAULTS);
     for target in gpus.into_iter().chain([cpu]) {
         let plan = Plan::new(&graph, PICTURE, &[graph.output()], &target).unwrap();
-        let gflop = |step: &fullconv::plan::Step| step.flops as f64 / 1e9;
+        let gflop = |step: &fullconv::low_level::plan::Step| step.flops as f64 / 1e9;
         let longest = plan.steps.iter().map(gflop).fold(0.0, f64::max);
         // A dispatch is at least one row of its output.
         let rows = plan
@@ -584,7 +585,7 @@ fn too_many_workgroups_for_one_dimension_use_two() {
 #[test]
 fn a_loop_too_long_for_one_invocation_is_an_error() {
     let mut graph = Graph::new("picture");
-    let preprocess = fullconv::ops::Preprocess {
+    let preprocess = fullconv::low_level::ops::Preprocess {
         size: [1, 1],
         channels: fullconv::Channels::Rgb,
         range: 1.0,

@@ -2,10 +2,10 @@
 
 use crate::common::plans::{check_limits, check_liveness, full_width};
 use crate::common::{Random, golden, gpu, relative_error, run_on, with_labels};
-use fullconv::gpu::Network;
-use fullconv::graph::{Graph, NodeId};
-use fullconv::plan::Plan;
-use fullconv::target::{PlanOptions, Target};
+use fullconv::low_level::gpu::Network;
+use fullconv::low_level::graph::{Graph, NodeId};
+use fullconv::low_level::plan::Plan;
+use fullconv::low_level::target::{PlanOptions, Target};
 use fullconv::{Gpu, GpuOptions, Shape};
 
 fn whole(target: &Target) -> Target {

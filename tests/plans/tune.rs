@@ -3,15 +3,17 @@
 
 use crate::common::plans::{check_limits, full_width};
 use crate::common::{OneOp, Random, assert_within, golden, gpu, relative_error};
-use fullconv::device_profile::DeviceProfile;
-use fullconv::gpu::{Network, Outcome, tune};
-use fullconv::ops::candidate::Candidate;
-use fullconv::ops::numerics::Numerics;
-use fullconv::ops::{Conv2d, Op};
-use fullconv::plan::lowered::{self, Convolution};
-use fullconv::plan::{Choice, Choices, Plan, tunable};
-use fullconv::target::{PlanOptions, Target};
-use fullconv::{Gpu, GpuOptions, Parameters, Segmenter, Shape, Tensor, reference};
+use fullconv::gpu::Outcome;
+use fullconv::low_level::device_profile::DeviceProfile;
+use fullconv::low_level::gpu::{Network, tune};
+use fullconv::low_level::ops::candidate::Candidate;
+use fullconv::low_level::ops::numerics::Numerics;
+use fullconv::low_level::ops::{Conv2d, Op};
+use fullconv::low_level::plan::lowered::{self, Convolution};
+use fullconv::low_level::plan::{Choice, Choices, Plan, tunable};
+use fullconv::low_level::reference;
+use fullconv::low_level::target::{PlanOptions, Target};
+use fullconv::{Gpu, GpuOptions, Parameters, Segmenter, Shape, Tensor};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

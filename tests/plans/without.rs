@@ -2,8 +2,8 @@
 
 use crate::common::{golden, gpu, with_labels};
 use fullconv::compare::compare_tensor;
-use fullconv::plan::Plan;
-use fullconv::target::Target;
+use fullconv::low_level::plan::Plan;
+use fullconv::low_level::target::Target;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Segmenter, Shape, Tensor};
 use pollster::block_on;
 

@@ -7,7 +7,7 @@
 //!   WebGPU's default buffer size; a picture; the scores at the network's size; the bound on their relative error.
 
 use fullconv::compare::compare_picture;
-use fullconv::ops::{Interpolate, Op};
+use fullconv::low_level::ops::{Interpolate, Op};
 use fullconv::{Error, ErrorKind, Gpu, Model, Picture, Result, Segmenter, Tensor};
 use std::fs::File;
 use std::io::{BufWriter, Write};

@@ -2,7 +2,7 @@
 
 use super::half::has_half;
 use super::program::*;
-use fullconv::plan::{Choice, Choices, tunable};
+use fullconv::low_level::plan::{Choice, Choices, tunable};
 use fullconv::{Gpu, Model, Shape};
 use serde_json::Value;
 use std::fs;

@@ -10,17 +10,17 @@ mod moves;
 mod poolings;
 
 use crate::common::{OneOp, Random, assert_labels, gpu, preferences};
-use fullconv::device_profile::DeviceProfile;
-use fullconv::ops::interpolate::InterpolateMode;
-use fullconv::ops::preprocess::Channels;
-use fullconv::ops::{
+use fullconv::low_level::device_profile::DeviceProfile;
+use fullconv::low_level::ops::interpolate::InterpolateMode;
+use fullconv::low_level::ops::preprocess::Channels;
+use fullconv::low_level::ops::{
     AdaptiveAvgPool2d, Add, Argmax, AvgPool2d, BatchNorm2d, Case, Cat, Clamp, Conv2d,
     ConvTranspose2d, Crop, Elu, Hardsigmoid, Hardswish, Interpolate, LeakyRelu, Linear,
     LocalResponseNorm, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Mean, Mul, Op, Pad, PixelShuffle,
     Prelu, Preprocess, Relu, Scale, Sigmoid, Silu, Softmax, Sub, Tanh, pad,
 };
-use fullconv::plan::lowered::{Convolution, FusedArgmax, Scores, TransposedConvolution};
-use fullconv::target::Target;
+use fullconv::low_level::plan::lowered::{Convolution, FusedArgmax, Scores, TransposedConvolution};
+use fullconv::low_level::target::Target;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Shape, Tensor};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;

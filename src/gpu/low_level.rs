@@ -1,0 +1,7 @@
+//! The items of `fullconv::low_level::gpu`.
+
+pub use super::executor::{Executor, IN_FLIGHT, Network};
+pub use super::readback::Pending;
+pub use super::textures::{MaskTextures, Tint, texture_pipelines};
+#[cfg(not(target_arch = "wasm32"))]
+pub use super::tune::tune;
