@@ -23,6 +23,8 @@ const MOST_KEPT: usize = 64;
 pub struct PoolStats {
     /// Plans made. A plan serves all equal requests, and is kept as long as an executor of it.
     pub plans: u64,
+    /// Requests for which no plan fits the device. Of a batch, fewer images are tried then.
+    pub too_large: u64,
     /// Executors made.
     pub executors: u64,
     /// Executors dropped to stay within the bound on memory, or because more than 64 were idle.
@@ -51,6 +53,8 @@ pub(super) struct Executors {
 struct State {
     /// The plan of each request that has an executor.
     plans: HashMap<Request, Weak<PlannedRequest>>,
+    /// The least batch that has no plan, of requests (for one image) of which larger batches were tried.
+    too_many: HashMap<Request, usize>,
     /// The least recently used first.
     idle: VecDeque<Kept>,
     stats: PoolStats,
@@ -166,7 +170,12 @@ impl Executors {
         let request = &planned.request;
         let Task { graph, outputs } = request.task(&self.model)?;
         let choices = self.gpu().choices();
-        let made = Plan::with_choices(&graph, request.input(), &outputs, &self.target, &choices)?;
+        let made = Plan::with_choices(&graph, request.input(), &outputs, &self.target, &choices);
+        let made = made.inspect_err(|e| {
+            if e.kind() == ErrorKind::Limit {
+                self.lock().note_too_many(request);
+            }
+        })?;
         self.lock().stats.plans += 1;
         let (made, graph) = plan.insert((Arc::new(made), Arc::new(graph)));
         Ok((made.clone(), graph.clone()))
@@ -194,6 +203,25 @@ impl Executors {
 }
 
 impl State {
+    /// Notes that the batch of `request` has no plan.
+    fn note_too_many(&mut self, request: &Request) {
+        self.stats.too_large += 1;
+        if self.too_many.len() >= MOST_KEPT {
+            self.too_many.clear();
+        }
+        let least = self.too_many.entry(request.with_batch(1));
+        let n = request.input().n;
+        least
+            .and_modify(|least| *least = n.min(*least))
+            .or_insert(n);
+    }
+
+    /// The most images of `request` to try at a time.
+    fn most_images(&self, request: &Request) -> usize {
+        let least = self.too_many.get(&request.with_batch(1));
+        least.map_or(usize::MAX, |least| least.div_ceil(2))
+    }
+
     /// The most recently used idle executor for `request`.
     fn take(&mut self, request: &Request) -> Option<Kept> {
         let of_request = |kept: &Kept| kept.planned.request == *request;
@@ -322,7 +350,7 @@ impl BatchParts {
     }
 
     /// The next images, and an executor of `pool` for them; `None` after the last. If the device cannot hold as many at
-    /// a time, half of them are tried.
+    /// a time, half of them are tried; later batches begin with a number that had a plan.
     ///
     /// # Errors
     /// As [`Executors::lend`]; `Limit` if the device cannot hold even one image.
@@ -332,7 +360,8 @@ impl BatchParts {
     ) -> Result<Option<(Range<usize>, Lent)>> {
         let all = self.request.input().n;
         while self.done < all {
-            let n = self.at_once.min(all - self.done);
+            let most = pool.lock().most_images(&self.request);
+            let n = self.at_once.min(all - self.done).min(most);
             match pool.lend(&self.request.with_batch(n)).await {
                 Err(e) if e.kind() == ErrorKind::Limit && n > 1 => self.at_once = n.div_ceil(2),
                 Err(e) => return Err(e),

@@ -234,6 +234,25 @@ fn a_batch_of_pictures_gets_the_same_masks_as_each_alone() {
 }
 
 #[test]
+fn a_batch_without_a_plan_is_planned_once() {
+    let picture = noise(64, 64, 1);
+    let options = GpuOptions {
+        memory_bytes: Some(2 << 20),
+        ..GpuOptions::default()
+    };
+    let Some(gpu) = gpu(options) else { return };
+    let segmenter = block_on(Segmenter::new(&gpu, &golden("fcn8s-same"))).unwrap();
+    let expected = segmenter.segment_blocking(&picture).unwrap();
+    let pictures = vec![picture; 150];
+    let masks = block_on(segmenter.segment_batch(&pictures)).unwrap();
+    assert!(masks.len() == 150 && masks.iter().all(|mask| *mask == expected));
+    let first = segmenter.pool_stats();
+    assert!(first.too_large > 0, "{first:?}");
+    block_on(segmenter.segment_batch(&pictures)).unwrap();
+    assert_eq!(segmenter.pool_stats().too_large, first.too_large);
+}
+
+#[test]
 fn frames_are_a_stream_and_an_iterator() {
     let model = golden("fcn8s-same");
     let on_device = device().map(|gpu| block_on(Segmenter::new(&gpu, &model)).unwrap());
