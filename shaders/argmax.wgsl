@@ -21,6 +21,8 @@ struct Params {
 @group(0) @binding(2) var<uniform> params: Params;
 
 // The label of a pixel with a non-finite score: no class.
+// Pixels that an invocation labels.
+const ELEMENTS = 4u;
 const NO_CLASS = 255u;
 
 fn is_finite(score: vec4<f32>) -> bool {

@@ -15,6 +15,8 @@ override DILATION_H: u32 = 1u;
 override DILATION_W: u32 = 1u;
 override RELU: bool = false;
 override POOL: u32 = 1u;
+// Elements, of four channels of a pixel, that an invocation computes.
+const ELEMENTS = 4u;
 
 struct Params {
     in_height: u32,

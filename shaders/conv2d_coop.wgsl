@@ -46,6 +46,8 @@ const TAPS_ROWS = 48u;
 const TAPS_PITCH = 34u;
 const CELLS = 1u;
 // end
+// Elements, of four channels of a pixel, that an invocation computes.
+const ELEMENTS = ROWS * COLUMNS * QUADS / INVOCATIONS;
 
 // tile: matrices
 alias Left = coop_mat16x16<f16, A>;

@@ -23,6 +23,8 @@ const OWN = 8u;
 const PIXELS = 128u;
 const POOL = 1u;
 // end
+// Elements, of four channels of a pixel, that an invocation computes.
+const ELEMENTS = OWN * BLOCKS;
 const ROW = 8192u;
 
 struct Params {

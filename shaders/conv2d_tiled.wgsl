@@ -43,6 +43,8 @@ const HALO_COLUMNS = 18u;
 const HALO_PITCH = 18u;
 const TAPS_SIZE = 576u;
 // end
+// Elements, of four channels of a pixel, that an invocation computes.
+const ELEMENTS = PIXELS * OWN_QUADS;
 
 struct Params {
     in_height: u32,

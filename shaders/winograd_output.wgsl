@@ -11,6 +11,8 @@ override RELU: bool = false;
 override POOL: u32 = 1u;
 override DILATION: u32 = 1u;
 
+// Elements, of four channels of a pixel, that an invocation computes.
+const ELEMENTS = 16u;
 const ROW = 8192u;
 const HALF = 0.7071067811865476;
 const TWO = 1.4142135623730951;

@@ -69,15 +69,7 @@ fn check_saturated(kernel: &Kernel, module: &Module) -> bool {
 #[test]
 fn every_kernel_that_reads_no_texture_has_a_variant_in_f16() {
     for kernel in kernels() {
-        let texels = [
-            "conv2d_depthwise_texels",
-            "conv2d_texels",
-            "conv2d_depthwise_texels",
-            "winograd_input",
-            "winograd_output",
-            "winograd_product",
-        ];
-        let expected = !texels.contains(&kernel.shader.name);
+        let expected = !kernel.bindings.iter().any(Binding::is_texels);
         assert_eq!(kernel.can_be_half(), expected, "{}", kernel.shader.name);
         for half in halves(&kernel) {
             assert!(is_half(&half.shader.source) && half.shader.source != kernel.shader.source);
@@ -108,6 +100,12 @@ fn check_texels(binding: &Binding, module: &Module, global: &GlobalVariable) {
     assert_eq!(constant(module, "ROW"), Some(TEXELS_PER_ROW as usize));
 }
 
+/// Whether the kernel multiplies by a weight.
+fn has_weight(kernel: &Kernel) -> bool {
+    let packed = kernel.bindings.iter().filter_map(Binding::parameter);
+    packed.into_iter().any(|(_, packing)| !packing.is_whole())
+}
+
 /// Checks an input buffer: its name, and that its elements have the size that the planner assumes.
 fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
     let shader = kernel.shader.name;
@@ -115,8 +113,8 @@ fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
         Binding::Parameter { packing, .. } if *packing != Packing::Vector => {
             assert_eq!((name, bytes), ("weight", 16), "{shader}");
         }
-        // Some ops have several vectors, or a vector other than a bias.
-        Binding::Parameter { .. } if ["batch_norm2d", "prelu"].contains(&shader) => {
+        // Beside a weight, a vector is a bias; ops without one have other vectors too.
+        Binding::Parameter { .. } if !has_weight(kernel) => {
             let vectors = ["weight", "bias", "mean", "variance"];
             assert!(vectors.contains(&name) && bytes == 16, "{shader}: {name}");
         }
