@@ -36,6 +36,7 @@ pub struct Conversion {
 
 /// The result of a conversion.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Converted {
     /// The tensors written, by their new names, with their origins.
     pub written: Vec<(String, Origin)>,

@@ -38,6 +38,7 @@ use std::time::Duration;
 
 /// The precision of activations and weights on a device. Sums are always `f32`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Precision {
     /// As `f32`.
     #[default]
@@ -93,6 +94,7 @@ pub struct Run {
 
 /// The measurements of [`Segmenter::profile`].
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Profile {
     /// The plan that was run.
     pub plan: Plan,

@@ -161,6 +161,7 @@ fn say(args: &Args, converted: &Converted) -> Result<()> {
         written,
         left_out,
         model,
+        ..
     } = converted;
     let count = |origin: &Origin| written.iter().filter(|(_, o)| o == origin).count();
     let renamed = written

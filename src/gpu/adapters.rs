@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 /// A graphics API to reach a device through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Backend {
     /// Vulkan.
     Vulkan,

@@ -17,6 +17,7 @@ pub enum Timer {
 
 /// The times of one run.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct LayerTimes {
     /// The clock.
     pub timer: Timer,

@@ -36,6 +36,7 @@ const TIMING: (f64, [usize; 2]) = (20.0, [3, 20]);
 
 /// The measurements of one layer.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct TunedLayer {
     /// The names of the layer's nodes, joined by `+`.
     pub name: String,
@@ -47,6 +48,7 @@ pub struct TunedLayer {
 
 /// The measurement of one candidate.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Measured {
     /// The candidate's kernels.
     pub kernel: String,
@@ -56,6 +58,7 @@ pub struct Measured {
 
 /// The result of measuring a candidate.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// The candidate agrees with the reference; its fastest run took this many milliseconds.
     Milliseconds(f64),

@@ -80,6 +80,7 @@ pub struct ArchitectureOverride {
 
 /// A network built for a checkpoint.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct NetworkDefinition {
     /// Its graph, whose parameters have the checkpoint's names.
     pub graph: Graph,
@@ -98,6 +99,7 @@ pub struct NetworkDefinition {
 /// Class scores inside a network, and the bilinear upsampling that makes them scores of the whole picture, as in the
 /// FCN of that stride.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FcnStage {
     /// The node of the scores.
     pub node: NodeId,
@@ -137,6 +139,7 @@ impl FcnStage {
 
 /// Whose training convention a network follows: the default preprocessing, if its file has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum InputConvention {
     /// Caffe's.
     Caffe,

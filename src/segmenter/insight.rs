@@ -9,6 +9,7 @@ use crate::tensor::Tensor;
 
 /// A network's labels of a picture at one of its strides.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StageMask {
     /// Pixels from one prediction to the next: 32, 16 or 8.
     pub stride: usize,

@@ -13,6 +13,7 @@ use wgpu::{CommandEncoder, Texture};
 
 /// The colours of a [`MaskTexture`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum Colours {
     /// No colours.
     #[default]
