@@ -286,12 +286,13 @@ fn find<'a>(found: &'a [Adapter], wanted: &str) -> Option<&'a Adapter> {
     let lower = wanted.to_lowercase();
     let by_address = |a: &&Adapter| a.pci_address().is_some_and(|at| is_at(at, &lower));
     let by_name = |a: &&Adapter| a.info.name.to_lowercase().contains(&lower);
-    let mut addressed = found.iter().filter(by_address);
     // The first usable one: several backends may list the same device.
-    let first = addressed.clone().find(|a| a.trouble().is_none());
-    first
-        .or_else(|| addressed.next())
-        .or_else(|| found.iter().find(by_name))
+    let first = |is_wanted: &dyn Fn(&&Adapter) -> bool| {
+        let mut wanted = found.iter().filter(is_wanted);
+        let usable = wanted.clone().find(|a| a.trouble().is_none());
+        usable.or_else(|| wanted.next())
+    };
+    first(&by_address).or_else(|| first(&by_name))
 }
 
 /// Whether `wanted` is the PCI address `address`, with or without the domain, as `lspci` prints it. Systems write
