@@ -6,7 +6,7 @@
 mod common;
 
 use common::Options;
-use fullconv::{Gpu, Model, Picture, Result, Segmenter};
+use fullconv::{Gpu, Model, Picture, Result, Segmenter, Size};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -41,8 +41,14 @@ fn run(options: &Options) -> Result<()> {
     let gpu = options.gpu()?;
     println!("{gpu}, median of {} runs", options.runs);
     host(&gpu, options)?;
-    profile(&gpu, options, "demo", demo, &[[360, 480]])?;
-    profile(&gpu, options, "fcn8s", full, &[[96, 96], [500, 500]])
+    profile(&gpu, options, "demo", demo, &[Size::new(360, 480)])?;
+    profile(
+        &gpu,
+        options,
+        "fcn8s",
+        full,
+        &[Size::square(96), Size::square(500)],
+    )
 }
 
 fn demo() -> Result<Model> {
@@ -61,7 +67,7 @@ fn host(gpu: &Gpu, options: &Options) -> Result<()> {
     let segmenter = pollster::block_on(Segmenter::new(gpu, &demo()?))?;
     let pixels = common::noise(3 * 64 * 64, 127.0);
     let pixels = pixels.into_iter().map(|x| (x + 128.0) as u8);
-    let picture = Picture::from_rgb(64, 64, pixels.collect())?;
+    let picture = Picture::from_rgb(Size::square(64), pixels.collect())?;
     segmenter.segment_blocking(&picture)?;
     let mut times = Vec::with_capacity(options.runs.into());
     for _ in 0..options.runs {
@@ -90,17 +96,15 @@ fn processor_time() -> Option<Duration> {
     Some(Duration::from_nanos(nanoseconds))
 }
 
-/// Times the model at each selected size of `sizes`, `[h, w]`.
+/// Times the model at each selected size of `sizes`.
 fn profile(
     gpu: &Gpu,
     options: &Options,
     model: &str,
     open: fn() -> Result<Model>,
-    sizes: &[[usize; 2]],
+    sizes: &[Size],
 ) -> Result<()> {
-    let named = sizes
-        .iter()
-        .map(|[h, w]| (format!("{model}-{h}x{w}"), [*h, *w]));
+    let named = sizes.iter().map(|size| (format!("{model}-{size}"), *size));
     let wanted: Vec<_> = named.filter(|(name, _)| options.wants(name)).collect();
     if wanted.is_empty() {
         return Ok(());

@@ -25,7 +25,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1);
     let picture = Picture::open(path.as_deref().unwrap_or("assets/street.jpg"))?;
     let dark = picture.rgb().iter().map(|byte| byte / 3).collect();
-    let dark = Picture::from_rgb(picture.width(), picture.height(), dark)?;
+    let dark = Picture::from_rgb(picture.size(), dark)?;
     for (name, segmenter, picture) in [("day", day, picture), ("night", night, dark)] {
         let mask = segmenter.segment(&picture).await?;
         let shares = mask.shares();

@@ -2,7 +2,7 @@
 //! `cargo run --example texture_in_out [IMAGE [OUTPUT]]`.
 
 use fullconv::gpu::wgpu;
-use fullconv::{Colours, Gpu, Model, Picture, Segmenter};
+use fullconv::{Colours, Gpu, Model, Picture, Segmenter, Size};
 
 fn main() -> fullconv::Result<()> {
     pollster::block_on(run())
@@ -18,7 +18,7 @@ async fn run() -> fullconv::Result<()> {
     let frame = as_drawn_by_the_program(&gpu, &Picture::open(&input)?);
 
     // Once for all frames of a size.
-    let size = [frame.height() as usize, frame.width() as usize];
+    let size = Size::new(frame.height() as usize, frame.width() as usize);
     let pass = segmenter.texture_pass(size).await?;
     let mask = pass.mask(Colours::Overlay(0.5)).await?;
 

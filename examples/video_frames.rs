@@ -1,7 +1,7 @@
 //! Pipelined video frames: while the device works on a frame, the host makes the next and reads back the previous one.
 //! `cargo run --example video_frames [IMAGE [FRAMES]]` pans across a picture.
 
-use fullconv::{Frames, Gpu, Mask, Model, Picture, Segmenter};
+use fullconv::{Frames, Gpu, Mask, Model, Picture, Segmenter, Size};
 
 fn main() -> fullconv::Result<()> {
     pollster::block_on(run())
@@ -39,10 +39,10 @@ async fn run() -> fullconv::Result<()> {
 
 /// Frame `i` of `count`: a window of three quarters of the scene's width, moving from left to right.
 fn frame(scene: &Picture, i: usize, count: usize) -> fullconv::Result<Picture> {
-    let (w, h) = (scene.width(), scene.height());
-    let width = (w * 3 / 4).max(1);
-    let left = (w - width) * i / (count - 1).max(1);
-    let rows = scene.rgb().chunks_exact(3 * w);
+    let whole = scene.size();
+    let width = (whole.width * 3 / 4).max(1);
+    let left = (whole.width - width) * i / (count - 1).max(1);
+    let rows = scene.rgb().chunks_exact(3 * whole.width);
     let pixels = rows.flat_map(|row| &row[3 * left..3 * (left + width)]);
-    Picture::from_rgb(width, h, pixels.copied().collect())
+    Picture::from_rgb(Size::new(whole.height, width), pixels.copied().collect())
 }

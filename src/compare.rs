@@ -25,6 +25,7 @@ use crate::picture::Picture;
 use crate::plan::{Plan, lowered};
 use crate::reference;
 use crate::segmenter::{Begin, Precision, Request, Segmenter, whole_graph};
+use crate::size::Size;
 use crate::tensor::{Shape, Tensor};
 use std::any::Any;
 use std::collections::HashMap;
@@ -118,7 +119,7 @@ pub async fn compare_tensor(segmenter: &Segmenter, input: &Tensor) -> Result<Rep
 
 async fn compare(segmenter: &Segmenter, begin: Begin, input: &Tensor) -> Result<Report> {
     let shape = input.shape();
-    let graph = &whole_graph(segmenter.model(), begin, [shape.h, shape.w])?;
+    let graph = &whole_graph(segmenter.model(), begin, Size::new(shape.h, shape.w))?;
     let ops: Vec<NodeId> = graph
         .iter()
         .filter(|(_, n)| n.op().is_some())

@@ -2,35 +2,40 @@
 
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::picture::Picture;
+use crate::size::Size;
 
-/// `values` `[h · w]` from 0 to 1 in the colours of *inferno*: black is 0, pale yellow is 1.
+/// `values` from 0 to 1, one a pixel of `size`, row by row, in the colours of *inferno*: black is 0, pale yellow is 1.
 ///
 /// # Errors
-/// `Shape` if there are not `width` · `height` values.
+/// `Shape` if there are not height · width values.
 ///
 /// ```
-/// let heat = fullconv::heatmap(&[0.0, 1.0], 2, 1)?;
+/// use fullconv::Size;
+/// let heat = fullconv::heatmap(&[0.0, 1.0], Size::new(1, 2))?;
 /// assert_eq!(heat.rgb(), [0, 0, 4, 252, 255, 164]);
 /// # Ok::<(), fullconv::Error>(())
 /// ```
-pub fn heatmap(values: &[f32], width: usize, height: usize) -> Result<Picture> {
-    check(values, width, height)?;
+pub fn heatmap(values: &[f32], size: Size) -> Result<Picture> {
+    check(values, size)?;
     let colour = |value: &f32| {
         let colour = colorous::INFERNO.eval_continuous(f64::from(value.clamp(0.0, 1.0)));
         [colour.r, colour.g, colour.b]
     };
-    Picture::from_rgb(width, height, values.iter().flat_map(colour).collect())
+    Picture::from_rgb(size, values.iter().flat_map(colour).collect())
 }
 
-/// `values` `[h · w]` from 0 to 1 as a greyscale PNG of 16 bits a pixel: 65535 is 1.
+/// `values` from 0 to 1, one a pixel of `size`, row by row, as a greyscale PNG of 16 bits a pixel: 65535 is 1.
 ///
 /// # Errors
-/// `Shape` if there are not `width` · `height` values, `Limit` if the PNG cannot be made.
-pub fn png16(values: &[f32], width: usize, height: usize) -> Result<Vec<u8>> {
-    let (Ok(w), Ok(h)) = (u32::try_from(width), u32::try_from(height)) else {
-        bail!(Limit, "a PNG of {width}x{height} pixels is too large");
+/// `Shape` if there are not height · width values, `Limit` if the PNG cannot be made.
+pub fn png16(values: &[f32], size: Size) -> Result<Vec<u8>> {
+    let (Ok(w), Ok(h)) = (u32::try_from(size.width), u32::try_from(size.height)) else {
+        bail!(
+            Limit,
+            "a PNG of {size} pixels (height x width) is too large"
+        );
     };
-    check(values, width, height)?;
+    check(values, size)?;
     let level = |value: &f32| ((value.clamp(0.0, 1.0) * 65535.0).round() as u16).to_be_bytes();
     let levels: Vec<u8> = values.iter().flat_map(level).collect();
     let mut bytes = Vec::new();
@@ -49,10 +54,13 @@ pub fn png16(values: &[f32], width: usize, height: usize) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn check(values: &[f32], width: usize, height: usize) -> Result<()> {
-    if width.checked_mul(height) != Some(values.len()) {
+fn check(values: &[f32], size: Size) -> Result<()> {
+    if size.pixels() != Some(values.len()) {
         let count = values.len();
-        bail!(Shape, "{count} values are no picture of {width}x{height}");
+        bail!(
+            Shape,
+            "{count} values are no picture of {size} pixels (height x width)"
+        );
     }
     Ok(())
 }
@@ -63,7 +71,7 @@ mod tests {
 
     #[test]
     fn sixteen_bits_come_back() {
-        let bytes = png16(&[0.0, 0.5, 1.0, 2.0, -1.0, 0.25], 3, 2).unwrap();
+        let bytes = png16(&[0.0, 0.5, 1.0, 2.0, -1.0, 0.25], Size::new(2, 3)).unwrap();
         let mut reader = png::Decoder::new(std::io::Cursor::new(bytes))
             .read_info()
             .unwrap();
@@ -76,9 +84,15 @@ mod tests {
 
     #[test]
     fn a_wrong_number_of_values_is_an_error() {
-        assert_eq!(png16(&[0.0; 5], 3, 2).unwrap_err().kind(), ErrorKind::Shape);
+        let size = Size::new(2, 3);
+        let error = png16(&[0.0; 5], size).unwrap_err().to_string();
         assert_eq!(
-            heatmap(&[0.0; 5], 3, 2).unwrap_err().kind(),
+            error,
+            "5 values are no picture of 2x3 pixels (height x width)"
+        );
+        assert_eq!(png16(&[0.0; 5], size).unwrap_err().kind(), ErrorKind::Shape);
+        assert_eq!(
+            heatmap(&[0.0; 5], size).unwrap_err().kind(),
             ErrorKind::Shape
         );
     }

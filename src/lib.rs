@@ -57,6 +57,7 @@ mod plan;
 mod preprocess;
 mod reference;
 mod segmenter;
+mod size;
 mod target;
 mod tensor;
 
@@ -75,4 +76,5 @@ pub use segmenter::{
     Colours, Frames, MaskTexture, PoolStats, Precision, Profile, Run, Segmenter, SegmenterBuilder,
     StageMask, TexturePass,
 };
+pub use size::Size;
 pub use tensor::{Shape, Tensor};

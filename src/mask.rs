@@ -3,6 +3,7 @@
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::files;
 use crate::picture::{MAX_BYTES, Picture, extension};
+use crate::size::Size;
 use std::borrow::Cow;
 use std::fmt;
 use std::io::Cursor;
@@ -70,61 +71,64 @@ fn voc_colour(class: u8) -> [u8; 3] {
 /// A class id for every pixel of a picture, with the names and colours of the classes.
 ///
 /// ```
-/// use fullconv::{Mask, Palette, Picture};
+/// use fullconv::{Mask, Palette, Picture, Size};
 /// let classes = ["sky", "road"].map(String::from);
-/// let mask = Mask::new(2, 2, vec![0, 1, 1, 1], classes.into(), Palette::voc(2))?;
+/// let size = Size::square(2);
+/// let mask = Mask::new(size, vec![0, 1, 1, 1], classes.into(), Palette::voc(2))?;
 /// assert_eq!(mask.shares(), [(1, 0.75), (0, 0.25)]);
 /// assert_eq!(mask.class_name(1), "road");
-/// let picture = Picture::from_rgb(2, 2, vec![100; 12])?;
+/// let picture = Picture::from_rgb(size, vec![100; 12])?;
 /// assert_eq!(mask.overlay(&picture, 0.5)?.rgb()[..6], [50, 50, 50, 114, 50, 50]);
 /// # Ok::<(), fullconv::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Mask {
-    width: usize,
-    height: usize,
+    size: Size,
     labels: Vec<u8>,
     classes: Arc<[String]>,
     palette: Palette,
 }
 
 impl Mask {
-    /// A mask of `width` × `height` pixels whose class ids are `labels`, row by row. `classes` are
-    /// the names of classes 0, 1, 2 …; there may be fewer than ids.
+    /// A mask of `size` whose class ids are `labels`, row by row. `classes` are the names of classes 0, 1, 2 …; there
+    /// may be fewer than ids.
     ///
     /// # Errors
-    /// `Shape` if there is no pixel, or `labels` does not have width · height elements.
+    /// `Shape` if there is no pixel, or `labels` does not have height · width elements.
     pub fn new(
-        width: usize,
-        height: usize,
+        size: Size,
         labels: Vec<u8>,
         classes: Arc<[String]>,
         palette: Palette,
     ) -> Result<Self> {
-        if labels.is_empty() || width.checked_mul(height) != Some(labels.len()) {
+        if labels.is_empty() || size.pixels() != Some(labels.len()) {
             bail!(
                 Shape,
-                "a mask of {width}x{height} pixels cannot be made of {} class ids",
+                "a mask of {size} pixels (height x width) cannot be made of {} class ids",
                 labels.len()
             );
         }
         Ok(Self {
-            width,
-            height,
+            size,
             labels,
             classes,
             palette,
         })
     }
 
+    /// The size, at least one pixel a side.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
     /// Width in pixels, at least 1.
     pub fn width(&self) -> usize {
-        self.width
+        self.size.width
     }
 
     /// Height in pixels, at least 1.
     pub fn height(&self) -> usize {
-        self.height
+        self.size.height
     }
 
     /// The class id of each pixel, row by row.
@@ -184,7 +188,7 @@ impl Mask {
 
     fn encode(&self) -> Result<Vec<u8>, png::EncodingError> {
         // A side beyond u32 becomes 0, which the encoder refuses.
-        let [width, height] = [self.width, self.height].map(|s| u32::try_from(s).unwrap_or(0));
+        let [height, width] = self.size.axes().map(|s| u32::try_from(s).unwrap_or(0));
         let colours: Vec<u8> = (0..=u8::MAX)
             .flat_map(|class| self.palette.colour(class))
             .collect();
@@ -224,14 +228,12 @@ impl Mask {
     /// # Errors
     /// `Shape` if the picture has another size than the mask, `Request` if `opacity` is not 0 to 1.
     pub fn overlay(&self, picture: &Picture, opacity: f32) -> Result<Picture> {
-        if (picture.width(), picture.height()) != (self.width, self.height) {
+        if picture.size() != self.size {
             bail!(
                 Shape,
-                "a mask of {}x{} pixels does not fit a picture of {}x{}",
-                self.width,
-                self.height,
-                picture.width(),
-                picture.height()
+                "a mask of {} pixels (height x width) does not fit a picture of {}",
+                self.size,
+                picture.size()
             );
         }
         if !(0.0..=1.0).contains(&opacity) {
@@ -244,17 +246,17 @@ impl Mask {
                 *channel = mixed.round() as u8;
             }
         }
-        Picture::from_rgb(self.width, self.height, blended)
+        Picture::from_rgb(self.size, blended)
     }
 }
 
 impl fmt::Debug for Mask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Mask({}x{})", self.width, self.height)
+        write!(f, "Mask({})", self.size)
     }
 }
 
-/// Reads the class ids of labels for evaluation: width, height, and one id a pixel, row by row.
+/// Reads the class ids of labels for evaluation: the size, and one id a pixel, row by row.
 ///
 /// The file is an indexed PNG, whose indices are the ids whatever their colours, or a greyscale PNG, whose pixel
 /// values are the ids. Values of 1, 2 or 4 bits are unpacked, not scaled.
@@ -262,7 +264,7 @@ impl fmt::Debug for Mask {
 /// # Errors
 /// `Io` if the file cannot be read; `Picture` if it is not such a PNG, damaged, cut short or larger than
 /// 1 GiB in memory.
-pub fn read_labels(path: impl AsRef<Path>) -> Result<(usize, usize, Vec<u8>)> {
+pub fn read_labels(path: impl AsRef<Path>) -> Result<(Size, Vec<u8>)> {
     let path = path.as_ref();
     decode_labels(&files::read(path, MAX_BYTES)?).map_err(|error| error.at(path.display()))
 }
@@ -271,7 +273,7 @@ pub fn read_labels(path: impl AsRef<Path>) -> Result<(usize, usize, Vec<u8>)> {
 ///
 /// # Errors
 /// `Picture`, as for [`read_labels`].
-pub fn decode_labels(bytes: &[u8]) -> Result<(usize, usize, Vec<u8>)> {
+pub fn decode_labels(bytes: &[u8]) -> Result<(Size, Vec<u8>)> {
     if !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
         let found = if bytes.is_empty() {
             "is empty"
@@ -303,24 +305,28 @@ pub fn decode_labels(bytes: &[u8]) -> Result<(usize, usize, Vec<u8>)> {
         ),
     };
     let (width, height) = reader.info().size();
-    let (width, height) = (width as usize, height as usize);
+    let size = Size::new(height as usize, width as usize);
     let packed = reader.output_buffer_size();
-    let pixels = width.checked_mul(height);
-    let (Some(packed), Some(_)) = (packed, pixels.filter(|&pixels| pixels <= limit)) else {
-        bail!(Picture, "labels of {width}x{height} pixels are too large");
+    let pixels = size.pixels().filter(|&pixels| pixels <= limit);
+    let (Some(packed), Some(_)) = (packed, pixels) else {
+        bail!(
+            Picture,
+            "labels of {size} pixels (height x width) are too large"
+        );
     };
     let mut rows = vec![0; packed];
     reader.next_frame(&mut rows).map_err(damaged)?;
     if bits < 8 {
-        rows = unpacked(&rows, width, height, bits);
+        rows = unpacked(&rows, size, bits);
     }
-    Ok((width, height, rows))
+    Ok((size, rows))
 }
 
 /// Unpacks rows of `bits` bits a value to one value a byte. The first value is in the highest bits; each row begins
 /// a new byte.
-fn unpacked(rows: &[u8], width: usize, height: usize, bits: usize) -> Vec<u8> {
-    let mut values = Vec::with_capacity(width * height);
+fn unpacked(rows: &[u8], size: Size, bits: usize) -> Vec<u8> {
+    let Size { height, width } = size;
+    let mut values = Vec::with_capacity(height * width);
     for row in rows.chunks_exact((width * bits).div_ceil(8)) {
         values.extend((0..width).map(|x| {
             let first = x * bits;
@@ -335,16 +341,10 @@ fn unpacked(rows: &[u8], width: usize, height: usize, bits: usize) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn mask(width: usize, height: usize, labels: &[u8]) -> Mask {
+    fn mask(height: usize, width: usize, labels: &[u8]) -> Mask {
         let classes = ["background", "aeroplane", ""].map(String::from);
-        Mask::new(
-            width,
-            height,
-            labels.to_vec(),
-            classes.into(),
-            Palette::voc(21),
-        )
-        .unwrap()
+        let size = Size::new(height, width);
+        Mask::new(size, labels.to_vec(), classes.into(), Palette::voc(21)).unwrap()
     }
 
     fn encoded(colour: png::ColorType, depth: png::BitDepth, width: u32, data: &[u8]) -> Vec<u8> {
@@ -383,7 +383,7 @@ mod tests {
 
     #[test]
     fn names_and_shares() {
-        let mask = mask(2, 3, &[1, 1, 7, 1, 0, 7]);
+        let mask = mask(3, 2, &[1, 1, 7, 1, 0, 7]);
         let shares = mask.shares();
         assert_eq!(shares.iter().map(|s| s.0).collect::<Vec<_>>(), [1, 7, 0]);
         assert_eq!(shares[0].1, 0.5);
@@ -394,17 +394,20 @@ mod tests {
 
     #[test]
     fn the_length_must_fit() {
-        for (width, height, length) in [(2, 2, 3), (0, 5, 0), (usize::MAX, 2, 4)] {
-            let mask = Mask::new(width, height, vec![0; length], [].into(), Palette::voc(0));
-            assert_eq!(mask.unwrap_err().kind(), ErrorKind::Shape);
+        for (height, width, length) in [(2, 2, 3), (5, 0, 0), (2, usize::MAX, 4)] {
+            let size = Size::new(height, width);
+            let mask = Mask::new(size, vec![0; length], [].into(), Palette::voc(0));
+            let error = mask.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Shape);
+            assert!(error.to_string().contains(&size.to_string()), "{error}");
         }
     }
 
     #[test]
     fn a_png_holds_ids_and_palette() {
         let labels: Vec<u8> = (0..=255).collect();
-        let bytes = mask(128, 2, &labels).to_png().unwrap();
-        assert_eq!(decode_labels(&bytes).unwrap(), (128, 2, labels));
+        let bytes = mask(2, 128, &labels).to_png().unwrap();
+        assert_eq!(decode_labels(&bytes).unwrap(), (Size::new(2, 128), labels));
         let reader = png::Decoder::new(Cursor::new(&bytes)).read_info().unwrap();
         let info = reader.info();
         assert_eq!(info.color_type, png::ColorType::Indexed);
@@ -420,13 +423,13 @@ mod tests {
     #[test]
     fn one_pixel_is_a_mask() {
         let bytes = mask(1, 1, &[3]).to_png().unwrap();
-        assert_eq!(decode_labels(&bytes).unwrap(), (1, 1, vec![3]));
+        assert_eq!(decode_labels(&bytes).unwrap(), (Size::square(1), vec![3]));
     }
 
     #[test]
     fn overlay_mixes_in_proportion() {
-        let picture = Picture::from_rgb(2, 1, vec![100, 200, 0, 8, 8, 8]).unwrap();
-        let mask = mask(2, 1, &[1, 0]);
+        let picture = Picture::from_rgb(Size::new(1, 2), vec![100, 200, 0, 8, 8, 8]).unwrap();
+        let mask = mask(1, 2, &[1, 0]);
         let rgb = |opacity| mask.overlay(&picture, opacity).unwrap().rgb().to_vec();
         assert_eq!(rgb(0.0), picture.rgb());
         assert_eq!(rgb(1.0), [128, 0, 0, 0, 0, 0]);
@@ -435,9 +438,14 @@ mod tests {
             let error = mask.overlay(&picture, opacity).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Request);
         }
-        let turned = Picture::from_rgb(1, 2, vec![0; 6]).unwrap();
+        let turned = Picture::from_rgb(Size::new(2, 1), vec![0; 6]).unwrap();
         let error = mask.overlay(&turned, 0.5).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Shape);
+        assert_eq!(
+            error.to_string(),
+            "a mask of 1x2 pixels (height x width) does not fit a picture of 2x1"
+        );
+        assert_eq!(format!("{mask:?} {turned:?}"), "Mask(1x2) Picture(2x1)");
     }
 
     #[test]
@@ -452,7 +460,7 @@ mod tests {
                 (Eight, &[5, 6, 7, 8, 255, 0], [5, 6, 7, 8, 255, 0]),
             ] {
                 let read = decode_labels(&encoded(colour, depth, 3, data)).unwrap();
-                assert_eq!(read, (3, 2, expected.to_vec()));
+                assert_eq!(read, (Size::new(2, 3), expected.to_vec()));
             }
         }
     }
@@ -475,7 +483,7 @@ mod tests {
 
     #[test]
     fn labels_cut_short_or_damaged_never_panic() {
-        let png = mask(16, 2, &[3; 32]).to_png().unwrap();
+        let png = mask(2, 16, &[3; 32]).to_png().unwrap();
         for length in 0..png.len() - 12 {
             assert!(decode_labels(&png[..length]).is_err());
         }
@@ -490,9 +498,9 @@ mod tests {
     fn saving_and_reading_name_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("mask.png");
-        let mask = mask(2, 1, &[1, 2]);
+        let mask = mask(1, 2, &[1, 2]);
         mask.save(&path).unwrap();
-        assert_eq!(read_labels(&path).unwrap(), (2, 1, vec![1, 2]));
+        assert_eq!(read_labels(&path).unwrap(), (Size::new(1, 2), vec![1, 2]));
         let error = mask.save(folder.path().join("mask.jpg")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Request);
         std::fs::write(&path, b"").unwrap();

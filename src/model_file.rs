@@ -14,6 +14,7 @@ use crate::models::{
 use crate::ops::argmax::MAX_CLASSES;
 use crate::parameters::{Derived, Parameters, TensorFile};
 use crate::preprocess::Preprocessing;
+use crate::size::Size;
 use crate::tensor::Shape;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -275,14 +276,14 @@ impl Model {
         names.filter(|n| self.0.graph.find(n).is_none()).collect()
     }
 
-    /// The size `[h, w]` at which the network gets a picture of `size`: that of the preprocessing, or the next larger
-    /// size that the network takes.
+    /// The size at which the network gets a picture of `size`: that of the preprocessing, or the next larger size that
+    /// the network takes.
     ///
     /// # Errors
     /// `Shape` if the network takes no size near it.
-    pub fn network_size(&self, size: [usize; 2]) -> Result<[usize; 2]> {
-        let [h, w] = self.0.preprocessing.network_size(size);
-        Ok([self.side_from(h)?, self.side_from(w)?])
+    pub fn network_size(&self, size: Size) -> Result<Size> {
+        let Size { height, width } = self.0.preprocessing.network_size(size);
+        Ok(Size::new(self.side_from(height)?, self.side_from(width)?))
     }
 
     /// The least side, from `side` on, that the network takes.

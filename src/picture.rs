@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::files;
+use crate::size::Size;
 use crate::tensor::{Shape, Tensor};
 use image::codecs::jpeg::JpegEncoder;
 use image::metadata::Orientation;
@@ -22,9 +23,10 @@ const JPEG_QUALITY: u8 = 92;
 /// A picture of at least one pixel: RGB, 8 bits a channel, rows from the top.
 ///
 /// ```
-/// use fullconv::Picture;
-/// let picture = Picture::from_rgb(2, 1, vec![255, 0, 0, 0, 0, 255])?;
-/// assert_eq!((picture.width(), picture.height()), (2, 1));
+/// use fullconv::{Picture, Size};
+/// let size = Size::new(1, 2);
+/// let picture = Picture::from_rgb(size, vec![255, 0, 0, 0, 0, 255])?;
+/// assert_eq!(picture.size(), size);
 /// assert_eq!(Picture::decode(&picture.to_png()?)?, picture);
 /// # Ok::<(), fullconv::Error>(())
 /// ```
@@ -36,8 +38,8 @@ pub struct Picture(Pixels);
 enum Pixels {
     Rgb(RgbImage),
     Rgba {
-        width: u32,
-        height: u32,
+        /// Both sides fit `u32`.
+        size: Size,
         bytes: Vec<u8>,
         /// The pixels without the fourth byte, made on first use.
         rgb: OnceLock<RgbImage>,
@@ -47,9 +49,9 @@ enum Pixels {
 /// Limits of a picture, for [`Picture::decode_within`].
 ///
 /// ```
-/// use fullconv::{ErrorKind, Picture, PictureLimits};
+/// use fullconv::{ErrorKind, Picture, PictureLimits, Size};
 ///
-/// let upload = Picture::from_rgb(30, 20, vec![0; 1800])?.to_png()?;
+/// let upload = Picture::from_rgb(Size::new(20, 30), vec![0; 1800])?.to_png()?;
 /// let limits = PictureLimits::default().pixels(500);
 /// let error = Picture::decode_within(&upload, &limits).unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::Limit);
@@ -116,78 +118,78 @@ impl Picture {
         decode(bytes, &"the picture", Some(limits))
     }
 
-    /// The size `[h, w]` of the JPEG or PNG in `bytes` when upright, from its header only: the pixels are not decoded,
-    /// and may be damaged.
+    /// The size of the JPEG or PNG in `bytes` when upright, from its header only: the pixels are not decoded, and may
+    /// be damaged.
     ///
     /// # Errors
     /// `Picture` if it is empty, neither JPEG nor PNG, or its header is damaged.
-    pub fn size_of(bytes: &[u8]) -> Result<[usize; 2]> {
+    pub fn size_of(bytes: &[u8]) -> Result<Size> {
         let name = &"the picture";
         let header = Header::read(bytes, format_of(bytes, name)?, name)?;
-        let [w, h] = header.size.map(|side| side as usize);
+        let Size { height, width } = header.size;
         Ok(match header.orientation {
             Orientation::NoTransforms
             | Orientation::Rotate180
             | Orientation::FlipHorizontal
-            | Orientation::FlipVertical => [h, w],
+            | Orientation::FlipVertical => header.size,
             Orientation::Rotate90
             | Orientation::Rotate270
             | Orientation::Rotate90FlipH
-            | Orientation::Rotate270FlipH => [w, h],
+            | Orientation::Rotate270FlipH => Size::new(width, height),
         })
     }
 
-    /// The picture of `width` × `height` pixels in `data`: red, green and blue of each, row by row.
+    /// The picture of `size` whose pixels are `data`: red, green and blue of each, row by row.
     ///
     /// # Errors
-    /// `Picture` if there is no pixel, or `data` does not have 3 · width · height bytes.
-    pub fn from_rgb(width: usize, height: usize, data: Vec<u8>) -> Result<Self> {
-        let [w, h] = sides(width, height, 3, data.len())?;
-        match RgbImage::from_raw(w, h, data) {
+    /// `Picture` if there is no pixel, or `data` does not have 3 · height · width bytes.
+    pub fn from_rgb(size: Size, data: Vec<u8>) -> Result<Self> {
+        check_length(size, 3, data.len())?;
+        match RgbImage::from_raw(size.width as u32, size.height as u32, data) {
             Some(image) => Self::try_from(image),
-            None => Err(wrong_length(width, height, 3, 0)),
+            None => Err(wrong_length(size, 3, 0)),
         }
     }
 
-    /// The picture of `width` × `height` pixels in `data`: red, green, blue and a fourth byte of each, row by row. The
+    /// The picture of `size` whose pixels are `data`: red, green, blue and a fourth byte of each, row by row. The
     /// fourth byte is ignored. The bytes go to a device unchanged.
     ///
     /// # Errors
-    /// `Picture` if there is no pixel, or `data` does not have 4 · width · height bytes.
-    pub fn from_rgba(width: usize, height: usize, data: Vec<u8>) -> Result<Self> {
-        let [width, height] = sides(width, height, 4, data.len())?;
+    /// `Picture` if there is no pixel, or `data` does not have 4 · height · width bytes.
+    pub fn from_rgba(size: Size, data: Vec<u8>) -> Result<Self> {
+        check_length(size, 4, data.len())?;
         Ok(Self(Pixels::Rgba {
-            width,
-            height,
+            size,
             bytes: data,
             rgb: OnceLock::new(),
         }))
     }
 
+    /// The size, at least one pixel a side.
+    pub fn size(&self) -> Size {
+        match &self.0 {
+            Pixels::Rgb(image) => size_of(image),
+            Pixels::Rgba { size, .. } => *size,
+        }
+    }
+
     /// Width in pixels, at least 1.
     pub fn width(&self) -> usize {
-        self.sides()[0] as usize
+        self.size().width
     }
 
     /// Height in pixels, at least 1.
     pub fn height(&self) -> usize {
-        self.sides()[1] as usize
+        self.size().height
     }
 
-    fn sides(&self) -> [u32; 2] {
-        match &self.0 {
-            Pixels::Rgb(image) => [image.width(), image.height()],
-            Pixels::Rgba { width, height, .. } => [*width, *height],
-        }
-    }
-
-    /// Red, green and blue of each pixel, row by row: 3 · width · height bytes. A picture from [`Picture::from_rgba`]
+    /// Red, green and blue of each pixel, row by row: 3 · height · width bytes. A picture from [`Picture::from_rgba`]
     /// copies them on the first call.
     pub fn rgb(&self) -> &[u8] {
         self.image().as_raw()
     }
 
-    /// Red, green, blue and a fourth byte of each pixel, row by row: 4 · width · height bytes, as in an `Rgba8Unorm`
+    /// Red, green, blue and a fourth byte of each pixel, row by row: 4 · height · width bytes, as in an `Rgba8Unorm`
     /// texture. The fourth byte is the original one, or 255 if there was none.
     pub fn rgba(&self) -> Cow<'_, [u8]> {
         match &self.0 {
@@ -205,13 +207,8 @@ impl Picture {
     pub fn image(&self) -> &RgbImage {
         match &self.0 {
             Pixels::Rgb(image) => image,
-            Pixels::Rgba {
-                width,
-                height,
-                bytes,
-                rgb,
-            } => rgb.get_or_init(|| {
-                let mut image = RgbImage::new(*width, *height);
+            Pixels::Rgba { size, bytes, rgb } => rgb.get_or_init(|| {
+                let mut image = RgbImage::new(size.width as u32, size.height as u32);
                 let pixels = image.as_chunks_mut::<3>().0;
                 for ([r, g, b], from) in pixels.iter_mut().zip(bytes.as_chunks::<4>().0) {
                     [*r, *g, *b] = [from[0], from[1], from[2]];
@@ -240,9 +237,9 @@ impl Picture {
             Pixels::Rgb(image) => (image.as_raw(), 3),
             Pixels::Rgba { bytes, .. } => (bytes, 4),
         };
-        let w = self.width();
-        Tensor::from_fn(Shape::new(1, 3, self.height(), w), |_, c, y, x| {
-            f32::from(data[(y * w + x) * stride + c])
+        let Size { height, width } = self.size();
+        Tensor::from_fn(Shape::new(1, 3, height, width), |_, c, y, x| {
+            f32::from(data[(y * width + x) * stride + c])
         })
     }
 
@@ -294,11 +291,11 @@ impl TryFrom<RgbImage> for Picture {
     /// # Errors
     /// `Picture` if the image has no pixel.
     fn try_from(image: RgbImage) -> Result<Self> {
-        let (width, height) = image.dimensions();
-        if width == 0 || height == 0 {
+        let size = size_of(&image);
+        if size.height == 0 || size.width == 0 {
             bail!(
                 Picture,
-                "a picture of {width}x{height} pixels has nothing in it"
+                "a picture of {size} pixels (height x width) has nothing in it"
             );
         }
         Ok(Self(Pixels::Rgb(image)))
@@ -320,7 +317,7 @@ impl TryFrom<DynamicImage> for Picture {
 /// Equal size and equal red, green and blue; the fourth byte is ignored.
 impl PartialEq for Picture {
     fn eq(&self, other: &Self) -> bool {
-        self.sides() == other.sides() && self.rgb() == other.rgb()
+        self.size() == other.size() && self.rgb() == other.rgb()
     }
 }
 
@@ -328,7 +325,7 @@ impl Eq for Picture {}
 
 impl fmt::Debug for Picture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Picture({}x{})", self.width(), self.height())
+        write!(f, "Picture({})", self.size())
     }
 }
 
@@ -337,20 +334,25 @@ pub(crate) fn extension(path: &Path) -> Option<String> {
     Some(path.extension()?.to_str()?.to_ascii_lowercase())
 }
 
-/// Both sides of a picture of `bytes` bytes a pixel; an error unless its data has the right `length`.
-fn sides(width: usize, height: usize, bytes: usize, length: usize) -> Result<[u32; 2]> {
-    let needed = width.checked_mul(height).and_then(|n| n.checked_mul(bytes));
-    match (u32::try_from(width), u32::try_from(height)) {
-        (Ok(w), Ok(h)) if length > 0 && needed == Some(length) => Ok([w, h]),
-        _ => Err(wrong_length(width, height, bytes, length)),
-    }
+fn size_of(image: &RgbImage) -> Size {
+    Size::new(image.height() as usize, image.width() as usize)
 }
 
-fn wrong_length(width: usize, height: usize, bytes: usize, length: usize) -> Error {
+/// An error unless both sides fit `u32`, and the data of a picture of `bytes` bytes a pixel has the right `length`.
+fn check_length(size: Size, bytes: usize, length: usize) -> Result<()> {
+    let needed = size.pixels().and_then(|n| n.checked_mul(bytes));
+    let fits = size.axes().iter().all(|side| u32::try_from(*side).is_ok());
+    if !fits || length == 0 || needed != Some(length) {
+        return Err(wrong_length(size, bytes, length));
+    }
+    Ok(())
+}
+
+fn wrong_length(size: Size, bytes: usize, length: usize) -> Error {
     Error::new(
         ErrorKind::Picture,
         format!(
-            "a picture of {width}x{height} pixels takes {bytes} bytes for each, not {length} in all"
+            "a picture of {size} pixels (height x width) takes {bytes} bytes for each, not {length} in all"
         ),
     )
 }
@@ -363,8 +365,8 @@ fn not_encoded(reason: ImageError) -> Error {
 /// The header of a picture file.
 struct Header<'a> {
     decoder: Box<dyn ImageDecoder + 'a>,
-    /// `[w, h]`, before the orientation is applied.
-    size: [u32; 2],
+    /// Before the orientation is applied.
+    size: Size,
     orientation: Orientation,
 }
 
@@ -380,7 +382,7 @@ impl<'a> Header<'a> {
         let orientation = decoder.orientation().map_err(|e| damaged(name, e))?;
         Ok(Self {
             decoder: Box::new(decoder),
-            size: [width, height],
+            size: Size::new(height as usize, width as usize),
             orientation,
         })
     }
@@ -420,26 +422,27 @@ fn decode(
         bail!(Picture, "{name} is cut short: the JPEG has no end marker");
     }
     let header = Header::read(bytes, format, name)?;
-    let ([width, height], taken) = (header.size, header.decoder.total_bytes());
+    let (size, taken) = (header.size, header.decoder.total_bytes());
     if let Some(PictureLimits { pixels, bytes }) = limits {
-        if u64::from(width) * u64::from(height) > *pixels {
+        if size.height as u64 * size.width as u64 > *pixels {
             bail!(
                 Limit,
-                "{name} is too large: it has {width}x{height} pixels, and {pixels} are allowed; make it smaller"
+                "{name} is too large: it has {size} pixels (height x width), and {pixels} are allowed; make it \
+                 smaller"
             );
         }
         if taken > *bytes {
             bail!(
                 Limit,
-                "{name} is too large: {width}x{height} pixels take {taken} bytes, and {bytes} are allowed; make it \
-                 smaller"
+                "{name} is too large: {size} pixels (height x width) take {taken} bytes, and {bytes} are allowed; \
+                 make it smaller"
             );
         }
     }
     if taken > MAX_BYTES {
         bail!(
             Picture,
-            "{name} is too large: {width}x{height} pixels take more than {MAX_BYTES} bytes"
+            "{name} is too large: {size} pixels (height x width) take more than {MAX_BYTES} bytes"
         );
     }
     let decoded = DynamicImage::from_decoder(header.decoder);
@@ -519,10 +522,10 @@ mod tests {
     #[test]
     fn exif_orientation_turns_the_picture_upright() {
         let plain = Picture::decode(&jpeg()).unwrap();
-        assert_eq!((plain.width(), plain.height()), (32, 16));
+        assert_eq!(plain.size(), Size::new(16, 32));
         // 6: to be turned by 90 degrees clockwise, so that the left side becomes the top.
         let turned = Picture::decode(&with_orientation(&jpeg(), 6)).unwrap();
-        assert_eq!((turned.width(), turned.height()), (16, 32));
+        assert_eq!(turned.size(), Size::new(32, 16));
         let [top, bottom] = [2, 29].map(|y| turned.image().get_pixel(8, y).0);
         assert!(top[0] > 200 && top[2] < 50, "{top:?}");
         assert!(bottom[0] < 50 && bottom[2] > 200, "{bottom:?}");
@@ -625,7 +628,7 @@ mod tests {
 
     #[test]
     fn words_and_tensor_hold_the_same_pixels() {
-        let picture = Picture::from_rgb(1, 2, vec![1, 2, 3, 4, 5, 6]).unwrap();
+        let picture = Picture::from_rgb(Size::new(2, 1), vec![1, 2, 3, 4, 5, 6]).unwrap();
         assert_eq!(picture.to_rgba_words(), [0xFF03_0201, 0xFF06_0504]);
         let tensor = picture.to_tensor().unwrap();
         assert_eq!(tensor.shape(), Shape::new(1, 3, 2, 1));
@@ -634,8 +637,8 @@ mod tests {
 
     #[test]
     fn a_fourth_byte_is_carried_along_and_does_not_matter() {
-        let rgb = Picture::from_rgb(1, 2, vec![1, 2, 3, 4, 5, 6]).unwrap();
-        let rgba = Picture::from_rgba(1, 2, vec![1, 2, 3, 0, 4, 5, 6, 9]).unwrap();
+        let rgb = Picture::from_rgb(Size::new(2, 1), vec![1, 2, 3, 4, 5, 6]).unwrap();
+        let rgba = Picture::from_rgba(Size::new(2, 1), vec![1, 2, 3, 0, 4, 5, 6, 9]).unwrap();
         assert!(rgba == rgb);
         assert_eq!(rgba.rgb(), rgb.rgb());
         assert_eq!(rgb.rgba()[..], [1, 2, 3, 255, 4, 5, 6, 255]);
@@ -646,8 +649,9 @@ mod tests {
         assert_eq!(rgba.to_rgba_words(), rgb.to_rgba_words());
         assert_eq!(rgba.to_tensor().unwrap(), rgb.to_tensor().unwrap());
         assert_eq!(rgba.to_png().unwrap(), rgb.to_png().unwrap());
-        for (width, height, length) in [(0, 1, 0), (1, 0, 0), (2, 2, 12), (usize::MAX, 2, 8)] {
-            let error = Picture::from_rgba(width, height, vec![0; length]).unwrap_err();
+        for (height, width, length) in [(1, 0, 0), (0, 1, 0), (2, 2, 12), (2, usize::MAX, 8)] {
+            let size = Size::new(height, width);
+            let error = Picture::from_rgba(size, vec![0; length]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Picture);
             assert!(error.to_string().contains("takes 4 bytes"), "{error}");
         }
@@ -656,13 +660,13 @@ mod tests {
     #[test]
     fn a_size_is_known_from_the_header() {
         let png = encoded(two_halves(), ImageFormat::Png);
-        assert_eq!(Picture::size_of(&png).unwrap(), [16, 32]);
-        assert_eq!(Picture::size_of(&png[..60]).unwrap(), [16, 32]);
+        assert_eq!(Picture::size_of(&png).unwrap(), Size::new(16, 32));
+        assert_eq!(Picture::size_of(&png[..60]).unwrap(), Size::new(16, 32));
         for orientation in 1..=8 {
             let jpeg = with_orientation(&jpeg(), orientation);
             let decoded = Picture::decode(&jpeg).unwrap();
             let size = Picture::size_of(&jpeg).unwrap();
-            assert_eq!(size, [decoded.height(), decoded.width()], "{orientation}");
+            assert_eq!(size, decoded.size(), "{orientation}");
         }
         for damaged in [&b""[..], b"x", &png[..20], b"GIF89a\x01\0\x01\0"] {
             let error = Picture::size_of(damaged).unwrap_err();
@@ -678,8 +682,14 @@ mod tests {
             let limits = PictureLimits::default().pixels(512).bytes(1536);
             assert!(Picture::decode_within(&bytes, &limits).is_ok());
             for (limits, part) in [
-                (limits.pixels(511), "32x16 pixels, and 511 are allowed"),
-                (limits.bytes(1535), "take 1536 bytes, and 1535 are allowed"),
+                (
+                    limits.pixels(511),
+                    "it has 16x32 pixels (height x width), and 511 are allowed",
+                ),
+                (
+                    limits.bytes(1535),
+                    "16x32 pixels (height x width) take 1536 bytes, and 1535 are allowed",
+                ),
             ] {
                 let error = Picture::decode_within(&bytes, &limits).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Limit);
@@ -692,11 +702,13 @@ mod tests {
 
     #[test]
     fn a_picture_has_a_pixel_and_all_its_bytes() {
-        let one = Picture::from_rgb(1, 1, vec![1, 2, 3]).unwrap();
+        let one = Picture::from_rgb(Size::square(1), vec![1, 2, 3]).unwrap();
         assert_eq!(Picture::decode(&one.to_png().unwrap()).unwrap(), one);
-        for (width, height, length) in [(0, 1, 0), (1, 0, 0), (2, 2, 11), (usize::MAX, 2, 6)] {
-            let error = Picture::from_rgb(width, height, vec![0; length]).unwrap_err();
+        for (height, width, length) in [(1, 0, 0), (0, 1, 0), (2, 2, 11), (2, usize::MAX, 6)] {
+            let size = Size::new(height, width);
+            let error = Picture::from_rgb(size, vec![0; length]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Picture);
+            assert!(error.to_string().contains(&size.to_string()), "{error}");
         }
     }
 

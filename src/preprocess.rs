@@ -3,6 +3,7 @@
 
 use crate::error::{Result, bail};
 pub use crate::ops::preprocess::Channels;
+use crate::size::Size;
 use serde::{Deserialize, Serialize};
 
 /// How a picture becomes a network's input, the same for every size of picture.
@@ -67,28 +68,31 @@ impl Preprocessing {
         Ok(())
     }
 
-    /// The size `[h, w]` at which the network gets a picture of `size` `[h, w]`.
+    /// The size at which the network gets a picture of `size`.
     ///
     /// ```
-    /// use fullconv::Preprocessing;
+    /// use fullconv::{Preprocessing, Size};
     /// let at_480 = Preprocessing { long_side: Some(480), ..Preprocessing::CAFFE };
-    /// assert_eq!(at_480.network_size([563, 751]), [360, 480]);
-    /// assert_eq!(Preprocessing::CAFFE.network_size([563, 751]), [563, 751]);
+    /// let size = Size::new(563, 751);
+    /// assert_eq!(at_480.network_size(size), Size::new(360, 480));
+    /// assert_eq!(Preprocessing::CAFFE.network_size(size), size);
     /// ```
-    pub fn network_size(&self, size: [usize; 2]) -> [usize; 2] {
+    pub fn network_size(&self, size: Size) -> Size {
         let Some(long) = self.long_side else {
             return size;
         };
-        let longer = size[0].max(size[1]).max(1);
-        let share =
-            |side: usize| (side as u128 * long as u128 * 2 + longer as u128) / (2 * longer as u128);
-        size.map(|side| share(side).max(1) as usize)
+        let longer = size.height.max(size.width).max(1);
+        let share = |side: usize| {
+            let rounded = (side as u128 * long as u128 * 2 + longer as u128) / (2 * longer as u128);
+            rounded.max(1) as usize
+        };
+        Size::new(share(size.height), share(size.width))
     }
 
-    /// The op that makes a picture an input of `size` `[h, w]`.
-    pub(crate) fn op(&self, size: [usize; 2]) -> crate::ops::Preprocess {
+    /// The op that makes a picture an input of `size`.
+    pub(crate) fn op(&self, size: Size) -> crate::ops::Preprocess {
         crate::ops::Preprocess {
-            size,
+            size: size.axes(),
             channels: self.channels,
             range: self.range,
             mean: self.mean,

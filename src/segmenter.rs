@@ -26,6 +26,7 @@ use crate::ops::argmax::NO_CLASS;
 use crate::picture::Picture;
 use crate::plan::Plan;
 use crate::reference;
+use crate::size::Size;
 use crate::tensor::{Shape, Tensor};
 use builder::OnGpu;
 use executors::{BatchParts, Executors};
@@ -207,7 +208,7 @@ impl Segmenter {
     /// `Limit` if the picture is too large for the device, `Device` if the device fails, `NotFinite` if the scores of a
     /// pixel are not finite or, in `f16`, a value is beyond its range.
     pub async fn segment(&self, picture: &Picture) -> Result<Mask> {
-        let size = [picture.height(), picture.width()];
+        let size = picture.size();
         let request = Request::labels(1, size);
         let labels = match &self.0.engine {
             Engine::Reference => {
@@ -241,13 +242,14 @@ impl Segmenter {
         let Some(first) = pictures.first() else {
             return Ok(Vec::new());
         };
-        let size = [first.height(), first.width()];
+        let size = first.size();
         for (i, picture) in pictures.iter().enumerate() {
-            if [picture.height(), picture.width()] != size {
+            if picture.size() != size {
                 bail!(
                     Shape,
-                    "picture {i} of the batch is {picture:?}, the first is {first:?}: pictures of one batch have one \
-                     size"
+                    "picture {i} of the batch has {} pixels (height x width), the first has {size}: pictures of one \
+                     batch have one size",
+                    picture.size()
                 );
             }
         }
@@ -259,17 +261,18 @@ impl Segmenter {
             }
             return Ok(masks);
         };
+        let pixels = size.height * size.width;
         let pool = on.executors();
         let mut parts = BatchParts::of(Request::labels(pictures.len(), size));
         while let Some((images, mut lent)) = parts.next(&pool).await? {
             let pictures = &pictures[images];
-            let mut bytes = Vec::with_capacity(4 * pictures.len() * size[0] * size[1]);
+            let mut bytes = Vec::with_capacity(4 * pictures.len() * pixels);
             for picture in pictures {
                 bytes.extend_from_slice(&picture.rgba());
             }
             let labels = lent.executor()?.run_bytes(&bytes).await?;
             let labels = labels.into_iter().next().unwrap_or_default();
-            for labels in labels.chunks(size[0] * size[1]).take(pictures.len()) {
+            for labels in labels.chunks(pixels).take(pictures.len()) {
                 let mask = self.mask(size, labels.to_vec());
                 let at = format!("picture {} of the batch", masks.len());
                 masks.push(mask.map_err(|e| e.at(at))?);
@@ -283,13 +286,13 @@ impl Segmenter {
         Frames::new(self.clone())
     }
 
-    /// The mask of a picture of `size` `[h, w]` from its labels, which may be padded.
-    fn mask(&self, [h, w]: [usize; 2], mut labels: Vec<u8>) -> Result<Mask> {
-        labels.truncate(h * w);
-        check_labels(labels.iter().copied(), w)?;
+    /// The mask of a picture of `size` from its labels, which may be padded.
+    fn mask(&self, size: Size, mut labels: Vec<u8>) -> Result<Mask> {
+        labels.truncate(size.height * size.width);
+        check_labels(labels.iter().copied(), size.width)?;
         let model = self.model();
         let (classes, palette) = (model.classes().clone(), model.palette().clone());
-        Mask::new(w, h, labels, classes, palette)
+        Mask::new(size, labels, classes, palette)
     }
 
     /// [`Segmenter::segment`] for programs that are not async.
@@ -301,7 +304,7 @@ impl Segmenter {
         pollster::block_on(self.segment(picture))
     }
 
-    /// Measures the fastest kernels for `batch` pictures that the network gets at `size` `[h, w]`, see
+    /// Measures the fastest kernels for `batch` pictures that the network gets at `size`, see
     /// [`Model::network_size`], for as long as `time`, and uses them from then on. Each kernel is checked against the
     /// CPU reference first. With [`GpuOptions::cache`](crate::GpuOptions::cache), the choice is kept for the next
     /// start.
@@ -310,12 +313,7 @@ impl Segmenter {
     /// `Request` on the CPU reference, `Shape` if the network cannot take the size, else as
     /// [`Segmenter::segment`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub async fn tune(
-        &self,
-        batch: usize,
-        size: [usize; 2],
-        time: Duration,
-    ) -> Result<Vec<TunedLayer>> {
+    pub async fn tune(&self, batch: usize, size: Size, time: Duration) -> Result<Vec<TunedLayer>> {
         let Engine::Gpu(on) = &self.0.engine else {
             bail!(Request, "the CPU reference has no kernels to choose from");
         };
@@ -323,7 +321,7 @@ impl Segmenter {
         // Frees buffers before the candidates allocate theirs; the plans also have the old choices.
         pool.forget();
         let (graph, parameters) = (self.model().graph(), self.model().parameters());
-        let input = Shape::new(batch, 3, size[0], size[1]);
+        let input = Shape::new(batch, 3, size.height, size.width);
         let outputs = [graph.output()];
         let tuned = gpu::low_level::tune(
             pool.network(),
@@ -340,13 +338,13 @@ impl Segmenter {
         tuned
     }
 
-    /// Measures whole runs of `batch` pictures of `size` `[h, w]`, from pixels in host memory to class ids in host
+    /// Measures whole runs of `batch` pictures of `size`, from pixels in host memory to class ids in host
     /// memory: `runs` runs after a first one, and then layer by layer.
     ///
     /// # Errors
     /// `Request` on the CPU reference or for no runs, else as [`Segmenter::segment`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub async fn profile(&self, size: [usize; 2], batch: usize, runs: usize) -> Result<Profile> {
+    pub async fn profile(&self, size: Size, batch: usize, runs: usize) -> Result<Profile> {
         if runs == 0 || batch == 0 {
             bail!(
                 Request,

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Random, gpu};
-use fullconv::{Colours, Frames, Gpu, GpuOptions, Model, Picture, Segmenter};
+use fullconv::{Colours, Frames, Gpu, GpuOptions, Model, Picture, Segmenter, Size};
 use pollster::block_on;
 use std::future::Future;
 use std::pin::pin;
@@ -91,7 +91,7 @@ fn pictures() -> Vec<Picture> {
     let mut random = Random::new(50);
     let mut picture = |_| {
         let data = (0..3 * SIDE * SIDE).map(|_| (random.float() * 127.0 + 128.0) as u8);
-        Picture::from_rgb(SIDE, SIDE, data.collect()).unwrap()
+        Picture::from_rgb(Size::square(SIDE), data.collect()).unwrap()
     };
     (0..5).map(&mut picture).collect()
 }
@@ -175,7 +175,7 @@ fn memory_does_not_grow_over_a_thousand_textures() {
         usage: wgpu::TextureUsages::TEXTURE_BINDING,
         view_formats: &[],
     });
-    let pass = block_on(segmenter.texture_pass([SIDE; 2])).unwrap();
+    let pass = block_on(segmenter.texture_pass(Size::square(SIDE))).unwrap();
     let mask = block_on(pass.mask(Colours::Overlay(0.5))).unwrap();
     check(&gpu, |i| {
         if i % 10 == 0 {

@@ -16,7 +16,7 @@ pub use border::fullconv_status;
 
 use border::{Failure, border, c_string, invalid, last_error, not_null, text};
 use fullconv::gpu::{Backend, kernels_left_out};
-use fullconv::{Gpu, GpuOptions, Model, Picture, Segmenter};
+use fullconv::{Gpu, GpuOptions, Model, Picture, Segmenter, Size};
 use handles::Handles;
 use std::ffi::{CString, c_char};
 
@@ -322,7 +322,8 @@ pub unsafe extern "C" fn fullconv_segment(
         let segmenter = SEGMENTERS.get(segmenter)?;
         not_null(rgba, "rgba")?;
         not_null(labels, "labels")?;
-        let layout = Layout::new(width, height, row_bytes)?;
+        let size = Size::new(height, width);
+        let layout = Layout::new(size, row_bytes)?;
         if labels_length < layout.pixels {
             return Err(invalid(format!(
                 "labels takes {} bytes, one for each pixel, not {labels_length}",
@@ -331,7 +332,7 @@ pub unsafe extern "C" fn fullconv_segment(
         }
         // SAFETY: `rgba` is not null and the layout fits in memory; the caller guarantees the rest.
         let rgba = unsafe { std::slice::from_raw_parts(rgba, layout.bytes) };
-        let picture = Picture::from_rgba(width, height, layout.packed(rgba)?)?;
+        let picture = Picture::from_rgba(size, layout.packed(rgba)?)?;
         let mask = segmenter.0.segment_blocking(&picture)?;
         // SAFETY: `labels` has room for all pixels, and the count is clamped to the mask's.
         unsafe {
@@ -360,7 +361,8 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(width: usize, height: usize, row_bytes: usize) -> Result<Self, Failure> {
+    fn new(size: Size, row_bytes: usize) -> Result<Self, Failure> {
+        let Size { height, width } = size;
         if width == 0 || height == 0 {
             return Err(invalid("a picture has at least one pixel"));
         }
@@ -380,11 +382,11 @@ impl Layout {
             Some(bytes) => Ok(Self {
                 width,
                 row_bytes,
-                pixels: width * height,
+                pixels: height * width,
                 bytes,
             }),
             None => Err(invalid(format!(
-                "no memory has a picture of {width}x{height} pixels with {row_bytes} bytes a row"
+                "no memory has a picture of {size} pixels (height x width) with {row_bytes} bytes a row"
             ))),
         }
     }

@@ -2,7 +2,7 @@
 //! report neither accesses out of bounds nor leaks.
 #![cfg(unix)]
 
-use fullconv::{Gpu, Model, Picture, Segmenter};
+use fullconv::{Gpu, Model, Picture, Segmenter, Size};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -73,9 +73,9 @@ fn ppm(picture: &Picture) -> Vec<u8> {
 
 /// A small picture of many colours.
 fn small() -> Picture {
-    let (w, h) = (21usize, 13usize);
-    let bytes = (0..3 * w * h).map(|i| (i * i % 251) as u8);
-    Picture::from_rgb(w, h, bytes.collect()).unwrap()
+    let size = Size::new(13, 21);
+    let bytes = (0..3 * size.height * size.width).map(|i| (i * i % 251) as u8);
+    Picture::from_rgb(size, bytes.collect()).unwrap()
 }
 
 /// The library's default device. `None`: the CPU reference.

@@ -4,7 +4,7 @@ use crate::inputs::read_tensor;
 use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
 use crate::{Failure, Outcome, terminal};
 use fullconv::compare::{LabelReport, NodeReport, Report, compare_picture, compare_tensor};
-use fullconv::{Error, ErrorKind, Picture, Result, Segmenter, Shape};
+use fullconv::{Error, ErrorKind, Picture, Result, Segmenter, Shape, Size};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -85,7 +85,7 @@ pub fn run(args: &Args) -> Outcome {
         Given::Picture(picture) => args.tune.tune_for_picture(&segmenter, picture, args.json)?,
         Given::Tensor(tensor) => {
             let Shape { n, h, w, .. } = tensor.shape();
-            args.tune.tune(&segmenter, n, [h, w], args.json)?;
+            args.tune.tune(&segmenter, n, Size::new(h, w), args.json)?;
         }
     }
     let report = pollster::block_on(async {

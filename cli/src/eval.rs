@@ -170,14 +170,13 @@ fn count(
     {
         bar.set_message(path.display().to_string());
         let picture = Picture::open(path)?;
-        let (width, height, truth) = read_labels(labels)?;
-        if (width, height) != (picture.width(), picture.height()) {
+        let (size, truth) = read_labels(labels)?;
+        if size != picture.size() {
             let message = format!(
-                "{} has {width}x{height} pixels, its picture {} has {}x{}",
+                "{} has {size} pixels (height x width), its picture {} has {}",
                 labels.display(),
                 path.display(),
-                picture.width(),
-                picture.height()
+                picture.size()
             );
             return Err(Error::new(ErrorKind::Shape, message));
         }

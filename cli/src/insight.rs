@@ -5,7 +5,7 @@ use crate::tensors::{Stored, encode};
 use crate::{Failure, Outcome};
 use clap::ValueEnum;
 use fullconv::{
-    Error, ErrorKind, Model, Picture, Result, Segmenter, StageMask, Tensor, heatmap, png16,
+    Error, ErrorKind, Model, Picture, Result, Segmenter, Size, StageMask, Tensor, heatmap, png16,
 };
 use std::path::PathBuf;
 
@@ -118,23 +118,23 @@ impl Wanted {
         found: &Insight,
     ) -> Result<Vec<(PathBuf, Vec<u8>)>> {
         let mut files = Vec::new();
-        let (w, h) = (picture.width(), picture.height());
+        let size = picture.size();
         if let Some(probabilities) = &found.probabilities {
             if let Some(id) = self.heatmap {
-                let heat = heatmap(probabilities.plane(0, id), w, h)?;
+                let heat = heatmap(probabilities.plane(0, id), size)?;
                 files.push((job.result(".heatmap.png"), heat.to_png()?));
             }
             let classes = probabilities.shape().c;
             match self.probabilities {
                 Some(Format::Png) => {
                     for id in 0..classes {
-                        let png = png16(probabilities.plane(0, id), w, h)?;
+                        let png = png16(probabilities.plane(0, id), size)?;
                         files.push((job.result(&format!(".probability.{id}.png")), png));
                     }
                 }
                 Some(Format::Safetensors) => {
-                    let stored =
-                        Stored::floats("probabilities", probabilities.data(), vec![classes, h, w]);
+                    let shape = vec![classes, size.height, size.width];
+                    let stored = Stored::floats("probabilities", probabilities.data(), shape);
                     files.push((job.result(".probabilities.safetensors"), encode(&[stored])?));
                 }
                 None => {}
@@ -152,19 +152,19 @@ impl Wanted {
 
 /// The picture and the colours of the labels at each stage, from left to right.
 fn side_by_side(picture: &Picture, stages: &[StageMask]) -> Result<Picture> {
-    let (w, h) = (picture.width(), picture.height());
+    let size = picture.size();
     let colours = stages.iter().map(|stage| stage.mask.overlay(picture, 1.0));
     let colours: Vec<Picture> = colours.collect::<Result<_>>()?;
     let all: Vec<&Picture> = [picture].into_iter().chain(&colours).collect();
-    let width = all.len() * (w + GAP) - GAP;
-    let mut rgb = Vec::with_capacity(3 * width * h);
-    for y in 0..h {
+    let width = all.len() * (size.width + GAP) - GAP;
+    let mut rgb = Vec::with_capacity(3 * size.height * width);
+    for y in 0..size.height {
         for (i, part) in all.iter().enumerate() {
             if i > 0 {
                 rgb.extend([255; 3 * GAP]);
             }
-            rgb.extend_from_slice(&part.rgb()[3 * w * y..][..3 * w]);
+            rgb.extend_from_slice(&part.rgb()[3 * size.width * y..][..3 * size.width]);
         }
     }
-    Picture::from_rgb(width, h, rgb)
+    Picture::from_rgb(Size::new(size.height, width), rgb)
 }

@@ -1,19 +1,19 @@
 //! `fullconv inspect`: a model file's contents and its plan.
 
-use crate::options::{DeviceOptions, ModelOptions, size};
+use crate::options::{DeviceOptions, ModelOptions};
 use crate::{Failure, Outcome, terminal};
 use fullconv::gpu::check_kernel_names;
 use fullconv::low_level::plan::{Choices, Plan};
 use fullconv::low_level::target::Target;
-use fullconv::{ErrorKind, Model, Precision, Preprocessing, Shape};
+use fullconv::{ErrorKind, Model, Precision, Preprocessing, Shape, Size};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// The default picture's height and width: a street scene at CamVid's scale.
-const NOMINAL_SIZE: [usize; 2] = [360, 480];
+/// The default picture's size: a street scene at CamVid's scale.
+const NOMINAL_SIZE: Size = Size::new(360, 480);
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -22,8 +22,8 @@ pub struct Args {
     #[arg(value_name = "FILE", conflicts_with = "model")]
     file: Option<PathBuf>,
     /// Height and width of the network's input [default: its input size for a picture of 360x480]
-    #[arg(long, value_name = "HxW", value_parser = size)]
-    size: Option<[usize; 2]>,
+    #[arg(long, value_name = "HxW")]
+    size: Option<Size>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -103,16 +103,15 @@ pub fn run(args: &Args) -> Outcome {
         None => model.network_size(NOMINAL_SIZE)?,
     };
     let (device, target, choices) = target(&args.device)?;
-    let [h, w] = size;
     let outputs = [model.graph().output()];
-    let input = Shape::new(1, 3, h, w);
+    let input = Shape::new(1, 3, size.height, size.width);
     let plan = Plan::with_choices(model.graph(), input, &outputs, &target, &choices)?;
     if args.json {
         terminal::json(&output(&model, &plan, &device))?;
     } else {
         terminal::say(about(&model))?;
         terminal::say(format!(
-            "\nplan for an input of {h}x{w} (height x width) on {device}"
+            "\nplan for an input of {size} (height x width) on {device}"
         ))?;
         terminal::say(&plan)?;
         let peak = terminal::bytes(plan.peak_device_bytes());

@@ -6,7 +6,9 @@ use clap::builder::PossibleValuesParser;
 use fullconv::gpu::Backend;
 use fullconv::gpu::{TunedLayer, cache_folder, kernels_left_out};
 use fullconv::models::{self, ArchitectureOverride};
-use fullconv::{Error, ErrorKind, Gpu, GpuOptions, Model, Picture, Precision, Result, Segmenter};
+use fullconv::{
+    Error, ErrorKind, Gpu, GpuOptions, Model, Picture, Precision, Result, Segmenter, Size,
+};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -67,16 +69,6 @@ impl ModelOptions {
                 "--arch and --geometry apply to a model file: give it with --model",
             )),
         }
-    }
-}
-
-/// Height and width, such as `360x480`.
-pub fn size(text: &str) -> Result<[usize; 2], String> {
-    let side = |side: &str| side.parse().ok().filter(|side| *side > 0);
-    let sides = text.split_once(['x', 'X']);
-    match sides.map(|(h, w)| (side(h), side(w))) {
-        Some((Some(h), Some(w))) => Ok([h, w]),
-        _ => Err("a size is HEIGHTxWIDTH in pixels, such as 360x480".into()),
     }
 }
 
@@ -150,13 +142,13 @@ impl TuneOptions {
         self.tune
     }
 
-    /// With `--tune`, tunes for `batch` network inputs of `size` `[h, w]`, and prints a line about it unless the
+    /// With `--tune`, tunes for `batch` network inputs of `size`, and prints a line about it unless the
     /// output is `json`.
     pub fn tune(
         &self,
         segmenter: &Segmenter,
         batch: usize,
-        size: [usize; 2],
+        size: Size,
         json: bool,
     ) -> Outcome<Vec<TunedLayer>> {
         if !self.tune {
@@ -202,8 +194,7 @@ impl TuneOptions {
         picture: &Picture,
         json: bool,
     ) -> Outcome<()> {
-        let size = [picture.height(), picture.width()];
-        let size = segmenter.model().network_size(size)?;
+        let size = segmenter.model().network_size(picture.size())?;
         self.tune(segmenter, 1, size, json).map(drop)
     }
 }

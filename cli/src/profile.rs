@@ -1,9 +1,9 @@
 //! `fullconv profile`: the time of each layer.
 
-use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe, size};
+use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
 use crate::{Failure, Outcome, terminal};
-use fullconv::Profile;
 use fullconv::gpu::{Measured, Outcome as Found, Timer, TunedLayer};
+use fullconv::{Profile, Size};
 use serde::Serialize;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -16,8 +16,8 @@ use std::time::Instant;
 )]
 pub struct Args {
     /// Height and width of the pictures
-    #[arg(long, value_name = "HxW", value_parser = size, default_value = "500x500")]
-    size: [usize; 2],
+    #[arg(long, value_name = "HxW", default_value = "500x500")]
+    size: Size,
     /// Pictures in one run
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     batch: u16,
@@ -40,6 +40,7 @@ pub struct Args {
 struct Output<'a> {
     device: String,
     model: ModelSummary,
+    /// Height and width.
     size: [usize; 2],
     batch: u16,
     load_ms: f64,
@@ -123,7 +124,7 @@ pub fn run(args: &Args) -> Outcome {
     let output = Output {
         device: segmenter.device(),
         model: ModelSummary::from(&model),
-        size: args.size,
+        size: [args.size.height, args.size.width],
         batch: args.batch,
         load_ms,
         first_ms: profile.first_ms,
@@ -234,10 +235,11 @@ fn totals(output: &Output<'_>) -> String {
         "timestamps" => "by the device's timestamps",
         _ => "by the host's clock, each layer submitted by itself",
     };
-    let [h, w] = output.size;
+    let [height, width] = output.size;
+    let size = Size::new(height, width);
     format!(
         "all layers {steps:.1} ms, {clock}; {:.2} GFLOP, {} GFLOP/s\n\
-         a run of {} picture(s) of {h}x{w} (height x width): median {:.1} ms of {}, {} GFLOP/s; first {:.1} ms; load {:.1} ms\n\
+         a run of {} picture(s) of {size} (height x width): median {:.1} ms of {}, {} GFLOP/s; first {:.1} ms; load {:.1} ms\n\
          peak device memory {}",
         output.flops as f64 / 1e9,
         giga_per_second(output.flops, steps),

@@ -5,7 +5,7 @@ use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, des
 use crate::tensors::{Stored, encode};
 use crate::{Outcome, interrupt, terminal};
 use fullconv::low_level::files;
-use fullconv::{Error, ErrorKind, Model, Result, Shape, Tensor};
+use fullconv::{Error, ErrorKind, Model, Result, Shape, Size, Tensor};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> Outcome {
     let input = read_tensor(&args.input, &model)?;
     let segmenter = args.device.segmenter(&model, &args.model)?;
     let Shape { n, h, w, .. } = input.shape();
-    args.tune.tune(&segmenter, n, [h, w], args.json)?;
+    args.tune.tune(&segmenter, n, Size::new(h, w), args.json)?;
     interrupt::stop_unless_writing()?;
     let start = Instant::now();
     let run = pollster::block_on(segmenter.run(&input, &fetch))

@@ -6,7 +6,7 @@ use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, des
 use crate::pipeline::{self, Inbox, Outbox};
 use crate::{Outcome, interrupt, terminal};
 use fullconv::low_level::files;
-use fullconv::{Error, ErrorKind, Frames, Mask, Picture, Result, Segmenter};
+use fullconv::{Error, ErrorKind, Frames, Mask, Picture, Result, Segmenter, Size};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -311,8 +311,7 @@ fn finish(args: &Args, wanted: Wanted, job: &Job, labelled: Labelled, many: bool
         files::write_atomically(path, bytes)?;
     }
     let written = results.iter().map(|(path, _)| path.display().to_string());
-    let size = [picture.width(), picture.height()];
-    let image = image(job, size, written.collect(), mask.as_ref(), time);
+    let image = image(job, picture.size(), written.collect(), mask.as_ref(), time);
     let text = (!args.json).then(|| shown(&image, time, many));
     Ok(Done { image, text })
 }
@@ -320,7 +319,7 @@ fn finish(args: &Args, wanted: Wanted, job: &Job, labelled: Labelled, many: bool
 /// The report's entry. `written`: mask and overlay if there is a mask, then the further results.
 fn image(
     job: &Job,
-    [width, height]: [usize; 2],
+    size: Size,
     mut written: Vec<String>,
     mask: Option<&Mask>,
     time: Duration,
@@ -339,8 +338,8 @@ fn image(
         mask: mask_path,
         overlay,
         further: written,
-        width,
-        height,
+        width: size.width,
+        height: size.height,
         milliseconds: terminal::milliseconds(time),
         classes: shares.map(class).collect(),
     }
@@ -364,9 +363,8 @@ fn shown(image: &Image, time: Duration, many: bool) -> String {
         .chain(&image.further);
     let files: Vec<_> = files.map(String::as_str).collect();
     format!(
-        "{input}: {}x{}, {time}\n{}{}",
-        image.width,
-        image.height,
+        "{input}: {} (height x width), {time}\n{}{}",
+        Size::new(image.height, image.width),
         shares.collect::<String>(),
         files.join("\n")
     )

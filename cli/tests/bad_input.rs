@@ -357,7 +357,7 @@ fn labels_that_do_not_fit() {
     pixels(1).save(&label).unwrap();
     refuse(&["a.png", "8-bit indexed or greyscale"]);
     image::GrayImage::new(64, 47).save(&label).unwrap();
-    refuse(&["a.png", "64x47", "a.jpg", "64x48"]);
+    refuse(&["a.png", "47x64", "height x width", "a.jpg", "48x64"]);
     image::GrayImage::from_pixel(64, 48, image::Luma([5]))
         .save(&label)
         .unwrap();

@@ -4,6 +4,7 @@ use super::executor::Executor;
 use super::pipelines::Pipelines;
 use super::textures::{Ends, MaskTextures, texture_pipelines, view};
 use crate::error::{Result, bail};
+use crate::size::Size;
 use std::sync::Arc;
 
 impl Executor {
@@ -77,9 +78,9 @@ impl Executor {
             bail!(Request, "the executor was not prepared for textures");
         };
         gpu.check_lost()?;
-        let shape = plan.input.shape;
-        mask.check(gpu, [shape.h, shape.w])?;
-        let picture = view(input, [shape.h, shape.w])?;
+        let size = Size::new(plan.input.shape.h, plan.input.shape.w);
+        mask.check(gpu, size)?;
+        let picture = view(input, size)?;
         self.record_poison(encoder);
         self.clear_saturation(encoder);
         let slot = &self.slots[plan.input.slot];

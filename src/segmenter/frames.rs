@@ -7,6 +7,7 @@ use crate::gpu;
 use crate::gpu::low_level::{IN_FLIGHT, Pending};
 use crate::mask::Mask;
 use crate::picture::Picture;
+use crate::size::Size;
 use futures_core::Stream;
 #[cfg(not(target_arch = "wasm32"))]
 use std::borrow::Borrow;
@@ -60,7 +61,7 @@ pub struct Frames {
 /// A picture under way.
 #[derive(Debug)]
 struct UnderWay {
-    size: [usize; 2],
+    size: Size,
     begin: Option<Instant>,
     state: State,
 }
@@ -109,7 +110,7 @@ impl Frames {
             Err(error) => State::Done(Err(error), None),
         };
         self.under_way.push_back(UnderWay {
-            size: [picture.height(), picture.width()],
+            size: picture.size(),
             begin,
             state,
         });
@@ -198,7 +199,7 @@ impl Frames {
             return Ok(State::Done(mask, begin.map(|begin| begin.elapsed())));
         };
         let pool = on.executors();
-        let request = Request::labels(1, [picture.height(), picture.width()]);
+        let request = Request::labels(1, picture.size());
         let fits = |lent: &Lent| lent.fits(&pool, &request);
         if !self.lent.as_ref().is_some_and(fits) {
             // Runs in flight use buffers that may have to be freed for the new ones.

@@ -24,7 +24,7 @@ impl Segmenter {
     /// # Errors
     /// As [`Segmenter::segment`].
     pub async fn scores(&self, picture: &Picture) -> Result<Tensor> {
-        let request = Request::scores([picture.height(), picture.width()]);
+        let request = Request::scores(picture.size());
         first(self.values(&request, &picture.to_tensor()?).await?)
     }
 
@@ -34,7 +34,7 @@ impl Segmenter {
     /// # Errors
     /// As [`Segmenter::segment`].
     pub async fn probabilities(&self, picture: &Picture) -> Result<Tensor> {
-        let request = Request::probabilities([picture.height(), picture.width()]);
+        let request = Request::probabilities(picture.size());
         let probabilities = first(self.values(&request, &picture.to_tensor()?).await?)?;
         if let Some(i) = probabilities.data().iter().position(|p| !p.is_finite()) {
             let [_, _, y, x] = probabilities.position(i);
@@ -50,7 +50,7 @@ impl Segmenter {
     /// As [`Segmenter::segment`], and `Request` for a network without coarser stages.
     pub async fn stages(&self, picture: &Picture) -> Result<Vec<StageMask>> {
         let strides = strides(self.model())?;
-        let size = [picture.height(), picture.width()];
+        let size = picture.size();
         let (request, input) = (Request::stages(size), picture.to_tensor()?);
         let values = self.values(&request, &input).await?;
         let mask = |(stride, labels): (usize, Tensor)| {

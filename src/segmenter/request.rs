@@ -4,6 +4,7 @@ use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId};
 use crate::model_file::Model;
 use crate::ops::{Argmax, Interpolate, Softmax};
+use crate::size::Size;
 use crate::tensor::Shape;
 
 /// The node that holds the class of each pixel.
@@ -57,23 +58,23 @@ pub(crate) struct Task {
 }
 
 impl Request {
-    /// The labels of `n` pictures of `size` `[h, w]`.
-    pub(super) fn labels(n: usize, size: [usize; 2]) -> Self {
+    /// The labels of `n` pictures of `size`.
+    pub(super) fn labels(n: usize, size: Size) -> Self {
         Self::of_picture(Wanted::Labels, n, size)
     }
 
-    /// The scores of a picture of `size` `[h, w]`.
-    pub(super) fn scores(size: [usize; 2]) -> Self {
+    /// The scores of a picture of `size`.
+    pub(super) fn scores(size: Size) -> Self {
         Self::of_picture(Wanted::Scores, 1, size)
     }
 
-    /// The probabilities at each pixel of a picture of `size` `[h, w]`.
-    pub(super) fn probabilities(size: [usize; 2]) -> Self {
+    /// The probabilities at each pixel of a picture of `size`.
+    pub(super) fn probabilities(size: Size) -> Self {
         Self::of_picture(Wanted::Probabilities, 1, size)
     }
 
-    /// The labels of a picture of `size` `[h, w]` at each stride of the network.
-    pub(super) fn stages(size: [usize; 2]) -> Self {
+    /// The labels of a picture of `size` at each stride of the network.
+    pub(super) fn stages(size: Size) -> Self {
         Self::of_picture(Wanted::Stages, 1, size)
     }
 
@@ -90,8 +91,8 @@ impl Request {
         Self { wanted, input }
     }
 
-    fn of_picture(wanted: Wanted, n: usize, [h, w]: [usize; 2]) -> Self {
-        let input = Shape::new(n, 3, h, w);
+    fn of_picture(wanted: Wanted, n: usize, size: Size) -> Self {
+        let input = Shape::new(n, 3, size.height, size.width);
         Self { wanted, input }
     }
 
@@ -114,7 +115,7 @@ impl Request {
     /// `Shape` if the network cannot take the size; `Request` for an unknown node, or if the network has no
     /// stages.
     pub(super) fn task(&self, model: &Model) -> Result<Task> {
-        let size = [self.input.h, self.input.w];
+        let size = Size::new(self.input.h, self.input.w);
         match &self.wanted {
             Wanted::Labels => {
                 let graph = picture_graph(model, size, model.network_size(size)?)?;
@@ -158,8 +159,8 @@ impl Task {
     }
 }
 
-/// The whole graph of `model` to the labels, for a picture of `size` `[h, w]` or a preprocessed input of any size.
-pub(crate) fn whole_graph(model: &Model, begin: Begin, size: [usize; 2]) -> Result<Graph> {
+/// The whole graph of `model` to the labels, for a picture of `size` or a preprocessed input of any size.
+pub(crate) fn whole_graph(model: &Model, begin: Begin, size: Size) -> Result<Graph> {
     match begin {
         Begin::Picture => picture_graph(model, size, model.network_size(size)?),
         Begin::Tensor => {
@@ -179,7 +180,7 @@ pub(super) fn nominal_graphs(model: &Model) -> Result<Vec<(Graph, Shape)>> {
     }
     [side, side + 1]
         .map(|size| {
-            let graph = picture_graph(model, [size; 2], [side; 2])?;
+            let graph = picture_graph(model, Size::square(size), Size::square(side))?;
             Ok((graph, Shape::new(1, 3, size, size)))
         })
         .into_iter()
@@ -187,7 +188,7 @@ pub(super) fn nominal_graphs(model: &Model) -> Result<Vec<(Graph, Shape)>> {
 }
 
 /// Preprocess, the network at `network_size`, scores at the picture's `size`, labels.
-fn picture_graph(model: &Model, size: [usize; 2], network_size: [usize; 2]) -> Result<Graph> {
+fn picture_graph(model: &Model, size: Size, network_size: Size) -> Result<Graph> {
     let mut graph = network_graph(model, network_size)?;
     let output = graph.output();
     let scores = at_size(&mut graph, "resized", output, size)?;
@@ -196,7 +197,7 @@ fn picture_graph(model: &Model, size: [usize; 2], network_size: [usize; 2]) -> R
 }
 
 /// A picture, preprocessed to `network_size`, and the network.
-fn network_graph(model: &Model, network_size: [usize; 2]) -> Result<Graph> {
+fn network_graph(model: &Model, network_size: Size) -> Result<Graph> {
     let preprocess = model.preprocessing().op(network_size);
     model.graph().after(PICTURE, preprocess)
 }
@@ -210,8 +211,8 @@ fn add_labels(graph: &mut Graph, model: &Model) -> Result<Option<NodeId>> {
     Ok(Some(labels))
 }
 
-/// The labels of a picture of `size` `[h, w]` at each of the network's strides, the network's own last.
-fn stages(model: &Model, size: [usize; 2]) -> Result<Task> {
+/// The labels of a picture of `size` at each of the network's strides, the network's own last.
+fn stages(model: &Model, size: Size) -> Result<Task> {
     let mut graph = network_graph(model, model.network_size(size)?)?;
     let output = graph.output();
     let image = graph.find_op(&model.graph().node(model.graph().input()).name)?;
@@ -245,12 +246,12 @@ pub(super) fn strides(model: &Model) -> Result<Vec<usize>> {
     Ok(coarse.chain([finest.stride / 2]).collect())
 }
 
-/// The `scores` of a picture at its `size` `[h, w]`: a resize called `name`, unless they already have this size.
-fn at_size(graph: &mut Graph, name: &str, scores: NodeId, size: [usize; 2]) -> Result<NodeId> {
-    let shapes = graph.shapes(Shape::new(1, 3, size[0], size[1]))?;
+/// The `scores` of a picture at its `size`: a resize called `name`, unless they already have this size.
+fn at_size(graph: &mut Graph, name: &str, scores: NodeId, size: Size) -> Result<NodeId> {
+    let shapes = graph.shapes(Shape::new(1, 3, size.height, size.width))?;
     let Shape { h, w, .. } = shapes[scores.index()];
-    if [h, w] == size {
+    if Size::new(h, w) == size {
         return Ok(scores);
     }
-    graph.op(name, Interpolate::bilinear(size, false), &[scores])
+    graph.op(name, Interpolate::bilinear(size.axes(), false), &[scores])
 }

@@ -8,6 +8,7 @@ use crate::mask::Mask;
 use crate::model_file::Model;
 use crate::picture::Picture;
 use crate::plan::Plan;
+use crate::size::Size;
 use std::time::Duration;
 use wgpu::{CommandEncoder, Texture};
 
@@ -48,14 +49,19 @@ impl MaskTexture {
         self.textures.colours()
     }
 
+    /// The size of the textures.
+    pub fn size(&self) -> Size {
+        self.textures.size()
+    }
+
     /// Width in pixels.
     pub fn width(&self) -> usize {
-        self.labels().width() as usize
+        self.size().width
     }
 
     /// Height in pixels.
     pub fn height(&self) -> usize {
-        self.labels().height() as usize
+        self.size().height
     }
 
     /// The mask in host memory, after all work submitted before.
@@ -64,10 +70,10 @@ impl MaskTexture {
     /// `NotFinite` if a pixel has no class, `Device` or `DeviceLost` if the device fails.
     pub async fn read(&self) -> Result<Mask> {
         let labels = self.textures.read_labels(self.patience).await?;
-        let (w, h) = (self.width(), self.height());
-        check_labels(labels.iter().copied(), w)?;
+        let size = self.size();
+        check_labels(labels.iter().copied(), size.width)?;
         let (classes, palette) = (self.model.classes().clone(), self.model.palette().clone());
-        Mask::new(w, h, labels, classes, palette)
+        Mask::new(size, labels, classes, palette)
     }
 
     /// The colours in host memory.
@@ -77,7 +83,7 @@ impl MaskTexture {
     pub async fn read_colours(&self) -> Result<Picture> {
         let bytes = self.textures.read_colours(self.patience).await?;
         let rgb = bytes.chunks_exact(4).flat_map(|p| &p[..3]).copied();
-        Picture::from_rgb(self.width(), self.height(), rgb.collect())
+        Picture::from_rgb(self.size(), rgb.collect())
     }
 }
 
@@ -87,10 +93,10 @@ impl MaskTexture {
 /// else. It outlives the segmenter, and shares its weights.
 ///
 /// ```no_run
-/// # use fullconv::{Colours, Segmenter, gpu::wgpu};
+/// # use fullconv::{Colours, Segmenter, Size, gpu::wgpu};
 /// # async fn example(segmenter: &Segmenter, device: &wgpu::Device, queue: &wgpu::Queue, frame: &wgpu::Texture)
 /// # -> fullconv::Result<()> {
-/// let pass = segmenter.texture_pass([480, 640]).await?;
+/// let pass = segmenter.texture_pass(Size::new(480, 640)).await?;
 /// let mask = pass.mask(Colours::Overlay(0.5)).await?;
 /// // For each frame:
 /// let mut encoder = device.create_command_encoder(&Default::default());
@@ -159,7 +165,7 @@ impl Segmenter {
         texture: &Texture,
         colours: Colours,
     ) -> Result<MaskTexture> {
-        let size = [texture.height(), texture.width()].map(|side| side as usize);
+        let size = Size::new(texture.height() as usize, texture.width() as usize);
         let mut lent = self.pool()?.lend(&Request::labels(1, size)).await?;
         let executor = lent.executor()?;
         executor.prepare_textures().await?;
@@ -168,11 +174,11 @@ impl Segmenter {
         Ok(mask)
     }
 
-    /// This segmenter, made ready for textures of `size` `[h, w]`.
+    /// This segmenter, made ready for textures of `size`.
     ///
     /// # Errors
     /// As [`Segmenter::segment`], and `Request` on the CPU reference.
-    pub async fn texture_pass(&self, size: [usize; 2]) -> Result<TexturePass> {
+    pub async fn texture_pass(&self, size: Size) -> Result<TexturePass> {
         let pool = self.pool()?;
         let mut executor = pool.executor(&Request::labels(1, size)).await?;
         executor.prepare_textures().await?;
@@ -195,7 +201,7 @@ async fn mask(executor: &Executor, model: &Model, colours: Colours) -> Result<Ma
     let palette = std::array::from_fn(|class| model.palette().colour(class as u8));
     let tint = opacity.map(|opacity| Tint { palette, opacity });
     let shape = executor.plan().input.shape;
-    let size = [shape.h, shape.w];
+    let size = Size::new(shape.h, shape.w);
     Ok(MaskTexture {
         textures: MaskTextures::new(executor.gpu(), size, tint.as_ref()).await?,
         model: model.clone(),

@@ -10,7 +10,7 @@ use std::process::Command;
 const LAYERS: &[&[&str]] = &[
     &["error"],
     &["files", "parallel"],
-    &["tensor"],
+    &["size", "tensor"],
     &["device_profile"],
     &["target"],
     &["ops"],

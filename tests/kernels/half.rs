@@ -12,7 +12,7 @@ use fullconv::low_level::plan::{Lowering, Plan, tunable};
 use fullconv::low_level::target::{PlanOptions, Target};
 use fullconv::{
     Error, ErrorKind, Gpu, GpuOptions, Model, Parameters, Picture, Precision, Result, Segmenter,
-    Shape, Tensor, compare,
+    Shape, Size, Tensor, compare,
 };
 use pollster::block_on;
 use std::any::Any;
@@ -398,7 +398,7 @@ fn a_trained_network_in_f16_has_an_error_below_two_thousandths() {
 #[test]
 fn a_picture_in_f16_is_within_its_bounds_and_both_precisions_share_a_device() {
     let pixels = (0..3 * 40 * 30).map(|i| (i * 37 % 251) as u8).collect();
-    let picture = Picture::from_rgb(40, 30, pixels).unwrap();
+    let picture = Picture::from_rgb(Size::new(30, 40), pixels).unwrap();
     let model = crate::common::golden("fcn8s-same");
     for (name, gpu) in gpus() {
         let open = |precision| {

@@ -2,7 +2,7 @@
 
 use crate::common::{Random, gpu, serialize};
 use fullconv::compare::{compare_picture, compare_tensor};
-use fullconv::{GpuOptions, Model, Picture, Segmenter, Shape};
+use fullconv::{GpuOptions, Model, Picture, Segmenter, Shape, Size};
 use pollster::block_on;
 
 /// A small network with two normalisations that are fused and one that is not, a skip, and scores at half the picture's
@@ -86,15 +86,12 @@ fn a_described_network_agrees_with_the_reference_on_the_device() {
 #[test]
 fn scores_smaller_than_the_picture_are_resized() {
     let model = model();
-    let picture = Picture::from_rgb(
-        31,
-        22,
-        (0..3 * 31 * 22).map(|i| (i * 7 % 251) as u8).collect(),
-    );
-    let picture = picture.unwrap();
+    let size = Size::new(22, 31);
+    let pixels = (0..3 * 22 * 31).map(|i| (i * 7 % 251) as u8);
+    let picture = Picture::from_rgb(size, pixels.collect()).unwrap();
     let on_cpu = Segmenter::on_cpu(&model);
     let mask = on_cpu.segment_blocking(&picture).unwrap();
-    assert_eq!((mask.width(), mask.height()), (31, 22));
+    assert_eq!(mask.size(), size);
     assert_eq!(
         block_on(on_cpu.scores(&picture)).unwrap().shape(),
         Shape::new(1, 3, 11, 16)

@@ -8,7 +8,7 @@ use fullconv::low_level::ops::{Argmax, Conv2d};
 use fullconv::low_level::plan::Plan;
 use fullconv::{
     Channels, Colours, ErrorKind, Gpu, GpuOptions, Model, Parameters, Picture, Precision,
-    Segmenter, Shape, Tensor, TensorFile,
+    Segmenter, Shape, Size, Tensor, TensorFile,
 };
 use pollster::block_on;
 use std::collections::BTreeMap;
@@ -18,10 +18,10 @@ use wgpu::TextureFormat::{Bgra8Unorm, Bgra8UnormSrgb, Rgba8Unorm, Rgba8UnormSrgb
 
 const FORMATS: [wgpu::TextureFormat; 4] = [Rgba8Unorm, Rgba8UnormSrgb, Bgra8Unorm, Bgra8UnormSrgb];
 
-fn noise(width: usize, height: usize, seed: u8) -> Picture {
+fn noise(height: usize, width: usize, seed: u8) -> Picture {
     let mut random = Random::new(seed);
-    let data = (0..3 * width * height).map(|_| (random.float() * 127.5 + 127.5) as u8);
-    Picture::from_rgb(width, height, data.collect()).unwrap()
+    let data = (0..3 * height * width).map(|_| (random.float() * 127.5 + 127.5) as u8);
+    Picture::from_rgb(Size::new(height, width), data.collect()).unwrap()
 }
 
 /// An empty texture of the program, of the size of `picture`.
@@ -111,8 +111,7 @@ fn check(segmenter: &Segmenter, gpu: &Gpu, picture: &Picture, what: &str) {
     let expected = segmenter.segment_blocking(picture).unwrap();
     let overlay = expected.overlay(picture, 0.5).unwrap();
     let colours = expected.overlay(picture, 1.0).unwrap();
-    let size = [picture.height(), picture.width()];
-    let pass = block_on(segmenter.texture_pass(size)).unwrap();
+    let pass = block_on(segmenter.texture_pass(picture.size())).unwrap();
     let reused = block_on(pass.mask(Colours::Classes)).unwrap();
     for format in FORMATS {
         let what = format!("{what}, {picture:?} as {format:?}");
@@ -136,12 +135,12 @@ fn a_texture_gets_the_same_mask_as_a_picture_of_its_bytes() {
     for (name, gpu) in all_gpus() {
         // First pictures that the network sees at their own size, then pictures that are resized.
         let segmenter = open(&gpu, &same);
-        for (w, h) in [(33, 21), (64, 5), (1, 7)] {
-            check(&segmenter, &gpu, &noise(w, h, 60), name);
+        for (h, w) in [(21, 33), (5, 64), (7, 1)] {
+            check(&segmenter, &gpu, &noise(h, w, 60), name);
         }
         let segmenter = open(&gpu, &at_40);
-        for (w, h) in [(61, 97), (15, 9)] {
-            check(&segmenter, &gpu, &noise(w, h, 61), name);
+        for (h, w) in [(97, 61), (9, 15)] {
+            check(&segmenter, &gpu, &noise(h, w, 61), name);
         }
     }
 }
@@ -160,8 +159,8 @@ fn a_texture_is_segmented_in_bands_under_low_limits() {
     let gpu = Gpu::from_wgpu(device.clone(), queue.clone()).unwrap();
     let model = golden("fcn8s-same");
     let segmenter = open(&gpu, &model);
-    check(&segmenter, &gpu, &noise(401, 400, 62), "little room");
-    let pass = block_on(segmenter.texture_pass([400, 401])).unwrap();
+    check(&segmenter, &gpu, &noise(400, 401, 62), "little room");
+    let pass = block_on(segmenter.texture_pass(Size::new(400, 401))).unwrap();
     assert!(!pass.plan().groups.is_empty(), "{}", pass.plan());
 }
 
@@ -183,7 +182,7 @@ fn labels_in_bands_reach_the_mask_texture() {
                 target.options.memory_bytes = plan.peak_device_bytes() - 1;
             };
             let data = (0..3 * h * w).map(|i| (i * i % 7) as u8).collect();
-            let picture = Picture::from_rgb(w, h, data).unwrap();
+            let picture = Picture::from_rgb(Size::new(h, w), data).unwrap();
             bytes.check(&gpu, plan, &picture, 0, &format!("{name}, {h} {w}"));
         }
     }
@@ -231,8 +230,8 @@ impl Bytes {
         let made = Executor::new(&network, plan, &self.graph, &self.parameters);
         let mut executor = block_on(made).unwrap();
         block_on(executor.prepare_textures()).unwrap();
-        let size = [picture.height(), picture.width()];
-        let mask = block_on(MaskTextures::new(gpu, size, None)).unwrap();
+        let mask = block_on(MaskTextures::new(gpu, picture.size(), None)).unwrap();
+        assert_eq!(mask.size(), picture.size());
         for format in FORMATS {
             let frame = texture(gpu, picture, format);
             block_on(executor.submit_textures(&frame, &mask)).unwrap();
@@ -257,7 +256,7 @@ impl Bytes {
 fn every_byte_of_a_texture_is_read_unchanged() {
     let rotated = |i: usize, by: usize| ((i + by) % 255) as u8;
     let data = (0..256).flat_map(|i| [rotated(i, 0), rotated(i, 85), rotated(i, 170)]);
-    let picture = Picture::from_rgb(16, 16, data.collect()).unwrap();
+    let picture = Picture::from_rgb(Size::square(16), data.collect()).unwrap();
     for (name, gpu) in all_gpus() {
         for channel in 0..3 {
             let bytes = Bytes::of(channel, 255, [16, 16]);
@@ -271,7 +270,7 @@ fn every_byte_of_a_texture_is_read_unchanged() {
 #[test]
 fn overlay_colours_agree_with_the_mask_at_every_opacity() {
     let data = (0..=255).flat_map(|i| [i, 255 - i, i ^ 85]).collect();
-    let picture = Picture::from_rgb(32, 8, data).unwrap();
+    let picture = Picture::from_rgb(Size::new(8, 32), data).unwrap();
     for (name, gpu) in all_gpus() {
         let segmenter = open(&gpu, &golden("fcn32s-same"));
         let expected = segmenter.segment_blocking(&picture).unwrap();
@@ -313,12 +312,12 @@ fn a_recorded_pass_runs_when_the_program_submits_it() {
         return;
     };
     let segmenter = open(&gpu, &golden("fcn8s-same"));
-    let pictures = [64, 65].map(|seed| noise(40, 30, seed));
+    let pictures = [64, 65].map(|seed| noise(30, 40, seed));
     let expected = pictures
         .each_ref()
         .map(|p| segmenter.segment_blocking(p).unwrap());
     assert!(expected[0] != expected[1]);
-    let pass = block_on(segmenter.texture_pass([30, 40])).unwrap();
+    let pass = block_on(segmenter.texture_pass(Size::new(30, 40))).unwrap();
     let masks = [0, 1].map(|_| block_on(pass.mask(Colours::None)).unwrap());
     let mut recorded = [0, 1].map(|i| {
         let frame = texture(&gpu, &pictures[i], Rgba8Unorm);
@@ -357,7 +356,7 @@ fn a_run_on_textures_creates_and_maps_no_buffer() {
         return;
     };
     let segmenter = open(&gpu, &golden("fcn8s-same"));
-    let picture = noise(40, 30, 66);
+    let picture = noise(30, 40, 66);
     let frame = texture(&gpu, &picture, Rgba8Unorm);
     let poll = || gpu.device().poll(wgpu::PollType::wait_indefinitely());
     // The number of staging buffers, for readback or upload.
@@ -370,7 +369,7 @@ fn a_run_on_textures_creates_and_maps_no_buffer() {
     let (_, names) = buffers(&gpu);
     assert_eq!(through(&names), 0, "{names:?}");
 
-    let pass = block_on(segmenter.texture_pass([30, 40])).unwrap();
+    let pass = block_on(segmenter.texture_pass(Size::new(30, 40))).unwrap();
     let mask = block_on(pass.mask(Colours::Overlay(0.5))).unwrap();
     gpu.queue().submit([]);
     poll().unwrap();
@@ -434,9 +433,9 @@ fn invalid_texture_requests_are_errors() {
     };
     let model = golden("fcn32s-same");
     let segmenter = open(&gpu, &model);
-    let picture = noise(12, 10, 68);
+    let picture = noise(10, 12, 68);
     let frame = texture(&gpu, &picture, Rgba8Unorm);
-    let pass = block_on(segmenter.texture_pass([10, 12])).unwrap();
+    let pass = block_on(segmenter.texture_pass(Size::new(10, 12))).unwrap();
     let mask = block_on(pass.mask(Colours::None)).unwrap();
     let refused = |frame: &wgpu::Texture, mask, kind, part: &str| {
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
@@ -461,10 +460,13 @@ fn invalid_texture_requests_are_errors() {
         view_formats: &[],
     });
     refused(&unbound, &mask, ErrorKind::Picture, "TEXTURE_BINDING");
-    let large = texture(&gpu, &noise(13, 10, 68), Rgba8Unorm);
-    refused(&large, &mask, ErrorKind::Shape, "13x10");
+    let large = texture(&gpu, &noise(10, 13, 68), Rgba8Unorm);
+    let sizes = "10x12 pixels (height x width); this texture has 10x13";
+    refused(&large, &mask, ErrorKind::Shape, sizes);
     let wide = block_on(segmenter.segment_texture(&large, Colours::None)).unwrap();
-    refused(&frame, &wide, ErrorKind::Shape, "13x10");
+    assert_eq!(wide.size(), Size::new(10, 13));
+    let sizes = "10x13 pixels (height x width) does not fit a picture of 10x12";
+    refused(&frame, &wide, ErrorKind::Shape, sizes);
     let same = Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone()).unwrap();
     let adopted = open(&same, &model);
     let foreign = block_on(adopted.segment_texture(&frame, Colours::None)).unwrap();
@@ -478,7 +480,7 @@ fn invalid_texture_requests_are_errors() {
         ErrorKind::Request
     );
     let on_cpu = Segmenter::on_cpu(&model);
-    let error = block_on(on_cpu.texture_pass([10, 12])).unwrap_err();
+    let error = block_on(on_cpu.texture_pass(Size::new(10, 12))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Request);
     // The segmenter works after these errors.
     check(&segmenter, &gpu, &picture, "after errors");
@@ -515,7 +517,7 @@ fn a_mask_texture_with_f16_overflow_is_an_error_when_read() {
             .build();
         block_on(made).unwrap()
     };
-    let picture = noise(30, 20, 69);
+    let picture = noise(20, 30, 69);
     check(&half(&golden("fcn8s-same")), &gpu, &picture, "f16");
     let saturated = half(&with(SAME, "conv1_2.bias", |bias| bias.map(|_| 1e6)));
     let frame = texture(&gpu, &picture, Rgba8Unorm);
@@ -555,11 +557,11 @@ fn a_segmenter_whose_device_is_lost_recovers_on_another() {
 }
 
 fn check_recovery(lost: &Gpu) {
-    let (model, picture) = (golden("fcn8s-same"), noise(40, 30, 70));
+    let (model, picture) = (golden("fcn8s-same"), noise(30, 40, 70));
     let segmenter = open(lost, &model);
     let expected = segmenter.segment_blocking(&picture).unwrap();
     let frame = texture(lost, &picture, Rgba8Unorm);
-    let pass = block_on(segmenter.texture_pass([30, 40])).unwrap();
+    let pass = block_on(segmenter.texture_pass(Size::new(30, 40))).unwrap();
     let mask = block_on(pass.mask(Colours::None)).unwrap();
     let mut frames = segmenter.frames();
     for _ in 0..2 {
@@ -586,7 +588,7 @@ fn check_recovery(lost: &Gpu) {
     is_lost(block_on(mask.read()), "read");
     let input = Tensor::from_fn(Shape::new(1, 3, 9, 9), |_, _, _, _| 0.0).unwrap();
     is_lost(block_on(segmenter.run(&input, &[])), "run");
-    is_lost(block_on(segmenter.profile([9, 9], 1, 1)), "target");
+    is_lost(block_on(segmenter.profile(Size::square(9), 1, 1)), "target");
     is_lost(block_on(Segmenter::new(lost, &model)), "new");
     is_lost(block_on(segmenter.recover(lost)), "recover");
 

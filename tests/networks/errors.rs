@@ -2,7 +2,7 @@
 
 use fullconv::low_level::gpu::{Executor, Network, Pending};
 use fullconv::{
-    Error, ErrorKind, Frames, Gpu, Mask, Model, Picture, Result, Segmenter, decode_labels,
+    Error, ErrorKind, Frames, Gpu, Mask, Model, Picture, Result, Segmenter, Size, decode_labels,
 };
 use std::error::Error as _;
 
@@ -49,7 +49,7 @@ fn errors_of_the_system_or_another_crate_are_sources() {
     let nowhere = folder.path().join("no/such");
     cause::<std::io::Error, _>(Model::read(&nowhere), ErrorKind::Io);
     cause::<std::io::Error, _>(Picture::open(&nowhere), ErrorKind::Io);
-    let picture = Picture::from_rgb(1, 1, vec![0; 3]).unwrap();
+    let picture = Picture::from_rgb(Size::square(1), vec![0; 3]).unwrap();
     let unwritable = nowhere.with_extension("png");
     cause::<std::io::Error, _>(picture.save(unwritable), ErrorKind::Io);
     let broken = [&9u64.to_le_bytes()[..], b"no header"].concat();
@@ -62,6 +62,6 @@ fn errors_of_the_system_or_another_crate_are_sources() {
 
 #[test]
 fn an_error_of_this_crate_alone_has_no_cause() {
-    let error = Picture::from_rgb(2, 2, vec![0; 3]).unwrap_err();
+    let error = Picture::from_rgb(Size::square(2), vec![0; 3]).unwrap_err();
     assert!(error.source().is_none(), "{error}");
 }

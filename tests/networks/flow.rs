@@ -6,7 +6,7 @@ use fullconv::low_level::graph::Graph;
 use fullconv::low_level::ops::{Conv2d, Relu};
 use fullconv::low_level::plan::Plan;
 use fullconv::{
-    ErrorKind, Frames, Gpu, GpuOptions, Mask, Model, Parameters, Picture, Segmenter, Shape,
+    ErrorKind, Frames, Gpu, GpuOptions, Mask, Model, Parameters, Picture, Segmenter, Shape, Size,
 };
 use pollster::block_on;
 use std::collections::BTreeMap;
@@ -25,14 +25,14 @@ fn model() -> Model {
 }
 
 /// A picture of squares in random colours: different pictures have different masks.
-fn picture(width: usize, height: usize, random: &mut Random) -> Picture {
-    let colours: Vec<u8> = (0..3 * width * height)
+fn picture(height: usize, width: usize, random: &mut Random) -> Picture {
+    let colours: Vec<u8> = (0..3 * height * width)
         .map(|_| (random.float() * 127.0 + 128.0) as u8)
         .collect();
     let at = |x: usize, y: usize, c: usize| colours[(y / 8 * width + x / 8) * 3 + c];
     let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
     let data = pixels.flat_map(|(x, y)| [0, 1, 2].map(|c| at(x, y, c)));
-    Picture::from_rgb(width, height, data.collect()).unwrap()
+    Picture::from_rgb(Size::new(height, width), data.collect()).unwrap()
 }
 
 fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
@@ -65,10 +65,10 @@ async fn all_masks(segmenter: &Segmenter, pictures: &[Picture]) -> Vec<fullconv:
 #[test]
 fn pictures_in_flight_get_the_same_masks_as_each_alone() {
     let mut random = Random::new(40);
-    let sizes = [(40, 30); 7]
+    let sizes = [(30, 40); 7]
         .into_iter()
-        .chain([(33, 40), (40, 30), (9, 9), (9, 9)]);
-    let pictures: Vec<_> = sizes.map(|(w, h)| picture(w, h, &mut random)).collect();
+        .chain([(40, 33), (30, 40), (9, 9), (9, 9)]);
+    let pictures: Vec<_> = sizes.map(|(h, w)| picture(h, w, &mut random)).collect();
     let on_device = device().map(|gpu| block_on(Segmenter::new(&gpu, &model())).unwrap());
     for segmenter in on_device.into_iter().chain([Segmenter::on_cpu(&model())]) {
         let alone: Vec<_> = pictures
@@ -97,7 +97,7 @@ fn a_failed_picture_is_reported_in_order_and_the_others_run() {
     let segmenter = block_on(Segmenter::new(&gpu, &model())).unwrap();
     let mut random = Random::new(41);
     let mut pictures: Vec<_> = (0..5).map(|_| picture(24, 24, &mut random)).collect();
-    pictures[2] = Picture::from_rgb(2000, 2000, vec![0; 2000 * 2000 * 3]).unwrap();
+    pictures[2] = Picture::from_rgb(Size::square(2000), vec![0; 2000 * 2000 * 3]).unwrap();
     let masks = block_on(all_masks(&segmenter, &pictures));
     assert!(masks[2].is_err(), "the large picture ran");
     for (i, (picture, mask)) in pictures.iter().zip(masks).enumerate() {
@@ -116,7 +116,7 @@ fn a_cancelled_wait_loses_no_mask() {
     let Some(gpu) = device() else { return };
     let segmenter = block_on(Segmenter::new(&gpu, &model())).unwrap();
     let mut random = Random::new(42);
-    let pictures: Vec<_> = (0..5).map(|_| picture(400, 300, &mut random)).collect();
+    let pictures: Vec<_> = (0..5).map(|_| picture(300, 400, &mut random)).collect();
     let mut frames = segmenter.frames();
     let (mut sent, mut masks, mut given_up) = (Vec::new(), Vec::new(), 0);
     for picture in &pictures {

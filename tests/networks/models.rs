@@ -4,7 +4,7 @@
 use crate::common::{Random, gpu, relative_error, wanted_backend};
 use fullconv::gpu::wgpu;
 use fullconv::{
-    ErrorKind, Gpu, GpuOptions, Model, Picture, Run, Segmenter, Shape, Tensor, compare,
+    ErrorKind, Gpu, GpuOptions, Model, Picture, Run, Segmenter, Shape, Size, Tensor, compare,
 };
 use pollster::block_on;
 
@@ -22,16 +22,16 @@ fn open(gpu: &Gpu, model: &Model) -> Segmenter {
 }
 
 /// A picture of noise, for which scores are close.
-fn noise(width: usize, height: usize, seed: u8) -> Picture {
+fn noise(height: usize, width: usize, seed: u8) -> Picture {
     let tensor = Random::new(seed).picture(Shape::new(1, 1, height, 3 * width));
     let bytes = tensor.data().iter().map(|v| *v as u8).collect();
-    Picture::from_rgb(width, height, bytes).unwrap()
+    Picture::from_rgb(Size::new(height, width), bytes).unwrap()
 }
 
 /// Panics unless every node is within its bound. At most as many labels may differ from the reference's mask as pixels
 /// have their two best scores within the margin.
 fn check_picture(segmenter: &Segmenter, picture: &Picture) {
-    let what = format!("{segmenter} at {}×{}", picture.width(), picture.height());
+    let what = format!("{segmenter} at {}", picture.size());
     let report = block_on(compare::compare_picture(segmenter, picture)).unwrap();
     assert!(
         report.is_within_bounds(),
@@ -40,13 +40,9 @@ fn check_picture(segmenter: &Segmenter, picture: &Picture) {
         report.labels
     );
     let labels = report.labels.unwrap();
-    assert_eq!(labels.pixels, picture.width() * picture.height(), "{what}");
+    assert_eq!(Some(labels.pixels), picture.size().pixels(), "{what}");
     let mask = block_on(segmenter.segment(picture)).unwrap();
-    assert_eq!(
-        [mask.width(), mask.height()],
-        [picture.width(), picture.height()],
-        "{what}"
-    );
+    assert_eq!(mask.size(), picture.size(), "{what}");
     let on_cpu = Segmenter::on_cpu(segmenter.model());
     let expected = on_cpu.segment_blocking(picture).unwrap();
     let pairs = mask.labels().iter().zip(expected.labels());
@@ -78,8 +74,8 @@ fn the_demo_model_agrees_with_the_reference_on_a_street() {
     }
 }
 
-/// Sizes `[width, height]`, the least of one pixel.
-const SIZES: [[usize; 2]; 4] = [[1, 1], [1, 37], [5, 3], [200, 10]];
+/// Heights and widths, the least of one pixel.
+const SIZES: [[usize; 2]; 4] = [[1, 1], [37, 1], [3, 5], [10, 200]];
 
 #[test]
 fn pictures_of_awkward_sizes_agree_with_the_reference_in_every_geometry() {
@@ -97,7 +93,10 @@ fn pictures_of_awkward_sizes_agree_with_the_reference_in_every_geometry() {
 #[test]
 fn a_picture_too_small_for_the_network_is_enlarged() {
     let model = golden("fcn8s-floor");
-    let [h, w] = model.network_size([1, 1]).unwrap();
+    let Size {
+        height: h,
+        width: w,
+    } = model.network_size(Size::square(1)).unwrap();
     assert!(h > 1 && w > 1);
     assert!(model.graph().shapes(Shape::new(1, 3, h, w)).is_ok());
     assert!(
@@ -114,7 +113,7 @@ fn a_picture_too_small_for_the_network_is_enlarged() {
 fn earlier_runs_do_not_change_a_mask() {
     let Some(gpu) = any_gpu() else { return };
     let segmenter = open(&gpu, &golden("fcn8s-caffe"));
-    let pictures = [noise(31, 20, 1), noise(20, 31, 2), noise(31, 20, 3)];
+    let pictures = [noise(20, 31, 1), noise(31, 20, 2), noise(20, 31, 3)];
     let masks = pictures
         .each_ref()
         .map(|p| segmenter.segment_blocking(p).unwrap());
@@ -135,7 +134,7 @@ fn earlier_runs_do_not_change_a_mask() {
 #[test]
 fn two_models_share_a_device() {
     let Some(gpu) = any_gpu() else { return };
-    let picture = noise(40, 30, 7);
+    let picture = noise(30, 40, 7);
     // The models' tensors have the same names but different values.
     let models = ["fcn8s-caffe", "fcn8s-same", "fcn16s-same"].map(golden);
     let alone = models
@@ -157,10 +156,10 @@ fn one_segmenter_serves_many_threads() {
     let Some(gpu) = any_gpu() else { return };
     let segmenter = open(&gpu, &golden("fcn8s-same"));
     let pictures = [
-        noise(31, 20, 1),
-        noise(20, 31, 2),
-        noise(31, 20, 3),
-        noise(8, 9, 4),
+        noise(20, 31, 1),
+        noise(31, 20, 2),
+        noise(20, 31, 3),
+        noise(9, 8, 4),
     ];
     let expected = pictures
         .each_ref()
@@ -207,13 +206,13 @@ fn an_adopted_device_with_low_limits_agrees_with_the_reference() {
     assert_eq!(gpu.target().device.max_binding_bytes, 64 << 10);
     for name in ["fcn8s-caffe", "fcn16s-same"] {
         let segmenter = open(&gpu, &golden(name));
-        check_picture(&segmenter, &noise(61, 97, 9));
+        check_picture(&segmenter, &noise(97, 61, 9));
         // Maps larger than 2 MiB run in bands; a picture larger than 2 MiB is an error.
         check_picture(&segmenter, &noise(400, 400, 1));
-        let error = segmenter.segment_blocking(&noise(800, 700, 1)).unwrap_err();
+        let error = segmenter.segment_blocking(&noise(700, 800, 1)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
         // The next picture runs.
-        check_picture(&segmenter, &noise(5, 3, 9));
+        check_picture(&segmenter, &noise(3, 5, 9));
     }
 }
 
@@ -284,7 +283,7 @@ fn pictures_too_many_to_run_at_once_run_in_parts() {
         let alone = segmenter.segment_blocking(picture).unwrap();
         assert_eq!(mask, alone, "picture {i}");
     }
-    let error = block_on(segmenter.segment_batch(&[noise(800, 700, 1)])).unwrap_err();
+    let error = block_on(segmenter.segment_batch(&[noise(700, 800, 1)])).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
 }
 
@@ -323,7 +322,7 @@ fn a_model_file_cut_short_while_in_use_is_an_error() {
     let whole = std::fs::read(&path).unwrap();
     let model = Model::read(&path).unwrap();
     let segmenter = any_gpu().map(|gpu| (open(&gpu, &model), gpu));
-    let picture = noise(9, 7, 1);
+    let picture = noise(7, 9, 1);
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     file.set_len(whole.len() as u64 / 2).unwrap();
     let refused = |error: fullconv::Error| {

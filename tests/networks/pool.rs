@@ -4,7 +4,7 @@
 use crate::common::{Random, golden, gpu, serialize};
 use fullconv::{
     BlockingFrames, Frames, Gpu, GpuOptions, Mask, Model, Picture, Precision, Segmenter, Shape,
-    Tensor,
+    Size, Tensor,
 };
 use futures_core::Stream;
 use pollster::block_on;
@@ -16,10 +16,10 @@ fn device() -> Option<Gpu> {
     gpu(GpuOptions::default())
 }
 
-fn noise(width: usize, height: usize, seed: u8) -> Picture {
+fn noise(height: usize, width: usize, seed: u8) -> Picture {
     let mut random = Random::new(seed);
-    let data = (0..3 * width * height).map(|_| (random.float() * 127.5 + 127.5) as u8);
-    Picture::from_rgb(width, height, data.collect()).unwrap()
+    let data = (0..3 * height * width).map(|_| (random.float() * 127.5 + 127.5) as u8);
+    Picture::from_rgb(Size::new(height, width), data.collect()).unwrap()
 }
 
 /// A network of one class, whose scores have the size of the picture.
@@ -61,7 +61,7 @@ fn ask(segmenter: &Segmenter, what: &str, picture: &Picture) -> Vec<f32> {
 #[test]
 fn requests_with_outputs_of_one_shape_are_told_apart_in_any_order() {
     let Some(gpu) = device() else { return };
-    let (model, picture) = (one_class(), noise(13, 10, 2));
+    let (model, picture) = (one_class(), noise(10, 13, 2));
     let on_cpu = Segmenter::on_cpu(&model);
     let asked = ["labels", "probabilities", "scores", "run"];
     let expected = asked.map(|what| (what, ask(&on_cpu, what, &picture)));
@@ -89,7 +89,7 @@ fn requests_with_outputs_of_one_shape_are_told_apart_in_any_order() {
 fn four_threads_with_three_sizes_make_three_plans() {
     let Some(gpu) = device() else { return };
     let model = golden("fcn8s-same");
-    let sizes = [[24, 24], [33, 20], [17, 40]];
+    let sizes = [[24, 24], [20, 33], [40, 17]];
     let pictures: Vec<_> = (0..100)
         .map(|i| noise(sizes[i % 3][0], sizes[i % 3][1], i as u8))
         .collect();
@@ -142,7 +142,7 @@ fn buffer_bytes(gpu: &Gpu) -> isize {
 fn least_recently_used_executors_are_evicted_first_and_free_their_memory() {
     let Some(gpu) = device() else { return };
     let model = golden("fcn8s-same");
-    let [a, b, c] = [noise(64, 64, 1), noise(64, 48, 2), noise(48, 64, 3)];
+    let [a, b, c] = [noise(64, 64, 1), noise(48, 64, 2), noise(64, 48, 3)];
     let open =
         |bytes| block_on(Segmenter::builder(&model).gpu(&gpu).memory(bytes).build()).unwrap();
     let of = |picture: &Picture| {
@@ -188,7 +188,7 @@ fn least_recently_used_executors_are_evicted_first_and_free_their_memory() {
 fn an_executor_larger_than_the_bound_is_used_and_evicted() {
     let Some(gpu) = device() else { return };
     let model = golden("fcn8s-same");
-    let picture = noise(40, 30, 5);
+    let picture = noise(30, 40, 5);
     let usual = block_on(Segmenter::new(&gpu, &model)).unwrap();
     let expected = usual.segment_blocking(&picture).unwrap();
     let without = Segmenter::builder(&model).gpu(&gpu).memory(0).build();
@@ -219,17 +219,18 @@ fn a_batch_of_pictures_gets_the_same_masks_as_each_alone() {
     let on_device = device().map(|gpu| block_on(Segmenter::new(&gpu, &model)).unwrap());
     for segmenter in on_device.into_iter().chain([Segmenter::on_cpu(&model)]) {
         // 31 · 23 labels do not fill their last u32.
-        let pictures: Vec<_> = (0..3).map(|i| noise(31, 23, i)).collect();
+        let pictures: Vec<_> = (0..3).map(|i| noise(23, 31, i)).collect();
         let alone = pictures
             .iter()
             .map(|p| segmenter.segment_blocking(p).unwrap());
         let alone: Vec<_> = alone.collect();
         assert!(block_on(segmenter.segment_batch(&pictures)).unwrap() == alone);
         assert!(block_on(segmenter.segment_batch(&[])).unwrap().is_empty());
-        let mixed = [noise(31, 23, 0), noise(23, 31, 0)];
+        let mixed = [noise(23, 31, 0), noise(31, 23, 0)];
         let error = block_on(segmenter.segment_batch(&mixed)).unwrap_err();
         assert_eq!(error.kind(), fullconv::ErrorKind::Shape);
-        assert!(error.to_string().contains("picture 1"), "{error}");
+        let sizes = "picture 1 of the batch has 31x23 pixels (height x width), the first has 23x31";
+        assert!(error.to_string().contains(sizes), "{error}");
     }
 }
 
@@ -257,7 +258,7 @@ fn frames_are_a_stream_and_an_iterator() {
     let model = golden("fcn8s-same");
     let on_device = device().map(|gpu| block_on(Segmenter::new(&gpu, &model)).unwrap());
     for segmenter in on_device.into_iter().chain([Segmenter::on_cpu(&model)]) {
-        let pictures: Vec<_> = (0..5).map(|i| noise(20 + i / 4, 16, i as u8)).collect();
+        let pictures: Vec<_> = (0..5).map(|i| noise(16, 20 + i / 4, i as u8)).collect();
         let alone = pictures
             .iter()
             .map(|p| segmenter.segment_blocking(p).unwrap());
@@ -287,7 +288,7 @@ fn frames_are_a_stream_and_an_iterator() {
 #[test]
 fn clones_move_to_another_device_together() {
     let Some(gpu) = device() else { return };
-    let (model, picture) = (golden("fcn8s-same"), noise(30, 20, 7));
+    let (model, picture) = (golden("fcn8s-same"), noise(20, 30, 7));
     let segmenter = block_on(Segmenter::new(&gpu, &model)).unwrap();
     let clone = segmenter.clone();
     let expected = clone.segment_blocking(&picture).unwrap();
@@ -357,7 +358,7 @@ fn the_types_and_futures_of_a_server_are_send_and_sync() {
     is_sent::<fullconv::TexturePass>();
     is_sent::<fullconv::Error>();
     let segmenter = Arc::new(Segmenter::on_cpu(&one_class()));
-    let pictures = [noise(4, 3, 8)];
+    let pictures = [noise(3, 4, 8)];
     is_sent_future(&segmenter.segment(&pictures[0]));
     is_sent_future(&segmenter.segment_batch(&pictures));
     is_sent_future(&segmenter.scores(&pictures[0]));

@@ -8,7 +8,7 @@ use fullconv::low_level::plan::Plan;
 use fullconv::low_level::plan::lowered::{FusedArgmax, Scores, TransposedConvolution};
 use fullconv::low_level::target::Target;
 use fullconv::{
-    ErrorKind, GpuOptions, Model, Picture, Segmenter, Shape, Tensor, TensorFile, compare,
+    ErrorKind, GpuOptions, Model, Picture, Segmenter, Shape, Size, Tensor, TensorFile, compare,
 };
 use pollster::block_on;
 use std::path::Path;
@@ -36,9 +36,9 @@ fn with(model: &str, name: &str, change: impl Fn(&Tensor) -> Tensor) -> Model {
 /// Metadata with the geometry of the golden models: names and shapes of their tensors do not tell it.
 const SAME: &str = r#"{"version":1,"geometry":"same"}"#;
 
-fn picture(width: usize, height: usize) -> Picture {
-    let pixels = (0..3 * width * height).map(|i| (i * 37 % 251) as u8);
-    Picture::from_rgb(width, height, pixels.collect()).unwrap()
+fn picture(height: usize, width: usize) -> Picture {
+    let pixels = (0..3 * height * width).map(|i| (i * 37 % 251) as u8);
+    Picture::from_rgb(Size::new(height, width), pixels.collect()).unwrap()
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_weight_is_diagonal_if_it_is_zero_everywhere_else() {
         return;
     };
     let segmenter = block_on(Segmenter::new(&gpu, &diagonal)).unwrap();
-    let report = block_on(compare::compare_picture(&segmenter, &picture(40, 30))).unwrap();
+    let report = block_on(compare::compare_picture(&segmenter, &picture(30, 40))).unwrap();
     assert!(report.is_within_bounds(), "{report:?}");
 }
 
@@ -149,7 +149,7 @@ fn overflowing_scores_are_an_error() {
         segmenters.push(block_on(Segmenter::new(&gpu, &model)).unwrap());
     }
     for segmenter in &segmenters {
-        let picture = picture(40, 30);
+        let picture = picture(30, 40);
         let error = segmenter.segment_blocking(&picture).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFinite, "{segmenter}: {error}");
         let input = Random::new(9)
@@ -185,7 +185,7 @@ fn a_network_of_hundreds_of_classes_has_scores_and_no_labels() {
     assert_eq!(run.output.shape(), Shape::new(1, classes, 20, 24));
     assert!(crate::common::relative_error(&expected.output, &run.output) < 1e-5);
     assert_eq!(run.labels, None);
-    let error = segmenter.segment_blocking(&picture(24, 20)).unwrap_err();
+    let error = segmenter.segment_blocking(&picture(20, 24)).unwrap_err();
     assert!(
         error.to_string().contains("255 classes, not 300"),
         "{error}"
@@ -199,12 +199,12 @@ fn long_thin_pictures_agree_with_the_reference() {
     };
     let model = with("fcn32s-same", "fc6.bias", Tensor::clone);
     let segmenter = block_on(Segmenter::new(&gpu, &model)).unwrap();
-    for (width, height) in [(30_000, 1), (1, 24_001)] {
-        let picture = picture(width, height);
+    for (height, width) in [(1, 30_000), (24_001, 1)] {
+        let picture = picture(height, width);
         let report = block_on(compare::compare_picture(&segmenter, &picture)).unwrap();
         assert!(report.is_within_bounds(), "{:?}", report.first_outside());
         let mask = segmenter.segment_blocking(&picture).unwrap();
-        assert_eq!([mask.width(), mask.height()], [width, height]);
+        assert_eq!(mask.size(), Size::new(height, width));
     }
 }
 
@@ -225,7 +225,7 @@ fn a_model_with_a_huge_long_side_loads() {
     };
     let Some(gpu) = gpu(options) else { return };
     let segmenter = block_on(Segmenter::new(&gpu, &model)).unwrap();
-    let mask = segmenter.segment_blocking(&picture(8192, 8)).unwrap();
+    let mask = segmenter.segment_blocking(&picture(8, 8192)).unwrap();
     assert_eq!(mask.labels().len(), 8192 * 8);
     let error = segmenter.segment_blocking(&picture(64, 64)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit, "{error}");

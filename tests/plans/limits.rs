@@ -14,7 +14,7 @@ use fullconv::low_level::plan::Plan;
 use fullconv::low_level::plan::lowered::{self, Convolution};
 use fullconv::low_level::reference;
 use fullconv::low_level::target::{PlanOptions, Target};
-use fullconv::{ErrorKind, Gpu, GpuOptions, Parameters, Picture, Segmenter, Shape, Tensor};
+use fullconv::{ErrorKind, Gpu, GpuOptions, Parameters, Picture, Segmenter, Shape, Size, Tensor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -431,7 +431,8 @@ fn a_row_that_is_too_wide_is_an_error_with_figures() {
 fn a_picture_that_is_too_large_is_a_limit_error_and_the_next_one_runs() {
     let Some(gpu) = device(true) else { return };
     let segmenter = pollster::block_on(Segmenter::new(&gpu, &golden("fcn32s-same"))).unwrap();
-    let black = |side: usize| Picture::from_rgb(side, side, vec![0; side * side * 3]).unwrap();
+    let black =
+        |side: usize| Picture::from_rgb(Size::square(side), vec![0; side * side * 3]).unwrap();
     let error = segmenter.segment_blocking(&black(8200)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit, "{error}");
     assert_eq!(

@@ -13,7 +13,7 @@ use fullconv::low_level::plan::lowered::{self, Convolution};
 use fullconv::low_level::plan::{Choice, Choices, Plan, tunable};
 use fullconv::low_level::reference;
 use fullconv::low_level::target::{PlanOptions, Target};
-use fullconv::{Gpu, GpuOptions, Parameters, Segmenter, Shape, Tensor};
+use fullconv::{Gpu, GpuOptions, Parameters, Segmenter, Shape, Size, Tensor};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -337,7 +337,7 @@ fn a_tuned_network_agrees_with_the_reference_and_its_choices_are_cached() {
     assert!(!cache.exists());
     let model = golden("fcn8s-same");
     let segmenter = pollster::block_on(Segmenter::new(&gpu, &model)).unwrap();
-    let layers = pollster::block_on(segmenter.tune(1, [40, 56], LONG)).unwrap();
+    let layers = pollster::block_on(segmenter.tune(1, Size::new(40, 56), LONG)).unwrap();
     assert!(layers.len() > 5);
     for layer in &layers {
         assert!(

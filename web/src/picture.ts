@@ -24,7 +24,7 @@ export async function pixels(picture: Picture): Promise<ImageData> {
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext('2d', { alpha: false, willReadFrequently: true });
   if (context === null) {
-    throw new FullconvError('Picture', `the page cannot hold a picture of ${width}x${height} pixels`);
+    throw new FullconvError('Picture', `the page cannot hold a picture of ${height}x${width} pixels (height x width)`);
   }
   context.drawImage(picture, 0, 0, width, height);
   try {
@@ -34,7 +34,10 @@ export async function pixels(picture: Picture): Promise<ImageData> {
       throw new FullconvError('Picture', 'the picture is from another site, which does not let this page read it');
     }
     const reason = error instanceof Error ? error.message : String(error);
-    throw new FullconvError('Picture', `the page cannot read a picture of ${width}x${height} pixels: ${reason}`);
+    throw new FullconvError(
+      'Picture',
+      `the page cannot read a picture of ${height}x${width} pixels (height x width): ${reason}`,
+    );
   }
 }
 

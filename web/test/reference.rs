@@ -8,7 +8,7 @@
 
 use fullconv::compare::compare_picture;
 use fullconv::low_level::ops::{Interpolate, Op};
-use fullconv::{Error, ErrorKind, Gpu, Model, Picture, Result, Segmenter, Tensor};
+use fullconv::{Error, ErrorKind, Gpu, Model, Picture, Result, Segmenter, Size, Tensor};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -36,7 +36,7 @@ async fn street(folder: &Path) -> Result<()> {
     picture.save(folder.join("street.png"))?;
     let row = 3 * picture.width();
     let strip = picture.rgb()[380 * row..460 * row].to_vec();
-    Picture::from_rgb(picture.width(), 80, strip)?.save(folder.join("strip.png"))?;
+    Picture::from_rgb(Size::new(80, picture.width()), strip)?.save(folder.join("strip.png"))?;
     let model = Model::from_bytes(fullconv_demo::MODEL)?;
     let report =
         compare_picture(&Segmenter::new(&Gpu::new().await?, &model).await?, &picture).await?;
@@ -62,7 +62,7 @@ async fn wide(folder: &Path) -> Result<()> {
     let model = Model::read(&path)?;
     let mut random = Random(7);
     let pixels = (0..64 * 64 * 3).map(|_| (random.next() >> 56) as u8);
-    let picture = Picture::from_rgb(64, 64, pixels.collect())?;
+    let picture = Picture::from_rgb(Size::square(64), pixels.collect())?;
     picture.save(folder.join("wide.png"))?;
     let report =
         compare_picture(&Segmenter::new(&Gpu::new().await?, &model).await?, &picture).await?;

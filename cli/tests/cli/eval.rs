@@ -42,16 +42,16 @@ fn eval_measures_what_it_should() {
     );
 
     // Of 6144 labels, 100 change to a class that is never predicted, 50 to void.
-    let (w, h, mut changed) = read_labels(labels.join("a.png")).unwrap();
+    let (size, mut changed) = read_labels(labels.join("a.png")).unwrap();
     let predicted = changed.clone();
-    let (_, _, other) = read_labels(labels.join("b.png")).unwrap();
+    let (_, other) = read_labels(labels.join("b.png")).unwrap();
     let foreign = (0..5)
         .find(|c| !predicted.contains(c) && !other.contains(c))
         .unwrap();
     changed[..100].fill(foreign);
     changed[100..150].fill(255);
     let classes = Vec::new().into();
-    let mask = Mask::new(w, h, changed.clone(), classes, Palette::voc(5)).unwrap();
+    let mask = Mask::new(size, changed.clone(), classes, Palette::voc(5)).unwrap();
     mask.save(labels.join("a.png")).unwrap();
     fs::write(images.join("c.jpg"), jpeg(6)).unwrap();
     let done = fullconv_with(&format!("{line} --json"), &paths).expect(0);

@@ -1,7 +1,7 @@
 //! `fullconv segment --probabilities`, `--heatmap` and `--stages`.
 
 use super::program::*;
-use fullconv::{TensorFile, read_labels};
+use fullconv::{Size, TensorFile, read_labels};
 use std::fs;
 use std::path::Path;
 
@@ -21,9 +21,10 @@ fn probabilities_are_those_that_the_mask_is_made_of() {
     let (name, shape) = file.tensors().next().unwrap();
     assert_eq!((name, shape), ("probabilities", &[5, 48, 64][..]));
     let values = file.tensor("probabilities").unwrap();
-    let (w, h, labels) = read_labels(folder.path().join("x.mask.png")).unwrap();
-    assert_eq!((w, h), (64, 48));
-    let at = |class: usize, i: usize| values.data()[class * w * h + i];
+    let (size, labels) = read_labels(folder.path().join("x.mask.png")).unwrap();
+    assert_eq!(size, Size::new(48, 64));
+    let count = size.height * size.width;
+    let at = |class: usize, i: usize| values.data()[class * count + i];
     for (i, label) in labels.iter().enumerate() {
         let all: Vec<_> = (0..5).map(|class| at(class, i)).collect();
         assert!((all.iter().sum::<f32>() - 1.0).abs() < 1e-5);
@@ -33,7 +34,7 @@ fn probabilities_are_those_that_the_mask_is_made_of() {
     let heat = image::open(folder.path().join("x.heatmap.png"))
         .unwrap()
         .to_rgb8();
-    let best = (0..w * h)
+    let best = (0..count)
         .max_by(|a, b| at(1, *a).total_cmp(&at(1, *b)))
         .unwrap();
     let light = |i: usize| {
@@ -42,7 +43,7 @@ fn probabilities_are_those_that_the_mask_is_made_of() {
             .map(|v| u32::from(*v))
             .sum::<u32>()
     };
-    assert!((0..w * h).all(|i| light(i) <= light(best) + 8));
+    assert!((0..count).all(|i| light(i) <= light(best) + 8));
 
     fullconv_with(
         "segment {} -m {} --probabilities png",

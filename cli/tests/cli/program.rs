@@ -88,7 +88,7 @@ pub fn golden(name: &str) -> PathBuf {
     cli.join(format!("../tests/goldens/{name}.safetensors"))
 }
 
-/// A picture of 64x48 pixels, different for each `seed`.
+/// A picture of 48x64 pixels (height x width), different for each `seed`.
 pub fn pixels(seed: u32) -> RgbImage {
     RgbImage::from_fn(64, 48, |x, y| {
         let wave = |k: u32| (f64::from(x * k + y * seed) / 9.0).sin() * 100.0 + 128.0;

@@ -1,7 +1,7 @@
 //! `fullconv segment`.
 
 use super::program::*;
-use fullconv::{Palette, read_labels};
+use fullconv::{Palette, Size, read_labels};
 use image::ImageFormat;
 use std::fs;
 use std::path::Path;
@@ -30,7 +30,11 @@ fn segment_writes_mask_and_overlay_beside_the_picture() {
         "{}",
         done.stdout
     );
-    assert!(done.stdout.contains("48x64"), "{}", done.stdout);
+    assert!(
+        done.stdout.contains(": 64x48 (height x width), "),
+        "{}",
+        done.stdout
+    );
     assert!(done.stderr.is_empty() || !has_adapter(), "{}", done.stderr);
 
     // The mask is indexed and has the upright picture's size.
@@ -69,10 +73,13 @@ fn segment_says_in_json_what_the_masks_hold() {
     assert!(json["device"].is_string());
     assert_eq!(json["failed"].as_array().unwrap().len(), 0);
     let image = &json["images"][0];
-    assert_eq!(image["width"], 64);
+    assert_eq!(
+        (&image["height"], &image["width"]),
+        (&48.into(), &64.into())
+    );
     assert!(image["milliseconds"].as_f64().unwrap() > 0.0);
-    let (w, h, labels) = read_labels(image["mask"].as_str().unwrap()).unwrap();
-    assert_eq!((w, h), (64, 48));
+    let (size, labels) = read_labels(image["mask"].as_str().unwrap()).unwrap();
+    assert_eq!(size, Size::new(48, 64));
     let classes = image["classes"].as_array().unwrap();
     assert!(classes.len() > 1, "{classes:?}");
     for class in classes {

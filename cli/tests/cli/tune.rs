@@ -3,7 +3,7 @@
 use super::half::has_half;
 use super::program::*;
 use fullconv::low_level::plan::{Choice, Choices, tunable};
-use fullconv::{Gpu, Model, Shape};
+use fullconv::{Gpu, Model, Shape, Size};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -97,8 +97,8 @@ fn what_was_tuned_is_kept_and_used_by_the_next_run() {
 fn last_candidates(mut file: Value) -> Value {
     let gpu = pollster::block_on(Gpu::new()).unwrap();
     let model = Model::read(golden("fcn8s-same")).unwrap();
-    let [h, w] = model.network_size([40, 56]).unwrap();
-    let (graph, input) = (model.graph(), Shape::new(1, 3, h, w));
+    let size = model.network_size(Size::new(40, 56)).unwrap();
+    let (graph, input) = (model.graph(), Shape::new(1, 3, size.height, size.width));
     let mut choices = Choices::default();
     for layer in tunable(graph, input, &[graph.output()], gpu.target()).unwrap() {
         let last = layer.candidates.last().unwrap();

@@ -56,8 +56,8 @@ impl Shown {
         };
         let ms = |time: Duration| format!("{:.0} ms", 1e3 * time.as_secs_f64());
         let frame = &self.scene.frame;
-        let size = format!("{}×{}", frame.width(), frame.height());
-        line(ui, "Picture", Some(size));
+        let size = format!("{}×{}", frame.height(), frame.width());
+        line(ui, "Picture, height × width", Some(size));
         line(ui, "Decoded and uploaded", Some(ms(self.opening)));
         line(ui, "Planned and submitted", self.submitting.map(ms));
         line(ui, "On the device", self.running.map(ms));

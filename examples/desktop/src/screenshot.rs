@@ -2,7 +2,7 @@
 
 use crate::arguments::Outcome;
 use eframe::egui::{self, ColorImage, Rect};
-use fullconv::Picture;
+use fullconv::{Picture, Size};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -64,7 +64,7 @@ impl Screenshot {
 fn save(image: &ColorImage, path: &Path) -> Result<(), String> {
     let [width, height] = image.size;
     let rgb = image.pixels.iter().flat_map(|p| [p.r(), p.g(), p.b()]);
-    Picture::from_rgb(width, height, rgb.collect())
+    Picture::from_rgb(Size::new(height, width), rgb.collect())
         .and_then(|picture| picture.save(path))
         .map_err(|error| error.to_string())
 }

@@ -2,6 +2,7 @@
 
 use eframe::egui::{self, Rect};
 use eframe::egui_wgpu::{self, CallbackResources, CallbackTrait, RenderState, ScreenDescriptor};
+use fullconv::Size;
 use fullconv::gpu::wgpu;
 use std::mem::size_of;
 
@@ -83,7 +84,7 @@ impl View {
                 min_filter: wgpu::FilterMode::Linear,
                 ..Default::default()
             }),
-            no_labels: texture(device, [1, 1], wgpu::TextureFormat::R8Uint),
+            no_labels: texture(device, Size::square(1), wgpu::TextureFormat::R8Uint),
             linear: state.target_format.is_srgb(),
             device: device.clone(),
         }
@@ -181,17 +182,13 @@ impl CallbackTrait for Drawn {
     }
 }
 
-/// A texture of size `[width, height]` that the host writes and shaders read.
-pub fn texture(
-    device: &wgpu::Device,
-    [width, height]: [u32; 2],
-    format: wgpu::TextureFormat,
-) -> wgpu::Texture {
+/// A texture of `size` that the host writes and shaders read.
+pub fn texture(device: &wgpu::Device, size: Size, format: wgpu::TextureFormat) -> wgpu::Texture {
     device.create_texture(&wgpu::TextureDescriptor {
         label: Some("picture"),
         size: wgpu::Extent3d {
-            width,
-            height,
+            width: size.width as u32,
+            height: size.height as u32,
             depth_or_array_layers: 1,
         },
         mip_level_count: 1,

@@ -164,23 +164,19 @@ async fn show(
 }
 
 fn upload(gpu: &Gpu, picture: &Picture) -> Result<wgpu::Texture, Box<dyn Error>> {
-    let [width, height] = [picture.width() as u32, picture.height() as u32];
+    let size = picture.size();
     let longest = gpu.device().limits().max_texture_dimension_2d;
-    if width.max(height) > longest {
+    if size.height.max(size.width) > longest as usize {
         return Err(format!(
-            "this device cannot show a picture of {width}x{height} pixels: its textures have up to {longest} \
-             pixels a side; `fullconv segment` has no such limit"
+            "this device cannot show a picture of {size} pixels (height x width): its textures have up to \
+             {longest} pixels a side; `fullconv segment` has no such limit"
         )
         .into());
     }
-    let frame = texture(
-        gpu.device(),
-        [width, height],
-        wgpu::TextureFormat::Rgba8Unorm,
-    );
+    let frame = texture(gpu.device(), size, wgpu::TextureFormat::Rgba8Unorm);
     let layout = wgpu::TexelCopyBufferLayout {
         offset: 0,
-        bytes_per_row: Some(4 * width),
+        bytes_per_row: Some(4 * size.width as u32),
         rows_per_image: None,
     };
     let words = picture.to_rgba_words();

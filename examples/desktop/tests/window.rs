@@ -135,11 +135,7 @@ fn a_hidden_class_is_not_tinted() {
         .zip(mask.labels());
     let expected =
         pixels.flat_map(|((plain, tinted), &label)| if label == road { plain } else { tinted });
-    let expected = Picture::from_rgb(
-        picture.width(),
-        picture.height(),
-        expected.copied().collect(),
-    );
+    let expected = Picture::from_rgb(picture.size(), expected.copied().collect());
     let off = seen.off(&expected.unwrap());
     assert!(off <= OTHER_LABELS, "{off}");
 }
@@ -180,7 +176,7 @@ fn a_picture_made_to_fit_is_where_it_belongs() {
     let overlay = mask.overlay(&picture, 0.5).unwrap();
     let seen = Seen::of("fits.png", &["--size", "720x420"]);
     let [w, h] = seen.size;
-    assert!(w < 600 && h < 450, "it is made smaller: {w}x{h}");
+    assert!(w < 600 && h < 450, "it is made smaller: {h}x{w}");
     let right = seen.mean_difference(|x, y| mean(&overlay, seen.size, x, y));
     // The sampling need not match exactly. The picture has to lie within half a pixel of its place, and its tint has
     // to be nearly right.

@@ -1,11 +1,12 @@
 //! The textures of a mask: class ids and, on request, colours.
 
 use super::dispatch::{Uniforms, bind, dispatch, most_pixels, runs, workgroups};
-use super::source::View;
+use super::source::{View, texture_size};
 use crate::error::{Result, bail};
 use crate::gpu::Gpu;
 use crate::gpu::buffers::staging;
 use crate::gpu::readback;
+use crate::size::Size;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -37,22 +38,22 @@ struct Colours {
 }
 
 impl MaskTextures {
-    /// Textures of `[h, w]` pixels, with colours if there is a `tint`.
+    /// Textures of `size`, with colours if there is a `tint`.
     ///
     /// # Errors
     /// `Limit` if the textures are too large for the device, or its memory runs out.
-    pub async fn new(gpu: &Gpu, [h, w]: [usize; 2], tint: Option<&Tint>) -> Result<Self> {
+    pub async fn new(gpu: &Gpu, size: Size, tint: Option<&Tint>) -> Result<Self> {
         let most = gpu.device().limits().max_texture_dimension_2d as usize;
-        if h > most || w > most {
+        if size.height.max(size.width) > most {
             bail!(
                 Limit,
-                "a texture of {w}x{h} pixels is too large for {gpu}: at most {most} a side"
+                "a texture of {size} pixels (height x width) is too large for {gpu}: at most {most} a side"
             );
         }
         let make = || Self {
             gpu: gpu.clone(),
-            labels: texture(gpu, [h, w], wgpu::TextureFormat::R8Uint),
-            colours: tint.map(|tint| Colours::new(gpu, [h, w], tint)),
+            labels: texture(gpu, size, wgpu::TextureFormat::R8Uint),
+            colours: tint.map(|tint| Colours::new(gpu, size, tint)),
         };
         gpu.guarded("textures of a mask", make).await
     }
@@ -67,18 +68,21 @@ impl MaskTextures {
         self.colours.as_ref().map(|colours| &colours.texture)
     }
 
-    /// An error unless the textures are of `gpu` and of `size`, `[h, w]`.
-    pub(in crate::gpu) fn check(&self, gpu: &Gpu, size: [usize; 2]) -> Result<()> {
+    /// The size of the textures.
+    pub fn size(&self) -> Size {
+        texture_size(&self.labels)
+    }
+
+    /// An error unless the textures are of `gpu` and of `size`.
+    pub(in crate::gpu) fn check(&self, gpu: &Gpu, size: Size) -> Result<()> {
         if !self.gpu.is(gpu) {
             bail!(Request, "the mask belongs to another device");
         }
-        let [h, w] = [self.labels.height(), self.labels.width()].map(|side| side as usize);
-        if [h, w] != size {
+        let found = self.size();
+        if found != size {
             bail!(
                 Shape,
-                "a mask of {w}x{h} pixels does not fit a picture of {}x{}",
-                size[1],
-                size[0]
+                "a mask of {found} pixels (height x width) does not fit a picture of {size}"
             );
         }
         Ok(())
@@ -134,12 +138,13 @@ impl MaskTextures {
 }
 
 impl Colours {
-    fn new(gpu: &Gpu, [h, w]: [usize; 2], tint: &Tint) -> Self {
-        let runs: Vec<_> = runs((h * w) as u64, most_pixels(gpu)).collect();
+    fn new(gpu: &Gpu, size: Size, tint: &Tint) -> Self {
+        let Size { height, width } = size;
+        let runs: Vec<_> = runs((height * width) as u64, most_pixels(gpu)).collect();
         let opacity = tint.opacity.to_bits();
         let params = |run: &Range<u64>, srgb| {
             let [begin, end] = [run.start, run.end].map(|pixel| pixel as u32);
-            [w as u32, begin, end, srgb, opacity]
+            [width as u32, begin, end, srgb, opacity]
         };
         let blocks = runs.iter().flat_map(|run| [0, 1].map(|s| params(run, s)));
         let blocks: Vec<_> = blocks.collect();
@@ -155,7 +160,7 @@ impl Colours {
         gpu.queue()
             .write_buffer(&palette, 0, bytemuck::cast_slice(&words));
         Self {
-            texture: texture(gpu, [h, w], wgpu::TextureFormat::Rgba8Unorm),
+            texture: texture(gpu, size, wgpu::TextureFormat::Rgba8Unorm),
             palette,
             uniforms: Uniforms::new(gpu, &blocks),
             runs,
@@ -163,7 +168,7 @@ impl Colours {
     }
 }
 
-fn texture(gpu: &Gpu, [h, w]: [usize; 2], format: wgpu::TextureFormat) -> wgpu::Texture {
+fn texture(gpu: &Gpu, size: Size, format: wgpu::TextureFormat) -> wgpu::Texture {
     let written = match format {
         wgpu::TextureFormat::R8Uint => wgpu::TextureUsages::COPY_DST,
         _ => wgpu::TextureUsages::STORAGE_BINDING,
@@ -171,8 +176,8 @@ fn texture(gpu: &Gpu, [h, w]: [usize; 2], format: wgpu::TextureFormat) -> wgpu::
     gpu.device().create_texture(&wgpu::TextureDescriptor {
         label: Some("mask"),
         size: wgpu::Extent3d {
-            width: w as u32,
-            height: h as u32,
+            width: size.width as u32,
+            height: size.height as u32,
             depth_or_array_layers: 1,
         },
         mip_level_count: 1,

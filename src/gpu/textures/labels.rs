@@ -6,6 +6,7 @@ use crate::gpu::Gpu;
 use crate::gpu::buffers::part;
 use crate::gpu::saturation::Saturation;
 use crate::plan::{Plan, ReadBack};
+use crate::size::Size;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -87,7 +88,7 @@ impl Labels {
         };
         let slot = &slots[labels.slot];
         let align = gpu.profile().binding_alignment;
-        let planned = planned([h, w], most, &plan.read_backs, |begin, rows| {
+        let planned = planned(Size::new(h, w), most, &plan.read_backs, |begin, rows| {
             let bytes = begin / align * align
                 ..(begin + (rows * w) as u64)
                     .next_multiple_of(4)
@@ -175,24 +176,28 @@ fn most_rows(gpu: &Gpu, width: u64, pitch: u64) -> Result<usize> {
     Ok(rows as usize)
 }
 
-/// The parts of labels of size `[h, w]`, each of at most `most` rows. `at(begin, rows)` gives the bytes to bind and the
+/// The parts of labels of `size`, each of at most `most` rows. `at(begin, rows)` gives the bytes to bind and the
 /// parameters of `rows` rows from byte `begin` of the buffer.
 fn planned(
-    [h, w]: [usize; 2],
+    size: Size,
     most: usize,
     read_backs: &[ReadBack],
     at: impl Fn(u64, usize) -> (Range<u64>, [u32; 6]),
 ) -> Vec<Planned> {
+    let Size { height, width } = size;
     let mut parts = Vec::new();
     // Bands begin at the beginning of a row and at whole words.
     let mut begin = 0;
     for part in read_backs {
-        let row = |byte: u64| ((byte / w as u64) as usize).min(h);
+        let row = |byte: u64| ((byte / width as u64) as usize).min(height);
         let end = begin + (part.bytes.end - part.bytes.start);
         let rows = row(begin)..row(end);
         for first in rows.clone().step_by(most) {
             let count = most.min(rows.end - first);
-            let (bytes, params) = at(part.bytes.start + ((first - rows.start) * w) as u64, count);
+            let (bytes, params) = at(
+                part.bytes.start + ((first - rows.start) * width) as u64,
+                count,
+            );
             parts.push(Planned {
                 after: part.after,
                 rows: first..first + count,

@@ -14,6 +14,7 @@ use super::saturation::Saturation;
 use crate::error::{Result, bail};
 use crate::ops::kernel::shader;
 use crate::plan::{Pipeline, Plan};
+use crate::size::Size;
 use labels::Labels;
 use source::Source;
 use std::sync::Arc;
@@ -56,8 +57,9 @@ impl Ends {
             bail!(Device, "the pipelines for textures are missing on {gpu}");
         };
         let input = plan.input.shape;
+        let size = Size::new(input.h, input.w);
         Ok(Self {
-            source: Source::new(gpu, words.clone(), [input.h, input.w]),
+            source: Source::new(gpu, words.clone(), size),
             labels: Labels::new(gpu, rows.clone(), plan, slots, saturation)?,
             colours: colours.clone(),
         })

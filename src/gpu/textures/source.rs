@@ -4,6 +4,7 @@ use super::dispatch::{Uniforms, bind, dispatch, most_pixels, runs, workgroups};
 use crate::error::{Result, bail};
 use crate::gpu::Gpu;
 use crate::gpu::buffers::part;
+use crate::size::Size;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -21,11 +22,13 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(gpu: &Gpu, pipeline: Arc<wgpu::ComputePipeline>, [h, w]: [usize; 2]) -> Self {
+    pub(super) fn new(gpu: &Gpu, pipeline: Arc<wgpu::ComputePipeline>, size: Size) -> Self {
+        let Size { height, width } = size;
         let most = (gpu.profile().max_binding_bytes / 4).min(most_pixels(gpu));
         let most = most / ALIGNED_PIXELS * ALIGNED_PIXELS;
-        let runs: Vec<_> = runs((h * w) as u64, most).collect();
-        let params = |run: &Range<u64>, srgb| [w as u32, run.start as u32, run.end as u32, srgb];
+        let runs: Vec<_> = runs((height * width) as u64, most).collect();
+        let params =
+            |run: &Range<u64>, srgb| [width as u32, run.start as u32, run.end as u32, srgb];
         let blocks = runs.iter().flat_map(|run| [0, 1].map(|s| params(run, s)));
         let uniforms = Uniforms::new(gpu, &blocks.collect::<Vec<_>>());
         Self {
@@ -63,18 +66,21 @@ pub(in crate::gpu) struct View {
     pub(super) is_srgb: bool,
 }
 
+/// The size of `texture`.
+pub(super) fn texture_size(texture: &wgpu::Texture) -> Size {
+    Size::new(texture.height() as usize, texture.width() as usize)
+}
+
 /// A view of the first mip level and layer of `texture`.
 ///
 /// # Errors
-/// `Picture` if `texture` is not of 8 bits a channel or cannot be bound, `Shape` if its size is not `size`, `[h, w]`.
-pub(in crate::gpu) fn view(texture: &wgpu::Texture, size: [usize; 2]) -> Result<View> {
-    let [h, w] = [texture.height(), texture.width()].map(|side| side as usize);
-    if [h, w] != size {
+/// `Picture` if `texture` is not of 8 bits a channel or cannot be bound, `Shape` if its size is not `size`.
+pub(in crate::gpu) fn view(texture: &wgpu::Texture, size: Size) -> Result<View> {
+    let found = texture_size(texture);
+    if found != size {
         bail!(
             Shape,
-            "the run is for textures of {}x{} pixels; this texture has {w}x{h}",
-            size[1],
-            size[0]
+            "the run is for textures of {size} pixels (height x width); this texture has {found}"
         );
     }
     let format = texture.format();

@@ -5,7 +5,7 @@
 
 mod console;
 
-use fullconv::{Error, ErrorKind, Gpu, GpuOptions, Model, Picture, Result, Segmenter};
+use fullconv::{Error, ErrorKind, Gpu, GpuOptions, Model, Picture, Result, Segmenter, Size};
 use js_sys::{Float32Array, Promise, Reflect, Uint8Array};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 use wasm_bindgen_futures::future_to_promise;
@@ -161,7 +161,7 @@ impl WebSegmenter {
         height: usize,
         rgba: Vec<u8>,
     ) -> Result<Uint8Array, JsValue> {
-        let picture = Picture::from_rgba(width, height, rgba).map_err(thrown)?;
+        let picture = Picture::from_rgba(Size::new(height, width), rgba).map_err(thrown)?;
         let mask = self.0.segment(&picture).await.map_err(thrown)?;
         Ok(Uint8Array::from(mask.labels()))
     }
@@ -176,7 +176,7 @@ impl WebSegmenter {
         height: usize,
         rgba: Vec<u8>,
     ) -> Result<Scores, JsValue> {
-        let picture = Picture::from_rgba(width, height, rgba).map_err(thrown)?;
+        let picture = Picture::from_rgba(Size::new(height, width), rgba).map_err(thrown)?;
         let scores = self.0.scores(&picture).await.map_err(thrown)?;
         let shape = scores.shape();
         Ok(Scores {
