@@ -1,6 +1,6 @@
 //! A graph planned for a device, as plain data: the dispatches, their buffers and their order.
 //!
-//! A plan is made from a graph, an input shape and a [`DeviceProfile`] alone. It can be printed and
+//! A plan is made from a graph, an input shape and a [`Target`](crate::target::Target) alone. It can be printed and
 //! tested without a device, and the executor decides nothing beyond it.
 
 mod choices;
