@@ -2,8 +2,8 @@
 
 use crate::device_profile::{CooperativeMatrix, DeviceProfile};
 use crate::error::{Result, bail};
-use crate::ops::candidate::Way;
-use crate::ops::{Op, Stage, StageInput};
+use crate::ops::candidate::{Way, input_shapes};
+use crate::ops::{Op, Stage};
 use crate::plan::lowered;
 use crate::target::Target;
 use crate::tensor::Shape;
@@ -95,19 +95,12 @@ fn add_stages(
     inputs: &[Shape],
     target: &Target,
 ) -> Result<()> {
-    let mut between: Vec<Shape> = Vec::with_capacity(stages.len());
-    for stage in stages {
-        let shapes = stage.inputs.iter().map(|input| match *input {
-            StageInput::Op(i) => inputs[i],
-            StageInput::Stage(i) => between[i],
-        });
-        let shapes: Vec<_> = shapes.collect();
+    for (stage, shapes) in stages.iter().zip(input_shapes(stages, inputs)?) {
         for candidate in stage.op.candidates(&shapes, target)? {
             if let Way::Kernel(kernel) = candidate.way {
                 names.insert(kernel.shader.name);
             }
         }
-        between.push(stage.op.output_shape(&shapes)?);
     }
     Ok(())
 }

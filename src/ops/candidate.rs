@@ -133,21 +133,33 @@ fn allowed(op: &dyn Op, inputs: &[Shape], target: &Target) -> Result<Vec<Candida
 
 /// Whether the target has a kernel for each of `stages`; static stages need static kernels.
 fn have_kernels(stages: &[Stage], trust: Trust, inputs: &[Shape], target: &Target) -> bool {
-    let mut between: Vec<Shape> = Vec::with_capacity(stages.len());
-    stages.iter().all(|stage| {
-        let shapes = stage.inputs.iter().map(|input| match *input {
-            StageInput::Op(i) => inputs[i],
-            StageInput::Stage(i) => between[i],
-        });
-        let shapes: Vec<_> = shapes.collect();
-        let mut kernels = stage.op.kernels(&shapes, target).unwrap_or_default();
+    let Ok(shapes) = input_shapes(stages, inputs) else {
+        return false;
+    };
+    stages.iter().zip(&shapes).all(|(stage, shapes)| {
+        let mut kernels = stage.op.kernels(shapes, target).unwrap_or_default();
         if trust != Trust::Static {
-            kernels.extend(stage.op.other_kernels(&shapes, target).unwrap_or_default());
+            kernels.extend(stage.op.other_kernels(shapes, target).unwrap_or_default());
         }
-        let Ok(shape) = stage.op.output_shape(&shapes) else {
-            return false;
-        };
-        between.push(shape);
         kernels.iter().any(|kernel| kernel.fits(target))
     })
+}
+
+/// The shapes of the inputs of each of `stages`, which together compute an op on `inputs`.
+///
+/// # Errors
+/// As [`Op::output_shape`] of a stage.
+pub fn input_shapes(stages: &[Stage], inputs: &[Shape]) -> Result<Vec<Vec<Shape>>> {
+    let mut outputs: Vec<Shape> = Vec::with_capacity(stages.len());
+    let mut all = Vec::with_capacity(stages.len());
+    for stage in stages {
+        let of = |input: &StageInput| match *input {
+            StageInput::Op(i) => inputs[i],
+            StageInput::Stage(i) => outputs[i],
+        };
+        let shapes: Vec<_> = stage.inputs.iter().map(of).collect();
+        outputs.push(stage.op.output_shape(&shapes)?);
+        all.push(shapes);
+    }
+    Ok(all)
 }

@@ -2,6 +2,7 @@
 
 use super::choices::{Choices, hash};
 use crate::error::{Result, bail};
+use crate::ops::candidate::input_shapes;
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Packing};
 use crate::ops::{Op, Stage, StageInput};
@@ -143,14 +144,8 @@ pub(super) fn candidates(
 
 /// All combinations of the stages' kernels, the best first.
 fn combinations(stages: &[Stage], inputs: &[Shape], target: &Target) -> Result<Vec<Vec<Kernel>>> {
-    let mut between: Vec<Shape> = Vec::with_capacity(stages.len());
     let mut all: Vec<Vec<Kernel>> = vec![Vec::new()];
-    for stage in stages {
-        let of = |input: &StageInput| match *input {
-            StageInput::Op(i) => inputs[i],
-            StageInput::Stage(i) => between[i],
-        };
-        let shapes: Vec<_> = stage.inputs.iter().map(of).collect();
+    for (stage, shapes) in stages.iter().zip(input_shapes(stages, inputs)?) {
         let mut kernels = stage.op.kernels(&shapes, target)?;
         kernels.extend(stage.op.other_kernels(&shapes, target)?);
         kernels.retain(|kernel| kernel.fits(target));
@@ -160,7 +155,6 @@ fn combinations(stages: &[Stage], inputs: &[Shape], target: &Target) -> Result<V
             kernels.iter().map(append).collect::<Vec<_>>()
         };
         all = all.into_iter().flat_map(with).collect();
-        between.push(stage.op.output_shape(&shapes)?);
     }
     Ok(all)
 }

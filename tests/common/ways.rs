@@ -2,10 +2,10 @@
 
 use super::{OneOp, another_gpu, gpu, matrices, preferences, with_matrices};
 use fullconv::low_level::device_profile::DeviceProfile;
-use fullconv::low_level::ops::candidate::Candidate;
+use fullconv::low_level::ops::candidate::{Candidate, input_shapes};
 use fullconv::low_level::ops::kernel::Kernel;
 use fullconv::low_level::ops::numerics::Numerics;
-use fullconv::low_level::ops::{Op, Stage, StageInput};
+use fullconv::low_level::ops::{Op, Stage};
 use fullconv::low_level::plan::Plan;
 use fullconv::low_level::target::Target;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Shape, Tensor};
@@ -157,18 +157,8 @@ pub fn single_kernels(op: &Arc<dyn Op>, inputs: &[Shape], device: &Target) -> Ve
 
 /// The ops of the stages, with the shapes of their inputs.
 fn staged(stages: &[Stage], inputs: &[Shape]) -> Vec<(Arc<dyn Op>, Vec<Shape>)> {
-    let mut between: Vec<Shape> = Vec::new();
-    let mut all = Vec::new();
-    for stage in stages {
-        let of = |input: &StageInput| match *input {
-            StageInput::Op(i) => inputs[i],
-            StageInput::Stage(i) => between[i],
-        };
-        let shapes: Vec<_> = stage.inputs.iter().map(of).collect();
-        between.push(stage.op.output_shape(&shapes).unwrap());
-        all.push((stage.op.clone(), shapes));
-    }
-    all
+    let ops = stages.iter().map(|stage| stage.op.clone());
+    ops.zip(input_shapes(stages, inputs).unwrap()).collect()
 }
 
 /// A device, and the target of the tests' plans.
@@ -289,16 +279,9 @@ pub fn assert_all_kernels(reached: &std::collections::BTreeSet<&'static str>) {
 pub fn kernels(op: &dyn Op, inputs: &[Shape], target: &Target) -> Vec<Kernel> {
     let mut kernels = op.kernels(inputs, target).unwrap();
     kernels.extend(op.other_kernels(inputs, target).unwrap());
-    let mut between: Vec<Shape> = Vec::new();
-    for stage in op.stages(inputs, target) {
-        let shapes = stage.inputs.iter().map(|input| match *input {
-            StageInput::Op(i) => inputs[i],
-            StageInput::Stage(i) => between[i],
-        });
-        let shapes: Vec<_> = shapes.collect();
-        kernels.extend(stage.op.kernels(&shapes, target).unwrap());
-        kernels.extend(stage.op.other_kernels(&shapes, target).unwrap());
-        between.push(stage.op.output_shape(&shapes).unwrap());
+    for (op, shapes) in staged(&op.stages(inputs, target), inputs) {
+        kernels.extend(op.kernels(&shapes, target).unwrap());
+        kernels.extend(op.other_kernels(&shapes, target).unwrap());
     }
     assert!(!kernels.is_empty(), "{op:?} has no kernel");
     kernels
