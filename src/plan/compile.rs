@@ -166,8 +166,8 @@ impl Plan {
         }
     }
 
-    /// Maps each node that is fused into a later one to that node, when only `outputs` are requested and the device
-    /// has the kernels.
+    /// Maps each node that is fused into a later one to that node, when only `outputs` are requested and wherever a rule
+    /// fuses them: a plan fuses only where its device has a kernel for the result.
     pub fn fused(graph: &Graph, outputs: &[NodeId]) -> HashMap<NodeId, NodeId> {
         let (target, choices) = (Target::WEBGPU_DEFAULTS, Choices::default());
         let mut draft = Draft::new(graph, Vec::new(), outputs, &target, &choices);

@@ -63,7 +63,7 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn shapes_of(&self, ids: &[NodeId]) -> Vec<Shape> {
-        ids.iter().map(|id| self.shapes[id.index()]).collect()
+        shapes_of(ids, &self.shapes)
     }
 
     /// Adds a tensor without a node.
@@ -76,4 +76,9 @@ impl<'a> Draft<'a> {
         let node = self.graph.nodes().get(id.index());
         node.is_some_and(|node| matches!(node.kind, NodeKind::Parameter(_)))
     }
+}
+
+/// The shapes of the tensors `ids`, of those of all tensors.
+pub(super) fn shapes_of(ids: &[NodeId], shapes: &[Shape]) -> Vec<Shape> {
+    ids.iter().map(|id| shapes[id.index()]).collect()
 }

@@ -10,7 +10,7 @@
 use crate::error::Result;
 use crate::graph::NodeId;
 use crate::ops::{Op, Window};
-use crate::plan::draft::{Draft, Operation};
+use crate::plan::draft::{Draft, Operation, shapes_of};
 use crate::plan::lowered::{Paste, PasteAxis, Zeros};
 use crate::tensor::Shape;
 use std::sync::Arc;
@@ -172,10 +172,6 @@ pub(super) fn cut_padding(draft: &mut Draft) -> Result<()> {
         (draft.operations, draft.shapes) = best;
     }
     Ok(())
-}
-
-fn shapes_of(ids: &[NodeId], shapes: &[Shape]) -> Vec<Shape> {
-    ids.iter().map(|id| shapes[id.index()]).collect()
 }
 
 /// The first padded operation, and the operations after it that read only the one before them and parameters.

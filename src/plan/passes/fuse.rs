@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::graph::{Fold, NodeId};
 use crate::ops::Op;
 use crate::ops::kernel::MAX_LOOP_STEPS;
-use crate::plan::draft::{Draft, Operation};
+use crate::plan::draft::{Draft, Operation, shapes_of};
 use crate::plan::select::best_kernel;
 use crate::plan::{lowered, split};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub(super) fn fuse(draft: &mut Draft) -> Result<()> {
     let (target, shapes) = (draft.target, draft.shapes.clone());
     fuse_where(draft, |before, op, inputs| {
-        let inputs: Vec<_> = inputs.iter().map(|id| shapes[id.index()]).collect();
+        let inputs = shapes_of(inputs, &shapes);
         let tried = |op: &dyn Op| {
             op.other_kernels(&inputs, target)
                 .is_ok_and(|k| !k.is_empty())

@@ -1,7 +1,7 @@
 //! Selects a kernel for each operation without one, in the target's precision.
 
 use crate::error::Result;
-use crate::plan::draft::Draft;
+use crate::plan::draft::{Draft, shapes_of};
 use crate::plan::precision;
 use crate::plan::select::best_kernel;
 
@@ -9,11 +9,7 @@ use crate::plan::select::best_kernel;
 pub(super) fn select_kernels(draft: &mut Draft) -> Result<()> {
     let (shapes, target, between) = (&draft.shapes, draft.target, draft.between);
     for operation in &mut draft.operations {
-        let inputs: Vec<_> = operation
-            .inputs
-            .iter()
-            .map(|id| shapes[id.index()])
-            .collect();
+        let inputs = shapes_of(&operation.inputs, shapes);
         let best = || best_kernel(operation.op.as_ref(), &inputs, target);
         let kernel = operation.kernel.take().map_or_else(best, Ok);
         let kernel = kernel
