@@ -65,7 +65,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use gpu::{Gpu, GpuOptions};
 pub use heatmap::{heatmap, png16};
 pub use mask::{Mask, Palette, decode_labels, read_labels};
-pub use metrics::ConfusionMatrix;
+pub use metrics::{BoundaryIou, ConfusionMatrix};
 pub use model_file::Model;
 pub use parameters::{Parameter, Parameters, TensorFile};
 pub use picture::{Picture, PictureLimits};

@@ -357,10 +357,12 @@ def confusion_matrix(model, pairs):
 
 
 def measures(matrix):
-    """Pixel accuracy, and the IoU of each class that is present in the labels (others NaN)."""
+    """Pixel accuracy, and the IoU of each class, NaN if it is neither labelled nor predicted: the definitions of
+    `fullconv eval`."""
     hits, truth, called = np.diag(matrix), matrix.sum(1), matrix.sum(0)
+    union = truth + called - hits
     with np.errstate(invalid="ignore"):
-        iou = np.where(truth > 0, hits / (truth + called - hits), np.nan)
+        iou = np.where(union > 0, hits / union, np.nan)
     return hits.sum() / truth.sum(), iou
 
 
