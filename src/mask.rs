@@ -2,17 +2,12 @@
 
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::files;
-use crate::picture::{MAX_BYTES, Picture, extension};
+use crate::picture::{Picture, extension};
 use crate::size::Size;
 use std::borrow::Cow;
 use std::fmt;
-use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
-
-/// The requirements on a file of labels.
-const LABELS: &str =
-    "labels must be an 8-bit indexed or greyscale PNG whose pixel value is the class id";
 
 /// The colours of the classes. Cheap to clone.
 ///
@@ -175,7 +170,7 @@ impl Mask {
     }
 
     /// The bytes of an indexed PNG, 8 bits a pixel: the value of a pixel is its class id, the colour
-    /// table the palette, as in the masks of PASCAL VOC. [`decode_labels`] reads the ids back.
+    /// table the palette, as in the masks of PASCAL VOC. [`decode_labels`](crate::decode_labels) reads the ids back.
     ///
     /// # Errors
     /// `Picture` if it cannot be encoded.
@@ -256,109 +251,16 @@ impl fmt::Debug for Mask {
     }
 }
 
-/// Reads the class ids of labels for evaluation: the size, and one id a pixel, row by row.
-///
-/// The file is an indexed PNG, whose indices are the ids whatever their colours, or a greyscale PNG, whose pixel
-/// values are the ids. Values of 1, 2 or 4 bits are unpacked, not scaled.
-///
-/// # Errors
-/// `Io` if the file cannot be read; `Picture` if it is not such a PNG, damaged, cut short or larger than
-/// 1 GiB in memory.
-pub fn read_labels(path: impl AsRef<Path>) -> Result<(Size, Vec<u8>)> {
-    let path = path.as_ref();
-    decode_labels(&files::read(path, MAX_BYTES)?).map_err(|error| error.at(path.display()))
-}
-
-/// Reads labels from memory, as [`read_labels`] does from a file.
-///
-/// # Errors
-/// `Picture`, as for [`read_labels`].
-pub fn decode_labels(bytes: &[u8]) -> Result<(Size, Vec<u8>)> {
-    if !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-        let found = if bytes.is_empty() {
-            "is empty"
-        } else {
-            "is no PNG"
-        };
-        bail!(Picture, "{LABELS}; this file {found}");
-    }
-    let damaged = |reason| {
-        let text = format!("the labels cannot be decoded: {reason}");
-        Error::new(ErrorKind::Picture, text).with_source(reason)
-    };
-    let limit = usize::try_from(MAX_BYTES).unwrap_or(usize::MAX);
-    let mut decoder =
-        png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: limit });
-    decoder.set_ignore_text_chunk(true);
-    decoder.set_ignore_iccp_chunk(true);
-    // Other transformations would turn indices into colours.
-    decoder.set_transformations(png::Transformations::IDENTITY);
-    let mut reader = decoder.read_info().map_err(damaged)?;
-    let bits = match reader.output_color_type() {
-        (png::ColorType::Indexed | png::ColorType::Grayscale, depth) if depth as usize <= 8 => {
-            depth as usize
-        }
-        (colour, depth) => bail!(
-            Picture,
-            "{LABELS}; this one is {colour:?} {}-bit",
-            depth as u8
-        ),
-    };
-    let (width, height) = reader.info().size();
-    let size = Size::new(height as usize, width as usize);
-    let packed = reader.output_buffer_size();
-    let pixels = size.pixels().filter(|&pixels| pixels <= limit);
-    let (Some(packed), Some(_)) = (packed, pixels) else {
-        bail!(
-            Picture,
-            "labels of {size} pixels (height x width) are too large"
-        );
-    };
-    let mut rows = vec![0; packed];
-    reader.next_frame(&mut rows).map_err(damaged)?;
-    if bits < 8 {
-        rows = unpacked(&rows, size, bits);
-    }
-    Ok((size, rows))
-}
-
-/// Unpacks rows of `bits` bits a value to one value a byte. The first value is in the highest bits; each row begins
-/// a new byte.
-fn unpacked(rows: &[u8], size: Size, bits: usize) -> Vec<u8> {
-    let Size { height, width } = size;
-    let mut values = Vec::with_capacity(height * width);
-    for row in rows.chunks_exact((width * bits).div_ceil(8)) {
-        values.extend((0..width).map(|x| {
-            let first = x * bits;
-            let shift = 8 - bits - first % 8;
-            (row[first / 8] >> shift) & ((1 << bits) - 1)
-        }));
-    }
-    values
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::labels::{decode_labels, read_labels};
+    use std::io::Cursor;
 
     fn mask(height: usize, width: usize, labels: &[u8]) -> Mask {
         let classes = ["background", "aeroplane", ""].map(String::from);
         let size = Size::new(height, width);
         Mask::new(size, labels.to_vec(), classes.into(), Palette::voc(21)).unwrap()
-    }
-
-    fn encoded(colour: png::ColorType, depth: png::BitDepth, width: u32, data: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, width, 2);
-        encoder.set_color(colour);
-        encoder.set_depth(depth);
-        if colour == png::ColorType::Indexed {
-            encoder.set_palette(vec![99; 3 * 256.min(1 << depth as usize)]);
-        }
-        let mut writer = encoder.write_header().unwrap();
-        writer.write_image_data(data).unwrap();
-        writer.finish().unwrap();
-        bytes
     }
 
     #[test]
@@ -446,39 +348,6 @@ mod tests {
             "a mask of 1x2 pixels (height x width) does not fit a picture of 2x1"
         );
         assert_eq!(format!("{mask:?} {turned:?}"), "Mask(1x2) Picture(2x1)");
-    }
-
-    #[test]
-    fn labels_of_fewer_bits_are_unpacked_and_not_scaled() {
-        use png::BitDepth::{Eight, Four, One, Two};
-        use png::ColorType::{Grayscale, Indexed};
-        for colour in [Grayscale, Indexed] {
-            for (depth, data, expected) in [
-                (One, &[0b1010_0000, 0b0100_0000][..], [1, 0, 1, 0, 1, 0]),
-                (Two, &[0b0011_1000, 0b0100_0100], [0, 3, 2, 1, 0, 1]),
-                (Four, &[0x0F, 0x10, 0x23, 0x40], [0, 15, 1, 2, 3, 4]),
-                (Eight, &[5, 6, 7, 8, 255, 0], [5, 6, 7, 8, 255, 0]),
-            ] {
-                let read = decode_labels(&encoded(colour, depth, 3, data)).unwrap();
-                assert_eq!(read, (Size::new(2, 3), expected.to_vec()));
-            }
-        }
-    }
-
-    #[test]
-    fn the_error_for_other_files_describes_label_files() {
-        let rgb = encoded(png::ColorType::Rgb, png::BitDepth::Eight, 1, &[0; 6]);
-        let deep = encoded(
-            png::ColorType::Grayscale,
-            png::BitDepth::Sixteen,
-            1,
-            &[0; 4],
-        );
-        for bytes in [&rgb[..], &deep, b"", b"text"] {
-            let error = decode_labels(bytes).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Picture);
-            assert!(error.to_string().contains(LABELS), "{error}");
-        }
     }
 
     #[test]

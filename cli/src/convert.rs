@@ -1,18 +1,15 @@
 //! `fullconv convert`: a checkpoint into a model file.
 
-use crate::{Outcome, interrupt, terminal};
+use crate::{Outcome, interrupt, terminal, text_files};
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use fullconv::convert::{Conversion, Converted, Origin};
-use fullconv::low_level::files;
 use fullconv::models::{self, ArchitectureOverride};
-use fullconv::{Error, ErrorKind, Preprocessing, Result, TensorFile};
+use fullconv::{ErrorKind, Preprocessing, Result, TensorFile};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// The largest file of class names.
-const CLASSES_BYTES: u64 = 1 << 20;
 /// The most names that are listed.
 const LISTED: usize = 12;
 
@@ -125,12 +122,7 @@ pub fn run(args: &Args) -> Outcome {
 
 /// The lines of a file of class names.
 fn classes(path: &Path) -> Result<Vec<String>> {
-    let text = String::from_utf8(files::read(path, CLASSES_BYTES)?).map_err(|_| {
-        Error::new(
-            ErrorKind::Request,
-            format!("{} is not UTF-8 text", path.display()),
-        )
-    })?;
+    let text = text_files::text(path)?;
     let names = text.lines().map(str::trim).filter(|name| !name.is_empty());
     Ok(names.map(str::to_owned).collect())
 }

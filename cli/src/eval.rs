@@ -1,22 +1,40 @@
 //! `fullconv eval`: a model's accuracy on labelled pictures.
 
-use crate::jobs::pictures_in;
-use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
-use crate::{Outcome, terminal};
-use fullconv::{ConfusionMatrix, Error, ErrorKind, Model, Picture, Result, Segmenter, read_labels};
-use serde::Serialize;
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+mod map;
+mod pairs;
+mod report;
+mod survey;
+
+use crate::options::{DeviceOptions, ModelOptions, TuneOptions, describe};
+use crate::presets::Colour;
+use crate::{Outcome, terminal, text_files};
+use fullconv::{
+    BoundaryIou, ConfusionMatrix, Error, ErrorKind, LabelImage, Model, Picture, Result, Segmenter,
+    Size,
+};
+use map::{Label, LabelMap, Meaning};
+use pairs::{Pair, pairs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use survey::{Reading, Survey};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Labels are 8-bit indexed or greyscale PNGs whose pixel value is the class id. Other values \
-                  (255, say)\nare ignored. IoU is intersection over union."
-)]
+#[command(after_help = "\
+Labels are PNG, TIFF, BMP or .npy files. An indexed file has its indices as ids, a grey one its values (1 to 16 bits), an
+RGB one R = G = B as ids or the colours of the palette. Ids are class ids, 255 is void; a binary model takes masks of 0
+and 255, too. Everything else is left out, with a warning.
+
+A label map has lines `label = class`, or is a JSON object or list: a label is an id, a range (0-6) or a colour
+(#804080), a class an id, a name or `void`. Presets: voc; cityscapes, 34 ids of which 19 are classes; camvid; ade20k, 0
+is other and class = id - 1.
+
+The labels of NAME.jpg are NAME.png, or of the one kind of name that is found for the pictures, such as NAME_L.png; of
+NAME_leftImg8bit.png, those of NAME.
+
+IoU is intersection over union, Dice 2·hits / (labelled + predicted); boundary IoU looks only at pixels within 2 % of
+the picture's diagonal from the edge of a class.")]
 pub struct Args {
     /// The folder of the pictures
     #[arg(long, value_name = "DIR")]
@@ -24,6 +42,19 @@ pub struct Args {
     /// The folder of their labels: NAME.png for picture NAME.jpg
     #[arg(long, value_name = "DIR")]
     labels: PathBuf,
+    /// The name of the labels of picture {stem}.jpg, such as `{stem}_L.png`
+    #[arg(long, value_name = "NAME")]
+    pattern: Option<String>,
+    /// The class of each label: a file, or voc, cityscapes, camvid, ade20k
+    #[arg(long, value_name = "FILE|PRESET")]
+    label_map: Option<PathBuf>,
+    /// The colours of RGB and indexed labels, in the order of the ids: a file, or voc, cityscapes, camvid [default:
+    /// the label map's, else the model's]
+    #[arg(long, value_name = "FILE|PRESET")]
+    palette: Option<PathBuf>,
+    /// Leave out pixels with this label, an id or a colour; may be given more than once
+    #[arg(long, value_name = "ID", value_parser = Label::parse, allow_hyphen_values = true)]
+    ignore: Vec<Label>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -35,123 +66,127 @@ pub struct Args {
     tune: TuneOptions,
 }
 
-/// What is printed with `--json`: shares from 0 to 1, `null` if there are no pixels to measure.
-#[derive(Serialize)]
-struct Output {
-    device: String,
-    model: ModelSummary,
-    images: usize,
-    /// Pictures without labels, and labels without a picture.
-    unmatched: Vec<String>,
-    /// Pixels whose label is a class of the model.
-    pixels: u64,
-    ignored_pixels: u64,
-    milliseconds: f64,
-    pixel_accuracy: Option<f64>,
-    mean_accuracy: Option<f64>,
-    mean_iou: Option<f64>,
-    frequency_weighted_iou: Option<f64>,
-    classes: Vec<Class>,
-}
-
-#[derive(Serialize)]
-struct Class {
-    id: usize,
-    name: String,
-    iou: Option<f64>,
-    accuracy: Option<f64>,
-    /// Pixels of the class in the labels.
-    pixels: u64,
-}
-
-/// A picture and its labels.
-struct Pair {
-    picture: PathBuf,
-    labels: PathBuf,
-}
-
 /// The counts over all pictures.
 struct Counted {
     matrix: ConfusionMatrix,
-    ignored: u64,
+    boundary: BoundaryIou,
     time: Duration,
+}
+
+/// Whether the model has one output channel, which is a class and a background.
+fn is_binary(model: &Model) -> bool {
+    model.class_count() == 1
+}
+
+/// The number of classes that are measured.
+fn class_count(model: &Model) -> usize {
+    match is_binary(model) {
+        true => 2,
+        false => model.class_count(),
+    }
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
-    let (pairs, unmatched) = pairs(&args.images, &args.labels)?;
+    let palette = args
+        .palette
+        .as_deref()
+        .map(text_files::palette)
+        .transpose()?;
+    let (pairs, unmatched) = pairs(&args.images, &args.labels, args.pattern.as_deref())?;
     let model = args.model.open()?;
-    let matrix = ConfusionMatrix::new(model.class_count())?;
-    let segmenter = args.device.segmenter(&model, &args.model)?;
+    let classes = class_count(&model);
+    // Before anything is read, so that too many classes are an error at once.
+    let counted = Counted {
+        matrix: ConfusionMatrix::new(classes)?,
+        boundary: BoundaryIou::new(classes)?,
+        time: Duration::ZERO,
+    };
     for file in &unmatched {
         terminal::report(format!("{file} has no counterpart; it is left out"));
     }
+    let (reading, survey) = survey(args, &model, palette.as_deref(), &pairs)?;
+    let segmenter = args.device.segmenter(&model, &args.model)?;
     if !args.json {
         terminal::say(describe(&segmenter))?;
     }
     let first = pairs.first().map(|pair| pair.picture.as_path());
     args.tune.tune_for(&segmenter, first, args.json)?;
-    let counted = count(args, &segmenter, &pairs, matrix)?;
-    if counted.matrix.pixels() == 0 {
-        let message = format!(
-            "no pixel of the labels in {} is one of the {} classes of the model",
-            args.labels.display(),
-            model.class_count()
-        );
-        return Err(Error::new(ErrorKind::Picture, message).into());
-    }
-    let output = output(&segmenter, &counted, pairs.len(), unmatched);
+    let counted = count(args, &segmenter, &pairs, &reading, counted)?;
+    let left_out = survey.left_out(&reading.map);
+    let output = report::Output::new(&segmenter, &counted, (pairs.len(), unmatched), &left_out);
     if args.json {
         terminal::json(&output)?;
     } else {
-        terminal::say(shown(&output, counted.time))?;
+        terminal::say(output.shown(counted.time))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The pictures with labels, sorted by name, and the files without a counterpart.
-fn pairs(images: &Path, labels: &Path) -> Result<(Vec<Pair>, Vec<String>)> {
-    let pictures = by_stem(pictures_in(images)?.pictures)?;
-    let label_files = pictures_in(labels)?.pictures.into_iter();
-    let is_png = |path: &PathBuf| {
-        path.extension()
-            .is_some_and(|e| e.eq_ignore_ascii_case("png"))
-    };
-    let mut label_files = by_stem(label_files.filter(is_png).collect())?;
-    let (mut pairs, mut unmatched) = (Vec::new(), Vec::new());
-    for (stem, picture) in pictures {
-        match label_files.remove(&stem) {
-            Some(labels) => pairs.push(Pair { picture, labels }),
-            None => unmatched.push(picture.display().to_string()),
+/// Finds what the labels mean, and warns of what does not count.
+fn survey(
+    args: &Args,
+    model: &Model,
+    palette: Option<&[Colour]>,
+    pairs: &[Pair],
+) -> Result<(Reading, Survey)> {
+    let classes = class_count(model);
+    let map = label_map(args, model, palette)?;
+    let (mut reading, survey) = Reading::new(map, palette.is_some(), pairs)?;
+    let is_mapped = args.label_map.is_some();
+    let void = Label::Id(255);
+    let mut warnings = Vec::new();
+    if survey.is_0_and_255() && !is_mapped && !args.ignore.contains(&void) {
+        match is_binary(model) {
+            true => drop(reading.map.0.insert(void, Meaning::Class(1))),
+            false => warnings.push(survey.two_values()),
         }
     }
-    unmatched.extend(label_files.values().map(|path| path.display().to_string()));
-    if pairs.is_empty() {
-        let message = format!(
-            "no picture in {} has labels in {}: NAME.jpg needs NAME.png",
-            images.display(),
-            labels.display()
-        );
-        return Err(Error::new(ErrorKind::Request, message));
+    if is_preset(args, "cityscapes") {
+        survey.check_cityscapes()?;
     }
-    Ok((pairs, unmatched))
+    warnings.extend(survey.warnings(&reading.map, classes, is_mapped));
+    let left_out = survey.left_out(&reading.map);
+    if left_out.iter().map(|left| left.pixels).sum::<u64>() == survey.pixels() {
+        let mut message = format!(
+            "no pixel of the labels in {} is one of the {classes} classes of the model",
+            args.labels.display(),
+        );
+        for warning in warnings {
+            message += &format!("; {warning}");
+        }
+        return Err(Error::new(ErrorKind::Picture, message));
+    }
+    for warning in warnings {
+        terminal::report(warning);
+    }
+    Ok((reading, survey))
 }
 
-/// Files by their names without ending.
-fn by_stem(files: Vec<PathBuf>) -> Result<BTreeMap<OsString, PathBuf>> {
-    let mut stems: BTreeMap<OsString, PathBuf> = BTreeMap::new();
-    for path in files {
-        let stem = path.file_stem().unwrap_or_default().to_owned();
-        if let Some(other) = stems.insert(stem, path.clone()) {
-            let message = format!(
-                "{} and {} have the same name: only one can match a file of the other folder",
-                other.display(),
-                path.display()
-            );
-            return Err(Error::new(ErrorKind::Request, message));
+fn is_preset(args: &Args, name: &str) -> bool {
+    args.label_map.as_deref() == Some(Path::new(name))
+}
+
+/// The meaning of labels as the options give it.
+fn label_map(args: &Args, model: &Model, palette: Option<&[Colour]>) -> Result<LabelMap> {
+    let classes = class_count(model);
+    let mut map = match &args.label_map {
+        None => LabelMap::of(model, classes, palette)?,
+        Some(given) => {
+            let mut map = LabelMap::given(given, model, classes)?;
+            // The colours of a palette stand for the ids that the map gives a class.
+            for (id, colour) in palette.unwrap_or_default().iter().enumerate() {
+                if let Some(meaning) = map.get(Label::Id(id as i32)) {
+                    map.0.insert(Label::Colour(*colour), meaning);
+                }
+            }
+            map
         }
+    };
+    for label in &args.ignore {
+        map.0.insert(*label, Meaning::Void);
     }
-    Ok(stems)
+    Ok(map)
 }
 
 /// Runs every picture. The first failure ends the run: figures over some of the pictures would mislead.
@@ -159,9 +194,9 @@ fn count(
     args: &Args,
     segmenter: &Segmenter,
     pairs: &[Pair],
-    mut matrix: ConfusionMatrix,
+    reading: &Reading,
+    mut counted: Counted,
 ) -> Result<Counted> {
-    let (mut ignored, mut time) = (0, Duration::ZERO);
     let bar = terminal::progress(pairs.len());
     for Pair {
         picture: path,
@@ -170,96 +205,35 @@ fn count(
     {
         bar.set_message(path.display().to_string());
         let picture = Picture::open(path)?;
-        let (size, truth) = read_labels(labels)?;
+        let (size, truth) = reading.classes(&LabelImage::read(labels)?);
         if size != picture.size() {
-            let message = format!(
-                "{} has {size} pixels (height x width), its picture {} has {}",
-                labels.display(),
-                path.display(),
-                picture.size()
-            );
-            return Err(Error::new(ErrorKind::Shape, message));
+            return Err(other_size((labels, size), (path, picture.size())));
         }
         let start = Instant::now();
         let at = |error| args.model.blame_or(path, error);
         let mask = segmenter.segment_blocking(&picture).map_err(at)?;
-        time += start.elapsed();
-        matrix.add(&truth, mask.labels()).map_err(at)?;
-        let is_void = |label: &&u8| usize::from(**label) >= matrix.classes();
-        ignored += truth.iter().filter(is_void).count() as u64;
+        counted.time += start.elapsed();
+        counted.matrix.add(&truth, mask.labels()).map_err(at)?;
+        let boundary = &mut counted.boundary;
+        boundary.add(size, &truth, mask.labels()).map_err(at)?;
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(Counted {
-        matrix,
-        ignored,
-        time,
-    })
+    Ok(counted)
 }
 
-fn output(
-    segmenter: &Segmenter,
-    counted: &Counted,
-    images: usize,
-    unmatched: Vec<String>,
-) -> Output {
-    let Counted {
-        matrix,
-        ignored,
-        time,
-    } = counted;
-    let model = segmenter.model();
-    let class = |id| Class {
-        id,
-        name: class_name(model, id),
-        iou: matrix.iou(id),
-        accuracy: matrix.accuracy(id),
-        pixels: (0..matrix.classes()).map(|p| matrix.count(id, p)).sum(),
+/// The error for labels of another size than their picture's.
+fn other_size((labels, size): (&Path, Size), (picture, of_picture): (&Path, Size)) -> Error {
+    let turned = match size == Size::new(of_picture.width, of_picture.height) {
+        true => {
+            "; pictures are turned upright by their EXIF orientation, labels have to be upright"
+        }
+        false => "",
     };
-    Output {
-        device: segmenter.device(),
-        model: ModelSummary::from(model),
-        images,
-        unmatched,
-        pixels: matrix.pixels(),
-        ignored_pixels: *ignored,
-        milliseconds: terminal::milliseconds(*time),
-        pixel_accuracy: matrix.pixel_accuracy(),
-        mean_accuracy: matrix.mean_accuracy(),
-        mean_iou: matrix.mean_iou(),
-        frequency_weighted_iou: matrix.frequency_weighted_iou(),
-        classes: (0..matrix.classes()).map(class).collect(),
-    }
-}
-
-fn class_name(model: &Model, id: usize) -> String {
-    let named = model.classes().get(id).filter(|name| !name.is_empty());
-    named.cloned().unwrap_or_else(|| format!("class {id}"))
-}
-
-fn shown(output: &Output, time: Duration) -> String {
-    let share = |share: Option<f64>| share.map_or("-".to_owned(), |s| format!("{s:.4}"));
-    let row = |class: &Class| {
-        vec![
-            class.id.to_string(),
-            class.name.clone(),
-            share(class.iou),
-            share(class.accuracy),
-            class.pixels.to_string(),
-        ]
-    };
-    let rows: Vec<_> = output.classes.iter().map(row).collect();
-    let table = terminal::table(&["id", "class", "IoU", "accuracy", "pixels"], &rows);
-    let time = terminal::time(time);
-    format!(
-        "{table}\n\npixel accuracy          {}\nmean accuracy           {}\nmean IoU                {}\n\
-         frequency weighted IoU  {}\n{} pictures, {} pixels counted, {} not; {time} on the device",
-        share(output.pixel_accuracy),
-        share(output.mean_accuracy),
-        share(output.mean_iou),
-        share(output.frequency_weighted_iou),
-        output.images,
-        output.pixels,
-        output.ignored_pixels,
-    )
+    let message = format!(
+        "{} has {size} pixels (height x width), its picture {} has {of_picture}{turned}",
+        labels.display(),
+        picture.display(),
+    );
+    Error::new(ErrorKind::Shape, message)
 }

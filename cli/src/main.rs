@@ -17,11 +17,13 @@ mod interrupt;
 mod jobs;
 mod options;
 mod pipeline;
+mod presets;
 mod profile;
 mod run;
 mod segment;
 mod tensors;
 mod terminal;
+mod text_files;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use fullconv::Error;
@@ -54,7 +56,7 @@ enum Command {
     Profile(profile::Args),
     /// Show a model file's contents, its plan and its memory
     Inspect(inspect::Args),
-    /// Measure a model on labelled pictures: pixel accuracy, mean IoU
+    /// Measure a model on labelled pictures: pixel accuracy, mean IoU, Dice, boundary IoU
     Eval(eval::Args),
     /// Turn a checkpoint into a model file (names, f16, metadata), or a classifier into an FCN to train
     Convert(convert::Args),

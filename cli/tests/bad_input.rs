@@ -349,13 +349,17 @@ fn labels_that_do_not_fit() {
         let line = "eval --images {} --labels {} -m {} --backend cpu";
         folder.refuses(line, &[&images, &labels, &model], parts);
     };
-    refuse(&["labels", "no picture"]);
+    refuse(&["no labels", "labels"]);
     fs::write(labels.join("b.png"), "").unwrap();
     refuse(&["images", "labels", "NAME.png"]);
     fs::remove_file(labels.join("b.png")).unwrap();
     let label = labels.join("a.png");
+    fs::write(&label, jpeg(1)).unwrap();
+    refuse(&["a.png", "JPEG", "PNG"]);
+    fs::write(&label, "text").unwrap();
+    refuse(&["a.png", "PNG, TIFF, BMP or .npy"]);
     pixels(1).save(&label).unwrap();
-    refuse(&["a.png", "8-bit indexed or greyscale"]);
+    refuse(&["no pixel", "labels", "--palette"]);
     image::GrayImage::new(64, 47).save(&label).unwrap();
     refuse(&["a.png", "47x64", "height x width", "a.jpg", "48x64"]);
     image::GrayImage::from_pixel(64, 48, image::Luma([5]))

@@ -14,7 +14,8 @@ const WIDTH: f64 = 0.02;
 /// at least 1. The boundary IoU is the intersection over union of the boundary in the labels and the boundary in the
 /// predictions, counted over all pictures. IoU hardly sees the edges of a large object; boundary IoU sees nothing else.
 ///
-/// Void pixels, whose label is not a class, belong to no class, in the labels and in the predictions alike.
+/// Void pixels, whose label is not a class, belong to no class, in the labels and in the predictions alike; nor do
+/// pixels of a predicted class beyond the last.
 ///
 /// ```
 /// use fullconv::{BoundaryIou, Size};

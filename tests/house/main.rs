@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["graph", "picture"],
     &[
         "heatmap",
+        "labels",
         "mask",
         "metrics",
         "models",
@@ -38,8 +39,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("colorous", &["heatmap.rs"]),
     ("futures_core", &["segmenter/frames.rs"]),
     ("half", &["ops/narrow.rs", "parameters/file.rs"]),
-    ("image", &["picture.rs"]),
-    ("png", &["heatmap.rs", "mask.rs"]),
+    ("image", &["labels.rs", "picture.rs"]),
+    ("png", &["heatmap.rs", "labels/png_file.rs", "mask.rs"]),
     // These files wrap async functions in blocking ones.
     ("pollster", &["segmenter.rs", "segmenter/frames.rs"]),
     ("rayon", &["parallel.rs"]),
