@@ -3,6 +3,10 @@
 // input [n, h, w, c/4] vec4, output one byte a pixel.
 alias Stored = vec4<f32>;
 
+// One channel of scores, of two classes: class 1 where the score is at least THRESHOLD.
+override BINARY: bool = false;
+override THRESHOLD: f32 = 0.0;
+
 struct Params {
     in_height: u32,
     in_width: u32,
@@ -37,6 +41,9 @@ fn label(pixel: u32) -> u32 {
         let score = vec4<f32>(input[source + c]);
         if !is_finite(score) {
             return NO_CLASS;
+        }
+        if BINARY {
+            return select(0u, 1u, score.x >= THRESHOLD);
         }
         let id = c * 4u;
         if score.x > top { top = score.x; best = id; }

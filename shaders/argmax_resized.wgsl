@@ -5,6 +5,10 @@
 // input [n, in_height, in_width, c/4] vec4, output one byte a pixel.
 alias Stored = vec4<f32>;
 
+// One channel of scores, of two classes: class 1 where the score is at least THRESHOLD.
+override BINARY: bool = false;
+override THRESHOLD: f32 = 0.0;
+
 struct Params {
     in_height: u32,
     in_width: u32,
@@ -63,6 +67,9 @@ fn label(pixel: u32) -> u32 {
         let score = top * (1.0 - down) + bottom * down;
         if !is_finite(score) {
             return NO_CLASS;
+        }
+        if BINARY {
+            return select(0u, 1u, score.x >= THRESHOLD);
         }
         let id = c * 4u;
         if score.x > highest || c == 0u { highest = score.x; best = id; }

@@ -9,6 +9,9 @@
 alias Stored = vec4<f32>;
 
 override WIDE: bool = true;
+// One channel of scores, of two classes: class 1 where the score is at least THRESHOLD.
+override BINARY: bool = false;
+override THRESHOLD: f32 = 0.0;
 
 struct Params {
     in_height: u32,
@@ -53,15 +56,18 @@ fn no_best() -> Best {
     return Best(vec4<u32>(), vec4<f32>(LOWEST));
 }
 
+fn is_finite(scores: vec4<f32>) -> vec4<bool> {
+    let exponent = vec4<u32>(0x7f800000u);
+    return (bitcast<vec4<u32>>(scores) & exponent) != exponent;
+}
+
 // `best`, replaced by class `id` for the pixels in which its score is higher.
 fn better(best: Best, scores: vec4<f32>, id: u32) -> Best {
-    let exponent = vec4<u32>(0x7f800000u);
-    let is_finite = (bitcast<vec4<u32>>(scores) & exponent) != exponent;
     let higher = (scores > best.score) & vec4<bool>(id < params.channels);
     // NO_CLASS, the label of a non-finite score, is never replaced.
     let label = select(best.label, vec4<u32>(id), higher & (best.label != vec4<u32>(NO_CLASS)));
     return Best(
-        select(vec4<u32>(NO_CLASS), label, is_finite),
+        select(vec4<u32>(NO_CLASS), label, is_finite(scores)),
         select(best.score, scores, higher),
     );
 }
@@ -69,6 +75,10 @@ fn better(best: Best, scores: vec4<f32>, id: u32) -> Best {
 // The better of `best` and the four classes from `id` on; each column of `scores` is a pixel.
 fn best_of(best: Best, scores: mat4x4<f32>, id: u32) -> Best {
     let by_class = transpose(scores);
+    if BINARY {
+        let label = vec4<u32>(by_class[0] >= vec4<f32>(THRESHOLD));
+        return Best(select(vec4<u32>(NO_CLASS), label, is_finite(by_class[0])), by_class[0]);
+    }
     var found = better(best, by_class[0], id);
     found = better(found, by_class[1], id + 1u);
     found = better(found, by_class[2], id + 2u);

@@ -5,7 +5,8 @@
 //! of the inputs comes on top. A layer that cancels most of its sums amplifies both. With r the error of the inputs, a
 //! node's bound is g · (r + √K · 2⁻²⁴). Here g is the layer's output for noise as large as its input
 //! ([`Op::noise`]) over the size of its output, or 1 if that is larger. Labels may differ only
-//! where the two best scores are closer than twice the bound times the largest score.
+//! where the two best scores are closer than twice the bound times the largest score; those of a binary network, where
+//! the score is closer to the threshold than the bound times the largest score.
 //!
 //! Indices of a pooling are compared by the values that they name on the CPU: if two values of a window are closer than
 //! both may err, either may be the larger one. Within that bound the reference goes on with the device's indices, so
@@ -20,7 +21,7 @@ use crate::error::{Result, bail};
 use crate::graph::{Node, NodeId};
 use crate::ops::narrow;
 use crate::ops::numerics::UNIT;
-use crate::ops::{Argmax, MaxPool2dIndices, Op};
+use crate::ops::{Argmax, Binarize, MaxPool2dIndices, Op};
 use crate::picture::Picture;
 use crate::plan::{Plan, lowered};
 use crate::reference;
@@ -66,7 +67,7 @@ pub struct LabelReport {
     pub pixels: usize,
     /// Pixels with the reference's label.
     pub equal: usize,
-    /// Pixels with another label, whose two best scores are closer than the margin.
+    /// Pixels with another label, whose two best scores, or score and threshold, are closer than the margin.
     pub within_margin: usize,
     /// The margin, in units of the scores.
     pub margin: f64,
@@ -170,10 +171,11 @@ async fn compare(segmenter: &Segmenter, begin: Begin, input: &Tensor) -> Result<
             );
         }
         let any: &dyn Any = op.as_ref();
-        if any.is::<Argmax>() {
+        let binary = any.downcast_ref::<Binarize>();
+        if any.is::<Argmax>() || binary.is_some() {
             let bound = bounds[node.inputs[0].index()];
             let scores = scores.as_ref();
-            report.labels = scores.map(|scores| labels(scores, expected, &found, bound));
+            report.labels = scores.map(|scores| labels(scores, expected, &found, bound, binary));
             return Ok(());
         }
         if let Some(indices) = any.downcast_ref() {
@@ -313,11 +315,19 @@ fn difference(expected: &Tensor, found: &Tensor) -> NodeReport {
     }
 }
 
-/// Compares labels by the margin rule.
-fn labels(scores: &Tensor, expected: &Tensor, found: &Tensor, bound: f64) -> LabelReport {
+/// Compares labels by the margin rule. Argmax compares two scores, both of which err; `binary` labels compare one with a
+/// threshold.
+fn labels(
+    scores: &Tensor,
+    expected: &Tensor,
+    found: &Tensor,
+    bound: f64,
+    binary: Option<&Binarize>,
+) -> LabelReport {
     let shape = scores.shape();
     let largest = scores.data().iter().fold(0.0f32, |max, s| max.max(s.abs()));
-    let margin = 2.0 * bound * f64::from(largest);
+    let errs = if binary.is_some() { 1.0 } else { 2.0 };
+    let margin = errs * bound * f64::from(largest);
     let (mut equal, mut within_margin) = (0, 0);
     for (i, (e, f)) in expected.data().iter().zip(found.data()).enumerate() {
         if e == f {
@@ -325,8 +335,10 @@ fn labels(scores: &Tensor, expected: &Tensor, found: &Tensor, bound: f64) -> Lab
             continue;
         }
         let [n, _, y, x] = expected.position(i);
-        let score = |label: f32| match label as usize {
-            class if class < shape.c => f64::from(scores.at(n, class, y, x)),
+        let score = |label: f32| match (label as usize, binary) {
+            (0, Some(Binarize { threshold })) => f64::from(*threshold),
+            (1, Some(_)) => f64::from(scores.at(n, 0, y, x)),
+            (class, None) if class < shape.c => f64::from(scores.at(n, class, y, x)),
             _ => f64::NAN,
         };
         within_margin += usize::from(score(*e) - score(*f) <= margin);
@@ -382,10 +394,24 @@ mod tests {
     #[test]
     fn a_label_may_differ_only_within_the_margin() {
         let scores = Tensor::new(Shape::new(1, 2, 1, 2), vec![1.0, 1.0, 0.999, 0.5]).unwrap();
-        let report = labels(&scores, &row(&[0.0, 0.0]), &row(&[1.0, 1.0]), 0.001);
+        let report = labels(&scores, &row(&[0.0, 0.0]), &row(&[1.0, 1.0]), 0.001, None);
         assert_eq!(
             (report.equal, report.within_margin, report.outside_margin()),
             (0, 1, 1)
+        );
+    }
+
+    #[test]
+    fn a_binary_label_may_differ_only_near_the_threshold() {
+        let threshold = Binarize { threshold: 0.5 };
+        let scores = row(&[0.4995, 0.498, 0.502, 1.0, 0.0]);
+        let expected = threshold.reference(&[&scores]).unwrap();
+        assert_eq!(expected.data(), [0.0, 0.0, 1.0, 1.0, 0.0]);
+        let found = row(&[1.0, 1.0, 0.0, 1.0, 255.0]);
+        let report = labels(&scores, &expected, &found, 0.001, Some(&threshold));
+        assert_eq!(
+            (report.equal, report.within_margin, report.outside_margin()),
+            (1, 1, 3)
         );
     }
 }

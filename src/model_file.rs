@@ -2,7 +2,10 @@
 //!
 //! The format of the `fullconv` metadata is documented in `docs/model-file.md`.
 
+mod head;
 mod prepare;
+
+pub use head::{Head, Values};
 
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeKind};
@@ -11,6 +14,7 @@ use crate::models::{
     self, ArchitectureOverride, Checkpoint, Description, FcnStage, InputConvention,
     NetworkDefinition,
 };
+use crate::ops::Activation;
 use crate::ops::argmax::MAX_CLASSES;
 use crate::parameters::{Derived, Parameters, TensorFile};
 use crate::preprocess::Preprocessing;
@@ -43,6 +47,10 @@ pub(crate) struct Metadata {
     pub graph: Option<Description>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocess: Option<Preprocessing>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation: Option<Activation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<f32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -64,16 +72,16 @@ pub(crate) struct Metadata {
 #[derive(Clone, Debug)]
 pub struct Model(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     graph: Graph,
-    parameters: Parameters,
+    parameters: Arc<Parameters>,
     architecture: &'static str,
     geometry: Option<&'static str>,
     stages: Vec<FcnStage>,
     preprocessing: Preprocessing,
     classes: Arc<[String]>,
-    class_count: usize,
+    head: Head,
     palette: Palette,
     description: String,
     license: String,
@@ -126,21 +134,14 @@ impl Model {
             let error = Error::new(ErrorKind::ModelFile, e.to_string());
             error.at(network.architecture).with_source(e)
         })?;
-        let class_count = shapes[network.graph.output().index()].c;
-        if !metadata.classes.is_empty() && metadata.classes.len() != class_count {
-            bail!(
-                ModelFile,
-                "the metadata names {} classes, the network has {class_count}",
-                metadata.classes.len()
-            );
-        }
-        if !metadata.palette.is_empty() && metadata.palette.len() != class_count {
-            bail!(
-                ModelFile,
-                "the metadata has {} colours, the network {class_count} classes",
-                metadata.palette.len()
-            );
-        }
+        let head = Head::of(
+            &network.graph,
+            &shapes,
+            metadata.activation,
+            metadata.threshold,
+        )?;
+        let classes = head.class_names(metadata.classes)?;
+        let palette = head.palette(metadata.palette)?;
         let preprocessing = metadata
             .preprocess
             .unwrap_or(match network.input_convention {
@@ -155,19 +156,15 @@ impl Model {
         let parameters = Parameters::new(file, derived);
         prepare::mark_diagonal_weights(&mut network.graph, &parameters);
         let model = Self(Arc::new(Inner {
-            parameters,
+            parameters: Arc::new(parameters),
             graph: network.graph,
             architecture: network.architecture,
             geometry: network.geometry,
             stages: network.stages,
             preprocessing,
-            classes: metadata.classes.into(),
-            class_count,
-            palette: if metadata.palette.is_empty() {
-                Palette::voc(class_count)
-            } else {
-                Palette::new(metadata.palette)
-            },
+            classes: classes.into(),
+            head,
+            palette,
             description: metadata.description,
             license: metadata.license,
         }));
@@ -245,9 +242,23 @@ impl Model {
         &self.0.classes
     }
 
-    /// Its number of classes.
+    /// Its number of classes; 2 for a binary network, whose output has one channel.
     pub fn class_count(&self) -> usize {
-        self.0.class_count
+        self.0.head.class_count()
+    }
+
+    /// What the channels of its output mean.
+    pub fn head(&self) -> &Head {
+        &self.0.head
+    }
+
+    /// The same model with another threshold: the probability, between 0 and 1, from which a pixel is class 1.
+    ///
+    /// # Errors
+    /// `Request` for another number, or if the network is not binary.
+    pub fn with_threshold(mut self, threshold: f32) -> Result<Self> {
+        Arc::make_mut(&mut self.0).head = self.0.head.with_threshold(threshold)?;
+        Ok(self)
     }
 
     /// Whether its class ids fit a byte, as masks need: at most 255 classes.

@@ -85,7 +85,7 @@ enum Engine {
 /// The result of [`Segmenter::run`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
-    /// Class scores before softmax, `[n, classes, h, w]`.
+    /// The network's output, `[n, channels, h, w]`: class scores, or what [`Model::head`] says.
     pub output: Tensor,
     /// The class of each pixel, `[n, 1, h, w]`; absent for a network of more than 255 classes.
     pub labels: Option<Tensor>,
@@ -376,7 +376,7 @@ impl Segmenter {
         })
     }
 
-    /// Runs the network on a preprocessed input, `[n, 3, h, w]`, and returns scores, labels and the values of the nodes
+    /// Runs the network on a preprocessed input, `[n, 3, h, w]`, and returns its output, labels and the values of the nodes
     /// in `fetch`. A batch too large for the device runs in parts.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use super::candidate::Candidate;
 use super::interpolate::lowest_terms;
 use super::means::{Means, Windows};
 use super::numerics::Numerics;
-use super::{Case, Op, case, take_inputs};
+use super::{Case, Op, Probabilities, case, take_inputs};
 use crate::error::{Result, bail};
 use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
@@ -94,6 +94,10 @@ impl Op for AdaptiveAvgPool2d {
     fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let [input] = take_inputs(self.name(), inputs)?;
         self.means(input)?.candidates(inputs, target)
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {

@@ -10,7 +10,7 @@ use super::candidate::Candidate;
 use super::max_pool2d::{check_windows, output_size};
 use super::means::{Means, Windows};
 use super::numerics::Numerics;
-use super::{Case, Op, Window, case, take_inputs};
+use super::{Case, Op, Probabilities, Window, case, take_inputs};
 use crate::error::{Result, bail};
 use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
@@ -140,6 +140,10 @@ impl Op for AvgPool2d {
     fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let [input] = take_inputs(self.name(), inputs)?;
         self.means(input)?.candidates(inputs, target)
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {

@@ -4,7 +4,7 @@
 
 use super::candidate::Candidate;
 use super::numerics::Numerics;
-use super::{Case, Op, Stage, StageInput, case};
+use super::{Case, Op, Probabilities, Stage, StageInput, case};
 use crate::error::{Result, bail};
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, shader, sizes};
 use crate::target::Target;
@@ -48,6 +48,10 @@ impl Op for Cat {
             let (input, c) = channels[c];
             plane.copy_from_slice(inputs[input].plane(n, c));
         })
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

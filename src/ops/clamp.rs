@@ -3,7 +3,7 @@
 //! Source: `torch.clamp`; `relu6` is `clamp` with 0 and 6.
 
 use super::unary::Unary;
-use super::{Case, case};
+use super::{Case, Probabilities, case};
 use crate::error::{Result, bail};
 use serde::Deserialize;
 
@@ -26,6 +26,10 @@ impl Unary for Clamp {
             self.min.unwrap_or(f32::NEG_INFINITY),
             self.max.unwrap_or(f32::INFINITY),
         ]
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
     }
 
     fn value(&self, x: f64) -> f64 {

@@ -4,7 +4,7 @@
 //! Source: Caffe's Crop layer with axis 2; slicing in PyTorch. The second input's values are not read.
 
 use super::numerics::Numerics;
-use super::{Case, Op, case, take_inputs};
+use super::{Case, Op, Probabilities, case, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
@@ -55,6 +55,10 @@ impl Op for Crop {
 
     fn reads(&self, input: usize) -> bool {
         input == 0
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

@@ -4,7 +4,7 @@
 
 use super::numerics::{FLUSHED, absolute};
 use super::unary::Unary;
-use super::{Case, case};
+use super::{Activation, Case, Probabilities, case};
 use serde::Deserialize;
 
 /// Hardsigmoid has no attributes.
@@ -15,6 +15,10 @@ pub struct Hardsigmoid {}
 impl Unary for Hardsigmoid {
     const NAME: &'static str = "hardsigmoid";
     const FUNCTION: u8 = 6;
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::Of(Activation::Sigmoid)
+    }
 
     fn value(&self, x: f64) -> f64 {
         (x + 3.0).clamp(0.0, 6.0) / 6.0

@@ -16,7 +16,7 @@
 
 use super::attributes::optional_pair;
 use super::numerics::{Numerics, UNIT};
-use super::{Case, Op, case};
+use super::{Case, Op, Probabilities, case};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
@@ -401,6 +401,10 @@ impl Op for Interpolate {
             steps_per_term: 1,
             fixed_steps: 0,
         })])
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

@@ -9,7 +9,7 @@
 
 use super::attributes::{optional_pair, pair};
 use super::numerics::Numerics;
-use super::{Case, Op, Window, case, take_inputs};
+use super::{Case, Op, Probabilities, Window, case, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::{Count, Grid, PixelRun};
@@ -259,6 +259,10 @@ impl Op for MaxPool2d {
 
     fn window(&self, _inputs: &[Shape]) -> Option<Window> {
         Some(self.over_input())
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

@@ -10,6 +10,7 @@ mod means;
 pub mod narrow;
 pub mod numerics;
 pub mod packing;
+pub mod probabilities;
 pub mod unary;
 
 pub mod adaptive_avg_pool2d;
@@ -17,6 +18,7 @@ pub mod add;
 pub mod argmax;
 pub mod avg_pool2d;
 pub mod batch_norm2d;
+pub mod binarize;
 pub mod cat;
 pub mod clamp;
 pub mod conv2d;
@@ -51,6 +53,7 @@ pub use add::Add;
 pub use argmax::Argmax;
 pub use avg_pool2d::AvgPool2d;
 pub use batch_norm2d::BatchNorm2d;
+pub use binarize::Binarize;
 pub use cat::Cat;
 pub use clamp::Clamp;
 pub use conv_transpose2d::ConvTranspose2d;
@@ -72,6 +75,7 @@ pub use pad::Pad;
 pub use pixel_shuffle::PixelShuffle;
 pub use prelu::Prelu;
 pub use preprocess::Preprocess;
+pub use probabilities::{Activation, Probabilities};
 pub use relu::Relu;
 pub use scale::Scale;
 pub use sigmoid::Sigmoid;
@@ -143,6 +147,11 @@ pub trait Op: Any + Debug + Send + Sync {
     /// last.
     fn broadcasts(&self) -> bool {
         false
+    }
+
+    /// Whether the output holds probabilities of classes.
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::No
     }
 
     /// The sliding window over the first input, if uniform. Positions outside the input count as zeros, or not at all.
@@ -326,6 +335,7 @@ const OPS: &[Entry] = &[
     Entry::of::<Interpolate>("interpolate", interpolate::cases),
     Entry::of::<Softmax>("softmax", softmax::cases),
     Entry::of::<Argmax>("argmax", argmax::cases),
+    Entry::of::<Binarize>("binarize", binarize::cases),
     Entry::of::<Preprocess>("preprocess", preprocess::cases),
 ];
 

@@ -3,7 +3,7 @@
 //! Source: `torch.nn.functional.pad` of the last two dimensions.
 
 use super::numerics::Numerics;
-use super::{Case, Op, case, take_inputs};
+use super::{Case, Op, Probabilities, case, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, floats, shader, sizes};
@@ -93,6 +93,10 @@ impl Op for Pad {
                 _ => self.value,
             }
         })
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

@@ -4,7 +4,7 @@
 //! Source: `torch.nn.functional.pixel_shuffle`.
 
 use super::numerics::Numerics;
-use super::{Case, Op, case, take_inputs};
+use super::{Case, Op, Probabilities, case, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, shader, sizes};
@@ -47,6 +47,10 @@ impl Op for PixelShuffle {
             let channel = (c * factor + y % factor) * factor + x % factor;
             input.at(n, channel, y / factor, x / factor)
         })
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

@@ -4,7 +4,7 @@
 
 use super::numerics::{FLUSHED, absolute, sigmoid_units};
 use super::unary::Unary;
-use super::{Case, case};
+use super::{Activation, Case, Probabilities, case};
 use serde::Deserialize;
 
 /// The logistic function has no attributes.
@@ -15,6 +15,10 @@ pub struct Sigmoid {}
 impl Unary for Sigmoid {
     const NAME: &'static str = "sigmoid";
     const FUNCTION: u8 = 3;
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::Of(Activation::Sigmoid)
+    }
 
     fn value(&self, x: f64) -> f64 {
         1.0 / (1.0 + (-x).exp())

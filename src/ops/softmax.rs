@@ -3,7 +3,7 @@
 //! Source: `torch.nn.functional.softmax(dim=1)`.
 
 use super::numerics::{FLUSHED, Numerics, UNIT, exp_units};
-use super::{Case, Op, case, take_inputs};
+use super::{Activation, Case, Op, Probabilities, case, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
@@ -81,6 +81,10 @@ impl Op for Softmax {
             steps_per_term: 3 * shape.c4() as u64,
             fixed_steps: 0,
         })])
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::Of(Activation::Softmax)
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {

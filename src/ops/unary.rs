@@ -1,7 +1,7 @@
 //! Functions of one number, applied to every element. Their ops share this implementation and one shader.
 
 use super::numerics::{Numerics, UNIT};
-use super::{Op, take_inputs};
+use super::{Op, Probabilities, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Kernel, floats, shader, sizes};
@@ -28,6 +28,11 @@ pub trait Unary: Debug + Send + Sync + 'static {
     /// correctly.
     fn error(&self, _x: f64, y: f64) -> f64 {
         UNIT * y.abs()
+    }
+
+    /// Whether the values are probabilities of classes, see [`Op::probabilities`].
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::No
     }
 
     /// An error if the attributes are invalid.
@@ -61,6 +66,10 @@ impl<U: Unary> Op for U {
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
         Numerics::function(|x, y| self.error(x, y))
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Unary::probabilities(self)
     }
 
     /// Errors of the input, equally large everywhere, times the slope at each element.

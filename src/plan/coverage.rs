@@ -211,6 +211,7 @@ mod tests {
         };
         let labels = FusedArgmax {
             scores: Scores::Upsampled(ConvTranspose2d::strided(4, 0).into()),
+            binary: None,
         };
         let cases = [
             // The first is cut into bands and shards, the second into runs of terms too.

@@ -18,8 +18,9 @@ pub struct StageMask {
 }
 
 impl Segmenter {
-    /// The class scores of a picture, before softmax, at the network's output size: `[1, classes, h, w]`. For most
-    /// networks this is the size of their input, see [`Model::network_size`](crate::Model::network_size).
+    /// The network's output for a picture, at its own size: `[1, channels, h, w]`. These are class scores, or
+    /// probabilities if the network makes them itself, see [`Model::head`](crate::Model::head). For most networks the
+    /// size is that of their input, see [`Model::network_size`](crate::Model::network_size).
     ///
     /// # Errors
     /// As [`Segmenter::segment`].
@@ -28,14 +29,16 @@ impl Segmenter {
         first(self.values(&request, &picture.to_tensor()?).await?)
     }
 
-    /// The probability of each class at each pixel, the softmax of the scores resized to the picture's size:
-    /// `[1, classes, h, w]`.
+    /// The probability of each class at each pixel, `[1, classes, h, w]`: the softmax or sigmoid of the scores resized to
+    /// the picture's size; of a network that ends in its softmax or sigmoid, the output resized. A binary network has two
+    /// classes, whose probabilities add up to 1.
     ///
     /// # Errors
     /// As [`Segmenter::segment`].
     pub async fn probabilities(&self, picture: &Picture) -> Result<Tensor> {
         let request = Request::probabilities(picture.size());
-        let probabilities = first(self.values(&request, &picture.to_tensor()?).await?)?;
+        let output = first(self.values(&request, &picture.to_tensor()?).await?)?;
+        let probabilities = self.model().head().of_classes(output)?;
         if let Some(i) = probabilities.data().iter().position(|p| !p.is_finite()) {
             let [_, _, y, x] = probabilities.position(i);
             bail!(NotFinite, "the scores of pixel ({x}, {y}) are not finite");

@@ -3,7 +3,7 @@
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId};
 use crate::model_file::Model;
-use crate::ops::{Argmax, Interpolate, Softmax};
+use crate::ops::Interpolate;
 use crate::size::Size;
 use crate::tensor::Shape;
 
@@ -28,9 +28,9 @@ pub(crate) struct Request {
 enum Wanted {
     /// The class of each pixel of a picture, at the picture's size.
     Labels,
-    /// The class scores of a picture, at the network's output size.
+    /// The network's output for a picture, at its own size.
     Scores,
-    /// The probabilities of the classes at each pixel of a picture, at the picture's size.
+    /// The network's output for a picture, as probabilities, at the picture's size.
     Probabilities,
     /// The labels at each of the network's strides, at the picture's size, the coarsest first.
     Stages,
@@ -129,7 +129,9 @@ impl Request {
                 let mut graph = network_graph(model, model.network_size(size)?)?;
                 let output = graph.output();
                 let scores = at_size(&mut graph, "resized", output, size)?;
-                graph.op("probabilities", Softmax {}, &[scores])?;
+                if let Some(op) = model.head().to_probabilities() {
+                    graph.shared_op("probabilities", op, &[scores])?;
+                }
                 Ok(Task::of_output(graph))
             }
             Wanted::Stages => stages(model, size),
@@ -192,7 +194,7 @@ fn picture_graph(model: &Model, size: Size, network_size: Size) -> Result<Graph>
     let mut graph = network_graph(model, network_size)?;
     let output = graph.output();
     let scores = at_size(&mut graph, "resized", output, size)?;
-    graph.op(LABELS, Argmax {}, &[scores])?;
+    graph.shared_op(LABELS, model.head().labels(), &[scores])?;
     Ok(graph)
 }
 
@@ -207,7 +209,7 @@ fn add_labels(graph: &mut Graph, model: &Model) -> Result<Option<NodeId>> {
     if !model.has_labels() {
         return Ok(None);
     }
-    let labels = graph.op(LABELS, Argmax {}, &[graph.output()])?;
+    let labels = graph.shared_op(LABELS, model.head().labels(), &[graph.output()])?;
     Ok(Some(labels))
 }
 
@@ -219,13 +221,14 @@ fn stages(model: &Model, size: Size) -> Result<Task> {
     let mut scores: Vec<NodeId> = Vec::with_capacity(model.stages().len() + 1);
     for stage in model.stages() {
         let coarse = graph.find_op(&model.graph().node(stage.node).name)?;
-        scores.push(stage.add_to(&mut graph, [coarse, image], model.class_count())?);
+        scores.push(stage.add_to(&mut graph, [coarse, image], model.head().channels)?);
     }
     scores.push(output);
     let mut outputs = Vec::with_capacity(scores.len());
     for (scores, stride) in scores.into_iter().zip(strides(model)?) {
         let resized = at_size(&mut graph, &format!("resized{stride}"), scores, size)?;
-        outputs.push(graph.op(format!("labels{stride}"), Argmax {}, &[resized])?);
+        let name = format!("labels{stride}");
+        outputs.push(graph.shared_op(name, model.head().labels(), &[resized])?);
     }
     Ok(Task { graph, outputs })
 }

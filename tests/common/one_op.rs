@@ -9,7 +9,7 @@ use fullconv::low_level::ops::interpolate::InterpolateMode;
 use fullconv::low_level::ops::kernel::{Binding, Format};
 use fullconv::low_level::ops::numerics::{self, Numerics};
 use fullconv::low_level::ops::{
-    Argmax, Case, Interpolate, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Op,
+    Argmax, Binarize, Case, Interpolate, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Op,
 };
 use fullconv::low_level::plan::Plan;
 use fullconv::low_level::plan::lowered::{FusedArgmax, Scores, lower};
@@ -283,18 +283,28 @@ impl OneOp {
         assert_within(&expected, found, &bounds, &what);
     }
 
-    /// If the op computes labels: their scores, and the error bounds of these.
+    /// If the op computes labels: the scores of all classes, and the error bounds of these. Class 0 of binary labels has
+    /// the threshold as its score.
     pub fn scores_of_labels(&self) -> Option<(Tensor, Tensor)> {
         let op: &dyn Any = self.op.as_ref();
+        let exact = self.input.map(|_| 0.0);
         if op.is::<Argmax>() {
-            return Some((self.input.clone(), self.input.map(|_| 0.0)));
+            return Some((self.input.clone(), exact));
         }
-        let op: Arc<dyn Op> = match &op.downcast_ref::<FusedArgmax>()?.scores {
+        if let Some(binary) = op.downcast_ref() {
+            return Some(binary_scores(binary, &self.input, &exact));
+        }
+        let fused = op.downcast_ref::<FusedArgmax>()?;
+        let op: Arc<dyn Op> = match &fused.scores {
             Scores::Resized(resize) => Arc::new(resize.clone()),
             Scores::Upsampled(upsampling) => Arc::new(upsampling.clone()),
         };
         let one = Self::new(op, self.inputs.clone());
-        Some((one.expected(), one.bounds()))
+        let (scores, bounds) = (one.expected(), one.bounds());
+        Some(match &fused.binary {
+            Some(binary) => binary_scores(binary, &scores, &bounds),
+            None => (scores, bounds),
+        })
     }
 
     /// Panics unless the rows that the planner binds for an output row suffice: the reference with NaN in all other
@@ -330,6 +340,18 @@ impl OneOp {
             }
         }
     }
+}
+
+/// The scores of both classes of `binary` labels, and their error bounds: the threshold is exact.
+fn binary_scores(binary: &Binarize, scores: &Tensor, bounds: &Tensor) -> (Tensor, Tensor) {
+    let both = |first: f32, second: &Tensor| {
+        let value = |n, class, y, x| match class {
+            0 => first,
+            _ => second.at(n, 0, y, x),
+        };
+        Tensor::from_fn(second.shape().with_channels(2), value).unwrap()
+    };
+    (both(binary.threshold, scores), both(0.0, bounds))
 }
 
 /// A pooling of planes of shape `output` to `input`, whose indices suit `unpool`.

@@ -172,6 +172,10 @@ def argmax(input):
     return torch.from_numpy(input.numpy().argmax(axis=1)).to(torch.uint8)
 
 
+def binarize(input, *, threshold):
+    return (input[:, 0] >= threshold).to(torch.uint8)
+
+
 def preprocess(input, *, size, channels, range, mean, std):
     """Picture [h, w, 3] of 0...255, RGB -> [1, 3, h, w]; mean and std in the network's order."""
     picture = input.permute(2, 0, 1)[None] / 255 * range
@@ -217,6 +221,7 @@ OPS = {
         interpolate,
         softmax,
         argmax,
+        binarize,
         preprocess,
     )
 }
@@ -814,7 +819,7 @@ def interpolate_cases(cases):
 
 
 def class_cases(cases):
-    """softmax and argmax, both over the classes, dimension 1."""
+    """softmax and argmax, both over the classes, dimension 1, and the labels of one channel."""
 
     def normal(name, shape, deviation=3.0):
         return torch.randn(shape, generator=generator(name)) * deviation
@@ -851,6 +856,17 @@ def class_cases(cases):
     last = normal("argmax last of 255", [1, 255, 2, 3])
     last[:, 254, 0] = 100.0
     cases.add("argmax", "255_classes", {}, input=last)
+
+    for name, shape, threshold in [
+        ("logit", [1, 1, 5, 7], 0.0),
+        ("probability_batch3", [3, 1, 3, 5], 0.75),
+        ("negative", [2, 1, 4, 9], -1.25),
+        ("one_pixel", [1, 1, 1, 1], -2.5),
+    ]:
+        scores = normal(f"binarize {name}", shape, 1.0)
+        cases.add("binarize", name, {"threshold": threshold}, input=scores)
+    levels = torch.randint(-2, 3, [1, 1, 9, 7], generator=generator("binarize ties"))
+    cases.add("binarize", "ties", {"threshold": 1.0}, input=levels.float())
 
 
 def preprocess_cases(cases):

@@ -84,10 +84,12 @@ fn at_size(case: &Case, n: usize, [h, w]: [usize; 2], larger: bool) -> Option<Ca
             .is_some_and(|op| matches!(&op.scores, Scores::Upsampled(up) if up.crop.is_some()));
     if let Some(FusedArgmax {
         scores: Scores::Resized(_),
+        binary,
     }) = any.downcast_ref()
     {
         op = Arc::new(FusedArgmax {
             scores: Scores::Resized(Interpolate::bilinear([h, w], false)),
+            binary: binary.clone(),
         });
     } else if let Some(resize) = any.downcast_ref::<Interpolate>() {
         op = Arc::new(Interpolate {

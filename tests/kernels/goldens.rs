@@ -67,7 +67,7 @@ fn as_nchw(op: &str, name: &str, (data, dimensions): (Vec<f64>, Vec<usize>)) -> 
         (_, _, &[n, c, h, w]) => (data, Shape::new(n, c, h, w)),
         (_, _, &[c]) => (data, Shape::vector(c)),
         ("linear", "weight", &[out, c]) => (data, Shape::new(out, c, 1, 1)),
-        ("argmax", "output", &[n, h, w]) => (data, Shape::new(n, 1, h, w)),
+        ("argmax" | "binarize", "output", &[n, h, w]) => (data, Shape::new(n, 1, h, w)),
         ("preprocess", "input", &[h, w, 3]) => {
             let planes = (0..3).flat_map(|c| data.iter().copied().skip(c).step_by(3));
             (planes.collect(), Shape::new(1, 3, h, w))

@@ -22,8 +22,8 @@ fn noise(height: usize, width: usize, seed: u8) -> Picture {
     Picture::from_rgb(Size::new(height, width), data.collect()).unwrap()
 }
 
-/// A network of one class, whose scores have the size of the picture.
-fn one_class() -> Model {
+/// A binary network, whose scores have the size of the picture.
+fn binary() -> Model {
     let metadata = r#"{"version": 1, "graph": {"output": "score", "nodes": [
         {"name": "score", "op": "conv2d", "inputs": ["input", "score.weight", "score.bias"],
          "attributes": {"padding": 1}}]}}"#;
@@ -57,18 +57,25 @@ fn ask(segmenter: &Segmenter, what: &str, picture: &Picture) -> Vec<f32> {
     }
 }
 
-/// Labels, scores and probabilities of one class have the same shape: only the request tells them apart.
+/// On the device, labels, scores and probabilities of a binary network have the same shape: only the request tells them
+/// apart.
 #[test]
 fn requests_with_outputs_of_one_shape_are_told_apart_in_any_order() {
     let Some(gpu) = device() else { return };
-    let (model, picture) = (one_class(), noise(10, 13, 2));
+    let (model, picture) = (binary(), noise(10, 13, 2));
     let on_cpu = Segmenter::on_cpu(&model);
     let asked = ["labels", "probabilities", "scores", "run"];
     let expected = asked.map(|what| (what, ask(&on_cpu, what, &picture)));
     let expected = HashMap::from(expected);
-    assert!(expected["labels"].iter().all(|label| *label == 0.0));
-    assert!(expected["probabilities"].iter().all(|p| *p == 1.0));
-    assert!(expected["scores"].iter().all(|score| *score != 0.0));
+    let of = |what: &str, value: &dyn Fn(f64) -> f64| {
+        let scores = expected["scores"].iter().map(|score| f64::from(*score));
+        let near = |(score, found): (f64, &f32)| (value(score) - f64::from(*found)).abs() < 1e-6;
+        assert!(scores.zip(&expected[what]).all(near), "{what}");
+    };
+    of("labels", &|score| f64::from(u8::from(score >= 0.0)));
+    assert!([0.0, 1.0].iter().all(|l| expected["labels"].contains(l)));
+    // First those of class 0, then those of class 1.
+    of("probabilities", &|score| 1.0 / (1.0 + score.exp()));
     for first in asked {
         for second in asked {
             let segmenter = block_on(Segmenter::new(&gpu, &model)).unwrap();
@@ -357,7 +364,7 @@ fn the_types_and_futures_of_a_server_are_send_and_sync() {
     is_sent::<Frames>();
     is_sent::<fullconv::TexturePass>();
     is_sent::<fullconv::Error>();
-    let segmenter = Arc::new(Segmenter::on_cpu(&one_class()));
+    let segmenter = Arc::new(Segmenter::on_cpu(&binary()));
     let pictures = [noise(3, 4, 8)];
     is_sent_future(&segmenter.segment(&pictures[0]));
     is_sent_future(&segmenter.segment_batch(&pictures));

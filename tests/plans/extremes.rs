@@ -3,7 +3,9 @@
 
 use crate::common::{OneOp, Random, all_gpus, gpu};
 use fullconv::low_level::ops::argmax::NO_CLASS;
-use fullconv::low_level::ops::{Argmax, Conv2d, ConvTranspose2d, Interpolate, Op, from_name};
+use fullconv::low_level::ops::{
+    Argmax, Binarize, Conv2d, ConvTranspose2d, Interpolate, Op, from_name,
+};
 use fullconv::low_level::plan::Plan;
 use fullconv::low_level::plan::lowered::{FusedArgmax, Scores, TransposedConvolution};
 use fullconv::low_level::target::Target;
@@ -61,21 +63,32 @@ fn windows_of_thousands_of_taps_agree_with_the_reference() {
 
 #[test]
 fn a_pixel_with_a_non_finite_score_has_no_class() {
-    let shape = Shape::new(1, 6, 3, 4);
     let resize = Interpolate::bilinear([3, 4], false);
-    let labels = |scores| Arc::new(FusedArgmax { scores }) as Arc<dyn Op>;
-    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let mut scores = Random::new(8).tensor(shape);
-        // Pixel 5, in class 5: not the first class of a group of four.
-        scores.data_mut()[5 * 12 + 5] = bad;
+    let all = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+    for (bad, classes) in all.into_iter().flat_map(|bad| [(bad, 6), (bad, 1)]) {
+        let binary = (classes == 1).then_some(Binarize { threshold: 0.0 });
+        let labels = |scores| {
+            let binary = binary.clone();
+            Arc::new(FusedArgmax { scores, binary }) as Arc<dyn Op>
+        };
+        let mut scores = Random::new(8).tensor(Shape::new(1, classes, 3, 4));
+        // Pixel 5, in the last class: of six, not the first class of a group of four.
+        scores.data_mut()[(classes - 1) * 12 + 5] = bad;
         // The weight of a transposed convolution that changes nothing.
-        let same = Tensor::from_fn(Shape::new(6, 6, 1, 1), |i, o, _, _| f32::from(i == o)).unwrap();
+        let same = Shape::new(classes, classes, 1, 1);
+        let same = Tensor::from_fn(same, |i, o, _, _| f32::from(i == o)).unwrap();
         let upsampled = |diagonal| {
             let op = TransposedConvolution::from(ConvTranspose2d::default());
             labels(Scores::Upsampled(TransposedConvolution { diagonal, ..op }))
         };
         for (made, parameters) in [
-            (Arc::new(Argmax {}) as Arc<dyn Op>, vec![]),
+            (
+                match &binary {
+                    Some(binary) => Arc::new(binary.clone()) as Arc<dyn Op>,
+                    None => Arc::new(Argmax {}),
+                },
+                vec![],
+            ),
             (labels(Scores::Resized(resize.clone())), vec![]),
             (upsampled(false), vec![same.clone()]),
             (upsampled(true), vec![same]),

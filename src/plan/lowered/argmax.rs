@@ -1,4 +1,4 @@
-//! Argmax fused with the op that makes the scores, a bilinear resize or a transposed convolution: the scores, by far
+//! Labels fused with the op that makes the scores, a bilinear resize or a transposed convolution: the scores, by far
 //! the largest tensor of a large picture, are never written.
 
 use super::TransposedConvolution;
@@ -10,7 +10,9 @@ use crate::ops::grid::{Count, Grid, Line, PixelRun};
 use crate::ops::interpolate::{InterpolateMode, lowest_terms};
 use crate::ops::kernel::{Binding, Format, Kernel, Word, counts, shader, sizes, words};
 use crate::ops::numerics::Numerics;
-use crate::ops::{Argmax, Case, ConvTranspose2d, Crop, Interpolate, Op, case, diagonal_case};
+use crate::ops::{
+    Argmax, Binarize, Case, ConvTranspose2d, Crop, Interpolate, Op, case, diagonal_case,
+};
 use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use std::any::Any;
@@ -30,12 +32,17 @@ pub enum Scores {
 pub struct FusedArgmax {
     /// The op that makes the scores.
     pub scores: Scores,
+    /// The op that labels one channel of scores, in place of argmax.
+    pub binary: Option<Binarize>,
 }
 
-/// Fuses a bilinear resize, or a transposed convolution without groups, with argmax.
+/// Fuses a bilinear resize, or a transposed convolution without groups, with the labels.
 pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
     let (before, next): (&dyn Any, &dyn Any) = (before, next);
-    next.downcast_ref::<Argmax>()?;
+    let binary = next.downcast_ref::<Binarize>();
+    if binary.is_none() && !next.is::<Argmax>() {
+        return None;
+    }
     let resized = before.downcast_ref::<Interpolate>();
     let resized = resized.filter(|resize| resize.mode == InterpolateMode::Bilinear);
     let upsampled = before.downcast_ref::<TransposedConvolution>();
@@ -45,7 +52,10 @@ pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
         (_, Some(upsampling)) => Scores::Upsampled(upsampling.clone()),
         _ => return None,
     };
-    Some(Arc::new(FusedArgmax { scores }))
+    Some(Arc::new(FusedArgmax {
+        scores,
+        binary: binary.cloned(),
+    }))
 }
 
 impl FusedArgmax {
@@ -55,20 +65,28 @@ impl FusedArgmax {
             Scores::Upsampled(op) => op,
         }
     }
+
+    fn labels(&self) -> &dyn Op {
+        match &self.binary {
+            Some(binary) => binary,
+            None => &Argmax {},
+        }
+    }
 }
 
 impl Op for FusedArgmax {
     fn name(&self) -> &'static str {
-        Argmax {}.name()
+        self.labels().name()
     }
 
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
-        Argmax {}.output_shape(&[self.op().output_shape(inputs)?])
+        self.labels()
+            .output_shape(&[self.op().output_shape(inputs)?])
     }
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         self.output_shape(&crate::ops::shapes(inputs))?;
-        Argmax {}.reference(&[&self.op().reference(inputs)?])
+        self.labels().reference(&[&self.op().reference(inputs)?])
     }
 
     fn reads(&self, input: usize) -> bool {
@@ -85,7 +103,10 @@ impl Op for FusedArgmax {
             Scores::Upsampled(upsampling) => of_upsampling(upsampling, inputs, target)?,
             Scores::Resized(resize) => of_resize(resize, inputs[0], output)?,
         };
-        Ok(vec![Candidate::kernel(kernel)])
+        Ok(vec![Candidate::kernel(match &self.binary {
+            Some(binary) => binary.labels(kernel),
+            None => kernel,
+        })])
     }
 
     fn flops(&self, inputs: &[Shape]) -> u64 {
@@ -209,6 +230,11 @@ fn check_weight(bindings: &[Binding], weight: Shape, target: &Target) -> Result<
 pub fn cases() -> Vec<Case> {
     let resized = |h, w| FusedArgmax {
         scores: Scores::Resized(Interpolate::bilinear([h, w], false)),
+        binary: None,
+    };
+    let binary = |labels: FusedArgmax, threshold| FusedArgmax {
+        binary: Some(Binarize { threshold }),
+        ..labels
     };
     let upsampled = |stride, diagonal, offset: Option<[usize; 2]>| FusedArgmax {
         scores: Scores::Upsampled(TransposedConvolution {
@@ -216,10 +242,12 @@ pub fn cases() -> Vec<Case> {
             diagonal,
             crop: offset.map(|offset| Crop { offset }),
         }),
+        binary: None,
     };
     let mut cases = vec![
         case(resized(9, 11), [[1, 11, 5, 4]]),
         case(resized(5, 7), [[2, 6, 10, 9]]),
+        case(binary(resized(9, 11), 0.25), [[2, 1, 5, 4]]),
         // Dense weights: a partly filled group of channels, kernels of odd and even width, strides that are not
         // multiples of four, and rows of more than eight places.
         case(
@@ -241,6 +269,10 @@ pub fn cases() -> Vec<Case> {
             case(
                 upsampled(2, diagonal, Some([1, 5])),
                 [[3, 7, 6, 41], [7, 7, 4, 4], [3, 1, 9, 76]],
+            ),
+            case(
+                binary(upsampled(4, diagonal, None), -0.5),
+                [[2, 1, 5, 6], [1, 1, 8, 8], [1, 1, 1, 1]],
             ),
         ]);
     }

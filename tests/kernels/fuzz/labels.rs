@@ -10,6 +10,12 @@ fn argmax_resized() -> impl Strategy<Value = (Interpolate, Shape)> {
     })
 }
 
+/// The labels of `scores`: argmax, or of one channel in half of the cases those of a binary network.
+fn labels(scores: Scores, channels: usize, binary: bool) -> FusedArgmax {
+    let binary = (binary && channels == 1).then_some(Binarize { threshold: 0.125 });
+    FusedArgmax { scores, binary }
+}
+
 /// Panics unless the labels of an op that writes no scores agree with the reference, uncut and cut.
 fn check_labels(one: &OneOp, scores: &Tensor, bounds: &Tensor, binding: u64) {
     one.check_rows();
@@ -45,9 +51,21 @@ proptest! {
     }
 
     #[test]
-    fn argmax_of_resized_scores_agrees_with_the_reference((resize, shape) in argmax_resized(), seed: u8) {
+    fn binary_labels_agree_with_the_reference(
+        sample in samples((tensors(1), -1f32..1.0).prop_map(|(s, threshold)| (Binarize { threshold }, vec![s])))
+    ) {
+        sample.check();
+    }
+
+    #[test]
+    fn labels_of_resized_scores_agree_with_the_reference(
+        (resize, shape) in argmax_resized(),
+        one_channel: bool,
+        seed: u8,
+    ) {
+        let shape = if one_channel { shape.with_channels(1) } else { shape };
         let case = Case {
-            op: Arc::new(FusedArgmax { scores: Scores::Resized(resize) }),
+            op: Arc::new(labels(Scores::Resized(resize), shape.c, seed.is_multiple_of(2))),
             inputs: vec![shape],
             diagonal: false,
         };
@@ -57,7 +75,7 @@ proptest! {
     }
 
     #[test]
-    fn argmax_of_upsampled_scores_agrees_with_the_reference(
+    fn labels_of_upsampled_scores_agree_with_the_reference(
         (op, shapes) in prop_oneof![transposed(false), transposed(true)],
         seed: u8,
         log2 in 8u32..14,
@@ -66,9 +84,10 @@ proptest! {
             let case = Case { op, inputs: shapes.clone(), diagonal };
             OneOp::of_case(case, &mut Random::new(seed))
         };
-        let labels = FusedArgmax { scores: Scores::Upsampled(op.clone()) };
-        let diagonal = op.diagonal;
-        let (one, scores) = (of(Arc::new(labels), diagonal), of(Arc::new(op), diagonal));
-        check_labels(&one, &scores.expected(), &scores.bounds(), 1 << log2);
+        let channels = op.output_shape(&shapes).unwrap().c;
+        let labels = labels(Scores::Upsampled(op.clone()), channels, seed.is_multiple_of(2));
+        let one = of(Arc::new(labels), op.diagonal);
+        let (scores, bounds) = one.scores_of_labels().unwrap();
+        check_labels(&one, &scores, &bounds, 1 << log2);
     }
 }

@@ -1,0 +1,266 @@
+//! The head of a network: what the channels of its output mean, and so how labels and probabilities are made of them.
+
+use crate::error::{Error, ErrorKind, Result, bail};
+use crate::graph::Graph;
+use crate::mask::Palette;
+use crate::ops::{Activation, Argmax, Binarize, Op, Probabilities, Sigmoid, Softmax};
+use crate::tensor::{Shape, Tensor};
+use std::fmt;
+use std::sync::Arc;
+
+/// The probability from which a pixel is class 1 of a binary network, unless the file or the user says otherwise.
+const THRESHOLD: f32 = 0.5;
+
+/// What the channels of a network's output mean.
+///
+/// A network of one channel is binary: it has two classes, 0 and 1, and the channel is about class 1. Several channels
+/// are as many classes, which exclude each other (softmax) or do not (sigmoid, multi-label).
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Head {
+    /// The channels of the output.
+    pub channels: usize,
+    /// The function that makes probabilities of scores.
+    pub activation: Activation,
+    /// What the output holds.
+    pub values: Values,
+    /// The probability from which a pixel is class 1; `None` unless the network is binary.
+    pub threshold: Option<f32>,
+}
+
+/// What a network's output holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Values {
+    /// Class scores: the activation makes probabilities of them.
+    Scores,
+    /// Probabilities: the network ends in its activation.
+    Probabilities,
+    /// The natural logarithms of probabilities: the network ends in the logarithm of its activation.
+    LogProbabilities,
+}
+
+impl Head {
+    /// The head of `graph`, whose nodes have these `shapes`, with the activation and the threshold that its file
+    /// declares.
+    pub(super) fn of(
+        graph: &Graph,
+        shapes: &[Shape],
+        declared: Option<Activation>,
+        threshold: Option<f32>,
+    ) -> Result<Self> {
+        let channels = shapes[graph.output().index()].c;
+        let end = end(graph, shapes);
+        let (activation, values) = match (end, declared) {
+            (Some(end), _) if end.activation == Activation::Softmax && end.channels == 1 => bail!(
+                ModelFile,
+                "the network ends in a softmax of one channel, which is 1 everywhere: a binary network ends in a \
+                 sigmoid or in its scores"
+            ),
+            (Some(end), Some(declared)) if end.activation != declared && channels > 1 => bail!(
+                ModelFile,
+                "fullconv metadata: the activation is {declared}, but the network ends in {}",
+                end.activation
+            ),
+            (Some(end), _) => (end.activation, end.values),
+            (None, Some(Activation::Softmax)) if channels == 1 => bail!(
+                ModelFile,
+                "fullconv metadata: the activation is softmax, but the network has one output channel, whose \
+                 softmax is 1 everywhere"
+            ),
+            (None, Some(declared)) => (declared, Values::Scores),
+            (None, None) if channels == 1 => (Activation::Sigmoid, Values::Scores),
+            (None, None) => (Activation::Softmax, Values::Scores),
+        };
+        let head = Self {
+            channels,
+            activation,
+            values,
+            threshold: (channels == 1).then_some(THRESHOLD),
+        };
+        match threshold {
+            Some(threshold) => head.with_threshold(threshold).map_err(|e| {
+                let text = format!("fullconv metadata: {e}");
+                Error::new(ErrorKind::ModelFile, text)
+            }),
+            None => Ok(head),
+        }
+    }
+
+    /// The same head with another threshold.
+    ///
+    /// # Errors
+    /// `Request` unless the network is binary, and the threshold between 0 and 1.
+    pub(super) fn with_threshold(self, threshold: f32) -> Result<Self> {
+        if !self.is_binary() {
+            bail!(
+                Request,
+                "a threshold is for binary networks, which have one output channel; this one has {}",
+                self.channels
+            );
+        }
+        if !(threshold > 0.0 && threshold < 1.0) {
+            bail!(
+                Request,
+                "a threshold is a probability between 0 and 1, not {threshold}"
+            );
+        }
+        Ok(Self {
+            threshold: Some(threshold),
+            ..self
+        })
+    }
+
+    /// Whether the network is binary: one channel, two classes.
+    pub fn is_binary(&self) -> bool {
+        self.threshold.is_some()
+    }
+
+    /// Whether a pixel may belong to several classes: a mask then shows the most probable one.
+    pub fn is_multi_label(&self) -> bool {
+        self.channels > 1 && self.activation == Activation::Sigmoid
+    }
+
+    /// The number of classes: that of the channels, or 2 of a binary network.
+    pub fn class_count(&self) -> usize {
+        match self.is_binary() {
+            true => 2,
+            false => self.channels,
+        }
+    }
+
+    /// The op that makes labels of the output.
+    pub(crate) fn labels(&self) -> Arc<dyn Op> {
+        let Some(probability) = self.threshold else {
+            return Arc::new(Argmax {});
+        };
+        let p = f64::from(probability);
+        let threshold = match self.values {
+            Values::Scores => (p / (1.0 - p)).ln() as f32,
+            Values::Probabilities => probability,
+            Values::LogProbabilities => p.ln() as f32,
+        };
+        Arc::new(Binarize { threshold })
+    }
+
+    /// The op that makes probabilities of the output's scores, if it holds scores.
+    pub(crate) fn to_probabilities(self) -> Option<Arc<dyn Op>> {
+        (self.values == Values::Scores).then(|| match self.activation {
+            Activation::Softmax => Arc::new(Softmax {}) as Arc<dyn Op>,
+            Activation::Sigmoid => Arc::new(Sigmoid {}),
+        })
+    }
+
+    /// The probability of each class, of an output after [`Head::to_probabilities`].
+    pub(crate) fn of_classes(&self, mut output: Tensor) -> Result<Tensor> {
+        if self.values == Values::LogProbabilities {
+            output = output.map(f32::exp);
+        }
+        if !self.is_binary() {
+            return Ok(output);
+        }
+        Tensor::from_planes(output.shape().with_channels(2), |n, class, plane| {
+            for (of_class, p) in plane.iter_mut().zip(output.plane(n, 0)) {
+                *of_class = if class == 0 { 1.0 - p } else { *p };
+            }
+        })
+    }
+
+    /// The names of all classes, of the names in the file: none, one a class, or only that of a binary network's
+    /// class 1.
+    pub(super) fn class_names(&self, mut names: Vec<String>) -> Result<Vec<String>> {
+        if self.is_binary() && names.len() == 1 {
+            names.insert(0, "background".into());
+        }
+        self.check_count("class names", names.len())?;
+        Ok(names)
+    }
+
+    /// The colours of all classes, of the colours in the file, as [`Head::class_names`].
+    pub(super) fn palette(&self, mut colours: Vec<[u8; 3]>) -> Result<Palette> {
+        if self.is_binary() && colours.len() == 1 {
+            colours.splice(0..0, Palette::voc(1).colours().iter().copied());
+        }
+        self.check_count("colours", colours.len())?;
+        Ok(match colours.is_empty() {
+            true => Palette::voc(self.class_count()),
+            false => Palette::new(colours),
+        })
+    }
+
+    fn check_count(&self, what: &str, count: usize) -> Result<()> {
+        let classes = self.class_count();
+        if count == 0 || count == classes {
+            return Ok(());
+        }
+        let only = match self.is_binary() {
+            true => " (one output channel, a binary network)",
+            false => "",
+        };
+        bail!(
+            ModelFile,
+            "the metadata has {count} {what}, the network {classes} classes{only}"
+        )
+    }
+}
+
+/// In words, such as `1 channel, sigmoid, class 1 from 0.5`.
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (channels, activation) = (self.channels, self.activation);
+        let s = if channels == 1 { "" } else { "s" };
+        write!(f, "{channels} channel{s}, ")?;
+        match self.values {
+            Values::Scores => write!(f, "{activation}")?,
+            Values::Probabilities => write!(f, "{activation} in the network")?,
+            Values::LogProbabilities => write!(f, "logarithm of {activation} in the network")?,
+        }
+        match self.threshold {
+            Some(threshold) => write!(f, ", class 1 from {threshold}"),
+            None if self.is_multi_label() => f.write_str(", a mask shows the largest"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An activation at the end of a network.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct End {
+    activation: Activation,
+    values: Values,
+    /// The channels that it was applied to.
+    channels: usize,
+}
+
+/// The activation that the output of `graph` goes through last, apart from ops that keep probabilities.
+fn end(graph: &Graph, shapes: &[Shape]) -> Option<End> {
+    let mut ends: Vec<Option<End>> = Vec::with_capacity(shapes.len());
+    for (node, shape) in graph.nodes().iter().zip(shapes) {
+        let made = |activation, values| {
+            let channels = shape.c;
+            Some(End {
+                activation,
+                values,
+                channels,
+            })
+        };
+        let end = node.op().and_then(|op| match op.probabilities() {
+            Probabilities::No => None,
+            Probabilities::Of(activation) => made(activation, Values::Probabilities),
+            Probabilities::LogOf(activation) => made(activation, Values::LogProbabilities),
+            Probabilities::OfInputs => {
+                let read = node.inputs.iter().enumerate().filter(|(i, _)| op.reads(*i));
+                let mut read = read.map(|(_, id)| ends[id.index()]);
+                let first = read.next()??;
+                let same = |end: Option<End>| {
+                    end.is_some_and(|end| {
+                        (end.activation, end.values) == (first.activation, first.values)
+                    })
+                };
+                read.all(same).then_some(first)
+            }
+        });
+        ends.push(end);
+    }
+    ends[graph.output().index()]
+}
