@@ -23,6 +23,12 @@ def crop(x, like, offset):
     return x[:, :, y:y + h, left:left + w]
 
 
+def slice_of(x, dim, start=None, end=None, step=1):
+    at = [slice(None)] * 4
+    at[dim] = slice(start, end, step)
+    return x[tuple(at)]
+
+
 OPS = {
     "conv2d": F.conv2d,
     "conv_transpose2d": F.conv_transpose2d,
@@ -46,5 +52,9 @@ OPS = {
     "mean": lambda x: x.mean((2, 3), keepdim=True),
     "interpolate": interpolate,
     "crop": crop,
+    "slice": slice_of,
+    "channel_shuffle": F.channel_shuffle,
+    "repeat": lambda x, repeats: x.repeat(1, *repeats),
+    "flip": torch.flip,
     "argmax": lambda x: x.argmax(1, keepdim=True).to(x.dtype),
 }

@@ -4,6 +4,7 @@
 mod attributes;
 mod broadcast;
 pub mod candidate;
+mod gather;
 pub mod grid;
 pub mod kernel;
 mod means;
@@ -20,11 +21,13 @@ pub mod avg_pool2d;
 pub mod batch_norm2d;
 pub mod binarize;
 pub mod cat;
+pub mod channel_shuffle;
 pub mod clamp;
 pub mod conv2d;
 pub mod conv_transpose2d;
 pub mod crop;
 pub mod elu;
+pub mod flip;
 pub mod hardsigmoid;
 pub mod hardswish;
 pub mod interpolate;
@@ -41,9 +44,11 @@ pub mod pixel_shuffle;
 pub mod prelu;
 pub mod preprocess;
 pub mod relu;
+pub mod repeat;
 pub mod scale;
 pub mod sigmoid;
 pub mod silu;
+pub mod slice;
 pub mod softmax;
 pub mod sub;
 pub mod tanh;
@@ -55,11 +60,13 @@ pub use avg_pool2d::AvgPool2d;
 pub use batch_norm2d::BatchNorm2d;
 pub use binarize::Binarize;
 pub use cat::Cat;
+pub use channel_shuffle::ChannelShuffle;
 pub use clamp::Clamp;
 pub use conv_transpose2d::ConvTranspose2d;
 pub use conv2d::Conv2d;
 pub use crop::Crop;
 pub use elu::Elu;
+pub use flip::Flip;
 pub use hardsigmoid::Hardsigmoid;
 pub use hardswish::Hardswish;
 pub use interpolate::Interpolate;
@@ -77,9 +84,11 @@ pub use prelu::Prelu;
 pub use preprocess::Preprocess;
 pub use probabilities::{Activation, Probabilities};
 pub use relu::Relu;
+pub use repeat::Repeat;
 pub use scale::Scale;
 pub use sigmoid::Sigmoid;
 pub use silu::Silu;
+pub use slice::Slice;
 pub use softmax::Softmax;
 pub use sub::Sub;
 pub use tanh::Tanh;
@@ -332,6 +341,10 @@ const OPS: &[Entry] = &[
     Entry::of::<Pad>("pad", pad::cases),
     Entry::of::<PixelShuffle>("pixel_shuffle", pixel_shuffle::cases),
     Entry::of::<Crop>("crop", crop::cases),
+    Entry::of::<Slice>("slice", slice::cases),
+    Entry::of::<ChannelShuffle>("channel_shuffle", channel_shuffle::cases),
+    Entry::of::<Repeat>("repeat", repeat::cases),
+    Entry::of::<Flip>("flip", flip::cases),
     Entry::of::<Interpolate>("interpolate", interpolate::cases),
     Entry::of::<Softmax>("softmax", softmax::cases),
     Entry::of::<Argmax>("argmax", argmax::cases),

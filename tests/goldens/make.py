@@ -10,6 +10,7 @@ Inputs and weights are f32, and all outputs are computed in f64 from exactly tho
 """
 
 import argparse
+import builtins
 import json
 import zlib
 from dataclasses import dataclass
@@ -155,6 +156,24 @@ def crop(input, other, *, offset):
     return input[:, :, y : y + h, x : x + w]
 
 
+def slice(input, *, dim, start=None, end=None, step=1):
+    at = [builtins.slice(None)] * 4
+    at[dim] = builtins.slice(start, end, step)
+    return input[tuple(at)]
+
+
+def channel_shuffle(input, *, groups):
+    return F.channel_shuffle(input, groups)
+
+
+def repeat(input, *, repeats):
+    return input.repeat(1, *repeats)
+
+
+def flip(input, *, dims):
+    return input.flip(dims)
+
+
 def interpolate(input, other=None, **attributes):
     if other is not None:
         attributes["size"] = other.shape[2:]
@@ -218,6 +237,10 @@ OPS = {
         pad,
         pixel_shuffle,
         crop,
+        slice,
+        channel_shuffle,
+        repeat,
+        flip,
         interpolate,
         softmax,
         argmax,
@@ -770,6 +793,46 @@ def crop_cases(cases):
     case("batch3", [3, 5, 8, 7], [2, 1], [3, 1, 5, 4])
 
 
+def gather_cases(cases):
+    """slice, channel_shuffle, repeat and flip."""
+
+    def add(op, name, shape, **attributes):
+        input = torch.randn(shape, generator=generator(f"{op} {name}"))
+        cases.add(op, name, attributes, input=input)
+
+    add("slice", "channels", [2, 13, 3, 5], dim=1, start=3, end=10)
+    add("slice", "channels_aligned", [1, 14, 4, 3], dim=1, start=4, end=9)
+    add("slice", "one_channel", [3, 6, 2, 3], dim=1, start=5)
+    add("slice", "channels_step3", [1, 11, 3, 4], dim=1, start=1, step=3)
+    add("slice", "last_channels", [1, 9, 3, 4], dim=1, start=-5, end=-1)
+    add("slice", "rows", [2, 5, 9, 4], dim=2, start=2, end=7)
+    add("slice", "rows_step2", [3, 6, 9, 4], dim=2, start=1, step=2)
+    add("slice", "rows_step2_to_end", [1, 3, 8, 4], dim=2, end=100, step=2)
+    add("slice", "columns", [1, 5, 4, 9], dim=3, start=-100, end=-2)
+    add("slice", "columns_step3", [2, 7, 4, 10], dim=3, start=None, end=None, step=3)
+    add("slice", "end_of_64_bits", [1, 3, 2, 5], dim=3, start=2, end=2**63 - 1)
+
+    add("channel_shuffle", "1", [1, 5, 3, 4], groups=1)
+    add("channel_shuffle", "2", [2, 10, 3, 5], groups=2)
+    add("channel_shuffle", "2_aligned", [1, 24, 4, 3], groups=2)
+    add("channel_shuffle", "3_batch3", [3, 9, 2, 3], groups=3)
+    add("channel_shuffle", "4", [1, 16, 3, 2], groups=4)
+    add("channel_shuffle", "all", [1, 7, 3, 2], groups=7)
+
+    add("repeat", "nothing", [1, 5, 3, 4], repeats=[1, 1, 1])
+    add("repeat", "channels", [2, 5, 3, 4], repeats=[3, 1, 1])
+    add("repeat", "channels_aligned", [1, 8, 2, 3], repeats=[2, 1, 1])
+    add("repeat", "rows", [3, 6, 3, 2], repeats=[1, 3, 1])
+    add("repeat", "columns", [1, 3, 2, 5], repeats=[1, 1, 2])
+    add("repeat", "one", [2, 1, 1, 1], repeats=[7, 5, 4])
+
+    add("flip", "nothing", [1, 5, 3, 4], dims=[])
+    add("flip", "channels", [1, 7, 3, 4], dims=[1])
+    add("flip", "rows", [3, 5, 6, 4], dims=[2])
+    add("flip", "columns", [2, 3, 4, 7], dims=[3])
+    add("flip", "all", [2, 6, 5, 3], dims=[1, 2, 3])
+
+
 def interpolate_cases(cases):
     def add(name, input, other=None, **attributes):
         # One seed for both values of align_corners.
@@ -930,6 +993,7 @@ def make_ops(output):
     arithmetic_cases(cases)
     layout_cases(cases)
     crop_cases(cases)
+    gather_cases(cases)
     interpolate_cases(cases)
     class_cases(cases)
     preprocess_cases(cases)
