@@ -1,10 +1,11 @@
-// Pads a tensor with rows and columns. One invocation computes one vec4.
+// Pads a tensor with rows and columns, or cuts them off where `top` or `left` is negative. One invocation computes one vec4.
 // input [n, in_height, in_width, c/4], output [n, height, width, c/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
 
 const REFLECT = 1;
 const REPLICATE = 2;
+const CIRCULAR = 3;
 
 // How to pad: 0 is a constant.
 override MODE: i32 = 0;
@@ -20,8 +21,8 @@ struct Params {
     height: u32,
     channels: u32,
     c4: u32,
-    top: u32,
-    left: u32,
+    top: i32,
+    left: i32,
     value: f32,
 }
 
@@ -31,14 +32,18 @@ struct Params {
 
 // The input position (of `size`) for output position `at`, after `before` positions of padding. In constant mode a
 // position outside the input means the constant.
-fn source(at: u32, before: u32, size: u32) -> i32 {
-    let inside = i32(at) - i32(before);
+fn source(at: u32, before: i32, size: u32) -> i32 {
+    let inside = i32(at) - before;
     let last = i32(size) - 1;
     if MODE == REFLECT {
         return last - abs(last - abs(inside));
     }
     if MODE == REPLICATE {
         return clamp(inside, 0, last);
+    }
+    if MODE == CIRCULAR {
+        // The padding is at most the size.
+        return (inside + i32(size)) % i32(size);
     }
     return inside;
 }

@@ -18,9 +18,22 @@ def max_unpool2d(x, indices, like=None, output_size=None, **attributes):
 
 
 def crop(x, like, offset):
-    (y, left), (h, w) = offset, like.shape[2:]
+    h, w = like.shape[2:]
+    if isinstance(offset, str):
+        rest = [x.shape[2] - h, x.shape[3] - w]
+        offset = [round(d / 2) if offset == "center_round" else d // 2 for d in rest]
+    y, left = offset
     assert y + h <= x.shape[2] and left + w <= x.shape[3], "a window outside its tensor"
     return x[:, :, y:y + h, left:left + w]
+
+
+def pad(x, like=None, padding=None, multiple=None, align="start", mode="constant", value=None):
+    if padding is None:
+        sizes = zip(x.shape[2:], multiple if like is None else like.shape[2:])
+        more = [-size % wanted if like is None else wanted - size for size, wanted in sizes]
+        (y, left) = [{"start": 0, "center": d // 2, "end": d}[align] for d in more]
+        padding = [left, more[1] - left, y, more[0] - y]
+    return F.pad(x, padding, mode, value)
 
 
 def slice_of(x, dim, start=None, end=None, step=1):
@@ -47,7 +60,7 @@ OPS = {
     "add": torch.add, "sub": torch.sub, "mul": torch.mul,
     "scale": lambda x, factor: x * factor,
     "cat": lambda *xs: torch.cat(xs, 1),
-    "pad": lambda x, padding, mode="constant", value=None: F.pad(x, padding, mode, value),
+    "pad": pad,
     "pixel_shuffle": F.pixel_shuffle,
     "mean": lambda x: x.mean((2, 3), keepdim=True),
     "interpolate": interpolate,

@@ -66,7 +66,7 @@ impl Net<'_> {
         let upscore = self
             .0
             .upscore("upscore", upsampling, 63, classes, score_fr)?;
-        let crop = Crop { offset: [18, 18] };
+        let crop = Crop::at([18, 18]);
         self.0.graph.op("score", crop, &[upscore, image])
     }
 

@@ -130,9 +130,7 @@ impl FcnStage {
         let weight = graph.parameter(self.weight.as_str(), shape)?;
         let name = format!("stage{}", self.stride);
         let upsampled = graph.op(name.as_str(), self.upsampling.clone(), &[scores, weight])?;
-        let crop = Crop {
-            offset: [self.offset; 2],
-        };
+        let crop = Crop::at([self.offset; 2]);
         graph.op(format!("{name}c"), crop, &[upsampled, image])
     }
 }

@@ -266,10 +266,7 @@ impl Net<'_> {
 
     fn crop(&mut self, name: &str, offset: usize, x: NodeId, like: NodeId) -> Result<NodeId> {
         let offset = if self.geometry.same { 0 } else { offset };
-        let op = Crop {
-            offset: [offset; 2],
-        };
-        self.b.graph.op(name, op, &[x, like])
+        self.b.graph.op(name, Crop::at([offset; 2]), &[x, like])
     }
 }
 

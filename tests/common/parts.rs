@@ -94,7 +94,7 @@ impl Builder {
         }
         let like = Tensor::zeros(Shape::new(1, 1, shape.h, shape.w)).unwrap();
         let like = self.parameter(format!("like{i}"), like);
-        let crop = Crop { offset: [0, 0] };
+        let crop = Crop::at([0, 0]);
         self.graph
             .op(format!("part{i}"), crop, &[part, like])
             .unwrap()

@@ -137,7 +137,14 @@ def cat(**inputs):
     return torch.cat(list(inputs.values()), 1)
 
 
-def pad(input, *, padding, mode="constant", value=0.0):
+def pad(input, other=None, *, padding=None, multiple=None, align="start", mode="constant", value=0.0):
+    if padding is None:
+        size = input.shape[2:] if other is None else other.shape[2:]
+        more = [new - old for new, old in zip(size, input.shape[2:], strict=True)]
+        if other is None:
+            more = [-old % m for old, m in zip(size, multiple, strict=True)]
+        before = [{"start": 0, "center": d // 2, "end": d}[align] for d in more]
+        padding = [before[1], more[1] - before[1], before[0], more[0] - before[0]]
     # PyTorch takes a value only in mode constant.
     value = single(value) if mode == "constant" else None
     return F.pad(input, padding, mode, value)
@@ -152,7 +159,12 @@ def scale(input, *, factor):
 
 
 def crop(input, other, *, offset):
-    (y, x), (h, w) = offset, other.shape[2:]
+    h, w = other.shape[2:]
+    if offset == "center_round":  # as torchvision's center_crop
+        offset = [round((input.shape[2] - h) / 2), round((input.shape[3] - w) / 2)]
+    if offset == "center":
+        offset = [(input.shape[2] - h) // 2, (input.shape[3] - w) // 2]
+    y, x = offset
     return input[:, :, y : y + h, x : x + w]
 
 
@@ -760,9 +772,28 @@ def layout_cases(cases):
         ("reflect", [2, 5, 5, 4], [3, 1, 2, 4], {"mode": "reflect"}),
         ("reflect_left", [1, 4, 3, 6], [5, 0, 0, 0], {"mode": "reflect"}),
         ("replicate", [3, 7, 2, 3], [4, 1, 0, 5], {"mode": "replicate"}),
+        ("circular", [2, 5, 4, 3], [3, 1, 2, 4], {"mode": "circular"}),
+        ("circular_columns", [3, 6, 4, 5], [2, 5, 0, 0], {"mode": "circular"}),
+        ("negative", [2, 5, 6, 7], [-1, -2, -3, 0], {}),
+        ("negative_value", [1, 6, 5, 4], [-1, 2, 3, -2], {"value": 1.7}),
+        ("negative_reflect", [1, 6, 4, 6], [-2, 3, 2, -1], {"mode": "reflect"}),
+        ("negative_replicate", [2, 3, 4, 5], [-1, 2, 3, -3], {"mode": "replicate"}),
     ]:
         attributes = {"padding": padding, **more}
         cases.add("pad", name, attributes, input=normal(f"pad {name}", shape))
+
+    for name, shape, attributes, like in [
+        ("to_start", [2, 5, 4, 7], {}, [7, 9]),
+        ("to_center", [3, 5, 4, 7], {"align": "center"}, [7, 9]),
+        ("to_end", [1, 4, 4, 7], {"align": "end", "value": 0.3}, [7, 9]),
+        ("to_smaller_center", [1, 6, 8, 9], {"align": "center"}, [5, 12]),
+        ("to_smaller_end", [1, 6, 8, 9], {"align": "end"}, [5, 7]),
+        ("multiple", [1, 3, 9, 16], {"multiple": [8, 8]}, None),
+        ("multiple_center", [2, 3, 9, 14], {"multiple": [4, 5], "align": "center", "mode": "reflect"}, None),
+    ]:  # fmt: skip
+        input = normal(f"pad {name}", shape)
+        other = None if like is None else torch.zeros([1, 2, *like])
+        cases.add("pad", name, attributes, input=input, other=other)
 
     for name, shape, factor in [
         ("1", [1, 3, 4, 5], 1),
@@ -791,6 +822,11 @@ def crop_cases(cases):
     case("to_1x1", [1, 5, 4, 5], [2, 3], [1, 1, 1, 1])
     case("rows_only", [1, 3, 9, 5], [4, 0], [1, 3, 3, 5])
     case("batch3", [3, 5, 8, 7], [2, 1], [3, 1, 5, 4])
+    # The differences are 0 to 7.
+    for i in range(4):
+        like = [1, 2, 9 - 2 * i, 9 - 2 * i]
+        case(f"center{i}", [1, 3, 9, 10], "center", like)
+        case(f"center_round{i}", [1, 3, 9, 10], "center_round", like)
 
 
 def gather_cases(cases):

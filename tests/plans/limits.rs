@@ -221,7 +221,7 @@ fn tail() -> (Graph, Parameters) {
     let relu = graph.op("relu", Relu {}, &[conv]).unwrap();
     let op = ConvTranspose2d::strided(2, 0);
     let up = graph.op("up", op, &[relu, up]).unwrap();
-    let crop = Crop { offset: [3, 1] };
+    let crop = Crop::at([3, 1]);
     let score = graph.op("score", crop, &[up, conv]).unwrap();
     graph.op("labels", Argmax {}, &[score]).unwrap();
     let file = crate::common::tensor_file(&tensors);

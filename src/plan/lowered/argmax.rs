@@ -240,7 +240,7 @@ pub fn cases() -> Vec<Case> {
         scores: Scores::Upsampled(TransposedConvolution {
             conv: ConvTranspose2d::strided(stride, 0),
             diagonal,
-            crop: offset.map(|offset| Crop { offset }),
+            crop: offset.map(Crop::at),
         }),
         binary: None,
     };

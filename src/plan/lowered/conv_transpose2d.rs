@@ -22,7 +22,7 @@ pub struct TransposedConvolution {
     /// Whether the weight `[c, c, kh, kw]` is zero off its diagonal, as in bilinear upsampling. Kernels then read only
     /// the diagonal; the reference implementation computes with the whole weight.
     pub diagonal: bool,
-    /// Compute only a window of the result. The last input then gives the window's size.
+    /// Compute only a window of the result, at a fixed offset. The last input then gives the window's size.
     pub crop: Option<Crop>,
 }
 
@@ -52,6 +52,7 @@ pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
     let (before, next): (&dyn Any, &dyn Any) = (before, next);
     let before = before.downcast_ref::<TransposedConvolution>()?;
     let crop = next.downcast_ref::<Crop>()?;
+    crop.fixed()?;
     before.crop.is_none().then(|| {
         Arc::new(TransposedConvolution {
             crop: Some(crop.clone()),
@@ -88,7 +89,8 @@ impl TransposedConvolution {
 
     /// Rows and columns cut from the top and the left of the full result.
     fn cut(&self) -> [usize; 2] {
-        let offset = self.crop.as_ref().map_or([0, 0], |crop| crop.offset);
+        let offset = self.crop.as_ref().and_then(Crop::fixed);
+        let offset = offset.unwrap_or([0, 0]);
         let padding = self.conv.padding;
         [padding[0] + offset[0], padding[1] + offset[1]]
     }
@@ -156,6 +158,9 @@ impl Op for TransposedConvolution {
             bail!(Shape, "a weight of shape {} has no diagonal", inputs[1]);
         }
         match (&self.crop, like) {
+            (Some(crop), Some(_)) if crop.fixed().is_none() => {
+                bail!(Shape, "the window's offset {:?} is not fixed", crop.offset)
+            }
             (Some(crop), Some(like)) => crop.output_shape(&[full, like]),
             _ => Ok(full),
         }
@@ -310,7 +315,7 @@ pub fn cases() -> Vec<Case> {
         ..odd.clone()
     };
     let window = |op: TransposedConvolution, y, x| TransposedConvolution {
-        crop: Some(Crop { offset: [y, x] }),
+        crop: Some(Crop::at([y, x])),
         ..op
     };
     let diagonal = |conv: ConvTranspose2d| TransposedConvolution {

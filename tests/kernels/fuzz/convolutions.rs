@@ -131,7 +131,7 @@ fn windowed() -> impl Strategy<Value = (TransposedConvolution, Vec<Shape>)> {
                     size[0].min(full.h - offset[0]),
                     size[1].min(full.w - offset[1]),
                 ];
-                op.crop = Some(Crop { offset });
+                op.crop = Some(Crop::at(offset));
                 shapes.push(Shape::new(1, 1, h, w));
             }
             (op, shapes)

@@ -6,7 +6,7 @@ fn crop() -> impl Strategy<Value = (Crop, Vec<Shape>)> {
     (tensors(9), pair(0..=5), pair(0..=5), 1usize..=5).prop_map(|(like, offset, rest, c)| {
         let [h, w] = [like.h + offset[0] + rest[0], like.w + offset[1] + rest[1]];
         let input = like.with_size(h, w).with_channels(c);
-        (Crop { offset }, vec![input, like])
+        (Crop::at(offset), vec![input, like])
     })
 }
 
@@ -41,6 +41,35 @@ fn interpolate() -> impl Strategy<Value = (Interpolate, Vec<Shape>)> {
     )
 }
 
+/// Ops that gather elements along one dimension or several.
+fn gather() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
+    let attributes = (0..4, 1usize..=3, -16i64..16, -16i64..20, 1usize..=3);
+    (tensors(13), attributes, [1usize..=3, 1..=3, 1..=3]).prop_map(
+        |(shape, (which, dim, start, end, step), numbers)| {
+            let slice = Slice {
+                dim,
+                start: Some(start),
+                end: (end < 16).then_some(end),
+                step,
+            };
+            let op: Arc<dyn Op> = match which {
+                0 if slice.output_shape(&[shape]).is_ok() => Arc::new(slice),
+                1 => Arc::new(Repeat { repeats: numbers }),
+                2 => {
+                    let groups = numbers[0];
+                    let channels = shape.c.next_multiple_of(groups);
+                    let op = Arc::new(ChannelShuffle { groups });
+                    return (op as Arc<dyn Op>, vec![shape.with_channels(channels)]);
+                }
+                _ => Arc::new(Flip {
+                    dims: (1..=3).filter(|dim| numbers[dim - 1] > 1).collect(),
+                }),
+            };
+            (op, vec![shape])
+        },
+    )
+}
+
 fn cat() -> impl Strategy<Value = (Cat, Vec<Shape>)> {
     (tensors(1), prop::collection::vec(1usize..=9, 1..=12)).prop_map(|(shape, channels)| {
         let of = |c: &usize| shape.with_channels(*c);
@@ -52,31 +81,56 @@ fn pad() -> impl Strategy<Value = (Pad, Vec<Shape>)> {
     let modes = prop_oneof![
         Just(pad::PadMode::Constant),
         Just(pad::PadMode::Reflect),
-        Just(pad::PadMode::Replicate)
+        Just(pad::PadMode::Replicate),
+        Just(pad::PadMode::Circular)
     ];
     (
         tensors(9),
-        [0usize..=9, 0..=9, 0..=9, 0..=9],
+        [-5i64..=9, -5..=9, -5..=9, -5..=9],
         modes,
         -1.0f32..1.0,
     )
-        .prop_map(|(shape, padding, mode, value)| {
-            let most = |size: usize| match mode {
-                pad::PadMode::Reflect => size - 1,
-                _ => usize::MAX,
+        .prop_map(|(shape, [left, right, top, bottom], mode, value)| {
+            let within = |size: usize, before: i64, after: i64| {
+                let size = size as i64;
+                let most = match mode {
+                    pad::PadMode::Reflect => size - 1,
+                    pad::PadMode::Circular => size,
+                    _ => i64::MAX,
+                };
+                let least = match mode {
+                    pad::PadMode::Circular => 0,
+                    _ => -(size - 1),
+                };
+                let before = before.clamp(least, most);
+                // At least one row is left.
+                (before, after.clamp(least, most).max(1 - size - before))
             };
-            let [left, right, top, bottom] = padding;
-            let (w, h) = (most(shape.w), most(shape.h));
-            let padding = [left.min(w), right.min(w), top.min(h), bottom.min(h)];
+            let (left, right) = within(shape.w, left, right);
+            let (top, bottom) = within(shape.h, top, bottom);
             (
-                Pad {
-                    padding,
-                    mode,
-                    value,
-                },
+                Pad::by([left, right, top, bottom], mode, value),
                 vec![shape],
             )
         })
+}
+
+/// Padding to a multiple, or to the size of a second input.
+fn pad_to_a_size() -> impl Strategy<Value = (Pad, Vec<Shape>)> {
+    let aligns = prop_oneof![
+        Just(pad::Align::Start),
+        Just(pad::Align::Center),
+        Just(pad::Align::End)
+    ];
+    (tensors(9), pair(1..=17), any::<bool>(), aligns).prop_map(|(shape, size, like, align)| {
+        let op = Pad {
+            multiple: (!like).then_some(size),
+            align: Some(align),
+            ..Pad::default()
+        };
+        let like = like.then(|| shape.with_channels(2).with_size(size[0], size[1]));
+        (op, std::iter::once(shape).chain(like).collect())
+    })
 }
 
 fn pixel_shuffle() -> impl Strategy<Value = (PixelShuffle, Vec<Shape>)> {
@@ -128,7 +182,17 @@ proptest! {
     }
 
     #[test]
+    fn pad_to_a_size_agrees_with_the_reference(sample in samples(pad_to_a_size())) {
+        sample.check();
+    }
+
+    #[test]
     fn pixel_shuffle_agrees_with_the_reference(sample in samples(pixel_shuffle())) {
+        sample.check();
+    }
+
+    #[test]
+    fn gathers_agree_with_the_reference(sample in shared_samples(gather())) {
         sample.check();
     }
 
