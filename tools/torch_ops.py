@@ -42,6 +42,26 @@ def slice_of(x, dim, start=None, end=None, step=1):
     return x[tuple(at)]
 
 
+def linspace(x, dim, start, end):
+    line = torch.linspace(start, end, x.shape[dim], dtype=x.dtype)
+    return line.view([-1, 1] if dim == 2 else [-1]).expand(x.shape[0], 1, *x.shape[2:])
+
+
+def conv1d_channels(x, weight, padding=0):
+    lines = x.permute(0, 2, 3, 1)
+    out = F.conv1d(lines.reshape(-1, 1, x.shape[1]), weight.view(1, 1, -1), padding=padding)
+    return out.view(*lines.shape[:3], -1).permute(0, 3, 1, 2)
+
+
+def unfold(x, **attributes):
+    pixels = F.unfold(x, **attributes)
+    window = attributes["kernel_size"]
+    one = x.new_zeros([1, 1, *(window if isinstance(window, (list, tuple)) else [window] * 2)])
+    others = {name: value for name, value in attributes.items() if name != "kernel_size"}
+    size = F.conv2d(x[:, :1], one, **others).shape[2:]
+    return pixels.view(*pixels.shape[:2], *size)
+
+
 OPS = {
     "conv2d": F.conv2d,
     "conv_transpose2d": F.conv_transpose2d,
@@ -69,5 +89,10 @@ OPS = {
     "channel_shuffle": F.channel_shuffle,
     "repeat": lambda x, repeats: x.repeat(1, *repeats),
     "flip": torch.flip,
+    "full": lambda x, channels, fill_value=0.0: x.new_full([x.shape[0], channels, *x.shape[2:]], fill_value),
+    "linspace": linspace,
+    "conv1d_channels": conv1d_channels,
+    "pixel_unshuffle": F.pixel_unshuffle,
+    "unfold": unfold,
     "argmax": lambda x: x.argmax(1, keepdim=True).to(x.dtype),
 }

@@ -13,6 +13,7 @@ pub mod numerics;
 pub mod packing;
 pub mod probabilities;
 pub mod unary;
+mod windows;
 
 pub mod adaptive_avg_pool2d;
 pub mod add;
@@ -23,16 +24,19 @@ pub mod binarize;
 pub mod cat;
 pub mod channel_shuffle;
 pub mod clamp;
+pub mod conv1d_channels;
 pub mod conv2d;
 pub mod conv_transpose2d;
 pub mod crop;
 pub mod elu;
 pub mod flip;
+pub mod full;
 pub mod hardsigmoid;
 pub mod hardswish;
 pub mod interpolate;
 pub mod leaky_relu;
 pub mod linear;
+pub mod linspace;
 pub mod local_response_norm;
 pub mod max_pool2d;
 pub mod max_pool2d_indices;
@@ -41,6 +45,7 @@ pub mod mean;
 pub mod mul;
 pub mod pad;
 pub mod pixel_shuffle;
+pub mod pixel_unshuffle;
 pub mod prelu;
 pub mod preprocess;
 pub mod relu;
@@ -52,6 +57,7 @@ pub mod slice;
 pub mod softmax;
 pub mod sub;
 pub mod tanh;
+pub mod unfold;
 
 pub use adaptive_avg_pool2d::AdaptiveAvgPool2d;
 pub use add::Add;
@@ -63,15 +69,18 @@ pub use cat::Cat;
 pub use channel_shuffle::ChannelShuffle;
 pub use clamp::Clamp;
 pub use conv_transpose2d::ConvTranspose2d;
+pub use conv1d_channels::Conv1dChannels;
 pub use conv2d::Conv2d;
 pub use crop::Crop;
 pub use elu::Elu;
 pub use flip::Flip;
+pub use full::Full;
 pub use hardsigmoid::Hardsigmoid;
 pub use hardswish::Hardswish;
 pub use interpolate::Interpolate;
 pub use leaky_relu::LeakyRelu;
 pub use linear::Linear;
+pub use linspace::Linspace;
 pub use local_response_norm::LocalResponseNorm;
 pub use max_pool2d::MaxPool2d;
 pub use max_pool2d_indices::MaxPool2dIndices;
@@ -80,6 +89,7 @@ pub use mean::Mean;
 pub use mul::Mul;
 pub use pad::Pad;
 pub use pixel_shuffle::PixelShuffle;
+pub use pixel_unshuffle::PixelUnshuffle;
 pub use prelu::Prelu;
 pub use preprocess::Preprocess;
 pub use probabilities::{Activation, Probabilities};
@@ -92,6 +102,7 @@ pub use slice::Slice;
 pub use softmax::Softmax;
 pub use sub::Sub;
 pub use tanh::Tanh;
+pub use unfold::Unfold;
 
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::target::Target;
@@ -345,6 +356,11 @@ const OPS: &[Entry] = &[
     Entry::of::<ChannelShuffle>("channel_shuffle", channel_shuffle::cases),
     Entry::of::<Repeat>("repeat", repeat::cases),
     Entry::of::<Flip>("flip", flip::cases),
+    Entry::of::<Full>("full", full::cases),
+    Entry::of::<Linspace>("linspace", linspace::cases),
+    Entry::of::<Conv1dChannels>("conv1d_channels", conv1d_channels::cases),
+    Entry::of::<PixelUnshuffle>("pixel_unshuffle", pixel_unshuffle::cases),
+    Entry::of::<Unfold>("unfold", unfold::cases),
     Entry::of::<Interpolate>("interpolate", interpolate::cases),
     Entry::of::<Softmax>("softmax", softmax::cases),
     Entry::of::<Argmax>("argmax", argmax::cases),

@@ -186,6 +186,36 @@ def flip(input, *, dims):
     return input.flip(dims)
 
 
+def full(input, *, channels, fill_value=0.0):
+    n, _, h, w = input.shape
+    return torch.full([n, channels, h, w], single(fill_value), dtype=input.dtype)
+
+
+def linspace(input, *, dim, start, end):
+    n, _, h, w = input.shape
+    line = torch.linspace(single(start), single(end), input.shape[dim], dtype=input.dtype)
+    return line.view([1, 1, h, 1] if dim == 2 else [1, 1, 1, w]).expand(n, 1, h, w)
+
+
+def conv1d_channels(input, weight, *, padding=0):
+    lines = input.permute(0, 2, 3, 1)
+    out = F.conv1d(lines.reshape(-1, 1, input.shape[1]), weight.view(1, 1, -1), padding=padding)
+    return out.view(*lines.shape[:3], -1).permute(0, 3, 1, 2)
+
+
+def pixel_unshuffle(input, *, downscale_factor):
+    return F.pixel_unshuffle(input, downscale_factor)
+
+
+def unfold(input, *, kernel_size, dilation=1, padding=0, stride=1):
+    columns = F.unfold(input, kernel_size, dilation, padding, stride)
+    # A convolution with the same windows has the same number of them along each side.
+    window = kernel_size if isinstance(kernel_size, list) else pair(kernel_size)
+    one = torch.zeros([1, 1, *window], dtype=input.dtype)
+    size = F.conv2d(input[:, :1], one, None, stride, padding, dilation).shape[2:]
+    return columns.view(*columns.shape[:2], *size)
+
+
 def interpolate(input, other=None, **attributes):
     if other is not None:
         attributes["size"] = other.shape[2:]
@@ -253,6 +283,11 @@ OPS = {
         channel_shuffle,
         repeat,
         flip,
+        full,
+        linspace,
+        conv1d_channels,
+        pixel_unshuffle,
+        unfold,
         interpolate,
         softmax,
         argmax,
@@ -869,6 +904,48 @@ def gather_cases(cases):
     add("flip", "all", [2, 6, 5, 3], dims=[1, 2, 3])
 
 
+def map_cases(cases):
+    """full, linspace, conv1d_channels, pixel_unshuffle and unfold."""
+
+    def add(op, name, shape, weight=None, **attributes):
+        g = generator(f"{op} {name}")
+        input = torch.randn(shape, generator=g)
+        weight = None if weight is None else torch.randn([1, 1, 1, weight], generator=g)
+        cases.add(op, name, attributes, input=input, weight=weight)
+
+    add("full", "zeros", [1, 5, 3, 4], channels=3)
+    add("full", "ones", [3, 6, 2, 3], channels=1, fill_value=1.0)
+    add("full", "third", [2, 3, 5, 7], channels=9, fill_value=1 / 3)
+    add("full", "aligned", [1, 1, 4, 3], channels=8, fill_value=-2.5)
+    add("full", "one_pixel", [2, 7, 1, 1], channels=5, fill_value=1e-3)
+
+    add("linspace", "rows", [1, 3, 7, 5], dim=2, start=-1.0, end=1.0)
+    add("linspace", "columns", [3, 6, 4, 9], dim=3, start=-1.0, end=1.0)
+    add("linspace", "one_row", [2, 5, 1, 6], dim=2, start=-0.3, end=1.0)
+    add("linspace", "two_columns", [1, 4, 3, 2], dim=3, start=0.1, end=-7.7)
+    add("linspace", "wide", [1, 1, 2, 1001], dim=3, start=0.0, end=1.0)
+
+    add("conv1d_channels", "3", [3, 13, 1, 1], 3, padding=1)
+    add("conv1d_channels", "5", [1, 8, 1, 1], 5, padding=2)
+    add("conv1d_channels", "5_pixels", [2, 10, 3, 4], 5, padding=2)
+    add("conv1d_channels", "4_no_padding", [1, 9, 2, 3], 4)
+    add("conv1d_channels", "7_of_3", [2, 3, 2, 1], 7, padding=5)
+    add("conv1d_channels", "1", [1, 6, 3, 2], 1)
+
+    add("pixel_unshuffle", "1", [1, 3, 4, 5], downscale_factor=1)
+    add("pixel_unshuffle", "2", [1, 5, 6, 10], downscale_factor=2)
+    add("pixel_unshuffle", "2_aligned", [2, 8, 4, 6], downscale_factor=2)
+    add("pixel_unshuffle", "3_batch3", [3, 1, 6, 9], downscale_factor=3)
+    add("pixel_unshuffle", "4", [1, 7, 8, 4], downscale_factor=4)
+
+    add("unfold", "3x3", [2, 5, 4, 6], kernel_size=3, padding=1)
+    add("unfold", "2x3_dilated", [1, 4, 9, 7], kernel_size=[2, 3], dilation=[2, 1],
+        padding=[0, 2], stride=[2, 3])  # fmt: skip
+    add("unfold", "1x1_stride2", [3, 6, 3, 5], kernel_size=1, stride=2)
+    add("unfold", "4x4_stride4", [1, 3, 8, 12], kernel_size=4, stride=4)
+    add("unfold", "to_one", [2, 3, 3, 5], kernel_size=[3, 5])
+
+
 def interpolate_cases(cases):
     def add(name, input, other=None, **attributes):
         # One seed for both values of align_corners.
@@ -1030,6 +1107,7 @@ def make_ops(output):
     layout_cases(cases)
     crop_cases(cases)
     gather_cases(cases)
+    map_cases(cases)
     interpolate_cases(cases)
     class_cases(cases)
     preprocess_cases(cases)

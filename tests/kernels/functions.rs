@@ -195,6 +195,43 @@ fn invalid_attributes_and_shapes_are_errors() {
             ErrorKind::Shape,
         ),
         ("channel_shuffle", json!({"groups": 4}), ErrorKind::Shape),
+        ("full", json!({"channels": 0}), ErrorKind::Shape),
+        (
+            "full",
+            json!({"channels": 1, "fill_value": 1e40}),
+            ErrorKind::Shape,
+        ),
+        (
+            "linspace",
+            json!({"dim": 1, "start": 0, "end": 1}),
+            ErrorKind::Shape,
+        ),
+        (
+            "linspace",
+            json!({"dim": 2, "start": 0}),
+            ErrorKind::ModelFile,
+        ),
+        (
+            "pixel_unshuffle",
+            json!({"downscale_factor": 3}),
+            ErrorKind::Shape,
+        ),
+        (
+            "pixel_unshuffle",
+            json!({"downscale_factor": 0}),
+            ErrorKind::Shape,
+        ),
+        ("unfold", json!({"kernel_size": 5}), ErrorKind::Shape),
+        (
+            "unfold",
+            json!({"kernel_size": 2, "stride": 0}),
+            ErrorKind::Shape,
+        ),
+        (
+            "unfold",
+            json!({"kernel_size": 2, "dilation": 1u64 << 40}),
+            ErrorKind::Shape,
+        ),
         (
             "pad",
             pad([i32::MAX, 0, 0, 0], "constant"),
@@ -228,6 +265,8 @@ fn invalid_attributes_and_shapes_are_errors() {
         ("cat", vec![shape, shape.with_size(4, 3)]),
         ("prelu", vec![shape, Shape::vector(2)]),
         ("linear", vec![shape, Shape::new(3, 6, 3, 1)]),
+        ("conv1d_channels", vec![shape, Shape::new(1, 1, 1, 7)]),
+        ("conv1d_channels", vec![shape, Shape::vector(3)]),
         ("batch_norm2d", vec![shape; 5]),
     ] {
         let result = from_name(op, json!({})).unwrap().output_shape(&shapes);

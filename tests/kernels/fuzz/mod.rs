@@ -15,10 +15,10 @@ use fullconv::low_level::ops::interpolate::InterpolateMode;
 use fullconv::low_level::ops::preprocess::Channels;
 use fullconv::low_level::ops::{
     AdaptiveAvgPool2d, Add, Argmax, AvgPool2d, BatchNorm2d, Binarize, Case, Cat, ChannelShuffle,
-    Clamp, Conv2d, ConvTranspose2d, Crop, Elu, Flip, Hardsigmoid, Hardswish, Interpolate,
-    LeakyRelu, Linear, LocalResponseNorm, MaxPool2d, MaxPool2dIndices, MaxUnpool2d, Mean, Mul, Op,
-    Pad, PixelShuffle, Prelu, Preprocess, Relu, Repeat, Scale, Sigmoid, Silu, Slice, Softmax, Sub,
-    Tanh, pad,
+    Clamp, Conv1dChannels, Conv2d, ConvTranspose2d, Crop, Elu, Flip, Full, Hardsigmoid, Hardswish,
+    Interpolate, LeakyRelu, Linear, Linspace, LocalResponseNorm, MaxPool2d, MaxPool2dIndices,
+    MaxUnpool2d, Mean, Mul, Op, Pad, PixelShuffle, PixelUnshuffle, Prelu, Preprocess, Relu, Repeat,
+    Scale, Sigmoid, Silu, Slice, Softmax, Sub, Tanh, Unfold, pad,
 };
 use fullconv::low_level::plan::lowered::{Convolution, FusedArgmax, Scores, TransposedConvolution};
 use fullconv::low_level::target::Target;

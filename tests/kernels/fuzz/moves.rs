@@ -140,6 +140,64 @@ fn pixel_shuffle() -> impl Strategy<Value = (PixelShuffle, Vec<Shape>)> {
     })
 }
 
+/// Windows that fit the input.
+fn unfold() -> impl Strategy<Value = (Unfold, Vec<Shape>)> {
+    (
+        tensors(6),
+        pair(1..=4),
+        pair(1..=3),
+        pair(0..=3),
+        pair(1..=3),
+    )
+        .prop_map(|(shape, kernel_size, dilation, padding, stride)| {
+            let least = |axis: usize| {
+                let reach = (kernel_size[axis] - 1) * dilation[axis] + 1;
+                reach.saturating_sub(2 * padding[axis])
+            };
+            let input = shape.with_size(shape.h.max(least(0)), shape.w.max(least(1)));
+            let op = Unfold {
+                kernel_size,
+                dilation,
+                padding,
+                stride,
+            };
+            (op, vec![input])
+        })
+}
+
+fn pixel_unshuffle() -> impl Strategy<Value = (PixelUnshuffle, Vec<Shape>)> {
+    (1usize..=4, tensors(7)).prop_map(|(downscale_factor, shape)| {
+        let [h, w] = [shape.h, shape.w].map(|size| size.next_multiple_of(downscale_factor));
+        (
+            PixelUnshuffle { downscale_factor },
+            vec![shape.with_size(h, w)],
+        )
+    })
+}
+
+fn conv1d_channels() -> impl Strategy<Value = (Conv1dChannels, Vec<Shape>)> {
+    (tensors(19), 0usize..=4, 1usize..=7).prop_map(|(shape, padding, taps)| {
+        let taps = taps.min(shape.c + 2 * padding);
+        let weight = Shape::new(1, 1, 1, taps);
+        (Conv1dChannels { padding }, vec![shape, weight])
+    })
+}
+
+fn linspace() -> impl Strategy<Value = (Linspace, Vec<Shape>)> {
+    (tensors(5), 2usize..=3, -3.0f32..3.0, -3.0f32..3.0)
+        .prop_map(|(shape, dim, start, end)| (Linspace { dim, start, end }, vec![shape]))
+}
+
+fn full() -> impl Strategy<Value = (Full, Vec<Shape>)> {
+    (tensors(5), 1usize..=9, -3.0f32..3.0).prop_map(|(shape, channels, fill_value)| {
+        let op = Full {
+            channels,
+            fill_value,
+        };
+        (op, vec![shape])
+    })
+}
+
 fn preprocess() -> impl Strategy<Value = (Preprocess, Vec<Shape>)> {
     let channels = prop_oneof![Just(Channels::Rgb), Just(Channels::Bgr)];
     let numbers = (
@@ -193,6 +251,31 @@ proptest! {
 
     #[test]
     fn gathers_agree_with_the_reference(sample in shared_samples(gather())) {
+        sample.check();
+    }
+
+    #[test]
+    fn unfold_agrees_with_the_reference(sample in samples(unfold())) {
+        sample.check();
+    }
+
+    #[test]
+    fn pixel_unshuffle_agrees_with_the_reference(sample in samples(pixel_unshuffle())) {
+        sample.check();
+    }
+
+    #[test]
+    fn conv1d_channels_agrees_with_the_reference(sample in samples(conv1d_channels())) {
+        sample.check();
+    }
+
+    #[test]
+    fn linspace_agrees_with_the_reference(sample in samples(linspace())) {
+        sample.check();
+    }
+
+    #[test]
+    fn full_agrees_with_the_reference(sample in samples(full())) {
         sample.check();
     }
 
