@@ -73,19 +73,6 @@ struct Counted {
     time: Duration,
 }
 
-/// Whether the model has one output channel, which is a class and a background.
-fn is_binary(model: &Model) -> bool {
-    model.class_count() == 1
-}
-
-/// The number of classes that are measured.
-fn class_count(model: &Model) -> usize {
-    match is_binary(model) {
-        true => 2,
-        false => model.class_count(),
-    }
-}
-
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
     let palette = args
@@ -95,7 +82,7 @@ pub fn run(args: &Args) -> Outcome {
         .transpose()?;
     let (pairs, unmatched) = pairs(&args.images, &args.labels, args.pattern.as_deref())?;
     let model = args.model.open()?;
-    let classes = class_count(&model);
+    let classes = model.class_count();
     // Before anything is read, so that too many classes are an error at once.
     let counted = Counted {
         matrix: ConfusionMatrix::new(classes)?,
@@ -130,14 +117,14 @@ fn survey(
     palette: Option<&[Colour]>,
     pairs: &[Pair],
 ) -> Result<(Reading, Survey)> {
-    let classes = class_count(model);
+    let classes = model.class_count();
     let map = label_map(args, model, palette)?;
     let (mut reading, survey) = Reading::new(map, palette.is_some(), pairs)?;
     let is_mapped = args.label_map.is_some();
     let void = Label::Id(255);
     let mut warnings = Vec::new();
     if survey.is_0_and_255() && !is_mapped && !args.ignore.contains(&void) {
-        match is_binary(model) {
+        match model.head().is_binary() {
             true => drop(reading.map.0.insert(void, Meaning::Class(1))),
             false => warnings.push(survey.two_values()),
         }
@@ -169,7 +156,7 @@ fn is_preset(args: &Args, name: &str) -> bool {
 
 /// The meaning of labels as the options give it.
 fn label_map(args: &Args, model: &Model, palette: Option<&[Colour]>) -> Result<LabelMap> {
-    let classes = class_count(model);
+    let classes = model.class_count();
     let mut map = match &args.label_map {
         None => LabelMap::of(model, classes, palette)?,
         Some(given) => {

@@ -1,7 +1,7 @@
 //! The figures of `eval`, as JSON and as text.
 
+use super::Counted;
 use super::survey::LeftOut;
-use super::{Counted, class_count};
 use crate::options::ModelSummary;
 use crate::terminal;
 use fullconv::{Model, Segmenter};
@@ -103,7 +103,7 @@ impl Output {
             frequency_weighted_iou: matrix.frequency_weighted_iou(),
             mean_dice: matrix.mean_dice(),
             mean_boundary_iou: boundary.mean_iou(),
-            classes: (0..class_count(model)).map(class).collect(),
+            classes: (0..model.class_count()).map(class).collect(),
         }
     }
 
