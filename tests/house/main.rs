@@ -39,7 +39,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("colorous", &["heatmap.rs"]),
     ("futures_core", &["segmenter/frames.rs"]),
     ("half", &["ops/narrow.rs", "parameters/file.rs"]),
-    ("image", &["labels.rs", "picture.rs"]),
+    ("image", &["labels.rs", "picture.rs", "picture/decode.rs"]),
     ("png", &["heatmap.rs", "labels/png_file.rs", "mask.rs"]),
     // These files wrap async functions in blocking ones.
     ("pollster", &["segmenter.rs", "segmenter/frames.rs"]),
