@@ -2,8 +2,8 @@
 // one pixel.
 //
 // Reading an sRGB texture decodes its bytes; this kernel encodes them again. Its error is far below half a byte:
-// rounding restores the stored byte. input: red, green and blue from 0 to 1; output: one u32 a pixel, row by row, red
-// in the lowest byte, and 255 in the highest.
+// rounding restores the stored byte. Alpha is never encoded. input: red, green, blue and alpha from 0 to 1; output: one
+// u32 a pixel, row by row, red in the lowest byte, alpha in the highest.
 
 struct Params {
     width: u32,
@@ -34,7 +34,7 @@ fn main(
         return;
     }
     let row = pixel / params.width;
-    let texel = textureLoad(input, vec2<u32>(pixel - row * params.width, row), 0).rgb;
-    let stored = select(texel, encoded(texel), params.srgb != 0u);
-    output[pixel - params.begin] = pack4x8unorm(vec4<f32>(stored, 1.0));
+    let texel = textureLoad(input, vec2<u32>(pixel - row * params.width, row), 0);
+    let stored = select(texel.rgb, encoded(texel.rgb), params.srgb != 0u);
+    output[pixel - params.begin] = pack4x8unorm(vec4<f32>(stored, texel.a));
 }

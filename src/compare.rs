@@ -24,9 +24,9 @@ use crate::ops::numerics::UNIT;
 use crate::ops::{Argmax, Binarize, MaxPool2dIndices, Op};
 use crate::picture::Picture;
 use crate::plan::{Plan, lowered};
+use crate::preprocess::Form;
 use crate::reference;
 use crate::segmenter::{Begin, Precision, Request, Segmenter, whole_graph};
-use crate::size::Size;
 use crate::tensor::{Shape, Tensor};
 use std::any::Any;
 use std::collections::HashMap;
@@ -107,10 +107,11 @@ impl Report {
 /// # Errors
 /// As [`Segmenter::segment`]; `NotFinite` if a value is not finite on the CPU.
 pub async fn compare_picture(segmenter: &Segmenter, picture: &Picture) -> Result<Report> {
-    compare(segmenter, Begin::Picture, &picture.to_tensor()?).await
+    let (pictures, input) = segmenter.input(picture)?;
+    compare(segmenter, Begin::Picture(pictures.form), &input).await
 }
 
-/// Compares all nodes for a preprocessed input, `[n, 3, h, w]`.
+/// Compares all nodes for a preprocessed input, `[n, c, h, w]`.
 ///
 /// # Errors
 /// As [`Segmenter::run`]; `NotFinite` if a value is not finite on the CPU.
@@ -120,7 +121,7 @@ pub async fn compare_tensor(segmenter: &Segmenter, input: &Tensor) -> Result<Rep
 
 async fn compare(segmenter: &Segmenter, begin: Begin, input: &Tensor) -> Result<Report> {
     let shape = input.shape();
-    let graph = &whole_graph(segmenter.model(), begin, Size::new(shape.h, shape.w))?;
+    let graph = &whole_graph(segmenter.model(), begin, shape)?;
     let ops: Vec<NodeId> = graph
         .iter()
         .filter(|(_, n)| n.op().is_some())
@@ -151,7 +152,8 @@ async fn compare(segmenter: &Segmenter, begin: Begin, input: &Tensor) -> Result<
     };
     let mut bounds = vec![0.0; graph.nodes().len()];
     let precision = segmenter.precision();
-    if begin == Begin::Tensor {
+    // Words hold bytes, without rounding.
+    if begin != Begin::Picture(Form::Words) {
         bounds[graph.input().index()] = rounding(precision, input);
     }
     let mut scores: Option<Tensor> = None;

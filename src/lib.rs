@@ -71,7 +71,7 @@ pub use metrics::{BoundaryIou, ConfusionMatrix};
 pub use model_file::{Head, Model, Values};
 pub use ops::Activation;
 pub use parameters::{Parameter, Parameters, TensorFile};
-pub use picture::{Picture, PictureLimits};
+pub use picture::{Picture, PictureFormat, PictureLimits, PictureNote, Samples};
 pub use preprocess::{Channels, Preprocessing};
 #[cfg(not(target_arch = "wasm32"))]
 pub use segmenter::BlockingFrames;

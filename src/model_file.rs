@@ -79,7 +79,11 @@ struct Inner {
     architecture: &'static str,
     geometry: Option<&'static str>,
     stages: Vec<FcnStage>,
+    channels: usize,
+    size: Option<Size>,
     preprocessing: Preprocessing,
+    /// The file does not say how pictures are preprocessed.
+    assumes_preprocessing: bool,
     classes: Arc<[String]>,
     head: Head,
     palette: Palette,
@@ -129,7 +133,9 @@ impl Model {
             .map(|(name, shape)| (name.to_owned(), shape.to_vec()))
             .collect();
         let mut network = network(&checkpoint, overrides, &metadata)?;
-        let nominal = nominal();
+        let channels = network.channels;
+        let Size { height, width } = network.size.unwrap_or(Size::square(NOMINAL_SIDE));
+        let nominal = Shape::new(1, channels, height, width);
         let shapes = network.graph.shapes(nominal).map_err(|e| {
             let error = Error::new(ErrorKind::ModelFile, e.to_string());
             error.at(network.architecture).with_source(e)
@@ -142,13 +148,17 @@ impl Model {
         )?;
         let classes = head.class_names(metadata.classes)?;
         let palette = head.palette(metadata.palette)?;
-        let preprocessing = metadata
-            .preprocess
-            .unwrap_or(match network.input_convention {
-                InputConvention::Caffe => Preprocessing::CAFFE,
-                InputConvention::Torchvision => Preprocessing::TORCHVISION,
-            });
-        preprocessing.validate()?;
+        let assumes_preprocessing = metadata.preprocess.is_none();
+        let preprocessing =
+            metadata
+                .preprocess
+                .unwrap_or(match (network.channels, network.input_convention) {
+                    (3, InputConvention::Caffe) => Preprocessing::CAFFE,
+                    (3, InputConvention::Torchvision) => Preprocessing::TORCHVISION,
+                    (channels, _) => Preprocessing::assumed(channels),
+                });
+        preprocessing.validate(channels)?;
+        check_sizes(&preprocessing, network.size)?;
         let of_stages = network.stages.iter().map(|stage| stage.weight.clone());
         let bilinear = network.bilinear.into_keys().chain(of_stages);
         let mut derived = bilinear.map(|name| (name, Derived::Bilinear)).collect();
@@ -161,7 +171,10 @@ impl Model {
             architecture: network.architecture,
             geometry: network.geometry,
             stages: network.stages,
+            channels,
+            size: network.size,
             preprocessing,
+            assumes_preprocessing,
             classes: classes.into(),
             head,
             palette,
@@ -237,6 +250,33 @@ impl Model {
         &self.0.preprocessing
     }
 
+    /// Whether its file does not say how pictures are preprocessed, so that [`Model::preprocessing`] is an assumption.
+    pub fn assumes_preprocessing(&self) -> bool {
+        self.0.assumes_preprocessing
+    }
+
+    /// The number of its input channels.
+    pub fn input_channels(&self) -> usize {
+        self.0.channels
+    }
+
+    /// The only size of its input, if it takes no other: pictures are resized to it.
+    pub fn input_size(&self) -> Option<Size> {
+        self.0.size
+    }
+
+    /// An error unless it takes a preprocessed input of `shape`.
+    pub(crate) fn check_input(&self, shape: Shape) -> Result<()> {
+        let size = Size::new(shape.h, shape.w);
+        if let Some(only) = self.input_size().filter(|only| *only != size) {
+            bail!(
+                Shape,
+                "the input has {size} pixels (height x width); {self} takes {only} only"
+            );
+        }
+        Ok(())
+    }
+
     /// The names of its classes; empty if the file has none.
     pub fn classes(&self) -> &Arc<[String]> {
         &self.0.classes
@@ -293,13 +333,17 @@ impl Model {
     /// # Errors
     /// `Shape` if the network takes no size near it.
     pub fn network_size(&self, size: Size) -> Result<Size> {
+        if let Some(only) = self.input_size() {
+            return Ok(only);
+        }
         let Size { height, width } = self.0.preprocessing.network_size(size);
         Ok(Size::new(self.side_from(height)?, self.side_from(width)?))
     }
 
     /// The least side, from `side` on, that the network takes.
     pub(crate) fn side_from(&self, side: usize) -> Result<usize> {
-        let fits = |side: &usize| self.0.graph.shapes(Shape::new(1, 3, *side, *side)).is_ok();
+        let square = |side: usize| Shape::new(1, self.0.channels, side, side);
+        let fits = |side: &usize| self.0.graph.shapes(square(*side)).is_ok();
         match (side..side.saturating_add(SIDES_TRIED)).find(fits) {
             Some(side) => Ok(side),
             None => bail!(
@@ -319,9 +363,18 @@ impl fmt::Display for Model {
     }
 }
 
-/// The shape of a picture that fits every known network.
-fn nominal() -> Shape {
-    Shape::new(1, 3, NOMINAL_SIDE, NOMINAL_SIDE)
+/// An error if `preprocessing` resizes pictures to anything but the network's only size, if it has one.
+fn check_sizes(preprocessing: &Preprocessing, only: Option<Size>) -> Result<()> {
+    let Some(only) = only else { return Ok(()) };
+    let others = preprocessing.long_side.is_some() || preprocessing.short_side.is_some();
+    let size = preprocessing.size.unwrap_or(only.axes());
+    if others || size != only.axes() {
+        bail!(
+            ModelFile,
+            "preprocess: the network takes {only} only (graph.size): leave long_side, short_side and size out"
+        );
+    }
+    Ok(())
 }
 
 /// The network that is chosen, or else described or named in the file, or else recognised from its tensors.
@@ -339,7 +392,7 @@ pub(crate) fn network(
             Request,
             "the file holds a graph of its own, which has no other geometry"
         ),
-        (Some(graph), None) => models::build_described(checkpoint, graph, nominal()),
+        (Some(graph), None) => models::build_described(checkpoint, graph, NOMINAL_SIDE),
         _ => {
             let overrides = ArchitectureOverride {
                 architecture: overrides

@@ -1,9 +1,18 @@
-//! Pictures: JPEG and PNG, upright, as RGB bytes.
+//! Pictures: files of many formats, upright, as RGB bytes or as bands.
 
+mod chunks;
 mod decode;
+mod format;
 mod jpeg;
+mod npy;
+#[cfg(not(target_arch = "wasm32"))]
+mod pages;
+mod samples;
 
 pub use decode::PictureLimits;
+pub use format::PictureFormat;
+use samples::Bands;
+pub use samples::Samples;
 
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::files;
@@ -24,7 +33,8 @@ pub(crate) const MAX_BYTES: u64 = 1 << 30;
 /// The quality of a saved JPEG, of 100: the loss is hardly visible.
 const JPEG_QUALITY: u8 = 92;
 
-/// A picture of at least one pixel: RGB, 8 bits a channel, rows from the top.
+/// A picture of at least one pixel, rows from the top. It is a colour picture of 8 bits a channel, or has bands: any
+/// number of channels of 8 bits, 16 bits or `f32`, see [`Samples`].
 ///
 /// ```
 /// use fullconv::{Picture, Size};
@@ -35,7 +45,10 @@ const JPEG_QUALITY: u8 = 92;
 /// # Ok::<(), fullconv::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Picture(Pixels);
+pub struct Picture {
+    pixels: Pixels,
+    notes: Vec<PictureNote>,
+}
 
 /// The pixels in their original layout.
 #[derive(Clone)]
@@ -48,23 +61,57 @@ enum Pixels {
         /// The pixels without the fourth byte, made on first use.
         rgb: OnceLock<RgbImage>,
     },
+    Bands {
+        /// Both sides fit `u32`.
+        size: Size,
+        bands: Bands,
+        /// The pixels as they are shown, made on first use.
+        rgb: OnceLock<RgbImage>,
+    },
+}
+
+/// What a reader of a picture should know about its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PictureNote {
+    /// The file lacks its end, but no pixel.
+    EndMissing,
+    /// The file is an animation; the picture is its first frame.
+    FirstFrame,
+    /// The file has this many pages; the picture is the first.
+    FirstPage(usize),
+}
+
+impl fmt::Display for PictureNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EndMissing => f.write_str("the file lacks its end; every pixel is there"),
+            Self::FirstFrame => f.write_str("the file is an animation; its first frame is taken"),
+            Self::FirstPage(pages) => {
+                write!(f, "the file has {pages} pages; the first is taken")
+            }
+        }
+    }
 }
 
 impl Picture {
-    /// Reads a JPEG or PNG file, whatever its extension.
+    /// Reads a picture file, known by its content, whatever its extension: JPEG, PNG, WebP, TIFF, BMP, GIF (the first
+    /// frame), PNM, or a NumPy array (`.npy`) of `[h, w]`, `[h, w, bands]` or `[bands, h, w]`. In a browser only JPEG,
+    /// PNG and arrays: the page decodes other formats.
     ///
-    /// The picture is turned upright by its EXIF orientation. Grey becomes RGB, 16 bits become
-    /// 8, transparency is dropped; colour profiles are ignored.
+    /// The picture is turned upright by its EXIF orientation; colour profiles are ignored. Colours of 16 bits become 8,
+    /// except in a TIFF; grey of 16 bits and bands keep their precision. [`Picture::notes`] says what else there is to
+    /// know.
     ///
     /// # Errors
-    /// `Io` if the file cannot be read; `Picture` if it is empty, neither JPEG nor PNG, damaged, cut
-    /// short, or takes more than 1 GiB in memory.
+    /// `Io` if the file cannot be read; `Picture` if it is empty, of another format, damaged, lacks pixels, or takes
+    /// more than 1 GiB in memory.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         decode::decode(&files::read(path, MAX_BYTES)?, &path.display(), None)
     }
 
-    /// Reads a JPEG or PNG from memory, as [`Picture::open`] does from a file.
+    /// Reads a picture file from memory, as [`Picture::open`] does from a file.
     ///
     /// # Errors
     /// `Picture`, as for [`Picture::open`].
@@ -80,11 +127,11 @@ impl Picture {
         decode::decode(bytes, &"the picture", Some(limits))
     }
 
-    /// The size of the JPEG or PNG in `bytes` when upright, from its header only: the pixels are not decoded, and may
+    /// The size of the picture file in `bytes` when upright, from its header only: the pixels are not decoded, and may
     /// be damaged.
     ///
     /// # Errors
-    /// `Picture` if it is empty, neither JPEG nor PNG, or its header is damaged.
+    /// `Picture` if it is empty, of no format that is read, or its header is damaged.
     pub fn size_of(bytes: &[u8]) -> Result<Size> {
         decode::upright_size(bytes, &"the picture")
     }
@@ -101,25 +148,151 @@ impl Picture {
         }
     }
 
-    /// The picture of `size` whose pixels are `data`: red, green, blue and a fourth byte of each, row by row. The
-    /// fourth byte is ignored. The bytes go to a device unchanged.
+    /// The picture of `size` whose pixels are `data`: red, green, blue and alpha of each, row by row. Only networks with
+    /// a channel for alpha look at it. The bytes go to a device unchanged.
     ///
     /// # Errors
     /// `Picture` if there is no pixel, or `data` does not have 4 · height · width bytes.
     pub fn from_rgba(size: Size, data: Vec<u8>) -> Result<Self> {
         check_length(size, 4, data.len())?;
-        Ok(Self(Pixels::Rgba {
+        Ok(Self::new(Pixels::Rgba {
             size,
             bytes: data,
             rgb: OnceLock::new(),
         }))
     }
 
+    /// The picture of `size` with this number of `bands`, whose samples are `samples`: all bands of a pixel, pixel by
+    /// pixel, row by row. Three bands of 8 bits are red, green and blue; no band is alpha.
+    ///
+    /// ```
+    /// use fullconv::{Picture, Samples, Size};
+    /// let size = Size::new(2, 3);
+    /// let picture = Picture::from_bands(size, 12, Samples::U16(vec![1000; 72]))?;
+    /// assert_eq!(picture.bands(), 12);
+    /// # Ok::<(), fullconv::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Picture` if there is no pixel or band, there are not `bands` · height · width samples, or a sample is not
+    /// finite.
+    pub fn from_bands(size: Size, bands: usize, samples: Samples) -> Result<Self> {
+        Self::of_bands(size, Bands::new(size, bands, samples, false)?)
+    }
+
+    fn of_bands(size: Size, bands: Bands) -> Result<Self> {
+        match bands.into_rgb() {
+            Ok(rgb) => Self::from_rgb(size, rgb),
+            Err(bands) => Ok(Self::new(Pixels::Bands {
+                size,
+                bands,
+                rgb: OnceLock::new(),
+            })),
+        }
+    }
+
+    fn new(pixels: Pixels) -> Self {
+        Self {
+            pixels,
+            notes: Vec::new(),
+        }
+    }
+
+    /// This picture with a note.
+    fn noting(mut self, note: PictureNote) -> Self {
+        self.notes.push(note);
+        self
+    }
+
+    /// What a reader should know about the picture's file; empty for most.
+    pub fn notes(&self) -> &[PictureNote] {
+        &self.notes
+    }
+
+    /// The number of bands, alpha included: 1 for grey, 3 for a colour picture, 4 with alpha.
+    pub fn bands(&self) -> usize {
+        match &self.pixels {
+            Pixels::Rgb(_) => 3,
+            Pixels::Rgba { .. } => 4,
+            Pixels::Bands { bands, .. } => bands.count(),
+        }
+    }
+
+    /// Whether the last band is alpha: the opacity of each pixel.
+    pub fn has_alpha(&self) -> bool {
+        match &self.pixels {
+            Pixels::Rgb(_) => false,
+            Pixels::Rgba { .. } => true,
+            Pixels::Bands { bands, .. } => bands.has_alpha(),
+        }
+    }
+
+    /// Whether a pixel is not opaque.
+    pub fn is_transparent(&self) -> bool {
+        match &self.pixels {
+            Pixels::Rgb(_) => false,
+            Pixels::Rgba { bytes, .. } => bytes.iter().skip(3).step_by(4).any(|a| *a < 255),
+            Pixels::Bands { bands, .. } => bands.is_transparent(),
+        }
+    }
+
+    /// The picture over a `background` of one colour (red, green, blue), as Pillow's `paste` with a mask computes it:
+    /// opaque, 8 bits a channel. A picture without alpha stays as it is.
+    #[must_use]
+    pub fn over(&self, background: [u8; 3]) -> Self {
+        if !self.has_alpha() {
+            return self.clone();
+        }
+        let mut image = self.image().clone();
+        let pixels = image.as_chunks_mut::<3>().0;
+        for (pixel, alpha) in pixels.iter_mut().zip(self.alpha()) {
+            for (channel, behind) in pixel.iter_mut().zip(background) {
+                let [front, behind, alpha] = [*channel, behind, alpha].map(u32::from);
+                let sum = front * alpha + behind * (255 - alpha) + 128;
+                *channel = (((sum >> 8) + sum) >> 8) as u8;
+            }
+        }
+        Self {
+            pixels: Pixels::Rgb(image),
+            notes: self.notes.clone(),
+        }
+    }
+
+    /// The opacity of each pixel, row by row.
+    fn alpha(&self) -> Vec<u8> {
+        match &self.pixels {
+            Pixels::Rgba { bytes, .. } => bytes.iter().skip(3).step_by(4).copied().collect(),
+            Pixels::Bands { bands, .. } if bands.has_alpha() => bands.shown(bands.count() - 1),
+            _ => vec![255; self.width() * self.height()],
+        }
+    }
+
+    /// Whether it is grey or a colour picture of 8 bits a channel, of which [`Picture::rgba`] holds everything.
+    pub(crate) fn is_colour(&self) -> bool {
+        match &self.pixels {
+            Pixels::Rgb(_) | Pixels::Rgba { .. } => true,
+            Pixels::Bands { bands, .. } => bands.is_grey8(),
+        }
+    }
+
+    /// The samples of band `band`, row by row, from 0 to 1 for those of 8 and 16 bits, as they are for `f32`.
+    pub(crate) fn band(&self, band: usize) -> Vec<f64> {
+        let bytes = |bytes: &[u8], count| {
+            let of_band = bytes.iter().skip(band).step_by(count);
+            of_band.map(|byte| f64::from(*byte) / 255.0).collect()
+        };
+        match &self.pixels {
+            Pixels::Rgb(image) => bytes(image.as_raw(), 3),
+            Pixels::Rgba { bytes: rgba, .. } => bytes(rgba, 4),
+            Pixels::Bands { bands, .. } => bands.scaled(band),
+        }
+    }
+
     /// The size, at least one pixel a side.
     pub fn size(&self) -> Size {
-        match &self.0 {
+        match &self.pixels {
             Pixels::Rgb(image) => size_of(image),
-            Pixels::Rgba { size, .. } => *size,
+            Pixels::Rgba { size, .. } | Pixels::Bands { size, .. } => *size,
         }
     }
 
@@ -133,8 +306,9 @@ impl Picture {
         self.size().height
     }
 
-    /// Red, green and blue of each pixel, row by row: 3 · height · width bytes. A picture from [`Picture::from_rgba`]
-    /// copies them on the first call.
+    /// Red, green and blue of each pixel, row by row: 3 · height · width bytes. A picture with alpha or bands makes them
+    /// on the first call. Of bands they are the first three, or the first as grey if there are one or two; `f32` from 0
+    /// to 1, or up to the largest sample if that is more.
     pub fn rgb(&self) -> &[u8] {
         self.image().as_raw()
     }
@@ -142,26 +316,40 @@ impl Picture {
     /// Red, green, blue and a fourth byte of each pixel, row by row: 4 · height · width bytes, as in an `Rgba8Unorm`
     /// texture. The fourth byte is the original one, or 255 if there was none.
     pub fn rgba(&self) -> Cow<'_, [u8]> {
-        match &self.0 {
-            Pixels::Rgb(image) => {
-                let pixels = image.as_raw().as_chunks::<3>().0;
-                let mut bytes = Vec::with_capacity(4 * pixels.len());
-                bytes.extend(pixels.iter().flat_map(|[r, g, b]| [*r, *g, *b, 255]));
-                Cow::Owned(bytes)
-            }
-            Pixels::Rgba { bytes, .. } => Cow::Borrowed(bytes),
+        if let Pixels::Rgba { bytes, .. } = &self.pixels {
+            return Cow::Borrowed(bytes);
         }
+        let pixels = self.rgb().as_chunks::<3>().0;
+        let mut bytes = Vec::with_capacity(4 * pixels.len());
+        bytes.extend(pixels.iter().flat_map(|[r, g, b]| [*r, *g, *b, 255]));
+        if self.has_alpha() {
+            for (pixel, alpha) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(self.alpha()) {
+                pixel[3] = alpha;
+            }
+        }
+        Cow::Owned(bytes)
     }
 
     /// The picture as an image of the `image` crate.
     pub fn image(&self) -> &RgbImage {
-        match &self.0 {
+        match &self.pixels {
             Pixels::Rgb(image) => image,
             Pixels::Rgba { size, bytes, rgb } => rgb.get_or_init(|| {
                 let mut image = RgbImage::new(size.width as u32, size.height as u32);
                 let pixels = image.as_chunks_mut::<3>().0;
                 for ([r, g, b], from) in pixels.iter_mut().zip(bytes.as_chunks::<4>().0) {
                     [*r, *g, *b] = [from[0], from[1], from[2]];
+                }
+                image
+            }),
+            Pixels::Bands { size, bands, rgb } => rgb.get_or_init(|| {
+                let mut image = RgbImage::new(size.width as u32, size.height as u32);
+                let shown = if bands.count() < 3 { [0; 3] } else { [0, 1, 2] };
+                for (channel, band) in shown.into_iter().enumerate() {
+                    let pixels = image.as_chunks_mut::<3>().0;
+                    for (pixel, value) in pixels.iter_mut().zip(bands.shown(band)) {
+                        pixel[channel] = value;
+                    }
                 }
                 image
             }),
@@ -183,13 +371,10 @@ impl Picture {
     /// # Errors
     /// `Limit` if the host has no memory for it.
     pub fn to_tensor(&self) -> Result<Tensor> {
-        let (data, stride) = match &self.0 {
-            Pixels::Rgb(image) => (image.as_raw(), 3),
-            Pixels::Rgba { bytes, .. } => (bytes, 4),
-        };
+        let data = self.rgb();
         let Size { height, width } = self.size();
         Tensor::from_fn(Shape::new(1, 3, height, width), |_, c, y, x| {
-            f32::from(data[(y * width + x) * stride + c])
+            f32::from(data[(y * width + x) * 3 + c])
         })
     }
 
@@ -248,7 +433,7 @@ impl TryFrom<RgbImage> for Picture {
                 "a picture of {size} pixels (height x width) has nothing in it"
             );
         }
-        Ok(Self(Pixels::Rgb(image)))
+        Ok(Self::new(Pixels::Rgb(image)))
     }
 }
 
@@ -260,14 +445,33 @@ impl TryFrom<DynamicImage> for Picture {
     /// # Errors
     /// `Picture` if the image has no pixel.
     fn try_from(image: DynamicImage) -> Result<Self> {
-        Self::try_from(image.into_rgb8())
+        let size = Size::new(image.height() as usize, image.width() as usize);
+        let bands =
+            |count, samples, alpha| Self::of_bands(size, Bands::new(size, count, samples, alpha)?);
+        match image {
+            DynamicImage::ImageRgba8(image) => Self::from_rgba(size, image.into_raw()),
+            DynamicImage::ImageRgba16(_) => Self::from_rgba(size, image.into_rgba8().into_raw()),
+            DynamicImage::ImageLuma8(image) => bands(1, Samples::U8(image.into_raw()), false),
+            DynamicImage::ImageLumaA8(image) => bands(2, Samples::U8(image.into_raw()), true),
+            DynamicImage::ImageLuma16(image) => bands(1, Samples::U16(image.into_raw()), false),
+            DynamicImage::ImageLumaA16(image) => bands(2, Samples::U16(image.into_raw()), true),
+            DynamicImage::ImageRgb32F(image) => bands(3, Samples::F32(image.into_raw()), false),
+            DynamicImage::ImageRgba32F(image) => bands(4, Samples::F32(image.into_raw()), true),
+            other => Self::try_from(other.into_rgb8()),
+        }
     }
 }
 
-/// Equal size and equal red, green and blue; the fourth byte is ignored.
+/// Equal size and equal samples of equal bands; alpha and notes are ignored. Grey equals red, green and blue of its
+/// value.
 impl PartialEq for Picture {
     fn eq(&self, other: &Self) -> bool {
-        self.size() == other.size() && self.rgb() == other.rgb()
+        let equal = match (&self.pixels, &other.pixels) {
+            _ if self.is_colour() && other.is_colour() => self.rgb() == other.rgb(),
+            (Pixels::Bands { bands, .. }, Pixels::Bands { bands: others, .. }) => bands == others,
+            _ => false,
+        };
+        self.size() == other.size() && equal
     }
 }
 

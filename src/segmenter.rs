@@ -17,6 +17,7 @@ pub(crate) use request::{Begin, Request, whole_graph};
 pub use texture::{Colours, MaskTexture, TexturePass};
 
 use crate::error::{Result, bail};
+use crate::gpu::low_level::{Executor, Pending};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::gpu::{self, TunedLayer};
 use crate::gpu::{Gpu, LayerTimes};
@@ -25,6 +26,7 @@ use crate::model_file::Model;
 use crate::ops::argmax::NO_CLASS;
 use crate::picture::Picture;
 use crate::plan::Plan;
+use crate::preprocess::Form;
 use crate::reference;
 use crate::size::Size;
 use crate::tensor::{Shape, Tensor};
@@ -209,15 +211,20 @@ impl Segmenter {
     /// pixel are not finite or, in `f16`, a value is beyond its range.
     pub async fn segment(&self, picture: &Picture) -> Result<Mask> {
         let size = picture.size();
-        let request = Request::labels(1, size);
+        let preprocessing = self.model().preprocessing();
+        let form = preprocessing.form_of(picture)?;
+        let request = Request::labels(preprocessing.input(1, size, form));
+        let pictures = std::slice::from_ref(picture);
         let labels = match &self.0.engine {
             Engine::Reference => {
-                let labels = first(self.on_reference(&request, &picture.to_tensor()?)?)?;
+                let input = preprocessing.tensor(pictures, form)?;
+                let labels = first(self.on_reference(&request, &input)?)?;
                 labels.data().iter().map(|l| *l as u8).collect()
             }
             Engine::Gpu(on) => {
                 let mut lent = on.executors().lend(&request).await?;
-                let outputs = lent.executor()?.run_bytes(&picture.rgba()).await?;
+                let run = self.submit(lent.executor()?, pictures, form).await?;
+                let outputs = run.await?;
                 outputs.into_iter().next().unwrap_or_default()
             }
         };
@@ -262,15 +269,17 @@ impl Segmenter {
             return Ok(masks);
         };
         let pixels = size.height * size.width;
+        let form = self.form_of(pictures)?;
         let pool = on.executors();
-        let mut parts = BatchParts::of(Request::labels(pictures.len(), size));
+        let input = self
+            .model()
+            .preprocessing()
+            .input(pictures.len(), size, form);
+        let mut parts = BatchParts::of(Request::labels(input));
         while let Some((images, mut lent)) = parts.next(&pool).await? {
             let pictures = &pictures[images];
-            let mut bytes = Vec::with_capacity(4 * pictures.len() * pixels);
-            for picture in pictures {
-                bytes.extend_from_slice(&picture.rgba());
-            }
-            let labels = lent.executor()?.run_bytes(&bytes).await?;
+            let run = self.submit(lent.executor()?, pictures, form).await?;
+            let labels = run.await?;
             let labels = labels.into_iter().next().unwrap_or_default();
             for labels in labels.chunks(pixels).take(pictures.len()) {
                 let mask = self.mask(size, labels.to_vec());
@@ -279,6 +288,42 @@ impl Segmenter {
             }
         }
         Ok(masks)
+    }
+
+    /// The form in which all of `pictures` can go to the device.
+    fn form_of(&self, pictures: &[Picture]) -> Result<Form> {
+        let preprocessing = self.model().preprocessing();
+        let mut form = preprocessing.usual_form();
+        for (i, picture) in pictures.iter().enumerate() {
+            let of_picture = preprocessing.form_of(picture);
+            if of_picture.map_err(|e| e.at(format!("picture {i} of the batch")))? == Form::Values {
+                form = Form::Values;
+            }
+        }
+        Ok(form)
+    }
+
+    /// Submits a run on `pictures` in `form`, for which `executor` was made.
+    async fn submit(
+        &self,
+        executor: &mut Executor,
+        pictures: &[Picture],
+        form: Form,
+    ) -> Result<Pending> {
+        match (form, pictures) {
+            (Form::Words, [picture]) => executor.submit(&picture.rgba()).await,
+            (Form::Words, pictures) => {
+                let bytes: Vec<u8> = pictures
+                    .iter()
+                    .flat_map(|p| p.rgba().into_owned())
+                    .collect();
+                executor.submit(&bytes).await
+            }
+            (Form::Values, pictures) => {
+                let input = self.model().preprocessing().tensor(pictures, form)?;
+                executor.submit_tensor(&input).await
+            }
+        }
     }
 
     /// Many pictures, one after the other, several under way at a time.
@@ -321,7 +366,12 @@ impl Segmenter {
         // Frees buffers before the candidates allocate theirs; the plans also have the old choices.
         pool.forget();
         let (graph, parameters) = (self.model().graph(), self.model().parameters());
-        let input = Shape::new(batch, 3, size.height, size.width);
+        let input = Shape::new(
+            batch,
+            self.model().input_channels(),
+            size.height,
+            size.width,
+        );
         let outputs = [graph.output()];
         let tuned = gpu::low_level::tune(
             pool.network(),
@@ -352,19 +402,18 @@ impl Segmenter {
             );
         }
         let begin = std::time::Instant::now();
-        let request = Request::labels(batch, size);
-        let mut lent = self.pool()?.lend(&request).await?;
+        let preprocessing = self.model().preprocessing();
+        let input = preprocessing.input(batch, size, preprocessing.usual_form());
+        let mut lent = self.pool()?.lend(&Request::labels(input)).await?;
         let executor = lent.executor()?;
         // Pixels of many colours; what they show does not matter.
-        let words: Vec<u32> = (0..request.input().pixels() as u32)
-            .map(|i| i.wrapping_mul(2_654_435_761))
-            .collect();
-        executor.run_bytes(bytemuck::cast_slice(&words)).await?;
+        let bytes = executor.input_of(|i| i.wrapping_mul(2_654_435_761))?;
+        executor.run_bytes(&bytes).await?;
         let first_ms = begin.elapsed().as_secs_f64() * 1e3;
         let mut run_ms = Vec::with_capacity(runs);
         for _ in 0..runs {
             let begin = std::time::Instant::now();
-            executor.run_bytes(bytemuck::cast_slice(&words)).await?;
+            executor.run_bytes(&bytes).await?;
             run_ms.push(begin.elapsed().as_secs_f64() * 1e3);
         }
         let layers = executor.time_layers().await?;
@@ -376,7 +425,7 @@ impl Segmenter {
         })
     }
 
-    /// Runs the network on a preprocessed input, `[n, 3, h, w]`, and returns its output, labels and the values of the nodes
+    /// Runs the network on a preprocessed input, `[n, c, h, w]`, and returns its output, labels and the values of the nodes
     /// in `fetch`. A batch too large for the device runs in parts.
     ///
     /// # Errors

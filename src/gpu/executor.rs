@@ -11,6 +11,7 @@ use super::{Gpu, layout};
 use crate::device_profile::TEXEL_ROW_BYTES;
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
+use crate::ops::kernel::Format;
 use crate::ops::narrow::SATURATED_GROUP;
 use crate::parameters::Parameters;
 #[cfg(not(target_arch = "wasm32"))]
@@ -189,18 +190,7 @@ impl Executor {
     /// `Shape` if `input` does not have the planned shape; `NotFinite` if f16 does not hold a value of the input or of
     /// a layer; `Device` or `DeviceLost` if the device fails.
     pub async fn run(&mut self, input: &Tensor) -> Result<Vec<(NodeId, Tensor)>> {
-        let place = &self.plan.input;
-        if input.shape() != place.shape {
-            bail!(
-                Shape,
-                "the plan is for an input of shape {}, not {}",
-                place.shape,
-                input.shape()
-            );
-        }
-        let bytes = self
-            .run_bytes(&layout::encode(input, place.format)?)
-            .await?;
+        let bytes = self.run_bytes(&self.encoded(input)?).await?;
         let outputs = self.plan.outputs.iter().zip(bytes);
         outputs
             .map(|((id, p), bytes)| Ok((*id, layout::decode(&bytes, p.shape, p.format)?)))
@@ -213,6 +203,45 @@ impl Executor {
     /// As [`Executor::run`].
     pub async fn run_bytes(&mut self, input: &[u8]) -> Result<Vec<Vec<u8>>> {
         self.submit(input).await?.await
+    }
+
+    /// As [`Executor::submit`], with the input as a tensor.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub async fn submit_tensor(&mut self, input: &Tensor) -> Result<Pending> {
+        let bytes = self.encoded(input)?;
+        self.submit(&bytes).await
+    }
+
+    /// The bytes of `input` in the layout of the plan's input.
+    fn encoded(&self, input: &Tensor) -> Result<Vec<u8>> {
+        let place = &self.plan.input;
+        if input.shape() != place.shape {
+            bail!(
+                Shape,
+                "the plan is for an input of shape {}, not {}",
+                place.shape,
+                input.shape()
+            );
+        }
+        layout::encode(input, place.format)
+    }
+
+    /// An input in the layout of device memory: of pictures, the words that `word` gives for each pixel; of tensors,
+    /// numbers from 0 to 1 made of them.
+    ///
+    /// # Errors
+    /// `Limit` if the host has no memory for it.
+    pub fn input_of(&self, word: impl Fn(u32) -> u32) -> Result<Vec<u8>> {
+        let place = &self.plan.input;
+        if place.format == Format::Rgba8 {
+            let words = (0..place.shape.pixels() as u32).map(word);
+            return Ok(words.flat_map(u32::to_le_bytes).collect());
+        }
+        let number = |i: u32| (word(i) >> 8) as f32 / (1 << 24) as f32;
+        let data = (0..place.shape.elements() as u32).map(number).collect();
+        self.encoded(&Tensor::new(place.shape, data)?)
     }
 
     /// Submits a run on `input`, bytes in the layout of device memory, and returns a future of the outputs. Further

@@ -43,7 +43,7 @@ pub(super) fn encode(tensor: &Tensor, format: Format) -> Result<Vec<u8>> {
         Format::Rgba8 => {
             let mut bytes = vec![255; shape.pixels() * 4];
             for n in 0..shape.n {
-                for c in 0..shape.c.min(3) {
+                for c in 0..shape.c.min(4) {
                     let image = &mut bytes[n * shape.h * shape.w * 4..];
                     for (i, value) in tensor.plane(n, c).iter().enumerate() {
                         image[i * 4 + c] = *value as u8;

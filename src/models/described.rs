@@ -5,6 +5,7 @@ use super::{Checkpoint, InputConvention, NetworkDefinition};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeId};
 use crate::ops::{self, Op};
+use crate::size::Size;
 use crate::tensor::Shape;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
@@ -23,6 +24,12 @@ pub struct Description {
     /// The name of the network's input.
     #[serde(default = "input")]
     input: String,
+    /// The channels of the network's input; 3 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    channels: Option<usize>,
+    /// Height and width of the network's input, if it takes no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size: Option<[usize; 2]>,
     /// The node that holds the class scores.
     output: String,
     /// The ops, in any order.
@@ -44,13 +51,34 @@ fn input() -> String {
     "input".into()
 }
 
-/// Builds the graph of `description` on the tensors of `checkpoint`; `nominal` is the shape of an input that the
-/// network takes.
+impl Description {
+    /// The only size of the network's input, if it has one.
+    pub(crate) fn size(&self) -> Option<Size> {
+        self.size.map(|[height, width]| Size::new(height, width))
+    }
+
+    /// The shape of an input that the network takes: its only one, or a square of `side`.
+    fn nominal(&self, side: usize) -> Result<Shape> {
+        let Size { height, width } = self.size().unwrap_or(Size::square(side));
+        let shape = Shape::new(1, self.channels.unwrap_or(3), height, width);
+        if shape.elements() == 0 || shape.check().is_err() {
+            bail!(
+                ModelFile,
+                "graph: an input of {} channels and {height}x{width} pixels (height x width) is no picture",
+                shape.c
+            );
+        }
+        Ok(shape)
+    }
+}
+
+/// Builds the graph of `description` on the tensors of `checkpoint`; a network of any size takes squares of `side`.
 pub(super) fn build(
     checkpoint: &Checkpoint,
     description: &Description,
-    nominal: Shape,
+    side: usize,
 ) -> Result<NetworkDefinition> {
+    let nominal = description.nominal(side)?;
     let mut faults = Faults::default();
     let ops = ops(description, checkpoint, &mut faults);
     let order = order(description, checkpoint, &mut faults);
@@ -104,6 +132,8 @@ pub(super) fn build(
     Ok(NetworkDefinition {
         graph,
         architecture: NAME,
+        channels: nominal.c,
+        size: description.size(),
         geometry: None,
         bilinear: BTreeMap::new(),
         input_convention: InputConvention::Torchvision,
@@ -255,7 +285,7 @@ mod tests {
     fn built(nodes: serde_json::Value) -> Result<NetworkDefinition> {
         let description = json!({"output": "score", "nodes": nodes});
         let description = serde_json::from_value(description).unwrap();
-        build(&checkpoint(), &description, Shape::new(1, 3, 64, 64))
+        build(&checkpoint(), &description, 64)
     }
 
     #[test]
@@ -324,7 +354,7 @@ mod tests {
             {"name": "a", "op": "conv2d", "inputs": ["input", "conv.weight"]},
         ]});
         let description = serde_json::from_value(description).unwrap();
-        let error = build(&checkpoint(), &description, Shape::new(1, 3, 64, 64)).unwrap_err();
+        let error = build(&checkpoint(), &description, 64).unwrap_err();
         assert_eq!(
             error.to_string(),
             "graph: its output \"conv.weight\" is no node"

@@ -10,8 +10,9 @@ mod vgg_classifier;
 pub use described::Description;
 
 use crate::error::{Result, bail};
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, NodeKind};
 use crate::ops::{BatchNorm2d, Conv2d, ConvTranspose2d, Crop, Relu};
+use crate::size::Size;
 use crate::tensor::Shape;
 use std::collections::BTreeMap;
 
@@ -86,6 +87,10 @@ pub struct NetworkDefinition {
     pub graph: Graph,
     /// Its name.
     pub architecture: &'static str,
+    /// The channels of its input.
+    pub channels: usize,
+    /// The only size of its input, if it takes no other.
+    pub size: Option<Size>,
     /// The treatment of its borders, if there are several.
     pub geometry: Option<&'static str>,
     /// Transposed convolutions that the checkpoint does not hold: they are bilinear.
@@ -222,16 +227,26 @@ fn recognise(checkpoint: &Checkpoint) -> Option<(&'static Family, &'static str)>
         .find_map(|family| Some((family, (family.recognise)(checkpoint)?)))
 }
 
-/// Builds the network that a file describes; `nominal` is the shape of an input that any network takes.
+/// Builds the network that a file describes; one of any size takes squares of `side`.
 ///
 /// # Errors
 /// `ModelFile`, with all faults, node by node.
 pub fn build_described(
     checkpoint: &Checkpoint,
     description: &Description,
-    nominal: Shape,
+    side: usize,
 ) -> Result<NetworkDefinition> {
-    described::build(checkpoint, description, nominal)
+    described::build(checkpoint, description, side)
+}
+
+/// The channels that the first convolution of `graph` reads.
+fn input_channels(graph: &Graph) -> Option<usize> {
+    let mut readers = graph.nodes().iter().filter(|node| node.op().is_some());
+    let first = readers.find(|node| node.inputs.first() == Some(&graph.input()))?;
+    match graph.node(*first.inputs.get(1)?).kind {
+        NodeKind::Parameter(weight) => Some(weight.c),
+        _ => None,
+    }
 }
 
 /// Adds layers to a graph, with weights under the checkpoint's names.
@@ -260,6 +275,8 @@ impl<'a> Builder<'a> {
         input_convention: InputConvention,
     ) -> NetworkDefinition {
         NetworkDefinition {
+            channels: input_channels(&self.graph).unwrap_or(3),
+            size: None,
             graph: self.graph,
             architecture,
             geometry,

@@ -1,9 +1,13 @@
-//! Picture files: the kind by its first bytes, header, limits, pixels.
+//! Picture files: the format, header, limits, pixels.
 
-use super::jpeg;
-use super::{MAX_BYTES, Picture};
+use super::chunks::Chunks;
+#[cfg(not(target_arch = "wasm32"))]
+use super::samples::Samples;
+use super::{MAX_BYTES, Picture, PictureFormat, PictureNote, jpeg, npy};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::size::Size;
+#[cfg(not(target_arch = "wasm32"))]
+use image::AnimationDecoder;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 use std::fmt;
@@ -51,7 +55,7 @@ impl PictureLimits {
     }
 }
 
-/// The header of a picture file.
+/// The header of a picture file that the `image` crate reads.
 struct Header<'a> {
     decoder: Box<dyn ImageDecoder + 'a>,
     /// Before the orientation is applied.
@@ -75,37 +79,112 @@ impl<'a> Header<'a> {
             orientation,
         })
     }
+
+    fn pixels(self, name: &dyn fmt::Display) -> Result<DynamicImage> {
+        let decoded = DynamicImage::from_decoder(self.decoder);
+        let mut image = decoded.map_err(|e| damaged(name, e))?;
+        image.apply_orientation(self.orientation);
+        Ok(image)
+    }
+}
+
+/// A picture of `size`, turned upright.
+pub(super) fn upright(size: Size, orientation: Orientation) -> Size {
+    match orientation {
+        Orientation::NoTransforms
+        | Orientation::Rotate180
+        | Orientation::FlipHorizontal
+        | Orientation::FlipVertical => size,
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => Size::new(size.width, size.height),
+    }
+}
+
+/// Turns a picture of `size` and `count` samples a pixel upright.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn turn(
+    size: Size,
+    count: usize,
+    samples: Samples,
+    orientation: Orientation,
+) -> (Size, Samples) {
+    if orientation == Orientation::NoTransforms {
+        return (size, samples);
+    }
+    let turned = upright(size, orientation);
+    let Size { height, width } = size;
+    let from = |y: usize, x: usize| match orientation {
+        Orientation::NoTransforms => (y, x),
+        Orientation::FlipHorizontal => (y, width - 1 - x),
+        Orientation::Rotate180 => (height - 1 - y, width - 1 - x),
+        Orientation::FlipVertical => (height - 1 - y, x),
+        Orientation::Rotate90FlipH => (x, y),
+        Orientation::Rotate90 => (height - 1 - x, y),
+        Orientation::Rotate270FlipH => (height - 1 - x, width - 1 - y),
+        Orientation::Rotate270 => (x, width - 1 - y),
+    };
+    let pixels = (0..turned.height).flat_map(|y| (0..turned.width).map(move |x| (y, x)));
+    let begins = pixels
+        .map(|(y, x)| from(y, x))
+        .map(|(y, x)| (y * width + x) * count);
+    fn moved<T: Copy>(all: &[T], begins: impl Iterator<Item = usize>, count: usize) -> Vec<T> {
+        begins
+            .flat_map(|at| all[at..at + count].iter().copied())
+            .collect()
+    }
+    let samples = match samples {
+        Samples::U8(all) => Samples::U8(moved(&all, begins, count)),
+        Samples::U16(all) => Samples::U16(moved(&all, begins, count)),
+        Samples::F32(all) => Samples::F32(moved(&all, begins, count)),
+    };
+    (turned, samples)
 }
 
 /// The size of the picture in `bytes` when upright, from its header; errors call the picture `name`.
 pub(super) fn upright_size(bytes: &[u8], name: &dyn fmt::Display) -> Result<Size> {
-    let header = Header::read(bytes, format_of(bytes, name)?, name)?;
-    let Size { height, width } = header.size;
-    Ok(match header.orientation {
-        Orientation::NoTransforms
-        | Orientation::Rotate180
-        | Orientation::FlipHorizontal
-        | Orientation::FlipVertical => header.size,
-        Orientation::Rotate90
-        | Orientation::Rotate270
-        | Orientation::Rotate90FlipH
-        | Orientation::Rotate270FlipH => Size::new(width, height),
-    })
+    match format_of(bytes, name)? {
+        PictureFormat::Npy => Ok(npy::Array::read(bytes, name)?.size),
+        #[cfg(not(target_arch = "wasm32"))]
+        PictureFormat::Tiff => super::pages::upright_size(bytes, name),
+        format => {
+            let header = Header::read(bytes, of_image(format, name)?, name)?;
+            Ok(upright(header.size, header.orientation))
+        }
+    }
 }
 
-/// JPEG or PNG; errors call the picture `name`.
-fn format_of(bytes: &[u8], name: &dyn fmt::Display) -> Result<ImageFormat> {
+/// The format of a file that is read; errors call the picture `name`.
+fn format_of(bytes: &[u8], name: &dyn fmt::Display) -> Result<PictureFormat> {
     if bytes.is_empty() {
         bail!(Picture, "{name} is empty");
     }
-    match image::guess_format(bytes) {
-        Ok(format @ (ImageFormat::Jpeg | ImageFormat::Png)) => Ok(format),
-        Ok(other) => bail!(
+    match PictureFormat::of(bytes) {
+        Some(format) if format.is_read() => Ok(format),
+        Some(format) => bail!(
             Picture,
-            "{name} is not a JPEG or PNG picture; it looks like {other:?}"
+            "{name} is a file of {format}, which is not read: {}",
+            format.advice()
         ),
-        Err(_) => bail!(Picture, "{name} is not a JPEG or PNG picture"),
+        None => bail!(
+            Picture,
+            "{name} is no picture: JPEG, PNG, WebP, TIFF, BMP, GIF, PNM and .npy are read"
+        ),
     }
+}
+
+/// `format` as the `image` crate names it.
+fn of_image(format: PictureFormat, name: &dyn fmt::Display) -> Result<ImageFormat> {
+    Ok(match format {
+        PictureFormat::Jpeg => ImageFormat::Jpeg,
+        PictureFormat::Png => ImageFormat::Png,
+        PictureFormat::WebP => ImageFormat::WebP,
+        PictureFormat::Bmp => ImageFormat::Bmp,
+        PictureFormat::Gif => ImageFormat::Gif,
+        PictureFormat::Pnm => ImageFormat::Pnm,
+        other => bail!(Picture, "{name} is a file of {other}, which is not read"),
+    })
 }
 
 fn damaged(name: &dyn fmt::Display, reason: ImageError) -> Error {
@@ -116,18 +195,13 @@ fn damaged(name: &dyn fmt::Display, reason: ImageError) -> Error {
     Error::new(ErrorKind::Picture, text).with_source(reason)
 }
 
-/// Decodes `bytes` if they are a picture within `limits`; errors call the picture `name`.
-pub(super) fn decode(
-    bytes: &[u8],
+/// An error unless a picture of `size` that takes `taken` bytes is within `limits`; it calls the picture `name`.
+pub(super) fn check_limits(
     name: &dyn fmt::Display,
+    size: Size,
+    taken: u64,
     limits: Option<&PictureLimits>,
-) -> Result<Picture> {
-    let format = format_of(bytes, name)?;
-    if format == ImageFormat::Jpeg && !jpeg::has_end(bytes) {
-        bail!(Picture, "{name} is cut short: the JPEG has no end marker");
-    }
-    let header = Header::read(bytes, format, name)?;
-    let (size, taken) = (header.size, header.decoder.total_bytes());
+) -> Result<()> {
     if let Some(PictureLimits { pixels, bytes }) = limits {
         if size.height as u64 * size.width as u64 > *pixels {
             bail!(
@@ -150,10 +224,92 @@ pub(super) fn decode(
             "{name} is too large: {size} pixels (height x width) take more than {MAX_BYTES} bytes"
         );
     }
-    let decoded = DynamicImage::from_decoder(header.decoder);
-    let mut image = decoded.map_err(|e| damaged(name, e))?;
-    image.apply_orientation(header.orientation);
-    Picture::try_from(image).map_err(|error| error.at(name))
+    Ok(())
+}
+
+/// Decodes `bytes` if they are a picture within `limits`; errors call the picture `name`.
+pub(super) fn decode(
+    bytes: &[u8],
+    name: &dyn fmt::Display,
+    limits: Option<&PictureLimits>,
+) -> Result<Picture> {
+    match format_of(bytes, name)? {
+        PictureFormat::Npy => {
+            let array = npy::Array::read(bytes, name)?;
+            check_limits(
+                name,
+                array.size,
+                array.bytes().unwrap_or(usize::MAX) as u64,
+                limits,
+            )?;
+            let picture = Picture::from_bands(array.size, array.bands, array.samples(bytes));
+            picture.map_err(|error| error.at(name))
+        }
+        #[cfg(not(target_arch = "wasm32"))]
+        PictureFormat::Tiff => super::pages::decode(bytes, name, limits),
+        format => {
+            let format = of_image(format, name)?;
+            let header = Header::read(bytes, format, name)?;
+            check_limits(name, header.size, header.decoder.total_bytes(), limits)?;
+            let picture = match format {
+                ImageFormat::Jpeg if !jpeg::has_end(bytes) => without_jpeg_end(bytes, name)?,
+                ImageFormat::Png => png_pixels(header, bytes, name)?,
+                _ => Picture::try_from(header.pixels(name)?).map_err(|error| error.at(name))?,
+            };
+            Ok(match is_animated(bytes, format) {
+                true => picture.noting(PictureNote::FirstFrame),
+                false => picture,
+            })
+        }
+    }
+}
+
+/// The picture of a JPEG that has no end marker.
+fn without_jpeg_end(bytes: &[u8], name: &dyn fmt::Display) -> Result<Picture> {
+    let pixels = |bytes: &[u8]| {
+        let header = Header::read(bytes, ImageFormat::Jpeg, name).ok()?;
+        header.pixels(name).ok()
+    };
+    match jpeg::completed(bytes, pixels).and_then(|whole| pixels(&whole)) {
+        Some(image) => Ok(Picture::try_from(image)?.noting(PictureNote::EndMissing)),
+        None => bail!(
+            Picture,
+            "{name} is cut short: the JPEG has no end marker, and pixels are missing"
+        ),
+    }
+}
+
+/// The picture of a PNG, whose last chunks may be missing.
+fn png_pixels(header: Header<'_>, bytes: &[u8], name: &dyn fmt::Display) -> Result<Picture> {
+    let chunks = Chunks::of(bytes);
+    if chunks.has_end {
+        return Picture::try_from(header.pixels(name)?).map_err(|error| error.at(name));
+    }
+    let completed = chunks.completed(bytes);
+    let whole = Header::read(&completed, ImageFormat::Png, name).and_then(|h| h.pixels(name));
+    // Of two errors, that of the file itself.
+    let image = match whole {
+        Ok(image) => image,
+        Err(error) => header.pixels(name).and(Err(error))?,
+    };
+    Ok(Picture::try_from(image)?.noting(PictureNote::EndMissing))
+}
+
+/// Whether the file has more than one frame.
+fn is_animated(bytes: &[u8], format: ImageFormat) -> bool {
+    match format {
+        ImageFormat::Png => Chunks::of(bytes).is_animated,
+        // The flags of the extended header.
+        ImageFormat::WebP => {
+            bytes.get(12..16) == Some(b"VP8X") && bytes.get(20).is_some_and(|flags| flags & 2 != 0)
+        }
+        #[cfg(not(target_arch = "wasm32"))]
+        ImageFormat::Gif => {
+            let decoder = image::codecs::gif::GifDecoder::new(Cursor::new(bytes));
+            decoder.is_ok_and(|decoder| decoder.into_frames().take(2).count() > 1)
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -211,10 +367,12 @@ mod tests {
     fn files_that_are_no_pictures_are_errors() {
         assert_eq!(refusal(b""), "the picture is empty");
         for text in [&b"x"[..], b"Dear photograph,\n", &[0xFF, 0xD8]] {
-            assert_eq!(refusal(text), "the picture is not a JPEG or PNG picture");
+            assert!(refusal(text).starts_with("the picture is no picture: JPEG, PNG"));
         }
+        let heic = refusal(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic");
         assert!(
-            refusal(b"GIF89a\x01\0\x01\0").contains("not a JPEG or PNG picture; it looks like Gif")
+            heic.starts_with("the picture is a file of HEIC, which is not read: convert"),
+            "{heic}"
         );
     }
 

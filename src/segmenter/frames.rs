@@ -199,7 +199,9 @@ impl Frames {
             return Ok(State::Done(mask, begin.map(|begin| begin.elapsed())));
         };
         let pool = on.executors();
-        let request = Request::labels(1, picture.size());
+        let preprocessing = self.segmenter.model().preprocessing();
+        let form = preprocessing.form_of(picture)?;
+        let request = Request::labels(preprocessing.input(1, picture.size(), form));
         let fits = |lent: &Lent| lent.fits(&pool, &request);
         if !self.lent.as_ref().is_some_and(fits) {
             // Runs in flight use buffers that may have to be freed for the new ones.
@@ -212,8 +214,9 @@ impl Frames {
             Some(lent) => lent,
             none => none.insert(pool.lend(&request).await?),
         };
-        let executor = lent.executor()?;
-        Ok(State::InFlight(executor.submit(&picture.rgba()).await?))
+        let pictures = std::slice::from_ref(picture);
+        let run = self.segmenter.submit(lent.executor()?, pictures, form);
+        Ok(State::InFlight(run.await?))
     }
 }
 

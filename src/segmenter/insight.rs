@@ -5,6 +5,7 @@ use super::{Segmenter, first};
 use crate::error::{Result, bail};
 use crate::mask::Mask;
 use crate::picture::Picture;
+use crate::preprocess::PictureInput;
 use crate::tensor::Tensor;
 
 /// A network's labels of a picture at one of its strides.
@@ -18,6 +19,14 @@ pub struct StageMask {
 }
 
 impl Segmenter {
+    /// `picture` as the input of a graph.
+    pub(crate) fn input(&self, picture: &Picture) -> Result<(PictureInput, Tensor)> {
+        let preprocessing = self.model().preprocessing();
+        let form = preprocessing.form_of(picture)?;
+        let tensor = preprocessing.tensor(std::slice::from_ref(picture), form)?;
+        Ok((preprocessing.input(1, picture.size(), form), tensor))
+    }
+
     /// The network's output for a picture, at its own size: `[1, channels, h, w]`. These are class scores, or
     /// probabilities if the network makes them itself, see [`Model::head`](crate::Model::head). For most networks the
     /// size is that of their input, see [`Model::network_size`](crate::Model::network_size).
@@ -25,8 +34,8 @@ impl Segmenter {
     /// # Errors
     /// As [`Segmenter::segment`].
     pub async fn scores(&self, picture: &Picture) -> Result<Tensor> {
-        let request = Request::scores(picture.size());
-        first(self.values(&request, &picture.to_tensor()?).await?)
+        let (pictures, input) = self.input(picture)?;
+        first(self.values(&Request::scores(pictures), &input).await?)
     }
 
     /// The probability of each class at each pixel, `[1, classes, h, w]`: the softmax or sigmoid of the scores resized to
@@ -36,8 +45,9 @@ impl Segmenter {
     /// # Errors
     /// As [`Segmenter::segment`].
     pub async fn probabilities(&self, picture: &Picture) -> Result<Tensor> {
-        let request = Request::probabilities(picture.size());
-        let output = first(self.values(&request, &picture.to_tensor()?).await?)?;
+        let (pictures, input) = self.input(picture)?;
+        let request = Request::probabilities(pictures);
+        let output = first(self.values(&request, &input).await?)?;
         let probabilities = self.model().head().of_classes(output)?;
         if let Some(i) = probabilities.data().iter().position(|p| !p.is_finite()) {
             let [_, _, y, x] = probabilities.position(i);
@@ -54,8 +64,8 @@ impl Segmenter {
     pub async fn stages(&self, picture: &Picture) -> Result<Vec<StageMask>> {
         let strides = strides(self.model())?;
         let size = picture.size();
-        let (request, input) = (Request::stages(size), picture.to_tensor()?);
-        let values = self.values(&request, &input).await?;
+        let (pictures, input) = self.input(picture)?;
+        let values = self.values(&Request::stages(pictures), &input).await?;
         let mask = |(stride, labels): (usize, Tensor)| {
             let labels = labels.data().iter().map(|label| *label as u8).collect();
             let mask = self.mask(size, labels)?;

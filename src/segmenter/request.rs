@@ -4,6 +4,7 @@ use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId};
 use crate::model_file::Model;
 use crate::ops::Interpolate;
+use crate::preprocess::{Form, PictureInput};
 use crate::size::Size;
 use crate::tensor::Shape;
 
@@ -19,8 +20,10 @@ const NOMINAL_SIDE: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Request {
     wanted: Wanted,
-    /// `[n, 3, h, w]`: of the pictures, or of the preprocessed input.
+    /// `[n, c, h, w]`: of the pictures, or of the preprocessed input.
     input: Shape,
+    /// The form of the pictures; of a preprocessed input, values.
+    form: Form,
 }
 
 /// The requested outputs.
@@ -43,8 +46,8 @@ enum Wanted {
 /// The input of a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Begin {
-    /// Pictures, which are preprocessed first.
-    Picture,
+    /// Pictures in this form, which are preprocessed first.
+    Picture(Form),
     /// A preprocessed input.
     Tensor,
 }
@@ -58,42 +61,51 @@ pub(crate) struct Task {
 }
 
 impl Request {
-    /// The labels of `n` pictures of `size`.
-    pub(super) fn labels(n: usize, size: Size) -> Self {
-        Self::of_picture(Wanted::Labels, n, size)
+    /// The labels of `pictures`.
+    pub(super) fn labels(pictures: PictureInput) -> Self {
+        Self::of_pictures(Wanted::Labels, pictures)
     }
 
-    /// The scores of a picture of `size`.
-    pub(super) fn scores(size: Size) -> Self {
-        Self::of_picture(Wanted::Scores, 1, size)
+    /// The scores of `pictures`.
+    pub(super) fn scores(pictures: PictureInput) -> Self {
+        Self::of_pictures(Wanted::Scores, pictures)
     }
 
-    /// The probabilities at each pixel of a picture of `size`.
-    pub(super) fn probabilities(size: Size) -> Self {
-        Self::of_picture(Wanted::Probabilities, 1, size)
+    /// The probabilities at each pixel of `pictures`.
+    pub(super) fn probabilities(pictures: PictureInput) -> Self {
+        Self::of_pictures(Wanted::Probabilities, pictures)
     }
 
-    /// The labels of a picture of `size` at each stride of the network.
-    pub(super) fn stages(size: Size) -> Self {
-        Self::of_picture(Wanted::Stages, 1, size)
+    /// The labels of `pictures` at each stride of the network.
+    pub(super) fn stages(pictures: PictureInput) -> Self {
+        Self::of_pictures(Wanted::Stages, pictures)
     }
 
     /// The outputs of [`Segmenter::run`](super::Segmenter::run) for an input of shape `input`.
     pub(super) fn run(input: Shape, fetch: &[&str]) -> Self {
         let fetch = fetch.iter().map(|name| name.to_string()).collect();
-        let wanted = Wanted::Run { fetch };
-        Self { wanted, input }
+        Self {
+            wanted: Wanted::Run { fetch },
+            input,
+            form: Form::Values,
+        }
     }
 
     /// The values of the nodes called `names` of [`whole_graph`], for an input of shape `input`.
     pub(crate) fn nodes(begin: Begin, input: Shape, names: Vec<String>) -> Self {
-        let wanted = Wanted::Nodes { begin, names };
-        Self { wanted, input }
+        Self {
+            wanted: Wanted::Nodes { begin, names },
+            input,
+            form: Form::Values,
+        }
     }
 
-    fn of_picture(wanted: Wanted, n: usize, size: Size) -> Self {
-        let input = Shape::new(n, 3, size.height, size.width);
-        Self { wanted, input }
+    fn of_pictures(wanted: Wanted, pictures: PictureInput) -> Self {
+        Self {
+            wanted,
+            input: pictures.shape,
+            form: pictures.form,
+        }
     }
 
     /// The shape of the input.
@@ -106,6 +118,7 @@ impl Request {
         Self {
             wanted: self.wanted.clone(),
             input: self.input.with_batch(n),
+            form: self.form,
         }
     }
 
@@ -116,26 +129,31 @@ impl Request {
     /// stages.
     pub(super) fn task(&self, model: &Model) -> Result<Task> {
         let size = Size::new(self.input.h, self.input.w);
+        let pictures = PictureInput {
+            shape: self.input,
+            form: self.form,
+        };
         match &self.wanted {
             Wanted::Labels => {
-                let graph = picture_graph(model, size, model.network_size(size)?)?;
+                let graph = picture_graph(model, pictures, model.network_size(size)?)?;
                 Ok(Task::of_output(graph))
             }
             Wanted::Scores => {
-                let graph = network_graph(model, model.network_size(size)?)?;
+                let graph = network_graph(model, self.form, model.network_size(size)?)?;
                 Ok(Task::of_output(graph))
             }
             Wanted::Probabilities => {
-                let mut graph = network_graph(model, model.network_size(size)?)?;
+                let mut graph = network_graph(model, self.form, model.network_size(size)?)?;
                 let output = graph.output();
-                let scores = at_size(&mut graph, "resized", output, size)?;
+                let scores = at_size(&mut graph, "resized", output, self.input)?;
                 if let Some(op) = model.head().to_probabilities() {
                     graph.shared_op("probabilities", op, &[scores])?;
                 }
                 Ok(Task::of_output(graph))
             }
-            Wanted::Stages => stages(model, size),
+            Wanted::Stages => stages(model, pictures),
             Wanted::Run { fetch } => {
+                model.check_input(self.input)?;
                 let mut graph = model.graph().clone();
                 let mut outputs = vec![graph.output()];
                 for name in fetch {
@@ -145,7 +163,7 @@ impl Request {
                 Ok(Task { graph, outputs })
             }
             Wanted::Nodes { begin, names } => {
-                let graph = whole_graph(model, *begin, size)?;
+                let graph = whole_graph(model, *begin, self.input)?;
                 let outputs = names.iter().map(|name| graph.find_op(name));
                 let outputs = outputs.collect::<Result<_>>()?;
                 Ok(Task { graph, outputs })
@@ -161,11 +179,16 @@ impl Task {
     }
 }
 
-/// The whole graph of `model` to the labels, for a picture of `size` or a preprocessed input of any size.
-pub(crate) fn whole_graph(model: &Model, begin: Begin, size: Size) -> Result<Graph> {
+/// The whole graph of `model` to the labels, for an input of shape `input`.
+pub(crate) fn whole_graph(model: &Model, begin: Begin, input: Shape) -> Result<Graph> {
     match begin {
-        Begin::Picture => picture_graph(model, size, model.network_size(size)?),
+        Begin::Picture(form) => {
+            let pictures = PictureInput { shape: input, form };
+            let size = Size::new(input.h, input.w);
+            picture_graph(model, pictures, model.network_size(size)?)
+        }
         Begin::Tensor => {
+            model.check_input(input)?;
             let mut graph = model.graph().clone();
             add_labels(&mut graph, model)?;
             Ok(graph)
@@ -176,31 +199,38 @@ pub(crate) fn whole_graph(model: &Model, begin: Begin, size: Size) -> Result<Gra
 /// Graphs of small pictures, with and without a resize of the scores. Together they need every pipeline and weight
 /// that a picture of any size needs.
 pub(super) fn nominal_graphs(model: &Model) -> Result<Vec<(Graph, Shape)>> {
-    let side = model.side_from(NOMINAL_SIDE)?;
+    let size = match model.input_size() {
+        Some(only) => only,
+        None => Size::square(model.side_from(NOMINAL_SIDE)?),
+    };
+    let Size { height, width } = size;
     if !model.has_labels() {
-        return Ok(vec![(model.graph().clone(), Shape::new(1, 3, side, side))]);
+        let input = Shape::new(1, model.input_channels(), height, width);
+        return Ok(vec![(model.graph().clone(), input)]);
     }
-    [side, side + 1]
-        .map(|size| {
-            let graph = picture_graph(model, Size::square(size), Size::square(side))?;
-            Ok((graph, Shape::new(1, 3, size, size)))
+    let preprocessing = model.preprocessing();
+    [size, Size::new(height + 1, width + 1)]
+        .map(|of_picture| {
+            let pictures = preprocessing.input(1, of_picture, preprocessing.usual_form());
+            let graph = picture_graph(model, pictures, size)?;
+            Ok((graph, pictures.shape))
         })
         .into_iter()
         .collect()
 }
 
-/// Preprocess, the network at `network_size`, scores at the picture's `size`, labels.
-fn picture_graph(model: &Model, size: Size, network_size: Size) -> Result<Graph> {
-    let mut graph = network_graph(model, network_size)?;
+/// Preprocess, the network at `network_size`, scores at the pictures' size, labels.
+fn picture_graph(model: &Model, pictures: PictureInput, network_size: Size) -> Result<Graph> {
+    let mut graph = network_graph(model, pictures.form, network_size)?;
     let output = graph.output();
-    let scores = at_size(&mut graph, "resized", output, size)?;
+    let scores = at_size(&mut graph, "resized", output, pictures.shape)?;
     graph.shared_op(LABELS, model.head().labels(), &[scores])?;
     Ok(graph)
 }
 
-/// A picture, preprocessed to `network_size`, and the network.
-fn network_graph(model: &Model, network_size: Size) -> Result<Graph> {
-    let preprocess = model.preprocessing().op(network_size);
+/// Pictures in `form`, preprocessed to `network_size`, and the network.
+fn network_graph(model: &Model, form: Form, network_size: Size) -> Result<Graph> {
+    let preprocess = model.preprocessing().op(network_size, form);
     model.graph().after(PICTURE, preprocess)
 }
 
@@ -213,9 +243,10 @@ fn add_labels(graph: &mut Graph, model: &Model) -> Result<Option<NodeId>> {
     Ok(Some(labels))
 }
 
-/// The labels of a picture of `size` at each of the network's strides, the network's own last.
-fn stages(model: &Model, size: Size) -> Result<Task> {
-    let mut graph = network_graph(model, model.network_size(size)?)?;
+/// The labels of `pictures` at each of the network's strides, the network's own last.
+fn stages(model: &Model, pictures: PictureInput) -> Result<Task> {
+    let size = Size::new(pictures.shape.h, pictures.shape.w);
+    let mut graph = network_graph(model, pictures.form, model.network_size(size)?)?;
     let output = graph.output();
     let image = graph.find_op(&model.graph().node(model.graph().input()).name)?;
     let mut scores: Vec<NodeId> = Vec::with_capacity(model.stages().len() + 1);
@@ -226,7 +257,8 @@ fn stages(model: &Model, size: Size) -> Result<Task> {
     scores.push(output);
     let mut outputs = Vec::with_capacity(scores.len());
     for (scores, stride) in scores.into_iter().zip(strides(model)?) {
-        let resized = at_size(&mut graph, &format!("resized{stride}"), scores, size)?;
+        let name = format!("resized{stride}");
+        let resized = at_size(&mut graph, &name, scores, pictures.shape)?;
         let name = format!("labels{stride}");
         outputs.push(graph.shared_op(name, model.head().labels(), &[resized])?);
     }
@@ -249,10 +281,11 @@ pub(super) fn strides(model: &Model) -> Result<Vec<usize>> {
     Ok(coarse.chain([finest.stride / 2]).collect())
 }
 
-/// The `scores` of a picture at its `size`: a resize called `name`, unless they already have this size.
-fn at_size(graph: &mut Graph, name: &str, scores: NodeId, size: Size) -> Result<NodeId> {
-    let shapes = graph.shapes(Shape::new(1, 3, size.height, size.width))?;
+/// The `scores` of pictures of shape `input` at their size: a resize called `name`, unless they already have this size.
+fn at_size(graph: &mut Graph, name: &str, scores: NodeId, input: Shape) -> Result<NodeId> {
+    let shapes = graph.shapes(input.with_batch(1))?;
     let Shape { h, w, .. } = shapes[scores.index()];
+    let size = Size::new(input.h, input.w);
     if Size::new(h, w) == size {
         return Ok(scores);
     }

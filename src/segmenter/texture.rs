@@ -8,6 +8,7 @@ use crate::mask::Mask;
 use crate::model_file::Model;
 use crate::picture::Picture;
 use crate::plan::Plan;
+use crate::preprocess::Form;
 use crate::size::Size;
 use std::time::Duration;
 use wgpu::{CommandEncoder, Texture};
@@ -166,12 +167,28 @@ impl Segmenter {
         colours: Colours,
     ) -> Result<MaskTexture> {
         let size = Size::new(texture.height() as usize, texture.width() as usize);
-        let mut lent = self.pool()?.lend(&Request::labels(1, size)).await?;
+        let mut lent = self.pool()?.lend(&self.texture_request(size)?).await?;
         let executor = lent.executor()?;
         executor.prepare_textures().await?;
         let mask = mask(executor, self.model(), colours).await?;
         executor.submit_textures(texture, &mask.textures).await?;
         Ok(mask)
+    }
+
+    /// The labels of a texture of `size`.
+    ///
+    /// # Errors
+    /// `Unsupported` if the network's input is bands.
+    fn texture_request(&self, size: Size) -> Result<Request> {
+        let preprocessing = self.model().preprocessing();
+        match preprocessing.usual_form() {
+            Form::Words => Ok(Request::labels(preprocessing.input(1, size, Form::Words))),
+            Form::Values => bail!(
+                Unsupported,
+                "a texture has red, green, blue and alpha; the network takes bands, {} of them: give it a Picture",
+                preprocessing.mean.len()
+            ),
+        }
     }
 
     /// This segmenter, made ready for textures of `size`.
@@ -180,7 +197,7 @@ impl Segmenter {
     /// As [`Segmenter::segment`], and `Request` on the CPU reference.
     pub async fn texture_pass(&self, size: Size) -> Result<TexturePass> {
         let pool = self.pool()?;
-        let mut executor = pool.executor(&Request::labels(1, size)).await?;
+        let mut executor = pool.executor(&self.texture_request(size)?).await?;
         executor.prepare_textures().await?;
         Ok(TexturePass {
             executor,

@@ -37,9 +37,18 @@ const LAYERS: &[&[&str]] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("bytemuck", &["gpu/", "parameters/file.rs", "segmenter.rs"]),
     ("colorous", &["heatmap.rs"]),
+    ("crc32fast", &["picture/chunks.rs"]),
     ("futures_core", &["segmenter/frames.rs"]),
     ("half", &["ops/narrow.rs", "parameters/file.rs"]),
-    ("image", &["labels.rs", "picture.rs", "picture/decode.rs"]),
+    (
+        "image",
+        &[
+            "labels.rs",
+            "picture.rs",
+            "picture/decode.rs",
+            "picture/pages.rs",
+        ],
+    ),
     ("png", &["heatmap.rs", "labels/png_file.rs", "mask.rs"]),
     // These files wrap async functions in blocking ones.
     ("pollster", &["segmenter.rs", "segmenter/frames.rs"]),
@@ -68,6 +77,7 @@ const HOMES: &[(&str, &[&str])] = &[
         ],
     ),
     ("tempfile", &["files.rs"]),
+    ("tiff", &["picture/pages.rs"]),
     ("tracing", &["gpu/"]),
     // `texture.rs` takes the program's textures and encoders.
     ("wgpu", &["gpu/", "segmenter/texture.rs"]),

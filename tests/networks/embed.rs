@@ -210,8 +210,8 @@ impl Bytes {
             size,
             channels: Channels::Rgb,
             range: 255.0,
-            mean: [0.0; 3],
-            std: [1.0; 3],
+            mean: vec![0.0; 3],
+            std: vec![1.0; 3],
         };
         let input = graph.op("input", preprocess, &[graph.input()]).unwrap();
         let weight = graph.parameter("weight", shape).unwrap();

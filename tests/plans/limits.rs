@@ -590,8 +590,8 @@ fn a_loop_too_long_for_one_invocation_is_an_error() {
         size: [1, 1],
         channels: fullconv::Channels::Rgb,
         range: 1.0,
-        mean: [0.0; 3],
-        std: [1.0; 3],
+        mean: vec![0.0; 3],
+        std: vec![1.0; 3],
     };
     graph.op("input", preprocess, &[graph.input()]).unwrap();
     let target = Target::WEBGPU_DEFAULTS;

@@ -199,10 +199,18 @@ fn full() -> impl Strategy<Value = (Full, Vec<Shape>)> {
 }
 
 fn preprocess() -> impl Strategy<Value = (Preprocess, Vec<Shape>)> {
-    let channels = prop_oneof![Just(Channels::Rgb), Just(Channels::Bgr)];
+    // The channels, their number in the network, and in the picture.
+    let channels = prop_oneof![
+        Just((Channels::Rgb, 3, 3)),
+        Just((Channels::Bgr, 3, 3)),
+        Just((Channels::Grey, 1, 3)),
+        Just((Channels::Grey, 2, 4)),
+        Just((Channels::Rgba, 4, 4)),
+        (1usize..=9).prop_map(|bands| (Channels::Bands, 0, bands)),
+    ];
     let numbers = (
-        prop::array::uniform3(-1.0f32..1.0),
-        prop::array::uniform3(0.2f32..2.0),
+        prop::array::uniform4(-1.0f32..1.0),
+        prop::array::uniform4(0.2f32..2.0),
     );
     let ranges = prop_oneof![Just(1.0f32), Just(255.0)];
     (
@@ -213,17 +221,21 @@ fn preprocess() -> impl Strategy<Value = (Preprocess, Vec<Shape>)> {
         ranges,
         numbers,
     )
-        .prop_map(|(size, [h, w], n, channels, range, (mean, std))| {
-            let (mean, std) = (mean.map(|m| m * range), std.map(|s| s * range));
-            let op = Preprocess {
-                size,
-                channels,
-                range,
-                mean,
-                std,
-            };
-            (op, vec![Shape::new(n, 3, h, w)])
-        })
+        .prop_map(
+            |(size, [h, w], n, (channels, count, of_picture), range, (mean, std))| {
+                let scaled =
+                    |numbers: [f32; 4]| numbers[..count].iter().map(|m| m * range).collect();
+                let (mean, std) = (scaled(mean), scaled(std));
+                let op = Preprocess {
+                    size,
+                    channels,
+                    range,
+                    mean,
+                    std,
+                };
+                (op, vec![Shape::new(n, of_picture, h, w)])
+            },
+        )
 }
 
 proptest! {
