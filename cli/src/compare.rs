@@ -1,10 +1,12 @@
 //! `fullconv compare`: every node on the device against the CPU reference.
 
-use crate::inputs::read_tensor;
+use crate::inputs::{read_picture, read_tensor};
 use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
 use crate::{Failure, Outcome, terminal};
 use fullconv::compare::{LabelReport, NodeReport, Report, compare_picture, compare_tensor};
-use fullconv::{Error, ErrorKind, Picture, Result, Segmenter, Shape, Size};
+use fullconv::{
+    Channels, Error, ErrorKind, Model, Picture, Result, Samples, Segmenter, Shape, Size,
+};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,8 +23,8 @@ const PHOTOGRAPH: &[u8] =
                   each is\ncomputed by itself."
 )]
 pub struct Args {
-    /// A picture, or a safetensors file with a preprocessed tensor `input` [n, 3, h, w] [default: a photograph of a
-    /// street]
+    /// A picture, or a safetensors file with a preprocessed tensor `input` [n, c, h, w] [default: a photograph of a
+    /// street, or as many bands as the network takes, made of it]
     #[arg(long, value_name = "IMAGE|FILE")]
     input: Option<PathBuf>,
     /// Print one JSON object
@@ -111,6 +113,24 @@ pub fn run(args: &Args) -> Outcome {
     }
 }
 
+/// The default picture for `model`. Bands are the photograph's channels in turn, each moved to the left by some columns
+/// more than the one before.
+fn photograph(model: &Model) -> Result<Picture> {
+    let photograph = Picture::decode(PHOTOGRAPH)?;
+    let bands = model.input_channels();
+    if model.preprocessing().channels != Channels::Bands {
+        return Ok(photograph);
+    }
+    let (size, rgb) = (photograph.size(), photograph.rgb());
+    let sample = |i: usize, band: usize| {
+        let (y, x) = (i / size.width, (i + 5 * band) % size.width);
+        rgb[3 * (y * size.width + x) + band % 3]
+    };
+    let pixels = 0..size.height * size.width;
+    let samples = pixels.flat_map(|i| (0..bands).map(move |band| sample(i, band)));
+    Picture::from_bands(size, bands, Samples::U8(samples.collect()))
+}
+
 /// The network's input.
 enum Given {
     Picture(Picture),
@@ -118,9 +138,9 @@ enum Given {
 }
 
 impl Given {
-    fn read(path: Option<&Path>, model: &fullconv::Model) -> Result<Self> {
+    fn read(path: Option<&Path>, model: &Model) -> Result<Self> {
         let Some(path) = path else {
-            return Ok(Self::Picture(Picture::decode(PHOTOGRAPH)?));
+            return Ok(Self::Picture(photograph(model)?));
         };
         if path
             .extension()
@@ -128,7 +148,7 @@ impl Given {
         {
             Ok(Self::Tensor(read_tensor(path, model)?))
         } else {
-            Ok(Self::Picture(Picture::open(path)?))
+            Ok(Self::Picture(read_picture(path)?))
         }
     }
 }

@@ -5,12 +5,12 @@ mod pairs;
 mod report;
 mod survey;
 
+use crate::inputs::read_picture;
 use crate::options::{DeviceOptions, ModelOptions, TuneOptions, describe};
 use crate::presets::Colour;
 use crate::{Outcome, terminal, text_files};
 use fullconv::{
-    BoundaryIou, ConfusionMatrix, Error, ErrorKind, LabelImage, Model, Picture, Result, Segmenter,
-    Size,
+    BoundaryIou, ConfusionMatrix, Error, ErrorKind, LabelImage, Model, Result, Segmenter, Size,
 };
 use map::{Label, LabelMap, Meaning};
 use pairs::{Pair, pairs};
@@ -191,7 +191,7 @@ fn count(
     } in pairs
     {
         bar.set_message(path.display().to_string());
-        let picture = Picture::open(path)?;
+        let picture = read_picture(path)?;
         let (size, truth) = reading.classes(&LabelImage::read(labels)?);
         if size != picture.size() {
             return Err(other_size((labels, size), (path, picture.size())));

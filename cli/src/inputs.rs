@@ -1,12 +1,25 @@
-//! Preprocessed input tensors.
+//! Pictures and preprocessed input tensors.
 
-use fullconv::{Error, ErrorKind, Model, Result, Tensor, TensorFile};
+use crate::terminal;
+use fullconv::{Error, ErrorKind, Model, Picture, Result, Tensor, TensorFile};
 use std::path::Path;
 
 /// The input tensor's name.
 const NAME: &str = "input";
 
-/// Reads the tensor `input` `[n, 3, h, w]` of a safetensors file, and checks its shape against `model`.
+/// Reads the picture at `path`; what there is to know about its file goes to stderr.
+///
+/// # Errors
+/// As [`Picture::open`].
+pub fn read_picture(path: &Path) -> Result<Picture> {
+    let picture = Picture::open(path)?;
+    for note in picture.notes() {
+        terminal::report(format!("{}: {note}", path.display()));
+    }
+    Ok(picture)
+}
+
+/// Reads the tensor `input` `[n, c, h, w]` of a safetensors file, and checks its shape against `model`.
 ///
 /// # Errors
 /// Every error names the file.
@@ -22,6 +35,7 @@ pub fn read_tensor(path: &Path, model: &Model) -> Result<Tensor> {
 }
 
 fn check(file: &TensorFile, model: &Model) -> Result<()> {
+    let channels = model.input_channels();
     let found = file.tensors().find(|(name, _)| *name == NAME);
     let message = match found {
         None => {
@@ -32,9 +46,11 @@ fn check(file: &TensorFile, model: &Model) -> Result<()> {
             };
             format!("no tensor is called {NAME:?}; {there}")
         }
-        Some((_, [_, 3, _, _])) if found.is_some_and(|(_, d)| !d.contains(&0)) => return Ok(()),
+        Some((_, dimensions @ [_, c, _, _])) if *c == channels && !dimensions.contains(&0) => {
+            return Ok(());
+        }
         Some((_, dimensions)) => format!(
-            "tensor {NAME:?} has shape {dimensions:?}; {} takes [n, 3, h, w]",
+            "tensor {NAME:?} has shape {dimensions:?}; {} takes [n, {channels}, h, w]",
             model.architecture()
         ),
     };

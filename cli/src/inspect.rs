@@ -5,7 +5,7 @@ use crate::{Failure, Outcome, terminal};
 use fullconv::gpu::check_kernel_names;
 use fullconv::low_level::plan::{Choices, Plan};
 use fullconv::low_level::target::Target;
-use fullconv::{ErrorKind, Model, Precision, Preprocessing, Shape, Size};
+use fullconv::{Channels, ErrorKind, Model, Precision, Preprocessing, Shape, Size};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -38,7 +38,12 @@ pub struct Args {
 struct Output<'a> {
     architecture: &'a str,
     geometry: Option<&'a str>,
+    input_channels: usize,
+    /// Height and width, if the network takes no other.
+    input_size: Option<[usize; 2]>,
     preprocessing: &'a Preprocessing,
+    /// The file does not say how pictures are preprocessed.
+    preprocessing_is_assumed: bool,
     class_count: usize,
     classes: &'a [String],
     palette: &'a [[u8; 3]],
@@ -104,7 +109,7 @@ pub fn run(args: &Args) -> Outcome {
     };
     let (device, target, choices) = target(&args.device)?;
     let outputs = [model.graph().output()];
-    let input = Shape::new(1, 3, size.height, size.width);
+    let input = Shape::new(1, model.input_channels(), size.height, size.width);
     let plan = Plan::with_choices(model.graph(), input, &outputs, &target, &choices)?;
     if args.json {
         terminal::json(&output(&model, &plan, &device))?;
@@ -160,7 +165,8 @@ fn about(model: &Model) -> String {
     say("description", model.description().to_owned());
     say("license", model.license().to_owned());
     say("classes", model.classes().join(", "));
-    say("preprocessing", preprocessing(model.preprocessing()));
+    say("input", input(model));
+    say("preprocessing", preprocessing(model));
     say("tensors", tensors(model));
     say("not used", model.unused_tensors().join(", "));
     say("bilinear", bilinear(model).join(", "));
@@ -174,17 +180,45 @@ fn bilinear(model: &Model) -> Vec<&str> {
         .collect()
 }
 
-fn preprocessing(p: &Preprocessing) -> String {
-    let channels = match p.channels {
-        fullconv::Channels::Rgb => "RGB",
-        fullconv::Channels::Bgr => "BGR",
+fn input(model: &Model) -> String {
+    let channels = model.input_channels();
+    match model.input_size() {
+        Some(size) => format!("{channels} channels, {size} (height x width) only"),
+        None => format!("{channels} channels"),
+    }
+}
+
+fn preprocessing(model: &Model) -> String {
+    let p = model.preprocessing();
+    let channels = match (p.channels, model.input_channels()) {
+        (Channels::Rgb, _) => "RGB".into(),
+        (Channels::Bgr, _) => "BGR".into(),
+        (Channels::Grey, 1) => "grey".into(),
+        (Channels::Grey, _) => "grey and alpha".into(),
+        (Channels::Rgba, _) => "RGBA".into(),
+        (Channels::Bands, count) => format!("{count} bands"),
     };
-    let scale = match p.long_side {
-        Some(side) => format!("long side {side}"),
-        None => "original size".into(),
+    let scale = match (model.input_size(), p.size, p.long_side, p.short_side) {
+        (Some(size), ..) => format!("resized to {size}"),
+        (_, Some([height, width]), ..) => format!("resized to {}", Size::new(height, width)),
+        (_, _, Some(side), _) => format!("long side {side}"),
+        (_, _, _, Some(side)) => format!("short side {side}"),
+        _ => "original size".into(),
     };
-    let (range, mean, std) = (p.range, p.mean, p.std);
-    format!("{channels}, 0 to {range}, mean {mean:?}, std {std:?}, {scale}")
+    let range = p.range;
+    let numbers = |numbers: &[f32]| match numbers {
+        // One number for many equal ones.
+        [first, rest @ ..] if numbers.len() > 4 && rest.iter().all(|n| n == first) => {
+            format!("{first}")
+        }
+        numbers => format!("{numbers:?}"),
+    };
+    let (mean, std) = (numbers(&p.mean), numbers(&p.std));
+    let assumed = match model.assumes_preprocessing() {
+        true => " (assumed: the file does not say)",
+        false => "",
+    };
+    format!("{channels}, 0 to {range}, mean {mean}, std {std}, {scale}{assumed}")
 }
 
 /// The number of tensors of each type, and the file's size.
@@ -217,7 +251,10 @@ fn output<'a>(model: &'a Model, plan: &'a Plan, device: &'a str) -> Output<'a> {
     Output {
         architecture: model.architecture(),
         geometry: model.geometry(),
+        input_channels: model.input_channels(),
+        input_size: model.input_size().map(|size| [size.height, size.width]),
         preprocessing: model.preprocessing(),
+        preprocessing_is_assumed: model.assumes_preprocessing(),
         class_count: model.class_count(),
         classes: model.classes(),
         palette: model.palette().colours(),

@@ -1,19 +1,20 @@
 //! Turns the files and folders on the command line into pictures and the paths of their results.
 
+use crate::folders::{LeftOut, pictures_in};
 use fullconv::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The extensions of pictures in a folder.
-const PICTURES: [&str; 3] = ["jpg", "jpeg", "png"];
-const MASK: &str = ".mask.png";
-const OVERLAY: &str = ".overlay.png";
+/// The ending of masks.
+pub const MASK: &str = ".mask.png";
+/// The ending of overlays.
+pub const OVERLAY: &str = ".overlay.png";
 /// The endings of further results.
-const INSIGHT: [&str; 2] = [".heatmap.png", ".stages.png"];
+pub const INSIGHT: [&str; 2] = [".heatmap.png", ".stages.png"];
 /// A part of the names of the per-class results.
-const PROBABILITY: &str = ".probability.";
+pub const PROBABILITY: &str = ".probability.";
 
 /// A picture and where its results go.
 #[derive(Debug)]
@@ -33,76 +34,23 @@ impl Job {
     }
 }
 
-/// The pictures of a folder.
-#[derive(Debug)]
-pub struct Folder {
-    /// In the order of their names.
-    pub pictures: Vec<PathBuf>,
-    /// The number of results of an earlier run, which are left out.
-    pub results: usize,
-}
-
-/// The files in `folder` with a picture's extension, without hidden files and earlier results.
-///
-/// # Errors
-/// `Io` if the folder cannot be read, `Request` if it holds no picture.
-pub fn pictures_in(folder: &Path) -> Result<Folder> {
-    let unreadable = |reason| {
-        Error::new(
-            ErrorKind::Io,
-            format!("cannot read folder {}: {reason}", folder.display()),
-        )
-    };
-    let mut found = Folder {
-        pictures: Vec::new(),
-        results: 0,
-    };
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let name = name.to_lowercase();
-        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-        if name.starts_with('.') || !PICTURES.contains(&ending) || path.is_dir() {
-            continue;
-        }
-        let mut endings = [MASK, OVERLAY].into_iter().chain(INSIGHT);
-        if endings.any(|ending| name.ends_with(ending)) || name.contains(PROBABILITY) {
-            found.results += 1;
-        } else {
-            found.pictures.push(path);
-        }
-    }
-    if found.pictures.is_empty() {
-        let but = match found.results {
-            0 => String::new(),
-            n => format!(" but {n} results of an earlier run (*{MASK}, *{OVERLAY})"),
-        };
-        return Err(Error::new(
-            ErrorKind::Request,
-            format!(
-                "no picture (*.{}) is in folder {}{but}",
-                PICTURES.join(", *."),
-                folder.display()
-            ),
-        ));
-    }
-    found.pictures.sort();
-    Ok(found)
-}
-
-/// The jobs for files and folders, with their results in `output` or beside each picture, and the number of earlier
-/// results left out.
+/// The jobs for files and folders, with their results in `output` or beside each picture, and what is left
+/// out of the folders; `recursive` goes into their folders too.
 ///
 /// # Errors
 /// As [`pictures_in`]; `Request` if a result's path is that of a picture or of another result.
-pub fn jobs(inputs: &[PathBuf], output: Option<&Path>) -> Result<(Vec<Job>, usize)> {
+pub fn jobs(
+    inputs: &[PathBuf],
+    output: Option<&Path>,
+    recursive: bool,
+) -> Result<(Vec<Job>, LeftOut)> {
     let mut pictures = Vec::new();
-    let mut results = 0;
+    let mut left_out = LeftOut::default();
     for input in inputs {
         if input.is_dir() {
-            let folder = pictures_in(input)?;
+            let folder = pictures_in(input, recursive)?;
             pictures.extend(folder.pictures);
-            results += folder.results;
+            left_out.add(folder.left_out);
         } else {
             pictures.push(input.clone());
         }
@@ -122,7 +70,7 @@ pub fn jobs(inputs: &[PathBuf], output: Option<&Path>) -> Result<(Vec<Job>, usiz
             }
         }
     }
-    Ok((jobs, results))
+    Ok((jobs, left_out))
 }
 
 fn job(input: PathBuf, output: Option<&Path>) -> Job {
@@ -177,23 +125,23 @@ mod tests {
 
     fn refusal(inputs: &[&str], output: Option<&str>) -> String {
         let inputs: Vec<_> = inputs.iter().map(PathBuf::from).collect();
-        let error = jobs(&inputs, output.map(Path::new)).unwrap_err();
+        let error = jobs(&inputs, output.map(Path::new), false).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Request);
         error.to_string()
     }
 
     #[test]
     fn results_lie_beside_the_picture_or_in_the_folder() {
-        let (jobs, _) = jobs(&["a/x.tar.jpg".into(), "y".into()], None).unwrap();
+        let (jobs, _) = jobs(&["a/x.tar.jpg".into(), "y".into()], None, false).unwrap();
         assert_eq!(jobs[0].mask, Path::new("a/x.tar.mask.png"));
         assert_eq!(jobs[1].overlay, Path::new("y.overlay.png"));
-        let (jobs, _) = super::jobs(&["a/x.jpg".into()], Some(Path::new("out"))).unwrap();
+        let (jobs, _) = super::jobs(&["a/x.jpg".into()], Some(Path::new("out")), false).unwrap();
         assert_eq!(jobs[0].mask, Path::new("out/x.mask.png"));
     }
 
     #[test]
     fn a_picture_given_twice_is_one() {
-        let (jobs, _) = jobs(&["x.jpg".into(), "./x.jpg".into()], None).unwrap();
+        let (jobs, _) = jobs(&["x.jpg".into(), "./x.jpg".into()], None, false).unwrap();
         assert_eq!(jobs.len(), 1);
     }
 
@@ -206,32 +154,6 @@ mod tests {
         assert!(refusal(&["x.jpg", "x.png"], None).contains("both"));
         assert!(refusal(&["x.jpg", "x.mask.png"], None).contains("overwrite"));
         // In their own folders the results do not collide.
-        jobs(&["a/x.jpg".into(), "b/x.png".into()], None).unwrap();
-    }
-
-    #[test]
-    fn a_folder_gives_its_pictures_in_order_and_not_its_results() {
-        let folder = tempfile::tempdir().unwrap();
-        let names = [
-            "b.JPG",
-            "a.png",
-            "c.jpeg",
-            "a.mask.png",
-            "a.overlay.png",
-            ".d.png",
-            "e.txt",
-        ];
-        for name in names {
-            fs::write(folder.path().join(name), "").unwrap();
-        }
-        fs::create_dir(folder.path().join("f.png")).unwrap();
-        let found = pictures_in(folder.path()).unwrap();
-        let names: Vec<_> = found
-            .pictures
-            .iter()
-            .map(|p| p.file_name().unwrap())
-            .collect();
-        assert_eq!(names, ["a.png", "b.JPG", "c.jpeg"]);
-        assert_eq!(found.results, 2);
+        jobs(&["a/x.jpg".into(), "b/x.png".into()], None, false).unwrap();
     }
 }

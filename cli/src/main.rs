@@ -10,6 +10,7 @@ mod compare;
 mod convert;
 mod devices;
 mod eval;
+mod folders;
 mod inputs;
 mod insight;
 mod inspect;

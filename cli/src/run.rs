@@ -22,7 +22,7 @@ const LABELS: &str = "labels";
                         `labels` u8 [n, h, w], and each node of --fetch under its own name."
 )]
 pub struct Args {
-    /// The safetensors file with the preprocessed tensor `input` [n, 3, h, w]
+    /// The safetensors file with the preprocessed tensor `input` [n, c, h, w], c the network's input channels
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// The safetensors file to write

@@ -1,12 +1,15 @@
 //! `fullconv segment`: pictures in, masks and overlays out.
 
+use crate::folders::LeftOut;
 use crate::insight::{Insight, InsightOptions, Wanted};
 use crate::jobs::{Job, jobs};
 use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
 use crate::pipeline::{self, Inbox, Outbox};
 use crate::{Outcome, interrupt, terminal};
 use fullconv::low_level::files;
-use fullconv::{Error, ErrorKind, Frames, Mask, Picture, Result, Segmenter, Size};
+use fullconv::{
+    Channels, Error, ErrorKind, Frames, Mask, Model, Picture, PictureNote, Result, Segmenter, Size,
+};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -22,7 +25,7 @@ use std::time::Duration;
                         earlier pictures."
 )]
 pub struct Args {
-    /// Pictures (JPEG, PNG), and folders of them
+    /// Pictures (JPEG, PNG, WebP, TIFF, BMP, GIF, PNM, .npy), and folders of them
     #[arg(required = true, value_name = "IMAGE|FOLDER")]
     inputs: Vec<PathBuf>,
     /// The folder for the results, made if missing [default: beside each picture]
@@ -31,6 +34,13 @@ pub struct Args {
     /// Opacity of the overlay's colours, from 0 (only the picture) to 1 (only the colours)
     #[arg(long, default_value = "0.5", value_parser = opacity)]
     opacity: f32,
+    /// Take the pictures in the folders of a folder too
+    #[arg(long)]
+    recursive: bool,
+    /// Put a colour behind transparent pixels: `white`, `black`, or red, green and blue as #RRGGBB [default: their own
+    /// colour, as if opaque]
+    #[arg(long, value_name = "COLOUR", value_parser = colour)]
+    background: Option<[u8; 3]>,
     #[command(flatten)]
     insight: InsightOptions,
     /// Print one JSON object
@@ -51,6 +61,17 @@ fn opacity(text: &str) -> Result<f32, String> {
     }
 }
 
+fn colour(text: &str) -> Result<[u8; 3], String> {
+    let digits = text.strip_prefix('#').unwrap_or(text);
+    let channel = |i: usize| u8::from_str_radix(digits.get(2 * i..2 * i + 2)?, 16).ok();
+    match (text, channel(0), channel(1), channel(2)) {
+        ("white", ..) => Ok([255; 3]),
+        ("black", ..) => Ok([0; 3]),
+        (_, Some(red), Some(green), Some(blue)) if digits.len() == 6 => Ok([red, green, blue]),
+        _ => Err("a colour is white, black, or #RRGGBB".into()),
+    }
+}
+
 /// What is printed with `--json`.
 #[derive(Serialize)]
 struct Output {
@@ -58,6 +79,8 @@ struct Output {
     model: ModelSummary,
     images: Vec<Image>,
     failed: Vec<Failed>,
+    /// Files of folders, counted by kind.
+    left_out: LeftOut,
 }
 
 #[derive(Serialize)]
@@ -90,7 +113,7 @@ struct Failed {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
-    let (jobs, results) = jobs(&args.inputs, args.output.as_deref())?;
+    let (jobs, left_out) = jobs(&args.inputs, args.output.as_deref(), args.recursive)?;
     let model = args.model.open()?;
     let wanted = args.insight.of(&model)?;
     if !model.has_labels() && !wanted.anything() {
@@ -106,9 +129,8 @@ pub fn run(args: &Args) -> Outcome {
     }
     if !args.json {
         terminal::say(describe(&segmenter))?;
-        if results > 0 {
-            let what = "masks and overlays of an earlier run are left out";
-            terminal::say(format!("{results} {what}"))?;
+        if let Some(line) = left_out.line() {
+            terminal::say(line)?;
         }
     }
     let first = jobs.first().map(|job| job.input.as_path());
@@ -118,6 +140,7 @@ pub fn run(args: &Args) -> Outcome {
         model: ModelSummary::from(&model),
         images: Vec::with_capacity(jobs.len()),
         failed: Vec::new(),
+        left_out,
     };
     let bar = terminal::progress(jobs.len());
     let outcome = segment_all(args, (&segmenter, wanted), &jobs, &bar, &mut output);
@@ -148,9 +171,14 @@ fn segment_all(
     output: &mut Output,
 ) -> Result<()> {
     interrupt::stop_when_asked()?;
+    let mut transparent = 0;
     let report = |job: &Job, done: Result<Done>| {
         match done {
             Ok(done) => {
+                transparent += usize::from(done.is_transparent);
+                for note in &done.notes {
+                    bar.suspend(|| terminal::report(format!("{}: {note}", job.input.display())));
+                }
                 if let Some(text) = done.text {
                     bar.suspend(|| terminal::say(text))?;
                 }
@@ -171,11 +199,35 @@ fn segment_all(
     let many = jobs.len() > 1;
     pipeline::run(
         jobs,
-        |job| Picture::open(&job.input),
+        |job| {
+            let picture = Picture::open(&job.input)?;
+            Ok(match args.background {
+                Some(colour) => picture.over(colour),
+                None => picture,
+            })
+        },
         |pictures, labelled| label(segmenter, wanted, pictures, labelled),
         |job, labelled| finish(args, wanted, job, labelled?, many),
         report,
-    )
+    )?;
+    let model = segmenter.model();
+    if transparent > 0 && !takes_alpha(model) {
+        terminal::report(format!(
+            "{transparent} of {} pictures have transparent pixels, whose colours count as if opaque: --background \
+             COLOUR puts a colour behind them",
+            jobs.len()
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the network has a channel for alpha.
+fn takes_alpha(model: &Model) -> bool {
+    match model.preprocessing().channels {
+        Channels::Rgb | Channels::Bgr => false,
+        Channels::Grey => model.input_channels() == 2,
+        _ => true,
+    }
 }
 
 /// Reports the failures on stderr and returns the exit status.
@@ -286,6 +338,8 @@ fn label(
 struct Done {
     image: Image,
     text: Option<String>,
+    notes: Vec<PictureNote>,
+    is_transparent: bool,
 }
 
 /// Writes the results of a picture. Errors name the picture or the result.
@@ -313,7 +367,12 @@ fn finish(args: &Args, wanted: Wanted, job: &Job, labelled: Labelled, many: bool
     let written = results.iter().map(|(path, _)| path.display().to_string());
     let image = image(job, picture.size(), written.collect(), mask.as_ref(), time);
     let text = (!args.json).then(|| shown(&image, time, many));
-    Ok(Done { image, text })
+    Ok(Done {
+        image,
+        text,
+        notes: picture.notes().to_vec(),
+        is_transparent: picture.is_transparent(),
+    })
 }
 
 /// The report's entry. `written`: mask and overlay if there is a mask, then the further results.

@@ -395,15 +395,58 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_of_a_file_is_an_error() {
-        let jpeg = with_orientation(&jpeg(), 6);
-        let png = encoded(two_halves(), ImageFormat::Png);
-        // A PNG whose image data is complete is complete, with or without the 12 bytes of IEND.
-        for (file, complete) in [(&jpeg, jpeg.len()), (&png, png.len() - 12)] {
-            for length in 0..complete {
-                refusal(&file[..length]);
+    fn a_file_that_is_cut_has_every_pixel_or_is_refused() {
+        let noise = RgbImage::from_fn(21, 19, |x, y| {
+            image::Rgb([0, 8, 16].map(|bits| ((x * 73 + y * 179) * 2_654_435 >> bits) as u8))
+        });
+        for format in [
+            ImageFormat::Jpeg,
+            ImageFormat::Png,
+            ImageFormat::WebP,
+            ImageFormat::Bmp,
+            ImageFormat::Gif,
+            ImageFormat::Pnm,
+            ImageFormat::Tiff,
+        ] {
+            // What may be missing: the end marker; the end chunk and the checksums before it; a block of no content and
+            // the trailer; the directory of a TIFF is at its end.
+            let most = match format {
+                ImageFormat::Jpeg => 2,
+                ImageFormat::Png => 12 + 4 + 4,
+                ImageFormat::Gif => 2,
+                _ => 0,
+            };
+            for image in [noise.clone(), two_halves()] {
+                let mut file = encoded(image, format);
+                if format == ImageFormat::Jpeg {
+                    file = with_orientation(&file, 6);
+                }
+                let whole = Picture::decode(&file).unwrap();
+                assert!(whole.notes().is_empty());
+                for length in 0..file.len() - most {
+                    refusal(&file[..length]);
+                }
+                for length in file.len() - most..file.len() {
+                    if let Ok(picture) = Picture::decode(&file[..length]) {
+                        assert_eq!(picture, whole);
+                        let says = picture.notes() == [PictureNote::EndMissing];
+                        assert!(says || format == ImageFormat::Gif);
+                    }
+                }
             }
-            Picture::decode(file).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_jpeg_or_png_that_lacks_only_its_end_is_read() {
+        for (format, end) in [(ImageFormat::Jpeg, 1..=2), (ImageFormat::Png, 1..=16)] {
+            let file = encoded(two_halves(), format);
+            let whole = Picture::decode(&file).unwrap();
+            for missing in end {
+                let picture = Picture::decode(&file[..file.len() - missing]).unwrap();
+                assert_eq!(picture, whole);
+                assert_eq!(picture.notes(), [PictureNote::EndMissing], "{missing}");
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which file of labels belongs to which picture.
 
-use crate::jobs::pictures_in;
+use crate::folders::pictures_in;
 use fullconv::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -34,7 +34,7 @@ pub fn pairs(
     labels: &Path,
     pattern: Option<&str>,
 ) -> Result<(Vec<Pair>, Vec<String>)> {
-    let pictures = by_stem(pictures_in(images)?.pictures)?;
+    let pictures = by_stem(pictures_in(images, false)?.pictures)?;
     let files = label_files(labels)?;
     let stems: Vec<&str> = pictures.keys().map(String::as_str).collect();
     let found = match pattern {
