@@ -1,6 +1,6 @@
 // Resize by the nearest pixel. One invocation computes one vec4.
 //
-// The source position of output i is ⌊i · scale⌋; the product is rounded to f32.
+// The source position of output i is ⌊(i + offset) · scale⌋; the product is rounded to f32.
 // input [n, in_height, in_width, c/4], output [n, out_height, out_width, c/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
@@ -13,6 +13,7 @@ struct Params {
     c4: u32,
     row_scale: f32,
     column_scale: f32,
+    offset: f32,
     row_begin: u32,
     row_end: u32,
     input_start: u32,
@@ -39,8 +40,8 @@ fn main(
     let c = at - pixel * params.c4;
     let row = pixel / params.out_width;
     let n = row / params.out_height;
-    let y = u32(floor(f32(row - n * params.out_height) * params.row_scale));
-    let x = u32(floor(f32(pixel - row * params.out_width) * params.column_scale));
+    let y = u32(floor((f32(row - n * params.out_height) + params.offset) * params.row_scale));
+    let x = u32(floor((f32(pixel - row * params.out_width) + params.offset) * params.column_scale));
     let in_row = n * params.in_height + min(y, params.in_height - 1u);
     let in_pixel = in_row * params.in_width + min(x, params.in_width - 1u);
     output[at - params.output_start] = Written(vec4<f32>(input[in_pixel * params.c4 + c - params.input_start]));

@@ -4,12 +4,11 @@ import torch
 import torch.nn.functional as F
 
 
-def interpolate(x, like=None, size=None, scale_factor=None, mode="nearest", align_corners=False):
+def interpolate(x, like=None, size=None, scale_factor=None, mode="nearest", align_corners=False, **others):
     size = size if like is None else like.shape[2:]
-    corners = None if mode == "nearest" else align_corners
-    if size is not None:
-        return F.interpolate(x, size=tuple(size), mode=mode, align_corners=corners)
-    return F.interpolate(x, scale_factor=scale_factor, mode=mode, align_corners=corners)
+    corners = None if mode.startswith("nearest") else align_corners
+    how = {"scale_factor": scale_factor} if size is None else {"size": tuple(size)}
+    return F.interpolate(x, **how, mode=mode, align_corners=corners, **others)
 
 
 def max_unpool2d(x, indices, like=None, output_size=None, **attributes):

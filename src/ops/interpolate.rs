@@ -1,18 +1,28 @@
-//! Resize to another height and width: `nearest` copies an input pixel, `bilinear` mixes the four input pixels around
-//! the source position.
+//! Resize to another height and width: `nearest` and `nearest-exact` copy an input pixel, `bilinear` mixes the four
+//! input pixels around the source position, `bicubic` the sixteen.
 //!
 //! The output's size is `size`, or that of a second input, whose values are not read, or ⌊size · `scale_factor`⌋. From
 //! one output pixel to the next, the source moves by s = in / out. As in PyTorch, s = 1 / `scale_factor` if that is
-//! given and not to be recomputed; s = 1 if in = out.
+//! given and not to be recomputed; s = 1 if in = out, except in modes `nearest-exact` and `bicubic` without
+//! antialiasing.
 //!
 //! - `bilinear`: the source of output row y is max((y + 0.5) · s − 0.5, 0), and with `align_corners`
 //!   y · (in − 1) / (out − 1). Positions are whole fractions, so that no size is too large for `f32`. A `scale_factor`
 //!   becomes the nearest fraction within the limits of integers: the factor itself if it has few digits. It never
 //!   moves the source of a pixel by 2⁻¹² of a pixel.
+//! - `bicubic`: as `bilinear`, but the source may be negative; input pixels outside count as the nearest inside.
+//! - with `antialias`, the filter is the wider the larger s is, see `antialias.rs`.
 //! - `nearest`: the source is ⌊y · s⌋, s and the product each rounded to `f32` as in PyTorch. The rounding decides if
 //!   the exact product is a whole number or close to one. If out = 2 · in, s = ½ whatever the factor.
+//! - `nearest-exact`: the source is ⌊(y + 0.5) · s⌋, rounded likewise.
 //!
 //! Source: `torch.nn.functional.interpolate`.
+
+mod antialias;
+mod nearest;
+mod positions;
+
+pub(crate) use positions::{Positions, lowest_terms};
 
 use super::attributes::optional_pair;
 use super::numerics::{Numerics, UNIT};
@@ -20,11 +30,12 @@ use super::{Case, Op, Probabilities, case};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
-use crate::ops::kernel::{
-    Binding, Format, Kernel, Param, Rows, Word, floats, shader, sizes, words,
-};
+use crate::ops::kernel::{Binding, Format, Kernel, Word, floats, shader, sizes, words};
 use crate::target::Target;
 use crate::tensor::{MAX_SIZE, Shape, Tensor};
+use antialias::{Antialiased, Filter};
+use nearest::Nearest;
+use positions::Axis;
 use serde::{Deserialize, Deserializer};
 
 /// The output's size, by one of `size`, `scale_factor` and a second input, and the mode; pairs are
@@ -38,15 +49,18 @@ pub struct Interpolate {
     /// Factors of height and width.
     #[serde(default, deserialize_with = "factors")]
     pub scale_factor: Option<[f64; 2]>,
-    /// Nearest or bilinear.
+    /// The input pixels that an output pixel is made of.
     #[serde(default)]
     pub mode: InterpolateMode,
-    /// For `bilinear`: align the centres of the corner pixels, instead of the corners of the picture.
+    /// For `bilinear` and `bicubic`: align the centres of the corner pixels, instead of the corners of the picture.
     #[serde(default, deserialize_with = "flag")]
     pub align_corners: bool,
     /// Compute positions from the sizes even if a `scale_factor` is given.
     #[serde(default, deserialize_with = "flag")]
     pub recompute_scale_factor: bool,
+    /// For `bilinear` and `bicubic`: where the output is smaller, mix all input pixels under a wider filter.
+    #[serde(default, deserialize_with = "flag")]
+    pub antialias: bool,
 }
 
 /// The input pixels that an output pixel is made of.
@@ -56,8 +70,13 @@ pub enum InterpolateMode {
     /// One input pixel.
     #[default]
     Nearest,
+    /// One, from the middle of the output pixel.
+    #[serde(rename = "nearest-exact")]
+    NearestExact,
     /// Four, mixed.
     Bilinear,
+    /// Sixteen, mixed by Keys' cubic with a = −¾.
+    Bicubic,
 }
 
 /// One factor for both axes, or one for each, or none.
@@ -78,105 +97,6 @@ fn factors<'de, D: Deserializer<'de>>(from: D) -> Result<Option<[f64; 2]>, D::Er
 /// A flag; null is false.
 fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or(false))
-}
-
-/// Source positions along one axis: output i reads position max(i · `mul` + `add`, 0) / `div`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Positions {
-    mul: usize,
-    add: i64,
-    div: usize,
-    inputs: usize,
-}
-
-impl Positions {
-    /// The two inputs that output `i` mixes, and the share of the second.
-    fn taps(&self, i: usize) -> (usize, usize, f64) {
-        let position = (i as i64 * self.mul as i64 + self.add).max(0) as usize;
-        let first = (position / self.div).min(self.inputs - 1);
-        let share = (position % self.div) as f64 / self.div as f64;
-        (first, (first + 1).min(self.inputs - 1), share)
-    }
-
-    /// The parameters of a kernel that resizes along this axis.
-    pub(crate) fn params(&self, [mul, add, div]: [&'static str; 3]) -> [Param; 3] {
-        let [mul, div] = sizes([(mul, self.mul), (div, self.div)]);
-        [mul, (add, Word::Value(self.add as i32 as u32)), div]
-    }
-
-    /// The input rows that an output row needs: the row of its position and the next. A position before the first
-    /// row moves to the first row, and still reads the next one, with a share of 0.
-    pub(crate) fn rows(&self) -> Rows {
-        Rows {
-            mul: self.mul as i64,
-            div: self.div as i64,
-            first: self.add,
-            last: self.add.max(0) + self.div as i64,
-        }
-    }
-}
-
-/// The nearest inputs along one axis: output i reads ⌊i · `scale`⌋, the product rounded to `f32`.
-#[derive(Clone, Copy, Debug)]
-struct Nearest {
-    scale: f32,
-    inputs: usize,
-}
-
-impl Nearest {
-    fn tap(&self, i: usize) -> usize {
-        ((i as f32 * self.scale).floor() as usize).min(self.inputs - 1)
-    }
-
-    /// The input row that an output row needs, and its neighbours if rounding the product might reach them.
-    fn rows(&self) -> Rows {
-        // The exact scale as mul / 2ᵏ; it is positive and at least 2⁻²⁴.
-        let (mut mul, mut div) = (self.scale, 1i64);
-        while mul.fract() != 0.0 {
-            mul *= 2.0;
-            div *= 2;
-        }
-        let rounding = ((self.inputs as i64 * div) >> 24) + 1;
-        Rows {
-            mul: mul as i64,
-            div,
-            first: -rounding,
-            last: rounding,
-        }
-    }
-}
-
-/// `a / b` in lowest terms, to keep numbers small for related sizes.
-pub(crate) fn lowest_terms(a: usize, b: usize) -> (usize, usize) {
-    let (mut divisor, mut rest) = (a, b);
-    while rest > 0 {
-        (divisor, rest) = (rest, divisor % rest);
-    }
-    (a / divisor.max(1), b / divisor.max(1))
-}
-
-/// The last convergent `(a, b)` of `x`'s continued fraction, a / b ≈ x, with a and b up to the limits `most`, or the
-/// first that equals `x` in the precision of `f64`.
-fn fraction(x: f64, most: [usize; 2]) -> Option<(usize, usize)> {
-    let ([mut a, mut b], [mut a0, mut b0]) = ([1.0, 0.0], [0.0, 1.0]);
-    let mut rest = x;
-    let mut best = None;
-    for _ in 0..64 {
-        let whole = rest.floor();
-        let (a1, b1) = (whole * a + a0, whole * b + b0);
-        if a1 > most[0] as f64 || b1 > most[1] as f64 {
-            break;
-        }
-        ([a0, b0], [a, b]) = ([a, b], [a1, b1]);
-        if a >= 1.0 {
-            best = Some((a as usize, b as usize));
-        }
-        if (a / b - x).abs() <= x * f64::EPSILON {
-            break;
-        }
-        rest = 1.0 / (rest - whole);
-    }
-    best
 }
 
 impl Interpolate {
@@ -227,69 +147,47 @@ impl Interpolate {
         }
     }
 
-    /// The source positions of bilinear rows and columns, or an error where they would overflow an `i32`.
+    /// The rows and the columns of a resize. Sizes that stay are copied whatever the factor, except by the modes whose
+    /// positions PyTorch computes even then.
+    fn axes(&self, input: Shape, output: Shape) -> [Axis; 2] {
+        let follows = [InterpolateMode::NearestExact, InterpolateMode::Bicubic];
+        [(0, input.h, output.h), (1, input.w, output.w)].map(|(axis, inputs, outputs)| Axis {
+            inputs,
+            outputs,
+            factor: self
+                .factor(axis)
+                .filter(|_| inputs != outputs || follows.contains(&self.mode)),
+            align_corners: self.align_corners,
+        })
+    }
+
+    /// The source positions of rows and columns, or an error where they would overflow an `i32`.
     pub(crate) fn positions(&self, input: Shape, output: Shape) -> Result<[Positions; 2]> {
-        let along = |axis: usize, inputs: usize, outputs: usize| {
-            // Limits: products fit an i32, and f32 holds the divisor.
-            let most = i32::MAX as usize / (outputs + 1) / 2;
-            let step = match self.factor(axis).filter(|_| inputs != outputs) {
-                None => Some(lowest_terms(inputs, outputs)),
-                Some(factor) => fraction(factor, [1 << 23, most])
-                    .map(|(div, mul)| (mul, div))
-                    .filter(|(mul, div)| {
-                        let off = *mul as f64 / *div as f64 - 1.0 / factor;
-                        off.abs() * (outputs as f64) < f64::from(2.0f32.powi(-12))
-                    }),
-            };
-            let (mul, div) = match (self.align_corners, step) {
-                (true, _) => {
-                    let mul = if outputs > 1 { inputs - 1 } else { 0 };
-                    lowest_terms(mul, (outputs - 1).max(1))
-                }
-                (false, Some(step)) => step,
-                (false, None) => bail!(
-                    Unsupported,
-                    "scale_factor {:?} is no fraction that this kernel can count with; give a size",
-                    self.scale_factor
-                ),
-            };
-            let positions = match self.align_corners {
-                true => Positions {
-                    mul,
-                    add: 0,
-                    div,
-                    inputs,
-                },
-                false => Positions {
-                    mul: 2 * mul,
-                    add: mul as i64 - div as i64,
-                    div: 2 * div,
-                    inputs,
-                },
-            };
-            if (outputs as u64 + 1).saturating_mul(positions.mul as u64 + 1) > i32::MAX as u64 {
-                bail!(
-                    Unsupported,
-                    "resizing {inputs} pixels to {outputs} is more than this kernel can count"
-                );
-            }
-            Ok(positions)
-        };
-        Ok([along(0, input.h, output.h)?, along(1, input.w, output.w)?])
+        let [rows, columns] = self.axes(input, output);
+        Ok([rows.positions()?, columns.positions()?])
+    }
+
+    /// The filters of an antialiased resize.
+    fn antialiased(&self, input: Shape, output: Shape) -> Result<Antialiased> {
+        let cubic = self.mode == InterpolateMode::Bicubic;
+        let [rows, columns] = self.axes(input, output);
+        Ok(Antialiased {
+            filters: [Filter::new(rows, cubic)?, Filter::new(columns, cubic)?],
+        })
     }
 
     /// The nearest rows and columns.
     fn nearest(&self, input: Shape, output: Shape) -> [Nearest; 2] {
-        let along = |axis: usize, inputs: usize, outputs: usize| Nearest {
-            inputs,
-            scale: match self.factor(axis) {
-                _ if inputs == outputs => 1.0,
-                _ if 2 * inputs == outputs => 0.5,
+        let exact = self.mode == InterpolateMode::NearestExact;
+        self.axes(input, output).map(|axis| Nearest {
+            inputs: axis.inputs,
+            offset: if exact { 0.5 } else { 0.0 },
+            scale: match axis.factor {
+                _ if 2 * axis.inputs == axis.outputs && !exact => 0.5,
                 Some(factor) => (1.0 / factor) as f32,
-                None => inputs as f32 / outputs as f32,
+                None => axis.inputs as f32 / axis.outputs as f32,
             },
-        };
-        [along(0, input.h, output.h), along(1, input.w, output.w)]
+        })
     }
 
     fn nearest_reference(&self, input: &Tensor, output: Shape) -> Result<Tensor> {
@@ -321,6 +219,34 @@ impl Interpolate {
             }
         })
     }
+
+    fn bicubic_reference(&self, input: &Tensor, output: Shape) -> Result<Tensor> {
+        let [rows, columns] = self.positions(input.shape(), output)?;
+        let Shape { h, w, .. } = input.shape();
+        // The four inputs around a position and their weights. Those outside count as the nearest inside.
+        let taps = |positions: &Positions, i: usize, size: usize| {
+            let (before, t) = positions.before(i);
+            let inputs = [-1, 0, 1, 2].map(|tap| (before + tap).clamp(0, size as i64 - 1) as usize);
+            let near = |x: f64| (1.25 * x - 2.25) * x * x + 1.0;
+            let far = |x: f64| -0.75 * (x - 1.0) * (x - 2.0) * (x - 2.0);
+            (inputs, [far(1.0 + t), near(t), near(1.0 - t), far(2.0 - t)])
+        };
+        Tensor::from_planes(output, |n, c, plane| {
+            let source = input.plane(n, c);
+            for (y, line) in plane.chunks_exact_mut(output.w).enumerate() {
+                let (lines, down) = taps(&rows, y, h);
+                for (x, out) in line.iter_mut().enumerate() {
+                    let (places, right) = taps(&columns, x, w);
+                    let across = |line: usize| -> f64 {
+                        let values = places.map(|x| f64::from(source[line * w + x]));
+                        values.iter().zip(right).map(|(v, share)| v * share).sum()
+                    };
+                    let terms = lines.iter().zip(down);
+                    *out = terms.map(|(y, share)| across(*y) * share).sum::<f64>() as f32;
+                }
+            }
+        })
+    }
 }
 
 impl Op for Interpolate {
@@ -335,17 +261,29 @@ impl Op for Interpolate {
         if input.elements() == 0 || size.contains(&0) {
             bail!(Shape, "cannot resize {input} to {size:?}");
         }
-        if self.align_corners && self.mode == InterpolateMode::Nearest {
-            bail!(Shape, "align_corners is of mode bilinear, not of nearest");
+        let nearest = [InterpolateMode::Nearest, InterpolateMode::NearestExact];
+        if (self.align_corners || self.antialias) && nearest.contains(&self.mode) {
+            bail!(
+                Shape,
+                "align_corners and antialias are of modes bilinear and bicubic, not of {:?}",
+                self.mode
+            );
         }
         Ok(input.with_size(size[0], size[1]))
     }
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let output = self.output_shape(&super::shapes(inputs))?;
+        let input = inputs[0];
+        if self.antialias {
+            return self.antialiased(input.shape(), output)?.reference(&[input]);
+        }
         match self.mode {
-            InterpolateMode::Nearest => self.nearest_reference(inputs[0], output),
-            InterpolateMode::Bilinear => self.bilinear_reference(inputs[0], output),
+            InterpolateMode::Nearest | InterpolateMode::NearestExact => {
+                self.nearest_reference(input, output)
+            }
+            InterpolateMode::Bilinear => self.bilinear_reference(input, output),
+            InterpolateMode::Bicubic => self.bicubic_reference(input, output),
         }
     }
 
@@ -353,9 +291,14 @@ impl Op for Interpolate {
         input == 0
     }
 
-    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let input = inputs[0];
+        if self.antialias {
+            return self
+                .antialiased(input, output)?
+                .candidates(&[input], target);
+        }
         let mut params = sizes([
             ("in_height", input.h),
             ("in_width", input.w),
@@ -365,19 +308,23 @@ impl Op for Interpolate {
         ])
         .to_vec();
         let (shader, rows) = match self.mode {
-            InterpolateMode::Nearest => {
+            InterpolateMode::Nearest | InterpolateMode::NearestExact => {
                 let [rows, columns] = self.nearest(input, output);
                 params.extend(floats([
                     ("row_scale", rows.scale),
                     ("column_scale", columns.scale),
+                    ("offset", rows.offset),
                 ]));
                 (shader!("interpolate_nearest"), rows.rows())
             }
-            InterpolateMode::Bilinear => {
+            InterpolateMode::Bilinear | InterpolateMode::Bicubic => {
                 let [rows, columns] = self.positions(input, output)?;
                 params.extend(rows.params(["row_mul", "row_add", "row_div"]));
                 params.extend(columns.params(["column_mul", "column_add", "column_div"]));
-                (shader!("interpolate_bilinear"), rows.rows())
+                match self.mode {
+                    InterpolateMode::Bicubic => (shader!("interpolate_bicubic"), rows.four_rows()),
+                    _ => (shader!("interpolate_bilinear"), rows.rows()),
+                }
             }
         };
         params.extend(words([
@@ -407,24 +354,41 @@ impl Op for Interpolate {
         Probabilities::OfInputs
     }
 
-    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        if self.antialias {
+            let filters = self.output_shape(inputs);
+            let filters = filters.and_then(|output| self.antialiased(inputs[0], output));
+            return match filters {
+                Ok(filters) => filters.into_numerics(),
+                // Nothing is computed for these inputs.
+                Err(_) => Numerics::exact(),
+            };
+        }
+        let of_taps = |taps: usize, units: f64| {
+            Numerics::elements(taps, move |inputs, expected| {
+                let values = inputs[0].data().iter();
+                let largest = values.fold(0.0f32, |max, x| max.max(x.abs()));
+                Ok(expected.map(|_| (units * UNIT) as f32 * largest))
+            })
+        };
         match self.mode {
-            InterpolateMode::Nearest => Numerics::exact(),
-            InterpolateMode::Bilinear => Numerics::elements(4, |inputs, expected| {
-                let bound = resize_bound(inputs[0]);
-                Ok(expected.map(|_| bound))
-            }),
+            InterpolateMode::Nearest | InterpolateMode::NearestExact => Numerics::exact(),
+            InterpolateMode::Bilinear => of_taps(4, BILINEAR_UNITS),
+            InterpolateMode::Bicubic => of_taps(16, BICUBIC_UNITS),
         }
     }
 }
 
-/// The error bound of an element of a resized `input`. The share of a tap comes from a division (2.5 ULP, 5
-/// roundings) and a subtraction: it errs by 6 roundings of 1, however small it is. The shares of rows and columns
-/// meet in 4 taps: 24, and 8 for the sum.
-fn resize_bound(input: &Tensor) -> f32 {
-    let largest = input.data().iter().fold(0.0f32, |max, x| max.max(x.abs()));
-    32.0 * UNIT as f32 * largest
-}
+/// The error of an element of a bilinear resize, in units of the largest input. The share of a tap comes from a
+/// division (2.5 ULP, 5 roundings) and a subtraction: it errs by 6 roundings of 1, however small it is. The shares of
+/// rows and columns meet in 4 taps: 24, and 8 for the sum.
+const BILINEAR_UNITS: f64 = 32.0;
+
+/// The same for a bicubic resize. The position between two taps errs by 6 roundings of 1 as well. The weights of the
+/// two near taps have slopes of at most 1.4 and 9 roundings of their own, those of the far taps slopes of at most ¾ and 4
+/// roundings: all four together err by 53. The magnitudes of weights add up to at most 1.4: 150 for the weights of both
+/// axes, and 8 · 1.4² for the sums.
+const BICUBIC_UNITS: f64 = 166.0;
 
 /// Shapes to try.
 pub fn cases() -> Vec<Case> {
@@ -432,6 +396,18 @@ pub fn cases() -> Vec<Case> {
     let nearest = |h, w| Interpolate {
         mode: InterpolateMode::Nearest,
         ..resize(h, w, false)
+    };
+    let exact = |h, w| Interpolate {
+        mode: InterpolateMode::NearestExact,
+        ..resize(h, w, false)
+    };
+    let bicubic = |h, w, align_corners| Interpolate {
+        mode: InterpolateMode::Bicubic,
+        ..resize(h, w, align_corners)
+    };
+    let smooth = |resize| Interpolate {
+        antialias: true,
+        ..resize
     };
     let scaled = |vertical, horizontal, mode| Interpolate {
         scale_factor: Some([vertical, horizontal]),
@@ -456,47 +432,18 @@ pub fn cases() -> Vec<Case> {
             [[2, 3, 5, 4], [1, 2, 9, 7]],
         ),
         case(like(InterpolateMode::Nearest), [[2, 3, 5, 4], [1, 2, 9, 7]]),
+        case(exact(13, 7), [[2, 5, 6, 9]]),
+        case(bicubic(13, 7, false), [[2, 5, 6, 9]]),
+        case(bicubic(4, 21, true), [[1, 4, 9, 8]]),
+        case(scaled(1.7, 0.6, InterpolateMode::Bicubic), [[3, 6, 4, 9]]),
+        case(smooth(resize(3, 5, false)), [[2, 5, 11, 13]]),
+        case(smooth(resize(9, 4, false)), [[1, 4, 4, 9]]),
+        case(smooth(resize(4, 7, false)), [[1, 3, 17, 7]]),
+        case(smooth(bicubic(3, 5, false)), [[1, 7, 16, 11]]),
+        case(smooth(bicubic(6, 3, false)), [[2, 4, 6, 19]]),
+        case(
+            smooth(scaled(0.3, 0.37, InterpolateMode::Bilinear)),
+            [[1, 5, 17, 14]],
+        ),
     ]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fraction;
-
-    #[test]
-    fn simple_factors_become_exact_fractions() {
-        let most = [1 << 23, 1 << 18];
-        for (x, a, b) in [
-            (2.0, 2, 1),
-            (0.5, 1, 2),
-            (1.7, 17, 10),
-            (0.0625, 1, 16),
-            (2.14159, 214_159, 100_000),
-            (1.0 / 3.0, 1, 3),
-            (0.1, 1, 10),
-            (32.0, 32, 1),
-        ] {
-            assert_eq!(fraction(x, most), Some((a, b)), "{x}");
-        }
-    }
-
-    #[test]
-    fn other_factors_are_as_near_as_the_limits_allow() {
-        let most = [1 << 23, 1 << 18];
-        for x in [
-            std::f64::consts::PI,
-            0.736_482_914_77,
-            2.0f64.sqrt(),
-            19.037_194_1,
-        ] {
-            let (a, b) = fraction(x, most).unwrap();
-            assert!(a <= most[0] && b <= most[1]);
-            // One convergent more would be past a limit.
-            let off = (a as f64 / b as f64 - x).abs();
-            assert!(off * (b as f64) * (b as f64) < 1.0, "{x}: {a}/{b}");
-            assert!(off < 1e-8, "{x}: {a}/{b}");
-        }
-        assert_eq!(fraction(1e-9, most), None);
-        assert_eq!(fraction(1e9, most), None);
-    }
 }

@@ -220,7 +220,8 @@ def interpolate(input, other=None, **attributes):
     if other is not None:
         attributes["size"] = other.shape[2:]
     # PyTorch computes the positions of nearest pixels in the precision of the values: f32, as in networks.
-    kind = torch.float64 if attributes.get("mode") == "bilinear" else torch.float32
+    nearest = attributes.get("mode", "nearest").startswith("nearest")
+    kind = torch.float32 if nearest else torch.float64
     return F.interpolate(input.to(kind), **attributes)
 
 
@@ -990,6 +991,39 @@ def interpolate_cases(cases):
         add(f"recomputed_{mode}", [1, 3, 7, 5], scale_factor=1.7, mode=mode,
             recompute_scale_factor=True)  # fmt: skip
         add(f"like_{mode}", [3, 5, 4, 7], [1, 2, 9, 6], mode=mode)
+    for mode in ("nearest-exact", "bicubic"):
+        for name, input, size in [
+            ("up2", [1, 3, 5, 7], [10, 14]),
+            ("up_odd", [2, 5, 5, 6], [13, 17]),
+            ("down2", [1, 5, 8, 10], [4, 5]),
+            ("down_odd", [3, 3, 17, 19], [5, 7]),
+            ("to_1x1", [1, 5, 6, 7], [1, 1]),
+            ("from_1x1", [1, 3, 1, 1], [4, 5]),
+            ("identity", [1, 5, 6, 7], [6, 7]),
+            ("wide", [1, 1, 2, 1000], [3, 999]),
+        ]:
+            add(f"{name}_{mode}", input, size=size, mode=mode)
+        for factor in (2, 0.5, 1.7, 1.1, [0.37, 2.3]):
+            name = f"by_{factor}_{mode}".replace(", ", "_").strip("[]")
+            add(name, [1, 5, 8, 11], scale_factor=factor, mode=mode)
+        add(f"like_{mode}", [3, 5, 4, 7], [1, 2, 9, 6], mode=mode)
+    add("bicubic_aligned", [2, 5, 6, 7], size=[13, 4], mode="bicubic", align_corners=True)
+    add("bicubic_aligned_to_1", [1, 3, 6, 7], size=[1, 9], mode="bicubic", align_corners=True)
+
+    for mode in ("bilinear", "bicubic"):
+        smooth = {"mode": mode, "antialias": True}
+        add(f"antialiased_down_{mode}", [2, 5, 17, 19], size=[5, 7], **smooth)
+        add(f"antialiased_far_{mode}", [1, 3, 61, 83], size=[3, 2], **smooth)
+        add(f"antialiased_up_{mode}", [1, 4, 5, 6], size=[13, 17], **smooth)
+        add(f"antialiased_both_{mode}", [1, 3, 4, 15], size=[9, 4], **smooth)
+        add(f"antialiased_rows_{mode}", [3, 6, 9, 7], size=[4, 7], **smooth)
+        add(f"antialiased_columns_{mode}", [1, 6, 9, 7], size=[9, 4], **smooth)
+        add(f"antialiased_identity_{mode}", [1, 3, 4, 5], size=[4, 5], **smooth)
+        add(f"antialiased_to_1x1_{mode}", [1, 5, 6, 7], size=[1, 1], **smooth)
+        add(f"antialiased_aligned_{mode}", [1, 5, 11, 9], size=[4, 5], align_corners=True, **smooth)
+        add(f"antialiased_by_0.3_{mode}", [1, 5, 18, 11], scale_factor=[0.3, 0.45], **smooth)
+        add(f"antialiased_by_1.05_{mode}", [1, 3, 8, 9], scale_factor=[1.05, 0.5], **smooth)
+
     add("by_2.3_bilinear_aligned", [1, 3, 5, 7], scale_factor=2.3, mode="bilinear",
         align_corners=True)  # fmt: skip
 

@@ -44,7 +44,8 @@ pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
         return None;
     }
     let resized = before.downcast_ref::<Interpolate>();
-    let resized = resized.filter(|resize| resize.mode == InterpolateMode::Bilinear);
+    let resized =
+        resized.filter(|resize| resize.mode == InterpolateMode::Bilinear && !resize.antialias);
     let upsampled = before.downcast_ref::<TransposedConvolution>();
     let upsampled = upsampled.filter(|upsampling| upsampling.conv.groups == 1);
     let scores = match (resized, upsampled) {

@@ -13,8 +13,16 @@ fn crop() -> impl Strategy<Value = (Crop, Vec<Shape>)> {
 /// A resize to a size, by a factor, or to the size of a second input.
 fn interpolate() -> impl Strategy<Value = (Interpolate, Vec<Shape>)> {
     let factors = [0.2..4.0f64, 0.2..4.0f64];
-    (0..3, pair(1..=40), factors, any::<[bool; 4]>(), tensors(9)).prop_map(
-        |(how, size, factors, [bilinear, corners, recompute, tenths], input)| {
+    let modes = prop_oneof![
+        Just(InterpolateMode::Nearest),
+        Just(InterpolateMode::NearestExact),
+        Just(InterpolateMode::Bilinear),
+        Just(InterpolateMode::Bicubic)
+    ];
+    let flags = (modes, any::<[bool; 4]>());
+    (0..3, pair(1..=40), factors, flags, tensors(9)).prop_map(
+        |(how, size, factors, (mode, [corners, recompute, tenths, antialias]), input)| {
+            let mixes = [InterpolateMode::Bilinear, InterpolateMode::Bicubic].contains(&mode);
             let factor = |factor: f64, size: usize| {
                 let factor = match tenths {
                     true => (10.0 * factor).ceil() / 10.0,
@@ -27,13 +35,10 @@ fn interpolate() -> impl Strategy<Value = (Interpolate, Vec<Shape>)> {
             let op = Interpolate {
                 size: (how == 0).then_some(size),
                 scale_factor: (how == 1).then_some(factors),
-                mode: if bilinear {
-                    InterpolateMode::Bilinear
-                } else {
-                    InterpolateMode::Nearest
-                },
-                align_corners: bilinear && corners,
+                mode,
+                align_corners: mixes && corners,
                 recompute_scale_factor: recompute,
+                antialias: mixes && antialias,
             };
             let like = (how == 2).then_some(Shape::new(input.n, 2, size[0], size[1]));
             (op, std::iter::once(input).chain(like).collect())
