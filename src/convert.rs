@@ -6,6 +6,7 @@ use crate::files;
 use crate::graph::NodeKind;
 use crate::model_file::{self, METADATA_VERSION, Metadata, Model};
 use crate::models::{self, ArchitectureOverride, Checkpoint};
+use crate::ops::Activation;
 use crate::ops::narrow;
 use crate::ops::packing::RowSource;
 use crate::parameters::{Parameter, TensorFile};
@@ -30,6 +31,10 @@ pub struct Conversion {
     pub half: bool,
     /// The preprocessing in the metadata; by default the checkpoint's own, or the network's usual one.
     pub preprocess: Option<Preprocessing>,
+    /// The function that makes probabilities of the scores; by default the checkpoint's own.
+    pub activation: Option<Activation>,
+    /// The probability from which a pixel is class 1 of a binary network; by default the checkpoint's own.
+    pub threshold: Option<f32>,
     /// The names of the classes.
     pub classes: Vec<String>,
 }
@@ -137,6 +142,8 @@ impl Conversion {
                 // The weights are torchvision's, although networks of this family are Caffe's by default.
                 self.start.is_some().then_some(Preprocessing::TORCHVISION)
             }),
+            activation: self.activation.or(old.activation),
+            threshold: self.threshold.or(old.threshold),
             classes: match self.classes.is_empty() {
                 true => old.classes,
                 false => self.classes.clone(),

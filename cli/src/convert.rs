@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use fullconv::convert::{Conversion, Converted, Origin};
 use fullconv::models::{self, ArchitectureOverride};
-use fullconv::{ErrorKind, Preprocessing, Result, TensorFile};
+use fullconv::{Activation, ErrorKind, Preprocessing, Result, TensorFile};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -48,6 +48,12 @@ pub struct Args {
     /// The network's preprocessing
     #[arg(long, value_enum, value_name = "NAME")]
     preprocess: Option<Wanted>,
+    /// What makes probabilities of the scores, if the network does not end in it
+    #[arg(long, value_enum, value_name = "NAME")]
+    activation: Option<ActivationChoice>,
+    /// The probability from which a pixel is class 1 of a binary network
+    #[arg(long, value_name = "P")]
+    threshold: Option<f32>,
     /// A text file with one class name a line, in the order of the ids
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
@@ -63,6 +69,15 @@ enum Wanted {
     Caffe,
     /// RGB, 0 to 1, normalised by ImageNet's mean and deviation
     Torchvision,
+}
+
+/// The activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ActivationChoice {
+    /// The classes exclude each other
+    Softmax,
+    /// Every channel for itself; a network of one channel is binary
+    Sigmoid,
 }
 
 fn rename(text: &str) -> Result<(String, String), String> {
@@ -101,6 +116,11 @@ pub fn run(args: &Args) -> Outcome {
             Wanted::Caffe => Preprocessing::CAFFE,
             Wanted::Torchvision => Preprocessing::TORCHVISION,
         }),
+        activation: args.activation.map(|choice| match choice {
+            ActivationChoice::Softmax => Activation::Softmax,
+            ActivationChoice::Sigmoid => Activation::Sigmoid,
+        }),
+        threshold: args.threshold,
         classes: args.classes.as_deref().map_or(Ok(Vec::new()), classes)?,
     };
     let file = TensorFile::open(&args.input)?;

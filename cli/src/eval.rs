@@ -6,7 +6,7 @@ mod report;
 mod survey;
 
 use crate::inputs::read_picture;
-use crate::options::{DeviceOptions, ModelOptions, TuneOptions, describe};
+use crate::options::{DeviceOptions, ModelOptions, TuneOptions, describe, report_multi_label};
 use crate::presets::Colour;
 use crate::{Outcome, terminal, text_files};
 use fullconv::{
@@ -89,6 +89,7 @@ pub fn run(args: &Args) -> Outcome {
         boundary: BoundaryIou::new(classes)?,
         time: Duration::ZERO,
     };
+    report_multi_label(&model);
     for file in &unmatched {
         terminal::report(format!("{file} has no counterpart; it is left out"));
     }

@@ -15,7 +15,7 @@ const GAP: usize = 8;
 /// The results to write besides mask and overlay.
 #[derive(Debug, clap::Args)]
 pub struct InsightOptions {
-    /// Write the softmax of the scores too: one 16-bit NAME.probability.ID.png a class, or
+    /// Write the probability of each class too (softmax, or sigmoid): one 16-bit NAME.probability.ID.png a class, or
     /// NAME.probabilities.safetensors
     #[arg(long, value_enum, value_name = "FORMAT")]
     probabilities: Option<Format>,

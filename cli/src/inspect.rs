@@ -5,7 +5,9 @@ use crate::{Failure, Outcome, terminal};
 use fullconv::gpu::check_kernel_names;
 use fullconv::low_level::plan::{Choices, Plan};
 use fullconv::low_level::target::Target;
-use fullconv::{Channels, ErrorKind, Model, Precision, Preprocessing, Shape, Size};
+use fullconv::{
+    Activation, Channels, ErrorKind, Head, Model, Precision, Preprocessing, Shape, Size, Values,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -44,6 +46,7 @@ struct Output<'a> {
     preprocessing: &'a Preprocessing,
     /// The file does not say how pictures are preprocessed.
     preprocessing_is_assumed: bool,
+    head: HeadOutput,
     class_count: usize,
     classes: &'a [String],
     palette: &'a [[u8; 3]],
@@ -53,6 +56,18 @@ struct Output<'a> {
     unused_tensors: Vec<&'a str>,
     bilinear: Vec<&'a str>,
     plan: PlanOutput<'a>,
+}
+
+/// What the channels of the network's output mean.
+#[derive(Serialize)]
+struct HeadOutput {
+    channels: usize,
+    activation: Activation,
+    /// `scores`, `probabilities` or `log_probabilities`.
+    values: &'static str,
+    /// Absent unless the network is binary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold: Option<f32>,
 }
 
 #[derive(Serialize)]
@@ -164,6 +179,7 @@ fn about(model: &Model) -> String {
     };
     say("description", model.description().to_owned());
     say("license", model.license().to_owned());
+    say("output", model.head().to_string());
     say("classes", model.classes().join(", "));
     say("input", input(model));
     say("preprocessing", preprocessing(model));
@@ -255,6 +271,7 @@ fn output<'a>(model: &'a Model, plan: &'a Plan, device: &'a str) -> Output<'a> {
         input_size: model.input_size().map(|size| [size.height, size.width]),
         preprocessing: model.preprocessing(),
         preprocessing_is_assumed: model.assumes_preprocessing(),
+        head: head(model.head()),
         class_count: model.class_count(),
         classes: model.classes(),
         palette: model.palette().colours(),
@@ -264,6 +281,19 @@ fn output<'a>(model: &'a Model, plan: &'a Plan, device: &'a str) -> Output<'a> {
         unused_tensors: model.unused_tensors(),
         bilinear: bilinear(model),
         plan: plan_output(plan, device),
+    }
+}
+
+fn head(head: &Head) -> HeadOutput {
+    HeadOutput {
+        channels: head.channels,
+        activation: head.activation,
+        values: match head.values {
+            Values::Probabilities => "probabilities",
+            Values::LogProbabilities => "log_probabilities",
+            _ => "scores",
+        },
+        threshold: head.threshold,
     }
 }
 

@@ -29,6 +29,9 @@ pub struct ModelOptions {
     /// The geometry of an FCN on VGG16 (padding, pooling, cropping), overriding the file
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(models::geometries()))]
     geometry: Option<String>,
+    /// The probability from which a pixel is class 1 of a binary network, overriding the file [default: 0.5]
+    #[arg(long, value_name = "P")]
+    threshold: Option<f32>,
 }
 
 impl ModelOptions {
@@ -60,14 +63,22 @@ impl ModelOptions {
             architecture: self.arch.clone(),
             geometry: self.geometry.clone(),
         };
-        match file {
-            Some(file) => Ok(Model::read_as(file, &overrides)?),
+        let model = match file {
+            Some(file) => Model::read_as(file, &overrides)?,
             None if overrides == ArchitectureOverride::default() => {
-                Ok(Model::from_bytes(fullconv_demo::MODEL)?)
+                Model::from_bytes(fullconv_demo::MODEL)?
             }
-            None => Err(Failure::Usage(
-                "--arch and --geometry apply to a model file: give it with --model",
-            )),
+            None => {
+                return Err(Failure::Usage(
+                    "--arch and --geometry apply to a model file: give it with --model",
+                ));
+            }
+        };
+        match self.threshold {
+            Some(threshold) => Ok(model
+                .with_threshold(threshold)
+                .map_err(|error| error.at("--threshold"))?),
+            None => Ok(model),
         }
     }
 }
@@ -327,4 +338,14 @@ pub fn describe(segmenter: &Segmenter) -> String {
         model.class_count(),
         segmenter.device()
     )
+}
+
+/// Says on stderr, for a multi-label model, what its masks are.
+pub fn report_multi_label(model: &Model) {
+    if model.head().is_multi_label() {
+        terminal::report(
+            "the classes of this model do not exclude each other: a mask shows the most probable one, \
+             segment --probabilities each by itself",
+        );
+    }
 }

@@ -18,8 +18,9 @@ const LABELS: &str = "labels";
 /// The arguments.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The output file holds `output` f32 [n, classes, h, w], the scores before softmax, \
-                        `labels` u8 [n, h, w], and each node of --fetch under its own name."
+    after_help = "The output file holds `output` f32 [n, channels, h, w], the network's output (scores; probabilities if \
+                        it ends in a softmax or sigmoid), `labels` u8 [n, h, w], and each node of --fetch under its \
+                        own name."
 )]
 pub struct Args {
     /// The safetensors file with the preprocessed tensor `input` [n, c, h, w], c the network's input channels

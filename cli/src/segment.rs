@@ -3,7 +3,9 @@
 use crate::folders::LeftOut;
 use crate::insight::{Insight, InsightOptions, Wanted};
 use crate::jobs::{Job, jobs};
-use crate::options::{DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe};
+use crate::options::{
+    DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe, report_multi_label,
+};
 use crate::pipeline::{self, Inbox, Outbox};
 use crate::{Outcome, interrupt, terminal};
 use fullconv::low_level::files;
@@ -123,6 +125,7 @@ pub fn run(args: &Args) -> Outcome {
         );
         return Err(Error::new(ErrorKind::Unsupported, text).into());
     }
+    report_multi_label(&model);
     let segmenter = args.device.segmenter(&model, &args.model)?;
     if let Some(folder) = &args.output {
         make_folder(folder)?;

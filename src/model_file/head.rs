@@ -264,3 +264,100 @@ fn end(graph: &Graph, shapes: &[Shape]) -> Option<End> {
     }
     ends[graph.output().index()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Relu;
+    use crate::ops::numerics::Numerics;
+
+    /// An op that gives logarithms of softmax.
+    #[derive(Debug)]
+    struct Logarithms;
+
+    impl Op for Logarithms {
+        fn name(&self) -> &'static str {
+            "logarithms"
+        }
+
+        fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+            Ok(inputs[0])
+        }
+
+        fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+            Ok(Softmax {}.reference(inputs)?.map(f32::ln))
+        }
+
+        fn probabilities(&self) -> Probabilities {
+            Probabilities::LogOf(Activation::Softmax)
+        }
+
+        fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+            Numerics::rounded()
+        }
+    }
+
+    fn row(channels: usize, values: &[f32]) -> Tensor {
+        let shape = Shape::new(1, channels, 1, values.len() / channels);
+        Tensor::new(shape, values.to_vec()).unwrap()
+    }
+
+    fn head(channels: usize, values: Values, threshold: f32) -> Head {
+        Head {
+            channels,
+            activation: Activation::Sigmoid,
+            values,
+            threshold: (channels == 1).then_some(threshold),
+        }
+    }
+
+    #[test]
+    fn the_threshold_is_compared_with_what_the_output_holds() {
+        // The logit of 0.75 is ln 3.
+        for (values, output) in [
+            (Values::Scores, [1.098, 1.099]),
+            (Values::Probabilities, [0.7499, 0.75]),
+            (Values::LogProbabilities, [-0.2877, -0.2876]),
+        ] {
+            let labels = head(1, values, 0.75).labels();
+            let found = labels.reference(&[&row(1, &output)]).unwrap();
+            assert_eq!(found.data(), [0.0, 1.0], "{values:?}");
+        }
+        // Exactly one half is class 1.
+        let labels = head(1, Values::Scores, THRESHOLD).labels();
+        let output = row(1, &[0.0, -1e-30, f32::NAN, f32::INFINITY]);
+        let found = labels.reference(&[&output]).unwrap();
+        assert_eq!(found.data(), [1.0, 0.0, 255.0, 255.0]);
+    }
+
+    #[test]
+    fn logarithms_become_probabilities() {
+        let mut graph = Graph::new("input");
+        let scores = graph.op("scores", Relu {}, &[graph.input()]).unwrap();
+        graph.op("logarithms", Logarithms, &[scores]).unwrap();
+        let shapes = graph.shapes(Shape::new(1, 2, 1, 1)).unwrap();
+        let head = Head::of(&graph, &shapes, None, None).unwrap();
+        assert_eq!(
+            (head.activation, head.values),
+            (Activation::Softmax, Values::LogProbabilities)
+        );
+        assert_eq!(
+            head.to_string(),
+            "2 channels, logarithm of softmax in the network"
+        );
+        assert!(head.to_probabilities().is_none());
+        let output = row(2, &[0.25f32.ln(), 0.75f32.ln()]);
+        let found = head.of_classes(output).unwrap();
+        let near = |(a, b): (&f32, f32)| (a - b).abs() < 1e-6;
+        assert!(found.data().iter().zip([0.25, 0.75]).all(near), "{found:?}");
+    }
+
+    #[test]
+    fn a_binary_output_is_the_probability_of_class_1() {
+        let found = head(1, Values::Probabilities, THRESHOLD).of_classes(row(1, &[0.25, 1.0]));
+        assert_eq!(found.unwrap().data(), [0.75, 0.0, 0.25, 1.0]);
+        let several = row(3, &[0.1, 0.2, 0.9]);
+        let found = head(3, Values::Probabilities, THRESHOLD).of_classes(several.clone());
+        assert_eq!(found.unwrap(), several);
+    }
+}

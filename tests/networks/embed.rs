@@ -107,7 +107,7 @@ fn device_of_the_program(limits: wgpu::Limits) -> Option<(wgpu::Device, wgpu::Qu
 }
 
 /// Panics unless textures get the picture's mask, from `segment_texture` and from a texture pass.
-fn check(segmenter: &Segmenter, gpu: &Gpu, picture: &Picture, what: &str) {
+pub(super) fn check(segmenter: &Segmenter, gpu: &Gpu, picture: &Picture, what: &str) {
     let expected = segmenter.segment_blocking(picture).unwrap();
     let overlay = expected.overlay(picture, 0.5).unwrap();
     let colours = expected.overlay(picture, 1.0).unwrap();

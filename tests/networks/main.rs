@@ -7,6 +7,7 @@ mod described;
 mod embed;
 mod errors;
 mod flow;
+mod heads;
 mod models;
 mod pool;
 mod unpool;
