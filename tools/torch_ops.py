@@ -61,6 +61,10 @@ def unfold(x, **attributes):
     return pixels.view(*pixels.shape[:2], *size)
 
 
+def layer_norm(x, weight=None, bias=None, eps=1e-5):
+    return F.layer_norm(x.movedim(1, -1), x.shape[1:2], weight, bias, eps).movedim(-1, 1)
+
+
 OPS = {
     "conv2d": F.conv2d,
     "conv_transpose2d": F.conv_transpose2d,
@@ -81,7 +85,7 @@ OPS = {
     "cat": lambda *xs: torch.cat(xs, 1),
     "pad": pad,
     "pixel_shuffle": F.pixel_shuffle,
-    "mean": lambda x: x.mean((2, 3), keepdim=True),
+    "mean": lambda x, dim=(2, 3): x.mean(dim, keepdim=True),
     "interpolate": interpolate,
     "crop": crop,
     "slice": slice_of,
@@ -94,4 +98,10 @@ OPS = {
     "pixel_unshuffle": F.pixel_unshuffle,
     "unfold": unfold,
     "argmax": lambda x: x.argmax(1, keepdim=True).to(x.dtype),
+    "group_norm": lambda x, weight=None, bias=None, num_groups=1, eps=1e-5: F.group_norm(x, num_groups, weight, bias, eps),
+    "instance_norm": lambda x, weight=None, bias=None, eps=1e-5: F.instance_norm(x, weight=weight, bias=bias, eps=eps),
+    "layer_norm": layer_norm,
+    "sum": lambda x, dim: x.sum(dim, keepdim=True),
+    "amax": lambda x, dim: x.amax(dim, keepdim=True),
+    "amin": lambda x, dim: x.amin(dim, keepdim=True),
 }

@@ -26,8 +26,8 @@ pub enum Format {
     Nhwc4,
     /// The same in f16: one element is a `vec4<f16>`.
     Nhwc4Half,
-    /// `Nhwc4` of integers stored as f32 (indices of a pooling), never lowered to f16. Only kernels name this format;
-    /// in a plan the tensor is `Nhwc4`.
+    /// `Nhwc4` of integers stored as f32 (indices of a pooling) or of statistics between stages, never lowered to f16.
+    /// Only kernels name this format; in a plan the tensor is `Nhwc4`.
     Nhwc4Exact,
     /// A picture: one `u32` a pixel, red in the lowest byte.
     Rgba8,

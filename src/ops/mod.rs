@@ -9,14 +9,19 @@ pub mod grid;
 pub mod kernel;
 mod means;
 pub mod narrow;
+mod normalize;
 pub mod numerics;
 pub mod packing;
 pub mod probabilities;
+pub mod reduce;
+mod statistics;
 pub mod unary;
 mod windows;
 
 pub mod adaptive_avg_pool2d;
 pub mod add;
+pub mod amax;
+pub mod amin;
 pub mod argmax;
 pub mod avg_pool2d;
 pub mod batch_norm2d;
@@ -31,9 +36,12 @@ pub mod crop;
 pub mod elu;
 pub mod flip;
 pub mod full;
+pub mod group_norm;
 pub mod hardsigmoid;
 pub mod hardswish;
+pub mod instance_norm;
 pub mod interpolate;
+pub mod layer_norm;
 pub mod leaky_relu;
 pub mod linear;
 pub mod linspace;
@@ -56,11 +64,14 @@ pub mod silu;
 pub mod slice;
 pub mod softmax;
 pub mod sub;
+pub mod sum;
 pub mod tanh;
 pub mod unfold;
 
 pub use adaptive_avg_pool2d::AdaptiveAvgPool2d;
 pub use add::Add;
+pub use amax::Amax;
+pub use amin::Amin;
 pub use argmax::Argmax;
 pub use avg_pool2d::AvgPool2d;
 pub use batch_norm2d::BatchNorm2d;
@@ -75,9 +86,12 @@ pub use crop::Crop;
 pub use elu::Elu;
 pub use flip::Flip;
 pub use full::Full;
+pub use group_norm::GroupNorm;
 pub use hardsigmoid::Hardsigmoid;
 pub use hardswish::Hardswish;
+pub use instance_norm::InstanceNorm;
 pub use interpolate::Interpolate;
+pub use layer_norm::LayerNorm;
 pub use leaky_relu::LeakyRelu;
 pub use linear::Linear;
 pub use linspace::Linspace;
@@ -101,6 +115,7 @@ pub use silu::Silu;
 pub use slice::Slice;
 pub use softmax::Softmax;
 pub use sub::Sub;
+pub use sum::Sum;
 pub use tanh::Tanh;
 pub use unfold::Unfold;
 
@@ -328,6 +343,9 @@ const OPS: &[Entry] = &[
     Entry::of::<MaxPool2d>("max_pool2d", max_pool2d::cases),
     Entry::of::<Linear>("linear", linear::cases),
     Entry::of::<BatchNorm2d>("batch_norm2d", batch_norm2d::cases),
+    Entry::of::<GroupNorm>("group_norm", group_norm::cases),
+    Entry::of::<InstanceNorm>("instance_norm", instance_norm::cases),
+    Entry::of::<LayerNorm>("layer_norm", layer_norm::cases),
     Entry::of::<MaxPool2dIndices>("max_pool2d_indices", max_pool2d_indices::cases),
     Entry::of::<MaxUnpool2d>("max_unpool2d", max_unpool2d::cases),
     Entry::of::<AvgPool2d>("avg_pool2d", avg_pool2d::cases),
@@ -348,6 +366,9 @@ const OPS: &[Entry] = &[
     Entry::of::<Mul>("mul", mul::cases),
     Entry::of::<Scale>("scale", scale::cases),
     Entry::of::<Mean>("mean", mean::cases),
+    Entry::of::<Sum>("sum", sum::cases),
+    Entry::of::<Amax>("amax", amax::cases),
+    Entry::of::<Amin>("amin", amin::cases),
     Entry::of::<Cat>("cat", cat::cases),
     Entry::of::<Pad>("pad", pad::cases),
     Entry::of::<PixelShuffle>("pixel_shuffle", pixel_shuffle::cases),

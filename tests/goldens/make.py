@@ -77,6 +77,19 @@ def batch_norm2d(input, weight, bias, running_mean, running_var, *, eps=1e-5):
     return F.batch_norm(input, running_mean, running_var, weight, bias, eps=single(eps))
 
 
+def group_norm(input, weight=None, bias=None, *, num_groups, eps=1e-5):
+    return F.group_norm(input, num_groups, weight, bias, single(eps))
+
+
+def instance_norm(input, weight=None, bias=None, *, eps=1e-5):
+    return F.instance_norm(input, weight=weight, bias=bias, eps=single(eps))
+
+
+def layer_norm(input, weight=None, bias=None, *, eps=1e-5):
+    input = input.movedim(1, -1)
+    return F.layer_norm(input, input.shape[-1:], weight, bias, single(eps)).movedim(-1, 1)
+
+
 def relu(input):
     return F.relu(input)
 
@@ -129,8 +142,20 @@ def mul(input, other):
     return input * other
 
 
-def mean(input):
-    return input.mean((2, 3), keepdim=True)
+def mean(input, *, dim=(2, 3)):
+    return input.mean(dim, keepdim=True)
+
+
+def sum(input, *, dim):
+    return input.sum(dim, keepdim=True)
+
+
+def amax(input, *, dim):
+    return input.amax(dim, keepdim=True)
+
+
+def amin(input, *, dim):
+    return input.amin(dim, keepdim=True)
 
 
 def cat(**inputs):
@@ -256,6 +281,9 @@ OPS = {
         max_pool2d,
         linear,
         batch_norm2d,
+        group_norm,
+        instance_norm,
+        layer_norm,
         max_pool2d_indices,
         max_unpool2d,
         avg_pool2d,
@@ -276,6 +304,9 @@ OPS = {
         mul,
         scale,
         mean,
+        sum,
+        amax,
+        amin,
         cat,
         pad,
         pixel_shuffle,
@@ -750,6 +781,58 @@ def layer_cases(cases):
     linear("wide", [1, 300, 1, 1], 21)
 
 
+def norm_cases(cases):
+    """group_norm, instance_norm and layer_norm."""
+
+    def case(op, name, shape, attributes={}, vectors=2, mean=0.0, deviation=1.0):
+        g = generator(f"{op} {name}")
+        input = mean + deviation * torch.randn(shape, generator=g)
+        weight, bias = (1 + 0.3 * torch.randn(shape[1], generator=g) for _ in range(2))
+        cases.add(op, name, attributes, input=input, weight=weight if vectors > 0 else None,
+                  bias=bias if vectors > 1 else None)  # fmt: skip
+
+    for op, attributes in (
+        ("group_norm", lambda groups: {"num_groups": groups}),
+        ("instance_norm", lambda groups: {}),
+        ("layer_norm", lambda groups: {}),
+    ):
+        case(op, "odd", [1, 6, 5, 7], attributes(3))
+        case(op, "batch3", [3, 10, 3, 7], {**attributes(2), "eps": 0.001})
+        case(op, "aligned", [2, 16, 4, 4], attributes(4))
+        case(op, "large", [1, 14, 19, 23], attributes(2))
+        case(op, "no_bias", [2, 9, 4, 3], attributes(3), vectors=1)
+        case(op, "plain", [2, 7, 4, 5], attributes(1), vectors=0)
+        case(op, "far_mean", [1, 6, 6, 5], attributes(2), mean=30.0)
+        case(op, "small_variance", [1, 12, 3, 5], attributes(4), deviation=0.01)
+    case("group_norm", "every_channel", [1, 5, 3, 3], {"num_groups": 5})
+    case("group_norm", "vectors", [3, 26, 1, 1], {"num_groups": 2})
+    case("layer_norm", "two_channels", [1, 2, 3, 3])
+    case("layer_norm", "wide", [1, 301, 2, 1])
+
+
+def reduction_cases(cases):
+    """mean, sum, amax and amin over dimensions."""
+
+    def normal(name, shape):
+        return torch.randn(shape, generator=generator(name))
+
+    for op in ("mean", "sum", "amax", "amin"):
+        for name, shape, dim in [
+            ("channels", [2, 7, 3, 5], [1]),
+            ("one_channel", [3, 1, 4, 3], [1]),
+            ("rows", [3, 6, 5, 7], [2]),
+            ("columns", [2, 13, 3, 300], [3]),
+            ("pixels", [3, 5, 17, 19], [2, 3]),
+            ("all", [2, 9, 18, 15], [1, 2, 3]),
+            ("channels_and_columns", [3, 6, 4, 5], [1, 3]),
+        ]:
+            cases.add(op, f"of_{name}", {"dim": dim}, input=normal(f"{op} of {name}", shape))
+    values = [0.0, float("inf"), float("nan"), -1.0, float("-inf"), -2.0, 3.0, -0.0]
+    for op in ("amax", "amin"):
+        for dim in (1, 2, 3):
+            cases.add(op, f"edges{dim}", {"dim": [dim]}, input=torch.tensor(values).view(1, 2, 2, 2))
+
+
 def arithmetic_cases(cases):
     """sub and mul, and all three with sizes of 1."""
 
@@ -1137,6 +1220,8 @@ def make_ops(output):
     elementwise_cases(cases)
     function_cases(cases)
     layer_cases(cases)
+    norm_cases(cases)
+    reduction_cases(cases)
     arithmetic_cases(cases)
     layout_cases(cases)
     crop_cases(cases)

@@ -192,7 +192,7 @@ fn of_fixed_sizes() -> Vec<Case> {
         let axes = [axis(h, 0, 0), axis(w, 1, 1)];
         case(Paste { axes }, &[[2, 4, h, w], [2, 4, h, w]])
     };
-    let mean = |c| case(Mean {}, &[[1, c, 3, 5]]);
+    let mean = |c| case(Mean::default(), &[[1, c, 3, 5]]);
     let zeros = |w| case(Zeros { size: [1, w] }, &[[1, 4, 1, 1]]);
     let sizes = [(4, 8), (3, 21), (5, 13), (8, 8)]
         .map(|(h, w)| paste(h, w))

@@ -79,11 +79,13 @@ fn functions_agree_with_the_reference_from_1e_37_to_infinity() {
 #[test]
 fn the_mean_of_a_million_pixels_is_accurate() {
     let one = OneOp::random(
-        Arc::new(Mean {}),
+        Arc::new(Mean::default()),
         &[Shape::new(1, 2, 1000, 1000)],
         &mut Random::new(4),
     );
-    let magnitude = Mean {}.reference(&[&one.input.map(f32::abs)]).unwrap();
+    let magnitude = Mean::default()
+        .reference(&[&one.input.map(f32::abs)])
+        .unwrap();
     for (name, gpu) in all_gpus() {
         let found = one.run(&gpu);
         for c in 0..2 {
@@ -100,7 +102,7 @@ fn the_mean_of_a_million_pixels_is_accurate() {
 #[test]
 fn a_row_too_long_for_one_loop_is_summed_in_several_dispatches() {
     let one = OneOp::random(
-        Arc::new(Mean {}),
+        Arc::new(Mean::default()),
         &[Shape::new(1, 3, 1, 130_001)],
         &mut Random::new(5),
     );

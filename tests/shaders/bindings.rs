@@ -114,7 +114,7 @@ fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
             assert_eq!((name, bytes), ("weight", 16), "{shader}");
         }
         // Beside a weight, a vector is a bias; ops without one have other vectors too.
-        Binding::Parameter { .. } if !has_weight(kernel) => {
+        Binding::Parameter { .. } | Binding::Zeros { .. } if !has_weight(kernel) => {
             let vectors = ["weight", "bias", "mean", "variance"];
             assert!(vectors.contains(&name) && bytes == 16, "{shader}: {name}");
         }
@@ -134,12 +134,18 @@ fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
         }
         Binding::ActivationTexels { .. } | Binding::ParameterTexels { .. } => unreachable!(),
         Binding::Activation { format, .. } => {
-            let several = ["a", "b", "c", "d", "e", "indices"];
+            let several = ["a", "b", "c", "d", "e"];
+            // Indices and statistics.
+            let exact = ["indices", "shift", "mean", "variance", "top", "sum"];
             assert!(
-                name == "input" || several.contains(&name),
+                name == "input" || several.contains(&name) || exact.contains(&name),
                 "{shader}: {name}"
             );
-            assert_eq!(name == "indices", *format == Format::Nhwc4Exact, "{shader}");
+            assert_eq!(
+                exact.contains(&name),
+                *format == Format::Nhwc4Exact,
+                "{shader}: {name}"
+            );
             assert_eq!(bytes, format.element_bytes(), "{shader}");
         }
     }

@@ -82,8 +82,12 @@ fn local_response_norm() -> impl Strategy<Value = (LocalResponseNorm, Vec<Shape>
 
 /// Means of planes small enough for one sum, and of larger ones.
 fn mean() -> impl Strategy<Value = (Mean, Vec<Shape>)> {
-    (tensors(9), pair(1..=4))
-        .prop_map(|(shape, [h, w])| (Mean {}, vec![shape.with_size(shape.h * h, shape.w * w)]))
+    (tensors(9), pair(1..=4)).prop_map(|(shape, [h, w])| {
+        (
+            Mean::default(),
+            vec![shape.with_size(shape.h * h, shape.w * w)],
+        )
+    })
 }
 
 proptest! {
