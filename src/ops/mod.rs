@@ -23,6 +23,7 @@ pub mod add;
 pub mod amax;
 pub mod amin;
 pub mod argmax;
+pub mod attention;
 pub mod avg_pool2d;
 pub mod batch_norm2d;
 pub mod binarize;
@@ -73,6 +74,7 @@ pub use add::Add;
 pub use amax::Amax;
 pub use amin::Amin;
 pub use argmax::Argmax;
+pub use attention::Attention;
 pub use avg_pool2d::AvgPool2d;
 pub use batch_norm2d::BatchNorm2d;
 pub use binarize::Binarize;
@@ -384,6 +386,7 @@ const OPS: &[Entry] = &[
     Entry::of::<Unfold>("unfold", unfold::cases),
     Entry::of::<Interpolate>("interpolate", interpolate::cases),
     Entry::of::<Softmax>("softmax", softmax::cases),
+    Entry::of::<Attention>("attention", attention::cases),
     Entry::of::<Argmax>("argmax", argmax::cases),
     Entry::of::<Binarize>("binarize", binarize::cases),
     Entry::of::<Preprocess>("preprocess", preprocess::cases),

@@ -134,7 +134,7 @@ fn check_input(kernel: &Kernel, binding: &Binding, name: &str, bytes: u64) {
         }
         Binding::ActivationTexels { .. } | Binding::ParameterTexels { .. } => unreachable!(),
         Binding::Activation { format, .. } => {
-            let several = ["a", "b", "c", "d", "e"];
+            let several = ["a", "b", "c", "d", "e", "query", "key", "value"];
             // Indices and statistics.
             let exact = ["indices", "shift", "mean", "variance", "top", "sum"];
             assert!(

@@ -146,15 +146,17 @@ fn kernels() -> Vec<Kernel> {
 
 /// The f16 variants of a kernel, including those that read or write sums in f32.
 fn halves(kernel: &Kernel) -> Vec<Kernel> {
-    let is_sum_of_parts = kernel.shader.name == "sum_parts";
+    let is_last_stage = ["sum_parts", "attention_combine"].contains(&kernel.shader.name);
     let half = |reads, writes| kernel.clone().in_half(reads, writes);
     match kernel.can_be_half() {
         false => Vec::new(),
-        true if is_sum_of_parts => vec![half(false, false), half(true, false)],
+        true if is_last_stage => vec![half(false, false), half(true, false)],
         // The second of its stages reads sums.
         true if kernel.shader.name == "avg_pool2d" => {
             vec![half(false, false), half(true, false), half(false, true)]
         }
+        // A first stage.
+        true if kernel.shader.name == "spread_heads" => vec![half(false, true)],
         true if kernel.terms.is_some() => vec![half(false, false), half(false, true)],
         true => vec![half(false, false)],
     }

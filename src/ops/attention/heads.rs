@@ -1,0 +1,220 @@
+//! The sizes of an attention, and its reference: the softmax of each query in `f64`.
+
+use crate::error::{Result, bail};
+use crate::ops::kernel::Rows;
+use crate::parallel;
+use crate::tensor::{Shape, Tensor};
+
+/// Heads and the shapes of query, key and value.
+#[derive(Clone, Debug)]
+pub(super) struct Heads {
+    pub count: usize,
+    /// Factor of the scores.
+    pub scale: f64,
+    pub query: Shape,
+    pub key: Shape,
+    pub value: Shape,
+}
+
+/// One query pixel of one head, with its scores.
+pub(super) struct Query<'a> {
+    /// The pixel's channels of this head.
+    pub query: Vec<f64>,
+    /// The planes of the head's keys, a channel each.
+    pub keys: &'a [&'a [f32]],
+    /// The planes of the head's values, a channel each.
+    pub values: &'a [&'a [f32]],
+    /// The score of each key.
+    pub scores: Vec<f64>,
+    /// The largest score.
+    pub top: f64,
+}
+
+impl Query<'_> {
+    /// `exp(score − largest score)` of each key.
+    pub fn weights(&self) -> Vec<f64> {
+        self.scores.iter().map(|s| (s - self.top).exp()).collect()
+    }
+
+    /// The softmax of the scores.
+    pub fn shares(&self) -> Vec<f64> {
+        let weights = self.weights();
+        let sum: f64 = weights.iter().sum();
+        weights.into_iter().map(|weight| weight / sum).collect()
+    }
+
+    /// The sum of the values of channel `c`, weighed by `weights`.
+    pub fn weighed(&self, c: usize, weights: &[f64]) -> f64 {
+        let terms = weights.iter().zip(self.values[c]);
+        terms.map(|(weight, v)| weight * f64::from(*v)).sum()
+    }
+}
+
+impl Heads {
+    /// # Errors
+    /// `Shape` if the shapes do not fit each other.
+    pub fn new(count: usize, scale: Option<f64>, [query, key, value]: [Shape; 3]) -> Result<Self> {
+        if count == 0 || !query.c.is_multiple_of(count) || !value.c.is_multiple_of(count) {
+            bail!(
+                Shape,
+                "num_heads {count} does not divide the channels of query {query} and value {value}"
+            );
+        }
+        if query.c != key.c {
+            bail!(
+                Shape,
+                "query {query} and key {key} differ in their number of channels"
+            );
+        }
+        if query.c == 0 || value.c == 0 {
+            bail!(Shape, "query {query} and value {value} need channels");
+        }
+        if [key.h, key.w] != [value.h, value.w] || key.h * key.w == 0 {
+            bail!(
+                Shape,
+                "key {key} and value {value} are not of one size, at least one pixel"
+            );
+        }
+        let most = query.n.max(key.n).max(value.n);
+        if [query.n, key.n, value.n]
+            .iter()
+            .any(|n| ![1, most].contains(n))
+        {
+            bail!(
+                Shape,
+                "query {query}, key {key} and value {value} have neither one batch size nor batch size 1"
+            );
+        }
+        let scale = scale.unwrap_or_else(|| 1.0 / ((query.c / count) as f64).sqrt());
+        if !(scale as f32).is_finite() {
+            bail!(Shape, "scale is a number that f32 holds");
+        }
+        Ok(Self {
+            count,
+            scale,
+            query,
+            key,
+            value,
+        })
+    }
+
+    /// The output's shape.
+    pub fn output(&self) -> Shape {
+        let n = self.query.n.max(self.key.n).max(self.value.n);
+        self.query.with_batch(n).with_channels(self.value.c)
+    }
+
+    pub fn keys(&self) -> usize {
+        self.key.h * self.key.w
+    }
+
+    /// Query and key channels of a head.
+    pub fn query_channels(&self) -> usize {
+        self.query.c / self.count
+    }
+
+    /// Value channels of a head.
+    pub fn value_channels(&self) -> usize {
+        self.value.c / self.count
+    }
+
+    /// The rows of keys and values that an output row needs: all.
+    pub fn key_rows(&self) -> Rows {
+        Rows::all(self.key.h)
+    }
+
+    /// Whether every head begins at a group of four channels.
+    pub fn are_aligned(&self) -> bool {
+        let aligned = |channels: usize| channels.is_multiple_of(4);
+        self.count == 1 || aligned(self.query_channels()) && aligned(self.value_channels())
+    }
+
+    /// The same heads, each padded with zeros to a multiple of four channels.
+    pub fn aligned(&self) -> Self {
+        let pad = |shape: Shape| {
+            let channels = (shape.c / self.count).next_multiple_of(4);
+            shape.with_channels(self.count * channels)
+        };
+        Self {
+            query: pad(self.query),
+            key: pad(self.key),
+            value: pad(self.value),
+            ..self.clone()
+        }
+    }
+
+    /// Products of all scores and of all weighted values.
+    pub fn products(&self) -> u64 {
+        let channels = (self.query.c + self.value.c) as u64;
+        (self.output().pixels() as u64)
+            .saturating_mul(self.keys() as u64)
+            .saturating_mul(channels)
+    }
+
+    /// A tensor of `channels` numbers for each head of each query pixel, which `work` writes.
+    ///
+    /// # Errors
+    /// `Limit` if the host has no memory for it.
+    pub fn map(
+        &self,
+        [query, key, value]: [&Tensor; 3],
+        channels: usize,
+        work: impl Fn(&Query, &mut [f64]) + Sync + Send,
+    ) -> Result<Tensor> {
+        let output = self.output();
+        let mut result = Tensor::zeros(output.with_channels(self.count * channels))?;
+        let heads = |n| (0..self.count).map(move |head| (n, head));
+        let image = |n: usize, tensor: &Tensor| n.min(tensor.shape().n - 1);
+        for (n, head) in (0..output.n).flat_map(heads) {
+            let planes = |tensor, of: usize| -> Vec<&[f32]> {
+                let all = head * of..(head + 1) * of;
+                all.map(|c| Tensor::plane(tensor, image(n, tensor), c))
+                    .collect()
+            };
+            let queries = planes(query, self.query_channels());
+            let keys = planes(key, self.query_channels());
+            let values = planes(value, self.value_channels());
+            let rows: Vec<usize> = (0..output.h).collect();
+            let done = parallel::map(&rows, |y| {
+                let mut numbers = vec![0.0; output.w * channels];
+                for (x, own) in numbers.chunks_mut(channels).enumerate() {
+                    let at = y * output.w + x;
+                    let part = queries.iter().map(|plane| f64::from(plane[at]));
+                    work(&self.query(part.collect(), &keys, &values), own);
+                }
+                numbers
+            });
+            for (y, numbers) in done.iter().enumerate() {
+                for (i, number) in numbers.iter().enumerate() {
+                    let (x, c) = (i / channels, head * channels + i % channels);
+                    let plane = (n * self.count * channels + c) * output.h + y;
+                    result.data_mut()[plane * output.w + x] = *number as f32;
+                }
+            }
+        }
+        Ok(result)
+    }
+
+    fn query<'a>(
+        &self,
+        query: Vec<f64>,
+        keys: &'a [&'a [f32]],
+        values: &'a [&'a [f32]],
+    ) -> Query<'a> {
+        let mut scores = vec![0.0; self.keys()];
+        for (part, plane) in query.iter().zip(keys) {
+            for (score, key) in scores.iter_mut().zip(*plane) {
+                *score += part * f64::from(*key);
+            }
+        }
+        scores.iter_mut().for_each(|score| *score *= self.scale);
+        let larger = |top: f64, s: &f64| if *s > top || s.is_nan() { *s } else { top };
+        Query {
+            top: scores.iter().fold(f64::NEG_INFINITY, larger),
+            query,
+            keys,
+            values,
+            scores,
+        }
+    }
+}
