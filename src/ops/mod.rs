@@ -13,6 +13,7 @@ mod normalize;
 pub mod numerics;
 pub mod packing;
 pub mod probabilities;
+mod rearrange;
 pub mod reduce;
 mod statistics;
 pub mod unary;
@@ -37,6 +38,7 @@ pub mod crop;
 pub mod elu;
 pub mod flip;
 pub mod full;
+pub mod gram;
 pub mod group_norm;
 pub mod hardsigmoid;
 pub mod hardswish;
@@ -51,14 +53,17 @@ pub mod max_pool2d;
 pub mod max_pool2d_indices;
 pub mod max_unpool2d;
 pub mod mean;
+pub mod mix_channels;
 pub mod mul;
 pub mod pad;
+pub mod permute;
 pub mod pixel_shuffle;
 pub mod pixel_unshuffle;
 pub mod prelu;
 pub mod preprocess;
 pub mod relu;
 pub mod repeat;
+pub mod reshape;
 pub mod scale;
 pub mod sigmoid;
 pub mod silu;
@@ -67,6 +72,7 @@ pub mod softmax;
 pub mod sub;
 pub mod sum;
 pub mod tanh;
+pub mod transpose_channels;
 pub mod unfold;
 
 pub use adaptive_avg_pool2d::AdaptiveAvgPool2d;
@@ -88,6 +94,7 @@ pub use crop::Crop;
 pub use elu::Elu;
 pub use flip::Flip;
 pub use full::Full;
+pub use gram::Gram;
 pub use group_norm::GroupNorm;
 pub use hardsigmoid::Hardsigmoid;
 pub use hardswish::Hardswish;
@@ -102,8 +109,10 @@ pub use max_pool2d::MaxPool2d;
 pub use max_pool2d_indices::MaxPool2dIndices;
 pub use max_unpool2d::MaxUnpool2d;
 pub use mean::Mean;
+pub use mix_channels::MixChannels;
 pub use mul::Mul;
 pub use pad::Pad;
+pub use permute::Permute;
 pub use pixel_shuffle::PixelShuffle;
 pub use pixel_unshuffle::PixelUnshuffle;
 pub use prelu::Prelu;
@@ -111,6 +120,7 @@ pub use preprocess::Preprocess;
 pub use probabilities::{Activation, Probabilities};
 pub use relu::Relu;
 pub use repeat::Repeat;
+pub use reshape::Reshape;
 pub use scale::Scale;
 pub use sigmoid::Sigmoid;
 pub use silu::Silu;
@@ -119,6 +129,7 @@ pub use softmax::Softmax;
 pub use sub::Sub;
 pub use sum::Sum;
 pub use tanh::Tanh;
+pub use transpose_channels::TransposeChannels;
 pub use unfold::Unfold;
 
 use crate::error::{Error, ErrorKind, Result, bail};
@@ -387,6 +398,11 @@ const OPS: &[Entry] = &[
     Entry::of::<Interpolate>("interpolate", interpolate::cases),
     Entry::of::<Softmax>("softmax", softmax::cases),
     Entry::of::<Attention>("attention", attention::cases),
+    Entry::of::<Gram>("gram", gram::cases),
+    Entry::of::<MixChannels>("mix_channels", mix_channels::cases),
+    Entry::of::<TransposeChannels>("transpose_channels", transpose_channels::cases),
+    Entry::of::<Permute>("permute", permute::cases),
+    Entry::of::<Reshape>("reshape", reshape::cases),
     Entry::of::<Argmax>("argmax", argmax::cases),
     Entry::of::<Binarize>("binarize", binarize::cases),
     Entry::of::<Preprocess>("preprocess", preprocess::cases),
