@@ -1,5 +1,5 @@
-//! Times the ops of FCN-8s at their shapes for a picture of 500×500, and dilated and grouped convolutions of other
-//! networks: a line an op, by the device's timestamps if it has them.
+//! Times the ops of FCN-8s at their shapes for a picture of 500×500, and dilated and grouped convolutions and attention
+//! of other networks: a line an op, by the device's timestamps if it has them.
 //!
 //! `cargo bench --bench ops -- [NAME…] [--runs N] [--peak-gflops X --peak-gbs Y]`
 
@@ -8,7 +8,7 @@ mod common;
 use common::{Options, Weights};
 use fullconv::low_level::gpu::{Executor, Network};
 use fullconv::low_level::graph::Graph;
-use fullconv::low_level::ops::{Argmax, Conv2d, ConvTranspose2d, MaxPool2d, Relu};
+use fullconv::low_level::ops::{Argmax, Attention, Conv2d, ConvTranspose2d, Gram, MaxPool2d, Relu};
 use fullconv::low_level::plan::Plan;
 use fullconv::{Gpu, Parameters, Result, Shape, Tensor, TensorFile};
 use std::collections::BTreeMap;
@@ -29,6 +29,10 @@ enum Kind {
     /// 2×2 with stride 2, rounding up.
     Pool,
     Argmax,
+    /// Heads; query, key and value are the input.
+    Attention(usize),
+    /// The input with itself.
+    Gram,
 }
 
 use Kind::{Conv, ConvPool, ConvRelu, Groups, Pool, Upsampling};
@@ -73,6 +77,12 @@ const OPS: &[(&str, usize, usize, Kind)] = &[
     ("resnext.layer4", 1024, 14, Groups(1024, 3, 1, 1, 32)),
     ("mobilenet.1", 32, 112, Groups(32, 3, 1, 1, 32)),
     ("mobilenet.8", 384, 28, Groups(384, 3, 1, 1, 384)),
+    // One head of 32 and of 64 channels, eight heads of 32, and a convolution of the same map.
+    ("attention.32", 32, 64, Kind::Attention(1)),
+    ("attention.64", 64, 64, Kind::Attention(1)),
+    ("attention.8x32", 256, 32, Kind::Attention(8)),
+    ("conv.64", 64, 64, Conv(64, 3, 1)),
+    ("gram.512", 512, 64, Kind::Gram),
 ];
 
 fn main() -> ExitCode {
@@ -130,7 +140,7 @@ fn graph(channels: usize, kind: &Kind) -> Result<(Graph, Weights)> {
             let shape = vec![channels, channels, 2 * stride, 2 * stride];
             vec![("weight".into(), shape)]
         }
-        Pool | Kind::Argmax => vec![],
+        Pool | Kind::Argmax | Kind::Attention(_) | Kind::Gram => vec![],
     };
     for (name, shape) in &weights {
         let size = |axis: usize| shape.get(axis).copied().unwrap_or(1);
@@ -152,6 +162,8 @@ fn graph(channels: usize, kind: &Kind) -> Result<(Graph, Weights)> {
         Upsampling(stride) => graph.op("op", ConvTranspose2d::strided(stride, 0), &inputs)?,
         Pool => graph.op("op", MaxPool2d::square(2, 2, true), &inputs)?,
         Kind::Argmax => graph.op("op", Argmax {}, &inputs)?,
+        Kind::Attention(heads) => graph.op("op", Attention::of(heads), &[inputs[0]; 3])?,
+        Kind::Gram => graph.op("op", Gram {}, &[inputs[0]; 2])?,
     };
     if let ConvRelu(..) | ConvPool(..) = kind {
         graph.op("relu", Relu {}, &[id])?;

@@ -65,6 +65,14 @@ def layer_norm(x, weight=None, bias=None, eps=1e-5):
     return F.layer_norm(x.movedim(1, -1), x.shape[1:2], weight, bias, eps).movedim(-1, 1)
 
 
+def attention(query, key, value, num_heads=1, scale=None):
+    def tokens(x):
+        return x.unflatten(1, (num_heads, -1)).flatten(3).transpose(2, 3)
+
+    out = F.scaled_dot_product_attention(tokens(query), tokens(key), tokens(value), scale=scale)
+    return out.transpose(2, 3).flatten(1, 2).unflatten(2, query.shape[2:])
+
+
 OPS = {
     "conv2d": F.conv2d,
     "conv_transpose2d": F.conv_transpose2d,
@@ -80,6 +88,12 @@ OPS = {
     "hardsigmoid": F.hardsigmoid, "silu": F.silu, "leaky_relu": F.leaky_relu, "elu": F.elu, "prelu": F.prelu,
     "clamp": torch.clamp,
     "softmax": lambda x: F.softmax(x, 1),
+    "attention": attention,
+    "gram": lambda a, b: (b.flatten(2) @ a.flatten(2).transpose(1, 2))[..., None],
+    "mix_channels": lambda x, m: (m[..., 0].transpose(1, 2) @ x.flatten(2)).unflatten(2, x.shape[2:]),
+    "transpose_channels": lambda m: m.transpose(1, 2),
+    "permute": lambda x, dims: x.permute(dims),
+    "reshape": lambda x, shape: x.reshape(len(x), *shape),
     "add": torch.add, "sub": torch.sub, "mul": torch.mul,
     "scale": lambda x, factor: x * factor,
     "cat": lambda *xs: torch.cat(xs, 1),

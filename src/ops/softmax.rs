@@ -92,6 +92,24 @@ impl Op for Softmax {
             Ok(bounds(inputs[0], expected))
         })
     }
+
+    /// A share p_i of the output changes by p_i · (Δ_i − Σ p_k Δ_k) if the scores change by Δ.
+    fn noise(&self, inputs: &[&Tensor]) -> f64 {
+        let Ok(shares) = self.reference(inputs) else {
+            return 0.0;
+        };
+        let shape = shares.shape();
+        let of_pixel = |n: usize, y: usize, x: usize| {
+            let share = |c| f64::from(shares.at(n, c, y, x));
+            let squares: f64 = (0..shape.c).map(|c| share(c).powi(2)).sum();
+            let of_share = |p: f64| p * p * (1.0 - 2.0 * p + squares);
+            (0..shape.c).map(|c| of_share(share(c))).sum::<f64>()
+        };
+        let pixels = (0..shape.n)
+            .flat_map(|n| (0..shape.h).flat_map(move |y| (0..shape.w).map(move |x| (n, y, x))));
+        let sum: f64 = pixels.map(|(n, y, x)| of_pixel(n, y, x)).sum();
+        inputs[0].root_mean_square() * (sum / shape.elements() as f64).sqrt()
+    }
 }
 
 /// The error bound of each element of the softmax of `input`. WGSL allows `exp(d)` 6 + 4·|d| units; the rounding of d,

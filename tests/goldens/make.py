@@ -254,6 +254,34 @@ def softmax(input):
     return F.softmax(input, dim=1)
 
 
+def attention(query, key, value, *, num_heads=1, scale=None):
+    def tokens(x):
+        return x.unflatten(1, (num_heads, -1)).flatten(3).transpose(2, 3)
+
+    output = F.scaled_dot_product_attention(tokens(query), tokens(key), tokens(value), scale=scale)
+    return output.transpose(2, 3).flatten(1, 2).unflatten(2, query.shape[2:])
+
+
+def gram(a, b):
+    return (b.flatten(2) @ a.flatten(2).transpose(1, 2))[..., None]
+
+
+def mix_channels(input, matrix):
+    return (matrix[..., 0].transpose(1, 2) @ input.flatten(2)).unflatten(2, input.shape[2:])
+
+
+def transpose_channels(input):
+    return input.transpose(1, 2)
+
+
+def permute(input, *, dims):
+    return input.permute(dims)
+
+
+def reshape(input, *, shape):
+    return input.reshape(len(input), *shape)
+
+
 def argmax(input):
     # numpy's argmax guarantees the first of equal maxima, torch's does not.
     return torch.from_numpy(input.numpy().argmax(axis=1)).to(torch.uint8)
@@ -322,6 +350,12 @@ OPS = {
         unfold,
         interpolate,
         softmax,
+        attention,
+        gram,
+        mix_channels,
+        transpose_channels,
+        permute,
+        reshape,
         argmax,
         binarize,
         preprocess,
@@ -1162,6 +1196,96 @@ def class_cases(cases):
     cases.add("binarize", "ties", {"threshold": 1.0}, input=levels.float())
 
 
+def attention_cases(cases):
+    def case(name, size, keys, heads, d, dv, deviation=1.0, batch=1, **attributes):
+        g = generator(f"attention {name}")
+        cases.add(
+            "attention",
+            name,
+            {"num_heads": heads, **attributes},
+            query=deviation * torch.randn([batch, heads * d, *size], generator=g),
+            key=torch.randn([batch, heads * d, *keys], generator=g),
+            value=torch.randn([batch, heads * dv, *keys], generator=g),
+        )
+
+    case("one_head", [5, 7], [5, 7], 1, 4, 8)
+    case("odd_channels", [3, 19], [6, 5], 1, 5, 7)
+    case("heads", [6, 5], [6, 5], 2, 8, 12, batch=3)
+    case("heads_of_3_channels", [5, 4], [3, 4], 3, 3, 5, batch=2)
+    case("heads_of_1_channel", [2, 9], [7, 3], 5, 1, 1)
+    case("reduced_keys", [9, 10], [3, 4], 2, 16, 16)
+    case("object_regions", [8, 9], [19, 1], 1, 12, 24)
+    case("one_key", [4, 3], [1, 1], 1, 6, 6)
+    case("one_query", [1, 1], [11, 9], 1, 6, 6)
+    case("scale_1", [6, 7], [6, 7], 1, 6, 10, scale=1.0)
+    case("far_apart", [5, 6], [5, 6], 1, 8, 8, deviation=30.0)
+    case("negative_scale", [4, 5], [4, 5], 2, 4, 4, scale=-0.5)
+    case("many_value_channels", [4, 4], [4, 5], 1, 8, 140)
+    case("64x64", [64, 64], [64, 64], 1, 4, 4)
+
+    # All keys are equal: the mean of the values.
+    g = generator("attention equal keys")
+    cases.add(
+        "attention",
+        "equal_keys",
+        {},
+        query=torch.randn([1, 4, 3, 3], generator=g),
+        key=torch.randn([1, 4, 1, 1], generator=g).expand(1, 4, 5, 3),
+        value=torch.randn([1, 6, 5, 3], generator=g),
+    )
+
+
+def matrix_cases(cases):
+    def normal(name, shape):
+        return torch.randn(shape, generator=generator(name))
+
+    for name, a, b, size in (
+        ("square", [1, 6], [1, 6], [5, 7]),
+        ("odd_channels", [2, 5], [2, 9], [4, 3]),
+        ("one_pixel", [1, 13], [1, 3], [1, 1]),
+        ("many_channels", [1, 70], [1, 37], [3, 4]),
+        ("many_pixels", [1, 3], [1, 5], [61, 53]),
+        ("one_image_for_all", [1, 4], [3, 6], [6, 5]),
+    ):
+        cases.add(
+            "gram",
+            name,
+            {},
+            a=normal(f"gram {name} a", [*a, *size]),
+            b=normal(f"gram {name} b", [*b, *size]),
+        )
+    for name, input, matrix in (
+        ("square", [1, 6, 5, 7], [1, 6, 6, 1]),
+        ("odd_channels", [2, 5, 4, 3], [2, 5, 9, 1]),
+        ("one_pixel", [1, 13, 1, 1], [1, 13, 3, 1]),
+        ("to_one", [1, 7, 17, 18], [1, 7, 1, 1]),
+        ("many_channels", [1, 130, 3, 4], [1, 130, 21, 1]),
+        ("one_matrix_for_all", [3, 8, 3, 5], [1, 8, 6, 1]),
+    ):
+        cases.add(
+            "mix_channels",
+            name,
+            {},
+            input=normal(f"mix_channels {name}", input),
+            matrix=normal(f"mix_channels {name} matrix", matrix),
+        )
+    for shape in ([1, 5, 7, 1], [2, 4, 8, 1], [1, 1, 9, 1], [1, 13, 1, 1], [3, 21, 6, 1]):
+        name = "x".join(map(str, shape))
+        cases.add("transpose_channels", name, {}, input=normal(f"transpose_channels {name}", shape))
+    for dims in ([0, 1, 2, 3], [0, 2, 3, 1], [0, 3, 1, 2], [0, 2, 1, 3], [0, -1, -2, -3]):
+        name = "_".join(map(str, dims))
+        cases.add("permute", name, {"dims": dims}, input=normal(f"permute {name}", [2, 5, 3, 6]))
+    for input, shape in (
+        ([1, 5, 3, 4], [12, 5, 1]),
+        ([2, 6, 3, 5], [-1, 1, 1]),
+        ([1, 6, 4, 5], [6, -1, 1]),
+        ([3, 24, 1, 1], [2, 3, 4]),
+        ([1, 7, 2, 6], [7, 6, 2]),
+    ):
+        name = "_".join(map(str, [*input, "to", *shape]))
+        cases.add("reshape", name, {"shape": shape}, input=normal(f"reshape {name}", input))
+
+
 def preprocess_cases(cases):
     torchvision = {
         "channels": "rgb",
@@ -1229,6 +1353,8 @@ def make_ops(output):
     map_cases(cases)
     interpolate_cases(cases)
     class_cases(cases)
+    attention_cases(cases)
+    matrix_cases(cases)
     preprocess_cases(cases)
     cases.save(output / "ops.safetensors")
 

@@ -8,7 +8,7 @@ use fullconv::low_level::device_profile::DeviceProfile;
 use fullconv::low_level::graph::{Graph, NodeId};
 use fullconv::low_level::ops::kernel::Format;
 use fullconv::low_level::ops::{
-    Add, Argmax, Conv2d, ConvTranspose2d, Crop, Interpolate, Op, Relu, Softmax,
+    Add, Argmax, Attention, Conv2d, ConvTranspose2d, Crop, Interpolate, Op, Relu, Softmax,
 };
 use fullconv::low_level::plan::Plan;
 use fullconv::low_level::plan::lowered::{self, Convolution};
@@ -599,4 +599,47 @@ fn a_loop_too_long_for_one_invocation_is_an_error() {
     let error = Plan::new(&graph, input, &[graph.output()], &target).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.to_string().contains("input"), "{error}");
+}
+
+/// Keys in tiles of 8, each tile of 4 steps: too many for the loops of one dispatch.
+#[test]
+fn attention_over_more_keys_than_loop_steps_is_complete() {
+    let shapes = [[2, 3], [300, 430], [300, 430]].map(|[h, w]| Shape::new(1, 4, h, w));
+    let one = OneOp::random(Arc::new(Attention::of(1)), &shapes, &mut Random::new(61));
+    for gpu in devices() {
+        let plan = one.plan(gpu.target()).unwrap();
+        check_limits(&plan, gpu.target());
+        let of_sums = plan.layers.len() - 2;
+        let runs = plan.steps.iter().filter(|step| step.layer == of_sums);
+        assert!(runs.count() >= 2, "{plan}");
+        one.check_found(&one.run_plan(&gpu, plan), "in runs of keys");
+    }
+}
+
+/// A picture of 1024² pixels at stride 8, and heads of many channels.
+#[test]
+fn attention_of_a_large_picture_keeps_the_bounds_of_work() {
+    for [d, dv] in [[64, 64], [64, 512], [512, 512]] {
+        let mut graph = Graph::new("input");
+        let [query, value] = [d, dv].map(|channels| Shape::new(channels, 3, 8, 8));
+        let conv = || Conv2d {
+            stride: [8, 8],
+            ..Conv2d::default()
+        };
+        let mut ids = Vec::new();
+        for (name, shape) in [("query", query), ("key", query), ("value", value)] {
+            let weight = graph.parameter(format!("{name}.weight"), shape).unwrap();
+            let inputs = [graph.input(), weight];
+            ids.push(graph.op(name, conv(), &inputs).unwrap());
+        }
+        graph.op("attention", Attention::of(1), &ids).unwrap();
+        let target = Target::WEBGPU_DEFAULTS;
+        let input = Shape::new(1, 3, 1024, 1024);
+        let plan = Plan::new(&graph, input, &[graph.output()], &target).unwrap();
+        check_limits(&plan, &target);
+        let flops = plan.steps.iter().map(|step| step.flops).max().unwrap();
+        assert!(flops as f64 <= DISPATCH_GFLOP * 1e9, "{flops}");
+        // The matrix of scores would take 1 GiB.
+        assert!(plan.activation_bytes() < 200 << 20, "{plan}");
+    }
 }

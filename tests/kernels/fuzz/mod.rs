@@ -8,6 +8,7 @@ mod elementwise;
 mod labels;
 mod moves;
 mod poolings;
+mod products;
 
 use crate::common::{OneOp, Random, assert_labels, gpu, preferences};
 use fullconv::low_level::device_profile::DeviceProfile;
