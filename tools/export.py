@@ -13,25 +13,23 @@ or, from Python:
     from export import export
     export(module, torch.randn(1, 3, 480, 640), "net.safetensors", classes=[...], preprocess="torchvision")
 
-torch.export traces the module with symbolic height and width: the file serves pictures of any size that the
-module takes. A size derived from the picture becomes "as large as that node", a constant size stays a number.
-Nodes are named by their modules' paths, tensors as in the state dict. All unsupported operations are reported
-at once, with module and source line, and then no file is written.
+The module runs on pictures of several sizes, and its operations are recorded. The file serves pictures of any size that
+the module takes: a size derived from the picture becomes "as large as that node", a constant size stays a number. Before
+anything is written, the graph is computed at sizes that were not recorded and compared with the module, in f64. Nodes
+are named by their modules' paths, tensors as in the state dict. All unsupported operations are reported at once, with
+module and source line, and then no file is written.
 
-Requirements: Python 3.10+, torch 2.6+, safetensors.
+Requirements: Python 3.10+, torch 2.6+, safetensors, numpy.
 """
 
 import argparse
-import copy
 import importlib
 import importlib.util
 import json
-import logging
 import operator
 import os
 import re
 import sys
-import warnings
 from pathlib import Path
 
 import torch
@@ -39,99 +37,34 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from exporter.ops import Translator  # noqa: E402
-from exporter.values import ExportError  # noqa: E402
+from exporter.translate import translate  # noqa: E402
+from exporter.values import ExportError, number  # noqa: E402
 
 VERSION = 1
+RESIZES = ("long_side", "short_side", "size")
 PREPROCESS = {
     "torchvision": {"channels": "rgb", "range": 1.0, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
     "caffe": {"channels": "bgr", "range": 255.0, "mean": [104.00699, 116.66877, 122.67892], "std": [1.0, 1.0, 1.0]},
 }
 
 
-def trace(module, example):
-    """The module as a program of ATen operations, with symbolic height and width."""
-    from torch.export import Dim
-    open_sizes = ({2: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
-    loggers = [logging.getLogger(name) for name in ("torch.export", "torch._dynamo", "torch.fx", "torch")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            program = torch.export.export(module, (example,), dynamic_shapes=open_sizes,
-                                          prefer_deferred_runtime_asserts_over_guards=True)
-            return program.run_decompositions({})
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)
-
-
-def choose_output(program):
-    """The node that holds the scores: the only output, or the one called `out`."""
-    spec, names = program.call_spec.out_spec, program.graph_signature.user_outputs
-    result = torch.utils._pytree.tree_unflatten(list(range(len(names))), spec)
-    if isinstance(result, dict):
-        if "out" not in result and len(result) > 1:
-            raise ExportError(f"the module returns {', '.join(map(repr, result))}; one of them must be called 'out'")
-        result = result["out"] if "out" in result else next(iter(result.values()))
-    while isinstance(result, (list, tuple)) and len(result) == 1:
-        result = result[0]
-    if not isinstance(result, int):
-        raise ExportError(f"the module returns {len(names)} tensors; fullconv takes one, the scores")
-    return next(n for n in program.graph.nodes if n.name == names[result])
-
-
-def translate(module, example):
-    """The module's graph, its tensors and the number of output channels."""
-    try:
-        program = trace(module, example)
-    except Exception as problem:  # noqa: BLE001 - torch.export raises many kinds
-        text = str(problem).strip() or type(problem).__name__
-        frames = [f for f in re.findall(r'File "([^"]+)", line (\d+)', text) if f"{os.sep}torch{os.sep}" not in f[0]]
-        place = f" at {frames[-1][0]}:{frames[-1][1]}" if frames else ""
-        raise ExportError(f"torch.export cannot follow the module{place}: {text.splitlines()[0]}") from problem
-    translator = Translator(program, choose_output(program))
-    output = translator.run()
-    graph = translator.graph(module, output)
-    return graph, translator.written, output.shape[1]
-
-
-def odd_sizes(example):
-    """The example at sizes that no pooling or stride divides, to trace how the module handles them."""
-    height, width = (max(64, -(-s // 32) * 32) for s in example.shape[2:])
-    return example.new_zeros(1, example.shape[1], height - 1, width + 33)
-
-
-def export(module, example_input, path, classes=None, palette=None, preprocess=None, half=False):
+def export(module, example_input, path, classes=None, palette=None, preprocess=None, half=False, output=None,
+           fixed_size=False, activation=None, threshold=None):
     """Writes `module` as a model file at `path`.
 
-    `example_input` is [n, c, h, w]; its height and width matter only if the module refuses odd sizes.
-    `classes` are the names of the classes, `palette` their colours [red, green, blue]; `preprocess` is
-    "torchvision", "caffe" or a dict as in docs/model-file.md. With `half`, four-dimensional weights are
-    stored as f16. Raises ExportError, and writes nothing, if an operation is unsupported.
+    `example_input` is [n, c, h, w]; its height and width matter only if the module refuses small or odd sizes, or with
+    `fixed_size`: then the file is for pictures of this size only. `classes` are the names of the classes, `palette` their
+    colours [red, green, blue]; `preprocess` is "torchvision", "caffe" or a dict as in docs/model-file.md. With `half`,
+    four-dimensional weights are stored as f16. `output` chooses one of several results: a number, a key, or a path with
+    dots. `activation` ("softmax" or "sigmoid") and `threshold` are written as they are. Raises ExportError, and writes
+    nothing, if an operation is unsupported or the graph is not verified.
     """
-    module = copy.deepcopy(module).eval().cpu().float()
-    example = example_input.detach().cpu().float()[:1]
-    if example.dim() != 4:
-        raise ExportError(f"the example must be [n, c, h, w], not {list(example.shape)}")
-    try:
-        graph, tensors, channels = translate(module, odd_sizes(example))
-    except ExportError as problem:
-        try:
-            graph, tensors, channels = translate(module, example)
-        except ExportError as other:
-            followed = not str(problem).startswith("torch.export")
-            raise (problem if followed else other) from None
-    metadata = {"version": VERSION, "graph": graph}
-    if preprocess is not None:
-        metadata["preprocess"] = PREPROCESS[preprocess] if isinstance(preprocess, str) else preprocess
-    for key, value in (("classes", classes), ("palette", palette)):
-        if value is not None and len(value) != channels:
-            raise ExportError(f"{len(value)} entries in {key}, but the module has {channels} classes")
-        if value is not None:
-            metadata[key] = [list(v) if key == "palette" else str(v) for v in value]
+    if example_input.dim() != 4:
+        raise ExportError(f"the example must be [n, c, h, w], not {list(example_input.shape)}")
+    example = example_input.detach().cpu()[:1]
+    translation = translate(module, example, output, fixed_size)
+    metadata = describe(translation, example, classes, palette, preprocess, activation, threshold, fixed_size)
+    tensors = {name: tensor.to(torch.float32) for name, tensor in translation.tensors.items()}
     for name, tensor in tensors.items():
         if half and tensor.dim() == 4:
             tensors[name] = tensor.half()
@@ -143,6 +76,76 @@ def export(module, example_input, path, classes=None, palette=None, preprocess=N
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+    return translation
+
+
+def describe(translation, example, classes, palette, preprocess, activation, threshold, fixed_size):
+    """The file's metadata."""
+    into, out = example.shape[1], translation.channels
+    graph = translation.graph
+    if into != 3:
+        graph["channels"] = into
+    if fixed_size:
+        graph["size"] = list(example.shape[2:])
+    metadata = {"version": VERSION, "graph": graph}
+    if preprocess is not None:
+        metadata["preprocess"] = check_preprocess(preprocess, into)
+    counts = {out, 2} if out == 1 else {out}
+    for key, value in (("classes", classes), ("palette", palette)):
+        if value is not None and len(value) not in counts:
+            raise ExportError(f"{len(value)} entries in {key}, but the module has {out} classes")
+        if value is not None:
+            metadata[key] = [list(v) if key == "palette" else str(v) for v in value]
+    if activation not in (None, "softmax", "sigmoid"):
+        raise ExportError(f"activation {activation!r} is neither softmax nor sigmoid")
+    if activation is not None:
+        metadata["activation"] = activation
+    if threshold is not None:
+        if out != 1:
+            raise ExportError(f"a threshold is for a network of one output channel; this one has {out}")
+        if not 0 < threshold < 1:
+            raise ExportError(f"a threshold of {threshold} is not between 0 and 1")
+        metadata["threshold"] = threshold
+    return metadata
+
+
+def check_preprocess(preprocess, channels):
+    """The preprocessing as metadata; raises if it does not fit a network of so many input channels."""
+    if isinstance(preprocess, str):
+        if preprocess not in PREPROCESS:
+            raise ExportError(f"preprocess {preprocess!r} is none of {', '.join(PREPROCESS)}, nor a JSON object")
+        preprocess = PREPROCESS[preprocess]
+    if not isinstance(preprocess, dict):
+        raise ExportError("preprocess is not an object, such as {\"channels\": \"rgb\", \"range\": 1.0, \"mean\": […], \"std\": […]}")
+    unknown = sorted(set(preprocess) - {"channels", "range", "mean", "std", *RESIZES})
+    if unknown:
+        raise ExportError(f"preprocess has no key {', '.join(unknown)}; its keys are channels, range, mean, std, {', '.join(RESIZES)}")
+    missing = [key for key in ("channels", "range", "mean", "std") if key not in preprocess]
+    if missing:
+        raise ExportError(f"preprocess lacks {', '.join(missing)}")
+    counts = {"rgb": 3, "bgr": 3, "grey": 1, "rgba": 4, "bands": channels}
+    kind = preprocess["channels"]
+    if kind not in counts:
+        raise ExportError(f"channels {kind!r} in preprocess is none of {', '.join(counts)}")
+    if counts[kind] != channels:
+        raise ExportError(f"channels {kind!r} in preprocess means {counts[kind]}, but the network's input has {channels}")
+    for key in ("mean", "std"):
+        values = preprocess[key]
+        if not isinstance(values, list) or len(values) != channels or not all(number(v) for v in values):
+            raise ExportError(f"{key} in preprocess is not a list of {channels} numbers, one for each input channel")
+        if key == "std" and not all(v > 0 for v in values):
+            raise ExportError("std in preprocess has a number that is not above 0")
+    if not number(preprocess["range"]) or preprocess["range"] <= 0:
+        raise ExportError("range in preprocess is not a number above 0")
+    sizes = [key for key in RESIZES if key in preprocess]
+    if len(sizes) > 1:
+        raise ExportError(f"preprocess has {' and '.join(sizes)}; at most one of them is possible")
+    for key in sizes:
+        values = preprocess[key] if key == "size" else [preprocess[key]]
+        if not isinstance(values, list) or len(values) != (2 if key == "size" else 1) \
+                or not all(isinstance(v, int) and v > 0 for v in values):
+            raise ExportError(f"{key} in preprocess is not {'[height, width]' if key == 'size' else 'a number of pixels'}")
+    return preprocess
 
 
 # -- the command line ----------------------------------------------------------------------------------------

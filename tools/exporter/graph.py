@@ -1,187 +1,122 @@
-"""Walks over a traced program and makes the graph's nodes."""
+"""Walks over the aligned traces and makes the graph's nodes."""
 
-import operator
-import os
-import re
 import types
-from pathlib import Path
 
-import sympy
 import torch
 
-from .patterns import find_patterns
-from .values import DEFAULTS, NCHW, Constant, ExportError, Made, Sizes, Unsupported, Value, expression
+from .align import Node
+from .trace import Ref, title, where
+from .values import DEFAULTS, Constant, ExportError, Made, Series, Unsupported
+from .views import AXES, Value, is_all, of_axis, tidy, whole
 
 
 class Walk:
-    """Turns a traced program into a graph; the subclass translates its operations."""
+    """Turns aligned traces into a graph; the subclass translates operations."""
 
     handlers = {}
 
-    def __init__(self, program, output):
-        self.program = program
-        self.output_node = output
-        self.targets = {s.arg.name: s.target for s in program.graph_signature.input_specs}
+    def __init__(self, nodes, sizes, channels):
+        self.nodes = nodes
+        self.sizes = sizes
         self.made = []
-        self.values = {}
-        self.tensors = {}  # (id, shape) → name
-        self.written = {}  # name → tensor
-        self.kept = []  # keeps tensors alive, whose ids are keys above
+        self.values = {}  # index of a node → the values of its results
+        self.names = {}  # a tensor's key → its name in the file
+        self.written = {}  # name → tensor, in f64
         self.problems = []
-        self.node = None
-        self.patterns = find_patterns(program.graph)
+        self.patterns = {}
+        shape = [1, channels, *(self.series(size[i] for size in sizes) for i in range(2))]
+        self.node = Node("input", {}, [shape], [torch.float64], "", 0, None, -1)
+        self.input = Made("input", [], {}, shape, self.node, "input")
+        self.made.append(self.input)
+        self.values[-1] = [Value(self.input, whole(shape))]
 
-    # -- the walk ------------------------------------------------------------------------------------------
+    @staticmethod
+    def series(values):
+        values = list(values)
+        return values[0] if all(v == values[0] for v in values) else Series(values)
 
-    def run(self):
-        """Translates everything that the output depends on."""
-        needed = self.needed()
-        for node in self.program.graph.nodes:
-            if node not in needed or not (node.op == "placeholder" or self.is_tensor(node)):
+    # -- the walk ------------------------------------------------------------------------------------------------
+
+    def run(self, output):
+        """Translates everything that the output, a `Ref`, depends on; returns its node."""
+        needed = self.needed(output)
+        for node in self.nodes:
+            if node.index not in needed:
                 continue
             self.node = node
             try:
-                self.values[node] = self.placeholder(node) if node.op == "placeholder" else self.call(node)
+                result = self.call(node)
+                self.values[node.index] = result if isinstance(result, list) else [result]
             except Unsupported as problem:
-                self.problems.append(f"{self.title(node)}{self.where(node)}: {problem}")
-                self.values[node] = self.stand_in(node)
-        self.node = self.output_node
-        value = self.values[self.output_node]
+                self.problems.append(f"{title(node)}{where(node)}: {problem}")
+                self.values[node.index] = [self.stand_in(shape) for shape in node.shapes]
         if not self.problems:
             try:
-                return self.result(value)
+                return self.result(self.values[output.call][output.result])
             except Unsupported as problem:
-                self.problems.append(f"{self.title(self.node)}{self.where(self.node)}: {problem}")
+                self.problems.append(f"{title(self.node)}{where(self.node)}: {problem}")
         raise ExportError("\n".join(dict.fromkeys(self.problems)))
 
     def result(self, value):
-        if not isinstance(value, Value) or value.made.op == "input":
+        if not isinstance(value, Value) or value.made is self.input:
             raise Unsupported("the output does not depend on the picture, or is the picture")
-        if value.layout not in (NCHW, "vector"):
+        if len(value.view) not in (2, 3, 4):
             raise Unsupported("the output is not [n, classes, h, w]")
-        return self.tensor(value)
+        if len(value.view) == 3:  # [n, h, w] of one class, as after squeeze, or [classes, h, w]
+            first = value.view[0]
+            value = Value(value.made, ((), *value.view) if first else ((), (), *value.view[1:]), value.cut, value.size)
+        return self.map(value)
 
-    @staticmethod
-    def is_tensor(node):
-        value = node.meta.get("val")
-        first = value[0] if isinstance(value, (list, tuple)) and value else value
-        return isinstance(first, torch.Tensor)
-
-    def needed(self):
-        needed, rest = set(), [self.output_node, *(n for n in self.program.graph.nodes if self.is_input(n))]
+    def needed(self, output):
+        found, rest = set(), [output]
         while rest:
-            node = rest.pop()
-            if node not in needed:
-                needed.add(node)
-                rest.extend(self.patterns[node][1] if node in self.patterns else node.all_input_nodes)
-        return needed
-
-    def is_input(self, node):
-        return node.op == "placeholder" and node.name in self.program.graph_signature.user_inputs
-
-    def placeholder(self, node):
-        if self.is_input(node):
-            shape = [expression(s) for s in node.meta["val"].shape]
-            self.sizes = Sizes(*shape[2:])
-            self.made.append(Made("input", [], {}, shape, name="input"))
-            return Value(self.made[0], NCHW, shape)
-        name = self.targets[node.name]
-        tensor = self.program.state_dict.get(name, self.program.constants.get(name)).detach()
-        return Constant(tensor.double() if tensor.is_floating_point() else tensor, name)
+            ref = rest.pop()
+            if ref.call >= 0 and ref.call not in found:
+                found.add(ref.call)
+                inputs = self.patterns[ref.call][1] if ref.call in self.patterns else self.nodes[ref.call].arguments
+                rest.extend(r for r in torch.utils._pytree.tree_leaves(inputs) if isinstance(r, Ref))
+        return found
 
     def call(self, node):
-        inputs = self.patterns[node][1] if node in self.patterns else filter(self.is_tensor, node.all_input_nodes)
-        inputs = [self.values.get(i) for i in inputs]
-        if node.target is operator.getitem:
-            return inputs[0][node.args[1]] if inputs[0] is not None else None
-        if node in self.patterns:
-            method, _, attributes = self.patterns[node]
-            return getattr(self, method)(*inputs, **attributes) if None not in inputs else self.stand_in(node)
-        arguments = self.arguments(node)
-        leaves = torch.utils._pytree.tree_leaves(arguments)
-        if not any(isinstance(leaf, (Value, sympy.Expr)) for leaf in leaves):
-            result = self.fold(node)
-            if result is not None:
-                return result
-        handler = self.handlers.get(str(node.target))
+        if node.index in self.patterns:
+            method, ref, attributes = self.patterns[node.index]
+            return getattr(self, method)(self.values[ref.call][ref.result], **attributes)
+        handler = self.handlers.get(node.target)
         if handler is None:
-            raise Unsupported("fullconv has no such operation")
-        if None in inputs:  # an untranslated input
-            return self.stand_in(node)
+            raise Unsupported("it is changed in place through a view of another form" if node.target == "changed_in_place"
+                              else "fullconv has no such operation")
+        missing = []
+
+        def resolve(value):
+            if isinstance(value, Ref):
+                values = self.values[value.call]
+                result = values[value.result] if value.result < len(values) else None
+                missing.append(result is None)
+                return result
+            if isinstance(value, list):
+                return [resolve(v) for v in value]
+            return value
+        arguments = {key: resolve(value) for key, value in node.arguments.items()}
+        if any(missing):  # an untranslated input
+            return [self.stand_in(shape) for shape in node.shapes]
         return handler(self, types.SimpleNamespace(**arguments))
 
-    def arguments(self, node):
-        """The arguments by their names in ATen's schema, with defaults; tensors as `Value` or `Constant`."""
-        def resolve(arg):
-            if not isinstance(arg, torch.fx.Node):
-                return arg
-            if self.is_tensor(arg):
-                return self.values.get(arg)
-            value = arg.meta["val"]
-            value = expression(value) if isinstance(value, (torch.SymInt, int)) else value
-            return int(value) if getattr(value, "is_Integer", False) else value
-        schema = getattr(node.target, "_schema", None)
-        if schema is None:
-            raise Unsupported("fullconv has no such operation")
-        args, kwargs = torch.fx.node.map_aggregate((node.args, node.kwargs), resolve)
-        result = {a.name: a.default_value for a in schema.arguments}
-        result.update(zip(result, args), **kwargs)
-        return result
-
-    def fold(self, node):
-        """Constant-folds a node; None if that fails."""
-        def real(arg):
-            return self.values[arg].tensor if isinstance(arg, torch.fx.Node) and self.is_tensor(arg) else arg
-        try:
-            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), real)
-            result = node.target(*args, **kwargs)
-        except Exception:  # noqa: BLE001 - the operation is then reported as unsupported
+    def stand_in(self, shape):
+        """A value for an untranslated result, to check the remaining nodes too."""
+        if len(shape) != 4:
             return None
-        wrap = lambda t: Constant(t) if isinstance(t, torch.Tensor) else t  # noqa: E731
-        return [wrap(t) for t in result] if isinstance(result, (list, tuple)) else wrap(result)
+        return Value(Made("?", [], {}, list(shape), self.node), whole(shape))
 
-    def stand_in(self, node):
-        """A placeholder for an untranslated node, to check the remaining nodes too."""
-        value = node.meta.get("val")
-        if isinstance(value, (list, tuple)):
-            return None
-        if isinstance(value, torch.Tensor) and value.dim() == 4:
-            shape = [expression(s) for s in value.shape]
-            return Value(Made("?", [], {}, shape, node), NCHW, shape)
-        return None
-
-    # -- messages and names --------------------------------------------------------------------------------
-
-    @staticmethod
-    def title(node):
-        return str(node.target).removeprefix("aten.").split(".")[0] if node.op == "call_function" else node.name
-
-    @staticmethod
-    def path(node):
-        """The path of the calling module, and the number of its call."""
-        stack = node.meta.get("nn_module_stack") or {"": ("", "")}
-        key, (path, _) = list(stack.items())[-1]
-        path = path.split("@")[0]
-        return path, int(key.rpartition("@")[2]) if re.search(r"@\d+$", key) else 0
-
-    def where(self, node):
-        path = self.path(node)[0]
-        frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-        own = [f for f in frames if f"{os.sep}torch{os.sep}" not in f[0]] or frames
-        place = [f"in {path}"] if path else []
-        if own:
-            file = Path(own[-1][0])
-            place.append(f"at {file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}:{own[-1][1]}")
-        return f" {' '.join(place)}" if place else ""
+    # -- messages and names --------------------------------------------------------------------------------------
 
     def give_names(self, module, live):
         """Names nodes: the last node of a childless module's call gets the module's path, others add the op's name."""
         taken = {*self.written, "input"}
         last = {}
         for made in live:
-            last[self.path(made.source)] = made
+            last[made.source.path, made.source.count] = made
         for made in live:
-            path, call = self.path(made.source)
+            path, call = made.source.path, made.source.count
             parts = [path] if path else []
             if not path or last[path, call] is not made or not self.is_leaf(module, path):
                 parts.append(made.op)
@@ -201,147 +136,133 @@ class Walk:
             return False
         return not children.keys() - {"parametrizations"}
 
-    # -- making nodes --------------------------------------------------------------------------------------
+    # -- making nodes --------------------------------------------------------------------------------------------
 
-    def emit(self, op, inputs, shape, layout=NCHW, seen=None, **attributes):
-        """Adds a node. `shape` is [n, c, h, w]; `seen` is the shape in PyTorch, if it differs."""
+    def emit(self, op, inputs, shape, **attributes):
+        """Adds a node; `shape` is [n, c, h, w]."""
         defaults = DEFAULTS.get(op, {})
         attributes = {k: v for k, v in attributes.items() if k not in defaults or v != defaults[k]}
-        inputs = [self.tensor(i) if isinstance(i, Value) else i for i in inputs if i is not None]
-        made = Made(op, inputs, attributes, [sympy.sympify(s) for s in shape], self.node)
+        for key, value in attributes.items():
+            if any(isinstance(leaf, Series) for leaf in torch.utils._pytree.tree_leaves([value])):
+                raise Unsupported(f"with {key} {value} that depends on the picture's size")
+        made = Made(op, [i for i in inputs if i is not None], attributes, list(shape), self.node)
         self.made.append(made)
-        return Value(made, layout, seen or self.seen(made.shape, layout))
+        return made
+
+    def on(self, op, inputs, shape, **attributes):
+        """Adds a node and gives it as a value [n, c, h, w]."""
+        return self.value(self.emit(op, inputs, shape, **attributes))
 
     @staticmethod
-    def seen(shape, layout):
-        return [shape[NCHW.index(axis)] for axis in layout] if set(layout) == set(NCHW) else None
+    def value(made):
+        return Value(made, whole(made.shape))
 
     def shape_of_result(self):
-        return [expression(s) for s in self.node.meta["val"].shape]
+        return self.node.shape
 
     def tensor(self, value):
-        """The node of a value, after its pending crop."""
+        """The node of a value, after its pending window."""
         if value.cut is not None:
             top_left, size = value.cut, value.size
-            value.cut = None
             source, self.node = self.node, value.source
-            value.made = self.crop(value.made, top_left, size)
-            self.node = source
+            try:
+                value.made = self.crop(value.made, top_left, size)
+            finally:
+                self.node = source
+            value.cut = None
         return value.made
 
-    def weight(self, constant, shape=None, name=None):
-        """The name of a constant in the file; writes it if it is new."""
-        tensor = constant.tensor
-        shape = list(shape or tensor.shape)
-        key = (id(tensor), tuple(shape))
-        if key not in self.tensors:
-            base = constant.name or name or self.parameter_name("weight")
-            unique, count = base, 0
-            while unique in self.written:
-                count += 1
-                unique = f"{base}_{count}"
-            self.written[unique] = tensor.reshape(shape).to(torch.float32).contiguous().clone()
-            self.tensors[key] = unique
-            self.kept.append(tensor)
-        return self.tensors[key]
-
-    def parameter_name(self, name):
-        path = self.path(self.node)[0]
-        return f"{path}.{name}" if path else f"{self.title(self.node)}.{name}"
-
-    def activation(self, value, layout=None):
+    def activation(self, value):
+        """A value that depends on the picture."""
         if isinstance(value, Constant):
-            raise Unsupported("an input that does not depend on the picture")
-        if layout and value.layout != layout:
-            raise Unsupported("its input is not [n, c, h, w]")
+            return self.constant_map(value)
+        if not isinstance(value, Value):
+            raise Unsupported("its input is neither a map nor tokens")
         return value
-
-    def parameter(self, value, what):
-        if value is not None and not isinstance(value, Constant):
-            raise Unsupported(f"its {what} depends on the picture")
-        return value
-
-    def like(self, size):
-        """The first node with this height and width."""
-        key = tuple(self.sizes.series(s) for s in size)
-        for made in self.made:
-            if made.op != "?" and tuple(self.sizes.series(s) for s in made.shape[2:]) == key:
-                return made
-        return None
-
-    def crop(self, made, top_left, size):
-        """A window of a node. If no node has the window's size, one is made for its size."""
-        if top_left == [0, 0] and all(map(self.sizes.same, size, made.shape[2:])):
-            return made
-        return self.emit("crop", [made, self.need_like(size)], [*made.shape[:2], *size], offset=top_left).made
-
-    def need_like(self, size):
-        return self.like(size) or self.make_like(size)
-
-    def make_like(self, size):
-        """Makes a node for its size: a fixed size, or another node's size less a fixed number of rows and columns,
-        divided by an integer, or rounded up to a multiple."""
-        size = [sympy.sympify(s) for s in size]
-        if all(s.is_Integer for s in size):
-            shape = [*self.made[0].shape[:2], *size]
-            return self.emit("adaptive_avg_pool2d", [self.made[0]], shape, output_size=[int(s) for s in size]).made
-        seen = set()
-        for made in self.made:
-            if made.op == "?" or tuple(made.shape[2:]) in seen:
-                continue
-            seen.add(tuple(made.shape[2:]))
-            shape = [*made.shape[:2], *size]
-            less = [set(map(operator.sub, *map(self.sizes.series, pair))) for pair in zip(made.shape[2:], size)]
-            if all(len(differences) == 1 and min(differences) >= 0 for differences in less):
-                kernel = [int(min(differences)) + 1 for differences in less]
-                return self.emit("max_pool2d", [made], shape, kernel_size=kernel, stride=[1, 1]).made
-            for factor in (2, 4, 8, 16, 32, 64, 128):
-                kernel, both = [factor] * 2, list(zip(size, made.shape[2:]))
-                if all(self.sizes.same(to, from_ // factor) for to, from_ in both):
-                    return self.emit("max_pool2d", [made], shape, kernel_size=kernel, stride=kernel).made
-                if all(self.sizes.same(to, factor * -(-from_ // factor)) for to, from_ in both):
-                    blocks = [*made.shape[:2], *(-(-s // factor) for s in made.shape[2:])]
-                    small = self.emit("max_pool2d", [made], blocks, kernel_size=kernel, stride=kernel, ceil_mode=True)
-                    return self.emit("interpolate", [small], shape, scale_factor=[float(factor)] * 2, mode="nearest").made
-        raise Unsupported(f"no other node has its size, {size[0]} × {size[1]}")
-
-    def select(self, value, axis, channels):
-        """Selects channels in this order, by a convolution."""
-        if value.layout == "vector":
-            whole = value.shape[axis]
-        else:
-            whole = value.made.shape[1]
-        if channels == list(range(int(whole))):
-            return value
-        weight = torch.zeros(len(channels), int(whole), 1, 1)
-        weight[range(len(channels)), channels] = 1.0
-        return self.mix(value, weight)
-
-    def mix(self, value, weight):
-        shape = [value.made.shape[0], weight.shape[0], *(value.size or value.made.shape[2:])]
-        layout = value.layout
-        seen = None
-        if layout == "vector":
-            seen = [s if s != value.made.shape[1] else weight.shape[0] for s in value.shape]
-        name = self.parameter_name("selection")
-        return self.emit("conv2d", [value, self.weight(Constant(weight), name=name)], shape, layout, seen)
-
-    def axis(self, value, dim):
-        """The letter of an axis."""
-        dim = dim % len(value.shape)
-        if set(value.layout) == set(NCHW):
-            return value.layout[dim]
-        if value.layout == "vector" and value.shape[dim] == value.made.shape[1]:
-            return "c"
-        raise Unsupported(f"along dimension {dim} of {len(value.shape)}")
 
     def same_shape(self, op, value, *more, **attributes):
         """Adds an operation that keeps the shape and the order of axes."""
         value = self.activation(value)
         made = self.tensor(value)
-        return self.emit(op, [made, *more], made.shape, value.layout, value.shape, **attributes)
+        return Value(self.emit(op, [made, *more], made.shape, **attributes), value.view)
 
-    # -- the file ------------------------------------------------------------------------------------------
+    def weight(self, constant, shape=None, name=None):
+        """The name of a constant in the file; writes it if it is new."""
+        tensor = constant.tensor.double()
+        shape = list(shape or tensor.shape)
+        key = (constant.name, tuple(shape)) if constant.name else (tuple(shape), tensor.numpy().tobytes())
+        if key not in self.names:
+            base = constant.name or name or self.parameter_name("weight")
+            unique, count = base, 0
+            while unique in self.written:
+                count += 1
+                unique = f"{base}_{count}"
+            self.written[unique] = tensor.reshape(shape).contiguous().clone()
+            self.names[key] = unique
+        return self.names[key]
+
+    def parameter_name(self, name):
+        return f"{self.node.path}.{name}" if self.node.path else f"{title(self.node)}.{name}"
+
+    @staticmethod
+    def parameter(value, what):
+        if value is not None and not isinstance(value, Constant):
+            raise Unsupported(f"its {what} depends on the picture")
+        return value
+
+    # -- views ---------------------------------------------------------------------------------------------------
+
+    def map(self, value):
+        """The node of a value that has to be a map [n, c, h, w]."""
+        value = self.activation(value)
+        made = self.tensor(value)
+        view = value.view
+        if len(view) == 2:
+            view = (*view, (), ())
+        if len(view) == 3 and view[0] and not any(a.axis == "n" for a in view[0]):
+            raise Unsupported("its input is not [n, c, h, w]")
+        if len(view) != 4 or view[0]:
+            raise Unsupported("its input is not [n, c, h, w]")
+        if made.op == "?":
+            return made
+        made = self.spread(made, view)
+        if view == whole(made.shape):
+            return made
+        return self.arrange(made, view)
+
+    def spread(self, made, view):
+        """Repeats a node along the axes in which the view is larger."""
+        shape = list(made.shape)
+        for place, axis in enumerate(AXES):
+            atoms = of_axis(view, axis)
+            if shape[place] == 1 and atoms:
+                whole_axis = tidy([tuple(atoms)])[0]
+                if len(whole_axis) != 1 or whole_axis[0].stride != 1:
+                    raise Unsupported("of a tensor that is expanded within an axis")
+                shape[place] = whole_axis[0].size
+        if shape[2:] != made.shape[2:]:
+            made = self.resize(made, shape[2:], {"mode": "nearest"})
+        if shape[1] != made.shape[1]:
+            made = self.emit("repeat", [made], [made.shape[0], shape[1], *made.shape[2:]], repeats=[shape[1], 1, 1])
+        return made
+
+    def axis(self, value, dim):
+        """The letter of the axis that is a dimension of the value, whole."""
+        dimension = value.view[dim % len(value.view)]
+        if len(dimension) == 1:
+            made_size = value.made.shape[AXES.index(dimension[0].axis)]
+            if is_all(dimension, value.made, dimension[0].axis) or made_size == 1:
+                return dimension[0].axis
+        if not dimension:
+            dim %= len(value.view)
+            if len(value.view) == 4 and not of_axis(value.view, AXES[dim]):
+                return AXES[dim]
+            free = [a for a in AXES[1:] if not of_axis(value.view, a)]
+            if dim and free:
+                return free[0] if len(value.view) > 2 else "c" if "c" in free else free[0]
+        raise Unsupported(f"along dimension {dim}, of {value.shape}")
+
+    # -- the file ------------------------------------------------------------------------------------------------
 
     def graph(self, module, output):
         """The graph for JSON, with only the nodes that the output depends on."""
@@ -354,6 +275,7 @@ class Walk:
         live = [m for m in self.made if m in needed and m.op != "input"]
         used = {i for m in live for i in m.inputs if isinstance(i, str)}
         self.written = {name: t for name, t in self.written.items() if name in used}
+        self.live = live
         self.give_names(module, live)
         nodes = []
         for made in live:

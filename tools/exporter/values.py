@@ -1,24 +1,30 @@
-"""The data of a translation: sizes, nodes and values."""
+"""The data of a translation: numbers that depend on the picture's size, nodes and constants."""
 
 import operator
 from dataclasses import dataclass
 
-import sympy
 import torch
 
-NCHW = "nchw"
 # Default attributes, which are not written.
 DEFAULTS = {
     "conv2d": {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1},
-    "conv_transpose2d": {"stride": [1, 1], "padding": [0, 0], "output_padding": [0, 0], "groups": 1},
+    "conv_transpose2d": {"stride": [1, 1], "padding": [0, 0], "output_padding": [0, 0], "groups": 1, "dilation": [1, 1]},
     "max_pool2d": {"padding": [0, 0], "dilation": [1, 1], "ceil_mode": False},
     "max_pool2d_indices": {"padding": [0, 0], "dilation": [1, 1], "ceil_mode": False},
     "max_unpool2d": {"padding": [0, 0]},
     "avg_pool2d": {"padding": [0, 0], "ceil_mode": False, "count_include_pad": True, "divisor_override": None},
-    "batch_norm2d": {"eps": 1e-5},
+    "batch_norm2d": {"eps": 1e-5}, "group_norm": {"eps": 1e-5}, "instance_norm": {"eps": 1e-5}, "layer_norm": {"eps": 1e-5},
     "pad": {"mode": "constant", "value": 0.0},
-    "interpolate": {"align_corners": False},
+    "interpolate": {"align_corners": False, "antialias": False},
     "clamp": {"min": None, "max": None},
+    "softmax": {"dim": 1}, "log_softmax": {"dim": 1},
+    "mean": {"dim": [2, 3]},
+    "softplus": {"beta": 1.0, "threshold": 20.0}, "celu": {"alpha": 1.0}, "hardshrink": {"lambd": 0.5},
+    "gelu": {"approximate": "none"},
+    "slice": {"start": 0, "end": None, "step": 1},
+    "full": {"fill_value": 0.0},
+    "attention": {"num_heads": 1, "scale": None},
+    "unfold": {"dilation": [1, 1], "padding": [0, 0], "stride": [1, 1]},
 }
 
 
@@ -30,57 +36,49 @@ class Unsupported(Exception):
     """An operation that fullconv lacks, or lacks with these arguments."""
 
 
-class Sizes:
-    """Compares sizes that depend on the picture's size, by evaluating them for many pictures."""
+class Series:
+    """A number that depends on the picture's size: its value for each traced picture."""
 
-    FUNCTIONS = {
-        "FloorDiv": operator.floordiv, "CleanDiv": operator.floordiv, "Mod": operator.mod, "PythonMod": operator.mod,
-        "IntTrueDiv": operator.truediv, "FloatTrueDiv": operator.truediv, "ToFloat": float, "TruncToInt": int,
-        "TruncToFloat": lambda x: float(int(x)), "RoundToInt": round, "FloorToInt": lambda x: int(x // 1),
-        "CeilToInt": lambda x: -int(-x // 1), "Max": max, "Min": min, "Identity": lambda x: x,
-        "IntNaturalPow": operator.pow, "FloatPow": operator.pow, "Where": lambda c, a, b: a if c else b,
-    }
-    PERIOD = 512
+    def __init__(self, values):
+        self.values = tuple(values)
 
-    def __init__(self, height, width):
-        self.symbols = [height, width]
-        # Small and large pictures, with every remainder of a stride up to the period. Height and width always
-        # differ.
-        self.pictures = [(base + i, base + (i * 7 + 11) % self.PERIOD) for base in (96, 2048) for i in range(self.PERIOD)]
-        self.known = {}
+    def __eq__(self, other):
+        return isinstance(other, Series) and self.values == other.values
 
-    def series(self, size):
-        """The size's value for each picture."""
-        size = sympy.sympify(size)
-        if size not in self.known:
-            if not size.free_symbols <= set(self.symbols):
-                raise Unsupported(f"a size, {size}, that depends on more than the picture's size")
-            value = sympy.lambdify(self.symbols, size, modules=[self.FUNCTIONS, "math"])
-            self.known[size] = tuple(value(h, w) for h, w in self.pictures)
-        return self.known[size]
+    def __hash__(self):
+        return hash(self.values)
 
-    def same(self, a, b):
-        return a == b or self.series(a) == self.series(b)
+    def __repr__(self):
+        return "|".join(map(str, self.values))
 
-    def limits(self, size):
-        """The least and the largest value of the size."""
-        series = self.series(size)
-        near, far = series[:self.PERIOD], series[self.PERIOD:]
-        if (min(near), max(near)) != (min(far), max(far)):
-            raise Unsupported(f"a number, {size}, that grows with the picture")
-        return min(near), max(near)
 
-    def fixed(self, size, what):
-        """The size as a number; it has to be the same for every picture."""
-        low, high = self.limits(size)
-        if low != high:
-            raise Unsupported(f"{what} that depends on the picture's size: {low} to {high}")
-        return int(low)
+def each(value, count):
+    """The values of a number for `count` pictures."""
+    return value.values if isinstance(value, Series) else (value,) * count
+
+
+def series(values):
+    """The plain number if all values are equal."""
+    values = list(values)
+    return values[0] if all(v == values[0] and type(v) is type(values[0]) for v in values) else Series(values)
+
+
+def calculate(function, *numbers):
+    """The function of numbers that may depend on the picture's size."""
+    count = next((len(n.values) for n in numbers if isinstance(n, Series)), 1)
+    return series(function(*v) for v in zip(*(each(n, count) for n in numbers)))
+
+
+def product(sizes):
+    result = 1
+    for size in sizes:
+        result = calculate(operator.mul, result, size)
+    return result
 
 
 @dataclass(eq=False)
 class Made:
-    """A node of the written graph."""
+    """A node of the written graph; its shape is [n, c, h, w]."""
     op: str
     inputs: list
     attributes: dict
@@ -90,29 +88,30 @@ class Made:
 
 
 @dataclass(eq=False)
-class Value:
-    """The value of a node of the traced program: a written node, with its axes in some order."""
-    made: Made
-    layout: str = NCHW  # the axes' order, or "vector", "flat", "planes", "pixels": see Translator.reshape
-    shape: list = None  # the shape in PyTorch
-    cut: list = None  # a pending crop of `made`: its top and left
-    size: list = None  # the pending crop's height and width
-
-
-@dataclass(eq=False)
 class Constant:
-    """A tensor that does not depend on the picture, and its name in the state dict, if any."""
-    tensor: torch.Tensor
+    """A tensor that does not depend on the picture's pixels, for each traced picture, and its name in the state dict,
+    if any."""
+    tensors: list
     name: str = None
+
+    @property
+    def tensor(self):
+        """The tensor, which has to be the same for every picture."""
+        first = self.tensors[0]
+        if not all(t is first or (t.shape == first.shape and torch.equal(t, first)) for t in self.tensors[1:]):
+            raise Unsupported("with a tensor that depends on the picture's size")
+        return first
+
+    def uniform(self):
+        """The number that all elements are equal to, for every picture, or None."""
+        if self.name is not None or not all(t.numel() for t in self.tensors):
+            return None
+        value = self.tensors[0].flatten()[0]
+        return value.item() if all(bool((t == value).all()) for t in self.tensors) else None
 
 
 def pair(value):
     return [int(v) for v in value] * (1 if len(value) == 2 else 2) if isinstance(value, (list, tuple)) else [int(value)] * 2
-
-
-def expression(size):
-    """A size of the traced program as a sympy expression."""
-    return size.node.expr if isinstance(size, torch.SymInt) else sympy.Integer(int(size))
 
 
 def number(value):
