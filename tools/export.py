@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write a PyTorch module as a model file of fullconv: one safetensors with weights and graph.
 
-    python tools/export.py MODULE:CALLABLE OUT.safetensors [--weights STATE.pth] [--args JSON]
-        [--size HxW] [--half] [--classes FILE] [--preprocess torchvision|caffe|JSON]
+    python tools/export.py MODULE:CALLABLE OUT.safetensors [--weights STATE.pth [--key KEY] [--trust]]
+        [--args JSON] [--size HxW] [--half] [--classes FILE] [--preprocess torchvision|caffe|JSON]
 
     python tools/export.py torchvision.models.segmentation:fcn_resnet50 fcn.safetensors \\
         --args '{"weights_backbone": null}' --weights fcn.pth --preprocess torchvision
@@ -37,6 +37,7 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from exporter.checkpoints import load_weights, without_parametrizations  # noqa: E402
 from exporter.translate import translate  # noqa: E402
 from exporter.values import ExportError, number  # noqa: E402
 
@@ -170,32 +171,6 @@ def load_callable(text):
         raise ExportError(f"{text}: {problem}") from problem
 
 
-def load_weights(module, path):
-    """Loads a state dict, bare or inside a checkpoint."""
-    try:
-        if str(path).endswith(".safetensors"):
-            from safetensors.torch import load_file
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as problem:  # noqa: BLE001 - as many kinds as there are formats
-        raise ExportError(f"{path}: {str(problem).splitlines()[0]}") from problem
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(state.get(key), dict):
-            state = state[key]
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    try:
-        missing, unexpected = module.load_state_dict(state, strict=False)
-    except RuntimeError as problem:
-        raise ExportError(f"{path}: {' '.join(str(problem).split())}") from problem
-    if missing:
-        raise ExportError(f"{path} lacks {', '.join(missing[:8])}{' …' if len(missing) > 8 else ''}")
-    if unexpected:
-        print(f"{path}: {len(unexpected)} tensors are left out, as the module does not have them, "
-              f"such as {unexpected[0]}", file=sys.stderr)
-
-
 def read_classes(path):
     text = Path(path).read_text(encoding="utf-8")
     return json.loads(text) if text.lstrip().startswith("[") else [line for line in text.splitlines() if line.strip()]
@@ -205,7 +180,9 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description="Write a PyTorch module as a model file of fullconv.")
     parser.add_argument("module", metavar="MODULE:CALLABLE", help="makes the module; MODULE is importable or FILE.py")
     parser.add_argument("out", metavar="OUT.safetensors")
-    parser.add_argument("--weights", metavar="STATE.pth", help="a state dict, .pth or .safetensors")
+    parser.add_argument("--weights", metavar="STATE.pth", help="a state dict or checkpoint, of PyTorch or safetensors")
+    parser.add_argument("--key", help="which of the checkpoint's weights, if it has several: a key or a prefix of names")
+    parser.add_argument("--trust", action="store_true", help="read any Python objects in the checkpoint, which can run code")
     parser.add_argument("--args", metavar="JSON", default="{}", help="keyword arguments of the callable")
     parser.add_argument("--size", metavar="HxW", default="256x320", help="an example of a picture's size")
     parser.add_argument("--channels", type=int, default=3, help="channels of the picture")
@@ -226,7 +203,8 @@ def main(arguments=None):
         module = load_callable(options.module)
         module = module if isinstance(module, torch.nn.Module) else module(**keywords)
         if options.weights:
-            load_weights(module, options.weights)
+            load_weights(module, options.weights, options.key, options.trust)
+        module = without_parametrizations(module)
         classes = read_classes(options.classes) if options.classes else None
         example = torch.zeros(1, options.channels, *map(int, size.groups()))
         export(module, example, options.out, classes, None, preprocess, options.half)
