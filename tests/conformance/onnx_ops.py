@@ -4,12 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from exporter.onnx_windows import NotApplicable, padding, pairs, transposed_window, window
+
 # A finite padding value below every number of a case: a max pool never selects it.
 LOWEST = -3.0e38
-
-
-class NotApplicable(Exception):
-    """The reason why a case has no translation."""
 
 
 @dataclass
@@ -69,40 +67,9 @@ def laid(tensor):
     return "" if tensor.ndim == 4 else f"{tensor.ndim} dimensions, reshaped to four"
 
 
-def pairs(values, rank, default):
-    """An attribute of one or two spatial dimensions as [vertical, horizontal]."""
-    values = list(values) if values is not None else [default] * (rank - 2)
-    return values if len(values) == 2 else [default, *values]
-
-
-def window(attributes, x, kernel):
-    """Kernel, stride, dilation and the paddings [top, left], [bottom, right] of a window, with `auto_pad` resolved."""
-    if x.ndim not in (3, 4):
-        raise NotApplicable(f"{x.ndim - 2} spatial dimensions")
-    kernel = pairs(kernel, x.ndim, 1)
-    stride = pairs(attributes.get("strides"), x.ndim, 1)
-    dilation = pairs(attributes.get("dilations"), x.ndim, 1)
-    count = x.ndim - 2
-    pads = attributes.get("pads", [0] * 2 * count)
-    before, after = pairs(pads[:count], x.ndim, 0), pairs(pads[count:], x.ndim, 0)
-    auto = attributes.get("auto_pad", "NOTSET")
-    if auto.startswith("SAME"):
-        sizes = as_picture(x).shape[2:]
-        total = [max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
-                 for size, k, s, d in zip(sizes, kernel, stride, dilation)]
-        less, more = [t // 2 for t in total], [t - t // 2 for t in total]
-        before, after = (less, more) if auto == "SAME_UPPER" else (more, less)
-    return kernel, stride, dilation, before, after
-
-
-def padding(before, after):
-    """The paddings in the order of `pad`."""
-    return [before[1], after[1], before[0], after[0]]
-
-
 def conv(attributes, inputs, outputs):
     x, weight, *bias = inputs
-    _, stride, dilation, before, after = window(attributes, x, weight.shape[2:])
+    _, stride, dilation, before, after = window(attributes, x.shape, weight.shape[2:])
     tensors = {"input": as_picture(x), "weight": as_picture(weight), **({"bias": bias[0]} if bias else {})}
     same = {"stride": stride, "dilation": dilation, "groups": attributes.get("group", 1)}
     parameters = list(tensors)[1:]
@@ -115,21 +82,12 @@ def conv(attributes, inputs, outputs):
 
 def conv_transpose(attributes, inputs, outputs):
     x, weight, *bias = inputs
-    kernel, stride, dilation, before, after = window({**attributes, "auto_pad": ""}, x, weight.shape[2:])
-    extra = pairs(attributes.get("output_padding"), x.ndim, 0)
     output = as_picture(outputs[0])
-    auto = attributes.get("auto_pad", "NOTSET")
-    if auto.startswith("SAME") or "output_shape" in attributes:
-        full = [(size - 1) * s + (k - 1) * d + 1 + e
-                for size, s, k, d, e in zip(as_picture(x).shape[2:], stride, kernel, dilation, extra)]
-        total = [f - o for f, o in zip(full, output.shape[2:])]
-        extra = [e + max(-t, 0) for e, t in zip(extra, total)]
-        total = [max(t, 0) for t in total]
-        less, more = [t // 2 for t in total], [t - t // 2 for t in total]
-        before, after = (less, more) if auto == "SAME_UPPER" else (more, less)
+    demanded = list(output.shape[2:]) if "output_shape" in attributes else None
+    stride, dilation, before, after, extra = transposed_window(attributes, x.shape, weight.shape[2:], demanded)
     weight, note = as_picture(weight), laid(x)
     if dilation != [1, 1]:
-        sizes = [(k - 1) * d + 1 for k, d in zip(kernel, dilation)]
+        sizes = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilation)]
         spread = np.zeros((*weight.shape[:2], *sizes), np.float32)
         spread[:, :, ::dilation[0], ::dilation[1]] = weight
         weight, note = spread, "dilation as zeros between the weights"
@@ -149,7 +107,7 @@ def pool(op, attributes, inputs, output, **more):
     """One pooling. PyTorch has no unequal paddings: a max pool is padded first. A mean without its padding uses the
     larger padding on both sides and a crop, or a sum and a factor."""
     [x] = inputs
-    kernel, stride, dilation, before, after = window(attributes, x, attributes["kernel_shape"])
+    kernel, stride, dilation, before, after = window(attributes, x.shape, attributes["kernel_shape"])
     values = {"kernel_size": kernel, "stride": stride, "ceil_mode": bool(attributes.get("ceil_mode", 0)), **more}
     if op != "avg_pool2d":
         values["dilation"] = dilation
@@ -196,7 +154,7 @@ def max_pool(attributes, inputs, outputs):
 
 def max_unpool(attributes, inputs, outputs):
     x, indices, *shape = inputs
-    kernel, stride, _, before, after = window(attributes, x, attributes["kernel_shape"])
+    kernel, stride, _, before, after = window(attributes, x.shape, attributes["kernel_shape"])
     assert before == after
     tensors = {"input": x, "indices": moved(indices)}
     nodes = [node("max_unpool2d", "input", "indices", kernel_size=kernel, stride=stride, padding=before)]
