@@ -7,6 +7,7 @@
     python tools/export.py torchvision.models.segmentation:fcn_resnet50 fcn.safetensors \\
         --args '{"weights_backbone": null}' --weights fcn.pth --preprocess torchvision
     python tools/export.py my/net.py:UNet unet.safetensors --weights unet.pth --classes names.txt
+    python tools/export.py net.onnx net.safetensors
 
 or, from Python:
 
@@ -19,7 +20,10 @@ anything is written, the graph is computed at sizes that were not recorded and c
 are named by their modules' paths, tensors as in the state dict. All unsupported operations are reported at once, with
 module and source line, and then no file is written.
 
-Requirements: Python 3.10+, torch 2.6+, safetensors, numpy.
+An ONNX file, opset 11 or later, takes the place of MODULE:CALLABLE. Its graph runs as a module, which is compared with
+onnxruntime, or with ONNX's reference where onnxruntime is not installed, before anything is written.
+
+Requirements: Python 3.10+, torch 2.6+, safetensors, numpy; for ONNX files onnx, and better onnxruntime too.
 """
 
 import argparse
@@ -38,6 +42,7 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from exporter.checkpoints import load_weights, without_parametrizations  # noqa: E402
+from exporter.onnx_file import is_onnx, open_onnx  # noqa: E402
 from exporter.translate import translate  # noqa: E402
 from exporter.values import ExportError, number  # noqa: E402
 
@@ -176,9 +181,19 @@ def read_classes(path):
     return json.loads(text) if text.lstrip().startswith("[") else [line for line in text.splitlines() if line.strip()]
 
 
+def export_onnx(options, size, classes, preprocess):
+    """Writes an ONNX file as a model file. Returns the exit status."""
+    if options.weights or options.args != "{}":
+        raise ExportError(f"{options.module} is an ONNX file, which has its weights: --weights and --args are for modules")
+    opened = open_onnx(options.module, size, options.channels)
+    export(opened.module, opened.example, options.out, classes or opened.classes, None, preprocess, options.half,
+           fixed_size=opened.fixed_size)
+    return 0
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description="Write a PyTorch module as a model file of fullconv.")
-    parser.add_argument("module", metavar="MODULE:CALLABLE", help="makes the module; MODULE is importable or FILE.py")
+    parser.add_argument("module", metavar="MODULE:CALLABLE", help="makes the module; MODULE is importable or FILE.py; or an ONNX file")
     parser.add_argument("out", metavar="OUT.safetensors")
     parser.add_argument("--weights", metavar="STATE.pth", help="a state dict or checkpoint, of PyTorch or safetensors")
     parser.add_argument("--key", help="which of the checkpoint's weights, if it has several: a key or a prefix of names")
@@ -200,12 +215,14 @@ def main(arguments=None):
     except json.JSONDecodeError as problem:
         parser.error(f"--args or --preprocess: {problem}")
     try:
+        classes = read_classes(options.classes) if options.classes else None
+        if is_onnx(options.module):
+            return export_onnx(options, tuple(map(int, size.groups())), classes, preprocess)
         module = load_callable(options.module)
         module = module if isinstance(module, torch.nn.Module) else module(**keywords)
         if options.weights:
             load_weights(module, options.weights, options.key, options.trust)
         module = without_parametrizations(module)
-        classes = read_classes(options.classes) if options.classes else None
         example = torch.zeros(1, options.channels, *map(int, size.groups()))
         export(module, example, options.out, classes, None, preprocess, options.half)
     except (ExportError, OSError, TypeError) as problem:
