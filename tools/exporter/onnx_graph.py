@@ -104,14 +104,17 @@ def evaluator(text, opset):
     from onnx.reference import ReferenceEvaluator
     node = onnx.NodeProto()
     node.ParseFromString(text)
-    return ReferenceEvaluator(node, opsets={"": opset})
+    graph = helper.make_graph([node], "node", [onnx.ValueInfoProto(name=name) for name in dict.fromkeys(node.input) if name],
+                              [onnx.ValueInfoProto(name=name) for name in node.output if name])
+    return ReferenceEvaluator(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
 
 
 def evaluate(node, values):
     """The outputs of a node whose inputs are arrays."""
     feed = {name: value for name, value in zip(node.proto.input, values) if name}
     run = evaluator(node.proto.SerializeToString(), node.opset)
-    return [np.asarray(value) if value is not None else None for value in run.run(None, feed)]
+    results = iter(run.run(None, feed))
+    return [np.asarray(next(results)) if name else None for name in node.proto.output]
 
 
 def read_graph(proto, opset, outer=(), parameters=None):

@@ -45,6 +45,15 @@ class Operator(nn.Module):
             raise RuntimeError(f"{self.node.name}: {self.node.op}: {first_line(problem)}") from problem
 
 
+def check(model):
+    """ONNX's own check, which also refuses outputs without a shape; those are no obstacle."""
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as problem:
+        if "'shape'" not in first_line(problem):
+            raise
+
+
 def first_line(problem):
     lines = str(problem).strip().splitlines()
     return lines[0] if lines else type(problem).__name__
@@ -81,7 +90,7 @@ class OnnxModule(nn.Module):
         """The model, its functions inlined and its floats f32, and its opset."""
         try:
             model = onnx.load(path)
-            onnx.checker.check_model(model)
+            check(model)
         except FileNotFoundError as problem:
             raise ExportError(f"{problem.filename or path}: no such file") from problem
         except Exception as problem:  # noqa: BLE001 - protobuf and the checker raise many kinds
