@@ -53,6 +53,12 @@ def linspace(x, dim, start, end):
     return line.expand(x.shape[0], 1, *x.shape[2:]).contiguous()
 
 
+def conv1d_channels(x, weight, padding=0):
+    lines = x.permute(0, 2, 3, 1)
+    out = F.conv1d(lines.reshape(-1, 1, x.shape[1]), weight.view(1, 1, -1), padding=padding)
+    return out.view(*lines.shape[:3], -1).permute(0, 3, 1, 2)
+
+
 def layer_norm(x, weight=None, bias=None, eps=1e-5):
     return F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2], weight, bias, eps).permute(0, 3, 1, 2)
 
@@ -126,7 +132,7 @@ OPS = {
     "linspace": linspace,
     "pixel_shuffle": F.pixel_shuffle, "pixel_unshuffle": F.pixel_unshuffle, "channel_shuffle": F.channel_shuffle,
     "unfold": unfold,
-    "conv1d_channels": lambda x, w, padding=0: F.conv1d(x[:, None, :, 0, 0], w[0], padding=padding)[:, 0, :, None, None],
+    "conv1d_channels": conv1d_channels,
     "mean": lambda x, dim=(2, 3): x.mean(tuple(dim), keepdim=True),
     "sum": lambda x, dim: x.sum(tuple(dim), keepdim=True),
     "amax": lambda x, dim: x.amax(tuple(dim), keepdim=True),

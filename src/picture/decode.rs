@@ -397,7 +397,7 @@ mod tests {
     #[test]
     fn a_file_that_is_cut_has_every_pixel_or_is_refused() {
         let noise = RgbImage::from_fn(21, 19, |x, y| {
-            image::Rgb([0, 8, 16].map(|bits| ((x * 73 + y * 179) * 2_654_435 >> bits) as u8))
+            image::Rgb([0, 8, 16].map(|bits| (((x * 73 + y * 179) * 2_654_435) >> bits) as u8))
         });
         for format in [
             ImageFormat::Jpeg,
