@@ -68,8 +68,8 @@ def attention(q, k, v, num_heads=1, scale=None):
     n, _, h, w = q.shape
     q, k, v = (t.reshape(n, num_heads, -1, t.shape[2] * t.shape[3]) for t in (q, k, v))
     scale = q.shape[2] ** -0.5 if scale is None else scale
-    weights = torch.softmax(scale * (q.transpose(2, 3) @ k), -1)
-    return (v @ weights.transpose(2, 3)).reshape(n, -1, h, w)
+    parts = [v @ torch.softmax(scale * (part.transpose(2, 3) @ k), -1).transpose(2, 3) for part in q.split(1024, 3)]
+    return torch.cat(parts, 3).reshape(n, -1, h, w)
 
 
 def softmax(function):

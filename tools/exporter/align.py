@@ -37,13 +37,27 @@ class Differ(Exception):
     """The traces part here."""
 
 
-def merge_value(values, key=None):
+def merge_refs(refs, lacking):
+    """The reference that all traces mean. A trace that lacks an operation refers to its input in place of its result."""
+    for ref in refs:
+        if not isinstance(ref, Ref):
+            break
+        for one, inputs in zip(refs, lacking):
+            at = ref
+            while at != one and at in inputs:
+                at = inputs[at]
+            if at != one:
+                break
+        else:
+            return ref
+    raise Differ
+
+
+def merge_value(values, lacking, key=None):
     """One value of the values of an argument in all traces."""
     first = values[0]
     if isinstance(first, Ref):
-        if not all(v == first for v in values):
-            raise Differ
-        return first
+        return merge_refs(values, lacking)
     if isinstance(first, Known):
         if not all(isinstance(v, Known) and v.name == first.name and v.tensor.dim() == first.tensor.dim() for v in values):
             raise Differ
@@ -51,7 +65,7 @@ def merge_value(values, key=None):
     if isinstance(first, (list, tuple)):
         if not all(isinstance(v, (list, tuple)) and len(v) == len(first) for v in values):
             raise Differ
-        return [merge_value(list(v), key) for v in zip(*values)]
+        return [merge_value(list(v), lacking, key) for v in zip(*values)]
     if number(first) and all(map(number, values)):
         if key in FIXED and any(v != first for v in values):
             raise Differ
@@ -93,16 +107,18 @@ class State:
     def __init__(self, traces):
         self.at = [0] * len(traces)
         self.maps = [{} for _ in traces]  # a trace's Ref → the Ref of the merged node
+        self.lacking = [{} for _ in traces]  # the Ref of a merged node that a trace lacks → its input
         self.nodes = []
 
     def copy(self):
         other = State(())
-        other.at, other.maps, other.nodes = list(self.at), [dict(m) for m in self.maps], list(self.nodes)
+        other.at, other.nodes = list(self.at), list(self.nodes)
+        other.maps, other.lacking = [dict(m) for m in self.maps], [dict(m) for m in self.lacking]
         return other
 
 
 class Aligner:
-    """Aligns traces; `run` gives the nodes, and the traces' references to them."""
+    """Aligns traces; `run` gives the last `State`."""
 
     def __init__(self, traces):
         self.traces = traces
@@ -113,7 +129,7 @@ class Aligner:
         state = self.advance(State(self.traces))
         if state is None:
             raise ExportError(self.report())
-        return state.nodes, state.maps
+        return state
 
     def head(self, state, k):
         calls = self.traces[k].calls
@@ -144,7 +160,8 @@ class Aligner:
         groups = {}
         for k, head in enumerate(heads):
             if head is not None and unchanging(head, [0] * 8) is not None:
-                groups.setdefault((head.target, head.place), []).append(k)
+                fixed = tuple(str(head.arguments[key]) for key in sorted(FIXED & head.arguments.keys()))
+                groups.setdefault((head.target, head.place, fixed), []).append(k)
         for members in sorted(groups.values(), key=len, reverse=True):
             if len(members) == len(heads):
                 continue
@@ -164,33 +181,31 @@ class Aligner:
         model = calls[present.index(True)]
         if any(c.target != model.target or c.path != model.path for c in calls):
             raise Differ
-        arguments, shapes, dtypes = [], [], []
-        mapped = None
+        arguments, shapes = {}, {}
         for k, call in enumerate(calls):
             if present[k]:
-                arguments.append({key: map_refs(v, lambda r, k=k: state.maps[k].get(r, r)) for key, v in call.arguments.items()})
-                shapes.append(call.shapes)
-                dtypes.append(call.dtypes)
-                mapped = arguments[-1]
-        inputs = {}
-        for k, call in enumerate(calls):
+                arguments[k] = {key: map_refs(v, lambda r, k=k: state.maps[k].get(r, r)) for key, v in call.arguments.items()}
+                shapes[k] = call.shapes
+        own = sorted(arguments)
+        refs = {key: merge_value([arguments[k][key] for k in own], [state.lacking[k] for k in own], key)
+                for key in model.arguments if self.holds_ref(arguments[own[0]][key])}
+        source = next((r for v in refs.values() for r in (v if isinstance(v, list) else [v]) if isinstance(r, Ref)), None)
+        for k in range(len(calls)):
             if not present[k]:
-                ref = next(v for v in mapped.values() if isinstance(v, Ref))
-                shape = self.shape_in(state, ref, k)
-                form = unchanging(call, shape)
-                form = {key: mapped[key] if key in mapped and self.holds_ref(mapped[key]) else v for key, v in form.items()}
-                arguments.insert(k, form)
-                shapes.insert(k, [shape])
-                dtypes.insert(k, call.dtypes)
-                inputs[k] = ref
-        merged = {key: merge_value([a.get(key) for a in arguments], key) for key in arguments[0]}
+                shape = self.shape_in(state, source, k)
+                arguments[k] = {**unchanging(model, shape), **refs}
+                shapes[k] = [shape]
+        arguments, shapes = ([d[k] for k in range(len(calls))] for d in (arguments, shapes))
+        merged = {key: merge_value([a.get(key) for a in arguments], state.lacking, key) for key in arguments[0]}
         if any(len(s) != len(shapes[0]) or [len(x) for x in s] != [len(x) for x in shapes[0]] for s in shapes):
             raise Differ
         forms = [[series(s[i][d] for s in shapes) for d in range(len(shapes[0][i]))] for i in range(len(shapes[0]))]
-        node = Node(model.target, merged, forms, dtypes[0], model.path, model.count, model.place, len(state.nodes))
+        node = Node(model.target, merged, forms, model.dtypes, model.path, model.count, model.place, len(state.nodes))
         state.nodes.append(node)
         for k in range(len(calls)):
-            if present[k]:
+            if not present[k]:
+                state.lacking[k][Ref(node.index)] = source
+            else:
                 for i in range(len(node.shapes)):
                     state.maps[k][Ref(state.at[k], i)] = Ref(node.index, i)
                 state.at[k] += 1
@@ -220,6 +235,11 @@ class Aligner:
                 f"{one[0]}×{one[1]}, {name(heads[other])} for {two[0]}×{two[1]}; --fixed-size HxW exports it for one size")
 
 
-def align(traces):
-    """The nodes of all traces, and for each trace the map of its references to theirs."""
-    return Aligner(traces).run()
+def align(traces, outputs):
+    """The nodes of all traces, and the reference to one of them that the traces' outputs, a `Ref` each, mean."""
+    state = Aligner(traces).run()
+    try:
+        return state.nodes, merge_refs([m.get(r, r) for m, r in zip(state.maps, outputs)], state.lacking)
+    except Differ:
+        raise ExportError("the module's output comes from different operations for different sizes of pictures; "
+                          "--fixed-size HxW exports it for one size") from None

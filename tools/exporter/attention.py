@@ -7,7 +7,7 @@ softmax multiplies values are `attention`; any others are a map whose channels a
 from .registry import aten
 from .trace import title
 from .values import Constant, Series, Unsupported, product
-from .views import Atom, Value, is_all, regroup, whole
+from .views import Atom, Value, is_all, regroup, tidy, whole
 
 
 class Scores(Value):
@@ -119,7 +119,7 @@ class Products:
         for one, other, turned in ((x, y, False), (y, x, True)):
             if isinstance(one, Scores) and one.done:
                 return self.attend(one, other, turned)
-        x, y = self.plain(x), self.plain(y)
+        x, y = self.as_tensor(x), self.as_tensor(y)
         if x.view[-1] != () and y.view[-2] != () and self.kind(x, x.view[-1]) == "pixels" == self.kind(y, y.view[-2]):
             return self.gram(x, y)
         x, heads_x = self.heads_of(x, x.view[-1], x.view[:-2])
@@ -130,7 +130,7 @@ class Products:
         batch = tuple((Atom("heads", heads_x),) if d else () for d in x.view[:-2])
         return Scores(self, self.tensor(x), self.tensor(y), heads_x, (*batch, rows, columns))
 
-    def plain(self, x):
+    def as_tensor(self, x):
         """Scores that are not attention, as a tensor."""
         x = self.lowered(x) if isinstance(x, Scores) else self.activation(x)
         made = self.spread_view(self.tensor(x), x.view)
@@ -195,7 +195,7 @@ class Products:
         """The softmax of scores times values; `turned` if the values are the left side."""
         if isinstance(value, Scores):
             value = self.lowered(value)
-        value = self.plain(value)
+        value = self.as_tensor(value)
         rows, columns = (scores.view[-1], scores.view[-2]) if turned else (scores.view[-2], scores.view[-1])
         keys, depth = (value.view[-1], value.view[-2]) if turned else (value.view[-2], value.view[-1])
         if [a.axis for a in columns] != ["key"] or [a.axis for a in rows] not in (["query"], []):
@@ -239,12 +239,13 @@ class Products:
         pixels = tuple(Atom(axis, s) for axis, s in zip("hw", made.shape[2:]) if s != 1)
         channels = tuple([Atom("c", made.shape[1])] if made.shape[1] != 1 else [])
         parts = {"key": pixels, "query": channels} if swap else {"query": pixels, "key": channels}
-        view = tuple(sum((parts[a.axis] for a in d), ()) for d in scores.view)
-        value = Value(made, view)
+        joined = tidy([sum(scores.view, ())])[0]
+        if len({a.axis for a in joined}) != len(joined):
+            raise Unsupported("the products of pairs of pixels are in an order that fullconv cannot make")
+        value = Value(made, tuple(parts[a.axis] for a in joined))
         if scores.done:
-            dim = next(i for i, d in enumerate(scores.view) if any(a.axis == "key" for a in d))
-            value = self.softmax_of("softmax", value, dim)
-        return value
+            value = self.softmax_of("softmax", value, [a.axis for a in joined].index("key"))
+        return Value(value.made, regroup(value.view, scores.shape))
 
     # -- softmax -------------------------------------------------------------------------------------------------
 

@@ -180,7 +180,7 @@ class Walk:
             raise Unsupported("its input is neither a map nor tokens")
         return value
 
-    def same_shape(self, op, value, *more, **attributes):
+    def same_shape(self, op, value, /, *more, **attributes):
         """Adds an operation that keeps the shape and the order of axes."""
         value = self.activation(value)
         made = self.tensor(value)

@@ -301,13 +301,24 @@ class Run:
         torch.set_default_dtype(self.default)
 
 
+def copied(module):
+    """A copy of a module that shares its parameters. Tensors that hang on others, as the old `weight_norm` leaves them, are
+    copied by value."""
+    memo = {id(parameter): parameter for parameter in module.parameters()}
+    for part in module.modules():
+        for value in vars(part).values():
+            if isinstance(value, torch.Tensor) and not isinstance(value, torch.nn.Parameter):
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(module, memo)
+
+
 def doubled(module):
-    return copy.deepcopy(module).eval().double()
+    return copy.deepcopy(copied(module)).cpu().eval().double()
 
 
 def trace(module, size, channels, keep=False, seed=0):
     """The trace of a copy of the module, which is in f64, on a picture of this size."""
-    module = copy.deepcopy(module)
+    module = copied(module)
     x = picture(channels, size, seed)
     recorder = Recorder(module, x, keep)
     modules = torch.nn.modules.module
@@ -325,8 +336,9 @@ def trace(module, size, channels, keep=False, seed=0):
 
 def compute(module, x):
     """The tensors of the module's result for a picture in f64, with their paths."""
+    module = copied(module)
     with Run(), InDouble():
-        return list(leaves(copy.deepcopy(module)(x)))
+        return list(leaves(module(x)))
 
 
 def where(node):

@@ -15,11 +15,16 @@ from .verify import Difference, compare
 
 # Traced and untraced sizes: both orientations, every parity, no small factors in common, one larger.
 TRACED = [(64, 96), (75, 53), (97, 118), (58, 131)]
-OTHERS = [(83, 110), (106, 69), (157, 212)]
+OTHERS = [(83, 110), (40, 29), (106, 69), (24, 43), (157, 212)]
 # The same in multiples that a network may demand of its pictures.
 UNITS_TRACED = [(2, 3), (3, 2), (5, 4), (2, 5)]
 UNITS_OTHERS = [(3, 4), (4, 3), (6, 5)]
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+# Seconds that one more comparison may take, as expected from those before it.
+LONG = 20.0
+# Seconds after which two comparisons are enough.
+ENOUGH = 60.0
 
 
 class Progress:
@@ -84,11 +89,7 @@ class Translation:
                 raise ExportError("the module returns different results for different sizes of pictures")
             refs.append(other)
         self.inside = self.path[:1] == ("module",)
-        self.nodes, maps = align(traces)
-        found = {m.get(r, r) for m, r in zip(maps, refs)}
-        if len(found) != 1:
-            raise ExportError("the module's output comes from different operations for different sizes of pictures")
-        ref = found.pop()
+        self.nodes, ref = align(traces, refs)
         before, self.removed = strip_end(self.nodes, ref)
         self.ref = before if self.removed else ref
         self.inside = self.inside or bool(self.removed)
@@ -98,7 +99,6 @@ class Translation:
         self.values, self.tensors = translator.values, translator.written
         self.channels = made.shape[1]
         self.traced = [t.size for t in traces]
-        self.back = maps[0]
 
     def find_inside(self, recorded):
         """The value of the output in a trace, where it is not among the module's results."""
@@ -185,10 +185,14 @@ def first_plan(module, size, channels, progress):
 
 def check(translation, module, sizes, progress):
     """The sizes at which the graph was compared with the module; those that the module refuses are left out."""
-    done = []
+    done, rate = [], 0.0
     for size in sizes:
-        if size in translation.traced or size[0] * size[1] > 512 * 512 and done:
+        # Attention takes the square of the time for twice the pixels.
+        pixels = size[0] * size[1]
+        if size in translation.traced or size in done or done and rate * pixels ** 2 > LONG \
+                or len(done) > 1 and time.monotonic() - progress.begun > ENOUGH:
             continue
+        begun = time.monotonic()
         progress.text = f"compares the graph with the module at {size[0]}×{size[1]}"
         try:
             compare(translation, module, size)
@@ -197,6 +201,6 @@ def check(translation, module, sizes, progress):
         except Exception:  # noqa: BLE001 - the module refuses the size
             continue
         done.append(size)
-    for size in translation.traced[:2]:
-        compare(translation, module, size, seed=3)
+        rate = max(rate, (time.monotonic() - begun) / pixels ** 2)
+    compare(translation, module, translation.traced[0], seed=3)
     return done
