@@ -123,8 +123,9 @@ def one(library, network, encoder, fullconv, folder):
         expected[other] = check_finite(module, other)
     except Exception as problem:  # noqa: BLE001
         return {"status": "library", "message": f"at {other[0]}×{other[1]}: {first_line(problem)}"}
-    result = {"status": "ok", "seconds": seconds, "nodes": len(translation.graph["nodes"]), "sizes": [], "errors": []}
+    result = {"status": "ok", "seconds": seconds, "nodes": len(translation.graph["nodes"]), "sizes": [], "errors": [], "f32": []}
     for size, (x, wanted) in expected.items():
+        result["f32"].append(((scores(module.float(), x) - wanted).norm() / wanted.norm()).item())
         error, message = run(fullconv, path, x, wanted, Path(folder))
         if message:
             return {**result, "status": "run", "message": message}
@@ -216,22 +217,21 @@ def page(results):
         "# Networks of other libraries", "",
         f"`tools/zoo.py` (`./check zoo`) exports these networks with `tools/export.py`, runs them with `fullconv run` and writes",
         "this page. Weights are random, batch norms have the statistics of batches that ran through. The errors are relative",
-        f"L2 errors of the scores against PyTorch in f64, at a size that the exporter traced and at one that it did not; they",
-        f"have to be below {BOUND:.0e}. {versions}.", "",
-        f"**{right} of {len(taken)} networks** are equal to PyTorch; "
-        f"{len(done) - len(taken)} more combinations do not exist in their library.", "",
-        "| network | encoder | sizes | errors | export | remark |", "| --- | --- | --- | --- | --- | --- |",
+        "L2 errors of the scores against PyTorch in f64, at a size that the exporter traced and at one that it did not; they",
+        f"have to be below {BOUND:.0e}. Beside them are PyTorch's own errors in f32. {versions}.", "",
+        f"**{right} of {len(taken)} networks** are equal to PyTorch. Their library refuses {len(done) - len(taken)} other combinations.", "",
+        "| network | encoder | sizes | errors | PyTorch in f32 | export | remark |", "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     kinds = {"refused": "refused", "run": "fullconv run", "wrong": "wrong", "endless": "no end", "crash": "crash",
-             "library": "not in the library", "ok": ""}
+             "library": "the library refuses it", "ok": ""}
     for (library, network, encoder), result in done.items():
         sizes = ", ".join(f"{h}×{w}" for h, w in result.get("sizes", []))
-        errors = ", ".join(f"{e:.1e}" for e in result.get("errors", []))
+        errors, single = (", ".join(f"{e:.1e}" for e in result.get(key, [])) for key in ("errors", "f32"))
         seconds = f"{result['seconds']:.0f} s" if "seconds" in result else ""
         message = re.sub(r"/\S*/", "", "; ".join(result.get("message", "").splitlines())).replace("|", "\\|")
         message = message if len(message) <= 240 else message[:239] + "…"
         remark = ": ".join(filter(None, [kinds[result["status"]], message]))
-        lines.append(f"| {library} {network} | {encoder} | {sizes} | {errors} | {seconds} | {remark} |")
+        lines.append(f"| {library} {network} | {encoder} | {sizes} | {errors} | {single} | {seconds} | {remark} |")
     return "\n".join(lines) + "\n"
 
 
