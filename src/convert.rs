@@ -76,8 +76,15 @@ impl Conversion {
     ///
     /// # Errors
     /// `ModelFile` if the tensors match no known network, or one is missing, not finite or too large for f16;
-    /// `Request` for an unknown architecture; `Io` if the file cannot be written.
+    /// `Request` for an unknown architecture; `Io` if the file cannot be written, or is the checkpoint itself.
     pub fn run(&self, file: &TensorFile, output: &Path) -> Result<Converted> {
+        if file.reads(output) {
+            bail!(
+                Io,
+                "cannot write {}: it is the file that is read; give the model file another name",
+                output.display()
+            );
+        }
         let metadata = match file.metadata("fullconv") {
             Some(text) => Model::metadata(text)?,
             None => Metadata::default(),
@@ -110,7 +117,16 @@ impl Conversion {
             if let Some(error) = unread.take() {
                 return Err(error);
             }
-            model = Model::read(path)?.to_string();
+            model = Model::read(path)
+                .map_err(|error| {
+                    // The file has its name only when it is whole.
+                    let (temporary, name) = (path.display(), output.display());
+                    let text = error
+                        .to_string()
+                        .replace(&temporary.to_string(), &name.to_string());
+                    Error::new(error.kind(), text)
+                })?
+                .to_string();
             Ok(())
         })?;
         let written = tensors
@@ -170,7 +186,7 @@ impl Conversion {
             }
         }
         if metadata.graph.is_none() {
-            unwrap_names(&mut tensors);
+            unwrap_names(&mut tensors)?;
         }
         match &self.start {
             Some((architecture, classes)) => start(tensors, architecture, *classes),
@@ -223,19 +239,20 @@ fn checkpoint(tensors: &BTreeMap<String, Made>) -> Checkpoint {
         .collect()
 }
 
-/// Removes prefixes that all names share, such as `module.`, until the network is recognised.
-fn unwrap_names(tensors: &mut BTreeMap<String, Made>) {
-    while models::recognised(&checkpoint(tensors)).is_none() {
-        let first = tensors.keys().next().and_then(|name| name.split_once('.'));
-        let Some(first) = first.map(|(first, _)| format!("{first}.")) else {
-            return;
-        };
-        if !tensors.keys().all(|name| name.starts_with(&first)) {
-            return;
-        }
-        let unwrapped = std::mem::take(tensors).into_iter();
-        tensors.extend(unwrapped.map(|(name, tensor)| (name[first.len()..].to_owned(), tensor)));
+/// Removes what stands before the names of the network, such as `module.`.
+fn unwrap_names(tensors: &mut BTreeMap<String, Made>) -> Result<()> {
+    let prefix = models::prefix_or_shared(&checkpoint(tensors))?;
+    if prefix.is_empty() {
+        return Ok(());
     }
+    let (own, others): (Vec<_>, Vec<_>) = std::mem::take(tensors)
+        .into_iter()
+        .partition(|(name, _)| name.starts_with(&prefix));
+    let own = own.into_iter();
+    let own = own.map(|(name, tensor)| (name[prefix.len()..].to_owned(), tensor));
+    // The network's own tensors come last: they replace others of their names.
+    tensors.extend(others.into_iter().chain(own));
+    Ok(())
 }
 
 /// Gives a VGG16 trunk Caffe's names if it has torchvision's names beside the score layers of an FCN; its fully

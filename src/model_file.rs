@@ -89,6 +89,7 @@ struct Inner {
     palette: Palette,
     description: String,
     license: String,
+    prefix: String,
 }
 
 impl Model {
@@ -109,7 +110,8 @@ impl Model {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn read_as(path: impl AsRef<Path>, overrides: &ArchitectureOverride) -> Result<Self> {
         let path = path.as_ref();
-        Self::from_file(TensorFile::open(path)?, overrides).map_err(|e| e.at(path.display()))
+        Self::from_file(TensorFile::open(path)?, overrides)
+            .map_err(|e| of_shard(e, path).at(path.display()))
     }
 
     /// A model file in memory: a vector, or static bytes of the program, which are not copied.
@@ -128,10 +130,8 @@ impl Model {
             Some(text) => Self::metadata(text)?,
             None => Metadata::default(),
         };
-        let checkpoint: Checkpoint = file
-            .tensors()
-            .map(|(name, shape)| (name.to_owned(), shape.to_vec()))
-            .collect();
+        let (file, prefix) = unwrapped(file, &metadata)?;
+        let checkpoint = checkpoint(&file);
         let mut network = network(&checkpoint, overrides, &metadata)?;
         let channels = network.channels;
         let Size { height, width } = network.size.unwrap_or(Size::square(NOMINAL_SIDE));
@@ -180,6 +180,7 @@ impl Model {
             palette,
             description: metadata.description,
             license: metadata.license,
+            prefix,
         }));
         model.check_parameters()?;
         Ok(model)
@@ -321,6 +322,12 @@ impl Model {
         &self.0.license
     }
 
+    /// What stands before the name of each of the network's tensors in the file, such as `module.`, and is left out of
+    /// [`Model::parameters`]; empty if nothing does.
+    pub fn name_prefix(&self) -> &str {
+        &self.0.prefix
+    }
+
     /// The tensors in the file that the network does not use.
     pub fn unused_tensors(&self) -> Vec<&str> {
         let names = self.0.parameters.file().tensors().map(|(name, _)| name);
@@ -375,6 +382,44 @@ fn check_sizes(preprocessing: &Preprocessing, only: Option<Size>) -> Result<()> 
         );
     }
     Ok(())
+}
+
+/// `error` with what to do if the file is only a shard, `NAME-00001-of-00002.safetensors`.
+#[cfg(not(target_arch = "wasm32"))]
+fn of_shard(error: Error, path: &Path) -> Error {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let parts = name.strip_suffix(".safetensors").and_then(|name| {
+        let (before, of) = name.rsplit_once("-of-")?;
+        let (before, number) = before.rsplit_once('-')?;
+        Some((before, number, of))
+    });
+    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    match parts {
+        Some((before, number, of)) if is_number(number) && is_number(of) => {
+            let text = format!(
+                "{error}; the file is shard {number} of {of}: open the index, {before}.safetensors.index.json"
+            );
+            Error::new(error.kind(), text)
+        }
+        _ => error,
+    }
+}
+
+/// Names and shapes of the tensors of `file`.
+fn checkpoint(file: &TensorFile) -> Checkpoint {
+    let tensors = file.tensors();
+    tensors
+        .map(|(name, shape)| (name.to_owned(), shape.to_vec()))
+        .collect()
+}
+
+/// The file without what stands before the names of a known network, and that prefix. A graph names its tensors whole.
+fn unwrapped(file: TensorFile, metadata: &Metadata) -> Result<(TensorFile, String)> {
+    if metadata.graph.is_some() {
+        return Ok((file, String::new()));
+    }
+    let prefix = models::prefix(&checkpoint(&file))?;
+    Ok((file.without_prefix(&prefix), prefix))
 }
 
 /// The network that is chosen, or else described or named in the file, or else recognised from its tensors.

@@ -1,6 +1,10 @@
 //! The parameters of a network, one row at a time: tensors of its file (F32, F16, BF16 or F64), and derived parameters.
 
+mod bytes;
 mod file;
+#[cfg(not(target_arch = "wasm32"))]
+mod index;
+mod kind;
 
 pub use file::TensorFile;
 

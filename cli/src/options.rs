@@ -64,7 +64,13 @@ impl ModelOptions {
             geometry: self.geometry.clone(),
         };
         let model = match file {
-            Some(file) => Model::read_as(file, &overrides)?,
+            Some(file) => {
+                let model = Model::read_as(file, &overrides)?;
+                if let Some(said) = passed_over(&model) {
+                    terminal::report(format!("{}: {said}", file.display()));
+                }
+                model
+            }
             None if overrides == ArchitectureOverride::default() => {
                 Model::from_bytes(fullconv_demo::MODEL)?
             }
@@ -81,6 +87,29 @@ impl ModelOptions {
             None => Ok(model),
         }
     }
+}
+
+/// What of a file is not the network's own: what stands before its names, and tensors of a loss, a metric or another
+/// network. `None` for counters and auxiliary heads, which every checkpoint of their kind has.
+fn passed_over(model: &Model) -> Option<String> {
+    let is_usual =
+        |name: &str| name.ends_with("num_batches_tracked") || name.starts_with("aux_classifier.");
+    let unused = model.unused_tensors().into_iter();
+    let unused: Vec<_> = unused.filter(|name| !is_usual(name)).collect();
+    let prefix = match model.name_prefix() {
+        "" => None,
+        prefix => Some(format!("{prefix:?} before tensor names is left out")),
+    };
+    let unused = match unused[..] {
+        [] => None,
+        [name] => Some(format!("{name} is not used")),
+        [first, ..] => Some(format!(
+            "{first} and {} other tensors are not used",
+            unused.len() - 1
+        )),
+    };
+    let parts: Vec<_> = prefix.into_iter().chain(unused).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// The graphics API of the device.

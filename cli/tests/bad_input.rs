@@ -124,7 +124,6 @@ fn damaged_model_files() {
         folder.refuses_model(&good[..length], &[whole]);
     }
     folder.refuses_model(b"", &["is empty"]);
-    folder.refuses_model(b"<!DOCTYPE html><html>Not found</html>", &[whole]);
     folder.refuses_model(
         &[&u64::MAX.to_le_bytes()[..], &good[8..]].concat(),
         &[whole],
@@ -145,6 +144,112 @@ fn damaged_model_files() {
         r#"{"conv1_1.bias":{"dtype":"F32","shape":[4611686018427387905,4],"data_offsets":[0,16]}}"#;
     folder.refuses_model(&with_header(header, 16), &[whole]);
     folder.refuses_model(&with_header("{}", 0), &["holds no tensors"]);
+}
+
+#[test]
+fn files_of_other_kinds_say_what_to_do() {
+    let folder = Folder::new();
+    let mut zip = b"PK\x03\x04".to_vec();
+    zip.resize(26, 0);
+    zip.extend(b"\x0c\0\0\0net/data.pkl");
+    for (bytes, parts) in [
+        (
+            &zip[..],
+            &["PyTorch", "python tools/export.py", "--weights"][..],
+        ),
+        (
+            b"\x08\x07\x12\x07pytorch\x1a\x051.13",
+            &["ONNX", "python tools/export.py"],
+        ),
+        (b"\x93NUMPY\x01\0v\0{}", &["NumPy", "save_file"]),
+        (b"\x89HDF\r\n\x1a\n\0\0", &["Keras", "tf2onnx"]),
+        (b"GGUF\x03\0\0\0", &["GGUF"]),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 538000000\n",
+            &["Git LFS pointer", "538000000 bytes", "git lfs pull"],
+        ),
+        (
+            b"<!DOCTYPE html><html>Sign in</html>",
+            &["web page", "/resolve/"],
+        ),
+        (&jpeg(1), &["JPEG picture", "-m"]),
+        (b"{\"architectures\": []}", &["JSON", "weight_map"]),
+    ] {
+        folder.refuses_model(bytes, &[parts, &["not a safetensors file but"]].concat());
+    }
+}
+
+#[test]
+fn shards_that_are_not_all_there() {
+    let folder = Folder::new();
+    let index = |text: &str| folder.with("model.safetensors.index.json", text.as_bytes());
+    let line = "inspect {} --default-limits";
+    for (text, part) in [
+        (
+            r#"{"weight_map": {"conv1_1.bias": "none.safetensors"}}"#,
+            "shard none.safetensors is missing",
+        ),
+        (
+            r#"{"weight_map": {"conv9.bias": "good.safetensors"}}"#,
+            "conv9.bias is not in shard",
+        ),
+        (
+            r#"{"weight_map": {"a": "../good.safetensors"}}"#,
+            "beside it",
+        ),
+        ("{", "damaged"),
+    ] {
+        folder.refuses(line, &[&index(text)], &["index.json", part]);
+    }
+    let mut parts = Parts::new();
+    parts.tensors.truncate(5);
+    let shard = folder.with("net-00001-of-00002.safetensors", &parts.bytes());
+    folder.refuses(
+        line,
+        &[&shard],
+        &["shard 00001 of 00002", "net.safetensors.index.json"],
+    );
+}
+
+/// Names of another library, and of a network that is nearly known.
+#[test]
+fn names_that_are_nearly_known() {
+    let folder = Folder::new();
+    let named = |names: &[&str]| {
+        let shape: &[usize] = &[2, 1, 1, 1];
+        let tensors: Vec<_> = names
+            .iter()
+            .map(|name| (*name, shape, &[0.5, 0.5][..]))
+            .collect();
+        write_tensors(&folder.path("bad.safetensors"), &tensors);
+        fs::read(folder.path("bad.safetensors")).unwrap()
+    };
+    let deeplab = [
+        "backbone.layer1.0.conv1.weight",
+        "classifier.0.convs.0.0.weight",
+        "classifier.4.weight",
+    ];
+    let parts = [
+        "torchvision's DeepLabV3",
+        "torchvision.models.segmentation:deeplabv3_resnet50",
+        "\"num_classes\": 2",
+    ];
+    folder.refuses_model(&named(&deeplab), &parts);
+    let mut parts = Parts::new();
+    parts.metadata.clear();
+    for (name, ..) in &mut parts.tensors {
+        *name = name.replace("score_fr", "score.1");
+    }
+    let missing = [
+        "nearest is FCN-8s",
+        "score_fr.bias",
+        "--rename score.1.=score_fr.",
+    ];
+    folder.refuses_model(&parts.bytes(), &missing);
+    folder.refuses_model(
+        &named(&["a.weight"]),
+        &["no known network", "a.weight", "tools/export.py"],
+    );
 }
 
 #[test]

@@ -2,12 +2,17 @@
 
 mod alexnet;
 mod described;
+mod names;
+mod near;
 mod resnet;
 mod resnet18;
 mod vgg;
 mod vgg_classifier;
 
 pub use described::Description;
+pub(crate) use names::prefix;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use names::prefix_or_shared;
 
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
@@ -205,20 +210,17 @@ pub fn build(
             None if checkpoint.shapes.is_empty() => bail!(ModelFile, "the file holds no tensors"),
             None => bail!(
                 ModelFile,
-                "the tensor names match no known network ({}), and the file holds no graph; the first names are {}",
-                list(),
-                checkpoint.names().take(4).collect::<Vec<_>>().join(", ")
+                "the tensor names are those of no known network, and the file holds no graph: {}",
+                near::hint(checkpoint).unwrap_or_else(|| format!(
+                    "the first names are {}; known are {}, and tools/export.py writes files of other networks",
+                    checkpoint.names().take(4).collect::<Vec<_>>().join(", "),
+                    list()
+                ))
             ),
         },
     };
     (family.build)(checkpoint, architecture, overrides.geometry.as_deref())
         .map_err(|error| error.at(architecture))
-}
-
-/// The architecture whose names the checkpoint has.
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) fn recognised(checkpoint: &Checkpoint) -> Option<&'static str> {
-    recognise(checkpoint).map(|(_, architecture)| architecture)
 }
 
 fn recognise(checkpoint: &Checkpoint) -> Option<(&'static Family, &'static str)> {

@@ -1,6 +1,11 @@
 //! A safetensors file: its header, and its tensors, read at positions on use.
 
-use super::{Parameter, Source};
+use super::bytes::Bytes;
+#[cfg(not(target_arch = "wasm32"))]
+use super::bytes::open;
+#[cfg(not(target_arch = "wasm32"))]
+use super::index;
+use super::{Parameter, Source, kind};
 use crate::error::{Error, ErrorKind, Result, bail};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::files;
@@ -9,11 +14,9 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-#[cfg(not(target_arch = "wasm32"))]
-use std::fs::File;
 use std::ops::Range;
 #[cfg(not(target_arch = "wasm32"))]
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// Bytes before the header: its length.
@@ -23,83 +26,18 @@ const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// A tensor of at most this many bytes is read at once: a row of a bias is one number.
 const SMALL_BYTES: usize = 64 << 10;
 
-/// Where the bytes of a file are.
-enum Bytes {
-    /// On disk, read at positions: a file that is cut short gives an error, where a memory map would end the
-    /// program.
-    #[cfg(not(target_arch = "wasm32"))]
-    File {
-        file: File,
-        path: PathBuf,
-        length: usize,
-    },
-    /// In memory.
-    Memory(Cow<'static, [u8]>),
-}
-
-impl Bytes {
-    fn len(&self) -> usize {
-        match self {
-            #[cfg(not(target_arch = "wasm32"))]
-            Self::File { length, .. } => *length,
-            Self::Memory(bytes) => bytes.len(),
-        }
-    }
-
-    /// The bytes at `range`, if they are in memory.
-    fn in_memory(&self, range: Range<usize>) -> Option<&[u8]> {
-        match self {
-            #[cfg(not(target_arch = "wasm32"))]
-            Self::File { .. } => None,
-            Self::Memory(bytes) => bytes.get(range),
-        }
-    }
-
-    /// Fills `buffer` with the bytes from `offset` on; an error names `what`.
-    fn read_at(&self, buffer: &mut [u8], offset: usize, what: &str) -> Result<()> {
-        #[cfg(not(target_arch = "wasm32"))]
-        if let Self::File { file, path, .. } = self {
-            let Err(e) = files::read_exact_at(file, buffer, offset as u64) else {
-                return Ok(());
-            };
-            let reason = match e.kind() {
-                std::io::ErrorKind::UnexpectedEof => {
-                    "the file was cut short after it was opened; put it back and open it again"
-                        .into()
-                }
-                _ => e.to_string(),
-            };
-            let text = format!("{}: {what} cannot be read: {reason}", path.display());
-            return Err(Error::new(ErrorKind::Io, text).with_source(e));
-        }
-        match self.in_memory(offset..offset + buffer.len()) {
-            Some(bytes) => buffer.copy_from_slice(bytes),
-            None => bail!(ModelFile, "{what} is past the end of the file"),
-        }
-        Ok(())
-    }
-
-    /// The bytes at `range`; an error names `what`.
-    fn read(&self, range: Range<usize>, what: &str) -> Result<Cow<'_, [u8]>> {
-        if let Some(bytes) = self.in_memory(range.clone()) {
-            return Ok(Cow::Borrowed(bytes));
-        }
-        let mut bytes = vec![0; range.len()];
-        self.read_at(&mut bytes, range.start, what)?;
-        Ok(Cow::Owned(bytes))
-    }
-}
-
-/// A tensor in the file.
+/// A tensor in a file.
 struct Stored {
+    /// The position of its file.
+    file: usize,
     dtype: Dtype,
     dimensions: Vec<usize>,
     bytes: Range<usize>,
 }
 
-/// A safetensors file: its tensors by name, and its metadata.
+/// A safetensors file, or several that an index makes one: its tensors by name, and its metadata.
 pub struct TensorFile {
-    bytes: Bytes,
+    files: Vec<Bytes>,
     tensors: BTreeMap<String, Stored>,
     metadata: HashMap<String, String>,
 }
@@ -116,39 +54,70 @@ impl TensorFile {
     /// Opens the file at `path` without reading its tensors. They are read on use, so the file must not change while
     /// this lives. A file that is cut short gives errors of the kind `Io`.
     ///
+    /// If it is the index of sharded safetensors (`model.safetensors.index.json`), it is opened with all its shards,
+    /// which lie beside it.
+    ///
     /// # Errors
-    /// `Io` if it cannot be opened; `ModelFile` if it is not a whole safetensors file.
+    /// `Io` if it cannot be opened; `ModelFile` if it is not a whole safetensors file; the message names the kind of
+    /// a file that is something else, and what to do with it.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(path: &Path) -> Result<Self> {
-        let io = |e: std::io::Error| {
-            let text = format!("cannot open {}: {e}", path.display());
-            Error::new(ErrorKind::Io, text).with_source(e)
+        let bytes = open(path)?;
+        let is_text = || {
+            bytes
+                .first(kind::FIRST_BYTES)
+                .is_ok_and(|first| first.trim_ascii_start().starts_with(b"{"))
         };
-        let file = File::open(path).map_err(io)?;
-        let metadata = file.metadata().map_err(io)?;
-        if metadata.is_dir() {
-            bail!(Io, "{} is a folder, not a safetensors file", path.display());
-        }
-        if metadata.len() == 0 {
-            bail!(ModelFile, "{} is empty", path.display());
-        }
-        let length = match usize::try_from(metadata.len()) {
-            Ok(length) => length,
-            Err(_) => bail!(
-                Limit,
-                "{} has {} bytes, more than this system can address",
-                path.display(),
-                metadata.len()
-            ),
+        let opened = match is_safetensors(&bytes) {
+            false if is_text() => Self::sharded(path),
+            _ => Self::parse(bytes, &path.display().to_string()),
         };
-        let path = path.to_owned();
-        let shown = path.display().to_string();
-        let bytes = Bytes::File { file, path, length };
-        Self::parse(bytes).map_err(|e| match e.kind() {
+        opened.map_err(|e| match e.kind() {
             // Its message already names the file.
             ErrorKind::Io => e,
-            _ => e.at(shown),
+            _ => e.at(path.display()),
         })
+    }
+
+    /// The tensors of the shards of the index at `path`.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn sharded(path: &Path) -> Result<Self> {
+        let index = index::parse(&files::read(path, index::MOST_BYTES)?)?;
+        let mut all = Self {
+            files: Vec::new(),
+            tensors: BTreeMap::new(),
+            metadata: HashMap::new(),
+        };
+        let mut shards = Vec::new();
+        for name in &index.shards {
+            let shard = path.with_file_name(name);
+            if !shard.exists() {
+                bail!(
+                    ModelFile,
+                    "shard {name} is missing: put all {} shards beside the index",
+                    index.shards.len()
+                );
+            }
+            let Self {
+                files,
+                tensors,
+                metadata,
+            } = Self::parse(open(&shard)?, name).map_err(|e| e.at(name))?;
+            all.files.extend(files);
+            all.metadata.extend(metadata);
+            shards.push(tensors);
+        }
+        for (name, file) in index.tensors {
+            let Some(stored) = shards[file].remove(&name) else {
+                bail!(
+                    ModelFile,
+                    "tensor {name} is not in shard {}, where the index has it",
+                    index.shards[file]
+                );
+            };
+            all.tensors.insert(name, Stored { file, ..stored });
+        }
+        Ok(all)
     }
 
     /// A file in memory: a vector, or static bytes of the program, which are not copied.
@@ -156,10 +125,16 @@ impl TensorFile {
     /// # Errors
     /// `ModelFile` if it is not a whole safetensors file.
     pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
-        Self::parse(Bytes::Memory(bytes.into()))
+        Self::parse(Bytes::Memory(bytes.into()), "FILE")
     }
 
-    fn parse(bytes: Bytes) -> Result<Self> {
+    /// The file of `bytes`; commands in messages call it `name`.
+    fn parse(bytes: Bytes, name: &str) -> Result<Self> {
+        if !is_safetensors(&bytes)
+            && let Some(kind) = kind::of(&bytes.first(kind::FIRST_BYTES)?, name)
+        {
+            bail!(ModelFile, "not a safetensors file but {kind}");
+        }
         let (data, info) = header(&bytes)?;
         let tensors = info
             .tensors()
@@ -167,6 +142,7 @@ impl TensorFile {
             .map(|(name, info)| {
                 let (begin, end) = info.data_offsets;
                 let stored = Stored {
+                    file: 0,
                     dtype: info.dtype,
                     dimensions: info.shape.clone(),
                     bytes: data + begin..data + end,
@@ -176,10 +152,29 @@ impl TensorFile {
             .collect::<BTreeMap<_, _>>();
         let metadata = info.metadata().clone().unwrap_or_default();
         Ok(Self {
-            bytes,
+            files: vec![bytes],
             tensors,
             metadata,
         })
+    }
+
+    /// Whether tensors are read from the file at `path`.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn reads(&self, path: &Path) -> bool {
+        self.files.iter().any(|file| file.are_at(path))
+    }
+
+    /// The same file with `prefix` removed from the names that begin with it; other tensors keep theirs, except those
+    /// whose names are then taken.
+    pub(crate) fn without_prefix(mut self, prefix: &str) -> Self {
+        let (own, others): (BTreeMap<_, _>, _) = std::mem::take(&mut self.tensors)
+            .into_iter()
+            .partition(|(name, _)| name.starts_with(prefix));
+        self.tensors = others;
+        let own = own.into_iter();
+        let own = own.map(|(name, stored)| (name[prefix.len()..].to_owned(), stored));
+        self.tensors.extend(own);
+        self
     }
 
     /// The entry `key` of the file's metadata.
@@ -199,9 +194,9 @@ impl TensorFile {
         self.tensors.get(name).map(|t| format!("{:?}", t.dtype))
     }
 
-    /// Bytes of the whole file.
+    /// Bytes of the whole file, or of all shards.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.files.iter().map(Bytes::len).sum()
     }
 
     /// Whether the file has no bytes; a file that could be read never is empty.
@@ -241,8 +236,8 @@ impl TensorFile {
     /// `ModelFile` if it is missing, `Io` if it cannot be read.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn raw(&self, name: &str) -> Result<Cow<'_, [u8]>> {
-        let range = self.stored(name)?.bytes.clone();
-        self.bytes.read(range, &format!("tensor {name}"))
+        let stored = self.stored(name)?;
+        self.files[stored.file].read(stored.bytes.clone(), &format!("tensor {name}"))
     }
 
     fn stored(&self, name: &str) -> Result<&Stored> {
@@ -278,12 +273,23 @@ impl TensorFile {
             shape,
             source: Source::File(InFile {
                 dtype: stored.dtype,
-                file: &self.bytes,
+                file: &self.files[stored.file],
                 range: stored.bytes.clone(),
                 small: OnceLock::new(),
             }),
         })
     }
+}
+
+/// Whether the file begins as a safetensors file does: with the length of a header, and the header's brace.
+fn is_safetensors(bytes: &Bytes) -> bool {
+    let is = |first: &[u8]| match first.split_first_chunk::<LENGTH_BYTES>() {
+        Some((length, rest)) => {
+            u64::from_le_bytes(*length) <= MAX_HEADER_BYTES && rest.first() == Some(&b'{')
+        }
+        None => false,
+    };
+    bytes.first(kind::FIRST_BYTES).is_ok_and(|first| is(&first))
 }
 
 /// The header of a safetensors file, and the position of its tensors' bytes, which end where the file ends.
@@ -310,7 +316,12 @@ fn header(bytes: &Bytes) -> Result<(usize, Metadata)> {
     let info: Metadata = serde_json::from_slice(&text).map_err(|e| broken(&e).with_source(e))?;
     let (needed, there) = (info.data_len(), total - data);
     if needed != there {
-        let reason = format!("its tensors take {needed} bytes, and {there} follow the header");
+        let again = match there < needed {
+            true => "; download or copy it again",
+            false => "",
+        };
+        let reason =
+            format!("its tensors take {needed} bytes, and {there} follow the header{again}");
         return Err(broken(&reason));
     }
     Ok((data, info))

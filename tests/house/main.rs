@@ -74,6 +74,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "models/described.rs",
             "ops/mod.rs",
             "parameters/file.rs",
+            "parameters/index.rs",
         ],
     ),
     ("tempfile", &["files.rs"]),

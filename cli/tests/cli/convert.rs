@@ -41,21 +41,141 @@ fn wrapped_names_lose_their_wrapping_and_what_is_not_used_is_left_out() {
     let readers = |path: &Path| fs::metadata(path).unwrap().permissions();
     assert_eq!(readers(&out), readers(&foreign));
 
-    // With other tensors in the file, `--rename` is needed.
+    // Small tensors of something else do not hinder it.
     let file = TensorFile::open(&foreign).unwrap();
-    let mut tensors: Vec<_> = file
+    let tensors: Vec<_> = file
         .tensors()
         .map(|(n, s)| (n, s, file.tensor(n).unwrap()))
         .collect();
     let other = file.tensor("module.net.conv1_1.bias").unwrap();
-    tensors.push(("optimizer.step", &[4], other));
-    let views: Vec<_> = tensors.iter().map(|(n, s, t)| (*n, *s, t.data())).collect();
+    let mut views: Vec<_> = tensors.iter().map(|(n, s, t)| (*n, *s, t.data())).collect();
+    views.push(("optimizer.step", &[4], other.data()));
     let both = folder.path().join("both.safetensors");
     write_tensors(&both, &views);
-    let done = fullconv_with("convert {} {}", &[&both, &out]).expect(1);
-    assert!(done.stderr.contains("no known network"), "{}", done.stderr);
-    let done = fullconv_with("convert {} {} --rename module.net.= --json", &[&both, &out]);
+    let done = fullconv_with("convert {} {} --json", &[&both, &out]);
     assert_eq!(done.expect(0).json()["left_out"][0], "optimizer.step");
+}
+
+/// The tensors of a golden below each of `prefixes`, and a tensor of a loss.
+fn wrapped(golden_name: &str, prefixes: &[&str], to: &Path) {
+    let file = TensorFile::open(&golden(golden_name)).unwrap();
+    let tensors: Vec<_> = file
+        .tensors()
+        .flat_map(|(name, shape)| {
+            let tensor = file.tensor(name).unwrap();
+            let below = prefixes.iter().map(move |prefix| format!("{prefix}{name}"));
+            below.map(move |name| (name, shape.to_vec(), tensor.clone()))
+        })
+        .collect();
+    let mut views: Vec<_> = tensors
+        .iter()
+        .map(|(name, shape, tensor)| (name.as_str(), shape.as_slice(), tensor.data()))
+        .collect();
+    views.push(("loss_fn.weight", &[2], &[1.0, 2.0]));
+    write_tensors(to, &views);
+}
+
+/// A wrapped network is the same one to every command, which says once what it passes over.
+#[test]
+fn wrapped_names_are_dealt_with_by_segment_as_by_convert() {
+    let folder = tempfile::tempdir().unwrap();
+    let [picture, model, out] = ["a.jpg", "in.safetensors", "out"].map(|n| folder.path().join(n));
+    fs::write(&picture, jpeg(1)).unwrap();
+    let line = "segment {} -m {} -o {} --backend cpu";
+    fullconv_with(line, &[&picture, &golden("fcn8s-caffe"), &out]).expect(0);
+    let expected = fs::read(out.join("a.mask.png")).unwrap();
+    for (prefixes, said) in [
+        (
+            &["model."][..],
+            "\"model.\" before tensor names is left out; loss_fn.weight is not used",
+        ),
+        (&["module._orig_mod."], "\"module._orig_mod.\""),
+        (
+            &["net.", "ema.net."],
+            "\"net.\" before tensor names is left out; ema.net.conv1_1.bias and",
+        ),
+        (&[""], "loss_fn.weight is not used"),
+    ] {
+        wrapped("fcn8s-caffe", prefixes, &model);
+        let done = fullconv_with(line, &[&picture, &model, &out]).expect(0);
+        assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+        assert!(done.stderr.contains(said), "{}", done.stderr);
+        assert_eq!(fs::read(out.join("a.mask.png")).unwrap(), expected);
+        let converted = folder.path().join("converted.safetensors");
+        let json = fullconv_with("convert {} {} --json", &[&model, &converted])
+            .expect(0)
+            .json();
+        assert_eq!(json["model"], "fcn8s (caffe)");
+        let done = fullconv_with(line, &[&picture, &converted, &out]).expect(0);
+        assert_eq!(done.stderr, "");
+        assert_eq!(fs::read(out.join("a.mask.png")).unwrap(), expected);
+    }
+    // Of two networks that are both the network, none is guessed.
+    wrapped("fcn8s-caffe", &["student.", "teacher."], &model);
+    for command in ["inspect {} --default-limits", "convert {} {}"] {
+        let paths = [
+            model.as_path(),
+            &folder.path().join("converted.safetensors"),
+        ];
+        let done = fullconv_with(command, &paths).expect(1);
+        assert!(
+            done.stderr.contains("student., teacher."),
+            "{}",
+            done.stderr
+        );
+    }
+    let line = "convert {} {} --rename teacher.=";
+    fullconv_with(
+        line,
+        &[&model, &folder.path().join("converted.safetensors")],
+    )
+    .expect(0);
+}
+
+/// Shards with an index are one model.
+#[test]
+fn sharded_safetensors_are_one_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("a.jpg"), jpeg(1)).unwrap();
+    let file = TensorFile::open(&golden("fcn8s-caffe")).unwrap();
+    let mut map = serde_json::Map::new();
+    for half in 0..2 {
+        let name = format!("model-0000{}-of-00002.safetensors", half + 1);
+        let tensors: Vec<_> = file.tensors().skip(half).step_by(2).collect();
+        let values: Vec<_> = tensors
+            .iter()
+            .map(|(n, _)| file.tensor(n).unwrap())
+            .collect();
+        let views = tensors
+            .iter()
+            .zip(&values)
+            .map(|((n, s), t)| (*n, *s, t.data()));
+        write_tensors(&path(&name), &views.collect::<Vec<_>>());
+        map.extend(
+            tensors
+                .iter()
+                .map(|(n, _)| ((*n).to_owned(), name.clone().into())),
+        );
+    }
+    let index = path("model.safetensors.index.json");
+    let text = serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map});
+    fs::write(&index, text.to_string()).unwrap();
+    let masks = [&index, &golden("fcn8s-caffe")].map(|model| {
+        let line = "segment {} -m {} -o {} --backend cpu";
+        fullconv_with(line, &[&path("a.jpg"), model, &path("out")]).expect(0);
+        fs::read(path("out/a.mask.png")).unwrap()
+    });
+    assert_eq!(masks[0], masks[1]);
+    fullconv_with("convert {} {}", &[&index, &path("one.safetensors")]).expect(0);
+    let one = TensorFile::open(&path("one.safetensors")).unwrap();
+    for (name, _) in file.tensors() {
+        assert_eq!(
+            one.tensor(name).unwrap(),
+            file.tensor(name).unwrap(),
+            "{name}"
+        );
+    }
 }
 
 #[test]
@@ -242,4 +362,42 @@ fn wrong_calls_end_in_one_line_and_leave_nothing() {
     let done = fullconv_with("convert {} {}", &[&golden("fcn8s-same"), folder_as_file]).expect(1);
     assert!(done.stderr.contains("it is a folder"), "{}", done.stderr);
     assert_eq!(names(folder.path()), ["text.safetensors"]);
+}
+
+/// The checkpoint may be the only copy in f32.
+#[test]
+fn a_checkpoint_is_never_overwritten_by_its_model_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.safetensors");
+    fs::copy(golden("fcn8s-same"), &path).unwrap();
+    let before = fs::read(&path).unwrap();
+    let other = folder.path().join(".").join("x.safetensors");
+    for line in ["convert {} {} --half", "convert {} {}"] {
+        let done = fullconv_with(line, &[&path, &other]).expect(1);
+        assert!(
+            done.stderr.contains("the file that is read"),
+            "{}",
+            done.stderr
+        );
+    }
+    assert!(fs::read(&path).unwrap() == before);
+    // Nor is the name of a temporary file shown: weights that no network of this architecture has.
+    let out = folder.path().join("out.safetensors");
+    let done = fullconv_with("convert {} {} --arch fcn-alexnet", &[&path, &out]).expect(1);
+    assert!(!done.stderr.contains(".fullconv-"), "{}", done.stderr);
+    assert_eq!(names(folder.path()), ["x.safetensors"]);
+}
+
+#[test]
+fn class_names_of_windows_are_the_same_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let [names, out] = ["names.txt", "out.safetensors"].map(|name| folder.path().join(name));
+    fs::write(&names, "\u{FEFF}sky\r\nroad\r\ncar\r\ntree\r\npole\r\n").unwrap();
+    fullconv_with(
+        "convert {} {} --classes {}",
+        &[&golden("fcn8s-same"), &out, &names],
+    )
+    .expect(0);
+    let model = Model::read(&out).unwrap();
+    assert_eq!(model.classes()[..2], ["sky", "road"]);
 }
