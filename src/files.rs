@@ -94,8 +94,15 @@ pub fn write_atomically_with(path: &Path, fill: impl FnOnce(&Path) -> Result<()>
 }
 
 fn cannot_write(path: &Path, reason: io::Error) -> Error {
-    let text = format!("cannot write {}: {reason}", path.display());
+    let text = format!("cannot write {}: {}", path.display(), without_path(&reason));
     Error::new(ErrorKind::Io, text).with_source(reason)
+}
+
+/// What `reason` says, without the name of a temporary file, which the crate `tempfile` adds.
+pub fn without_path(reason: &io::Error) -> String {
+    let said = reason.to_string();
+    let own = said.split(" at path \"").next();
+    own.unwrap_or_default().to_owned()
 }
 
 /// The file that is replaced or made, and the permissions it had; `None` if `path` cannot be replaced.
@@ -189,6 +196,15 @@ mod tests {
         }
         assert_eq!(names(folder.path()), ["file", "taken"]);
         assert_eq!(fs::read(&file).unwrap(), b"old");
+    }
+
+    #[test]
+    fn the_name_of_a_temporary_file_is_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = tempfile::tempfile_in(folder.path().join("none"));
+        let reason = missing.map(drop).unwrap_err();
+        let shown = without_path(&reason);
+        assert!(!shown.contains("none") && !shown.is_empty(), "{shown}");
     }
 
     #[test]

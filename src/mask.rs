@@ -141,6 +141,12 @@ impl Mask {
         &self.palette
     }
 
+    /// The same mask in the colours of `palette`.
+    #[must_use]
+    pub fn with_palette(self, palette: Palette) -> Self {
+        Self { palette, ..self }
+    }
+
     /// The name of class `id`, or for instance `class 7` if it has none.
     pub fn class_name(&self, id: u8) -> Cow<'_, str> {
         match self.classes.get(usize::from(id)) {

@@ -5,7 +5,8 @@ use crate::tensors::{Stored, encode};
 use crate::{Failure, Outcome};
 use clap::ValueEnum;
 use fullconv::{
-    Error, ErrorKind, Model, Picture, Result, Segmenter, Size, StageMask, Tensor, heatmap, png16,
+    Error, ErrorKind, Model, Palette, Picture, Result, Segmenter, Size, StageMask, Tensor, heatmap,
+    png16,
 };
 use std::path::PathBuf;
 
@@ -93,6 +94,21 @@ impl Wanted {
         self.stages || self.needs_probabilities()
     }
 
+    /// The endings of the files that [`Wanted::files`] makes for a network of so many classes.
+    pub fn endings(&self, classes: usize) -> Vec<String> {
+        let mut endings = Vec::new();
+        endings.extend(self.heatmap.map(|_| ".heatmap.png".to_owned()));
+        match self.probabilities {
+            Some(Format::Png) => {
+                endings.extend((0..classes).map(|id| format!(".probability.{id}.png")));
+            }
+            Some(Format::Safetensors) => endings.push(".probabilities.safetensors".to_owned()),
+            None => {}
+        }
+        endings.extend(self.stages.then(|| ".stages.png".to_owned()));
+        endings
+    }
+
     fn needs_probabilities(&self) -> bool {
         self.probabilities.is_some() || self.heatmap.is_some()
     }
@@ -110,12 +126,13 @@ impl Wanted {
         })
     }
 
-    /// The result files, encoded.
+    /// The result files, encoded; labels in the colours of `palette`.
     pub fn files(
         &self,
         job: &Job,
         picture: &Picture,
         found: &Insight,
+        palette: &Palette,
     ) -> Result<Vec<(PathBuf, Vec<u8>)>> {
         let mut files = Vec::new();
         let size = picture.size();
@@ -143,7 +160,7 @@ impl Wanted {
         if !found.stages.is_empty() {
             files.push((
                 job.result(".stages.png"),
-                side_by_side(picture, &found.stages)?.to_png()?,
+                side_by_side(picture, &found.stages, palette)?.to_png()?,
             ));
         }
         Ok(files)
@@ -151,9 +168,12 @@ impl Wanted {
 }
 
 /// The picture and the colours of the labels at each stage, from left to right.
-fn side_by_side(picture: &Picture, stages: &[StageMask]) -> Result<Picture> {
+fn side_by_side(picture: &Picture, stages: &[StageMask], palette: &Palette) -> Result<Picture> {
     let size = picture.size();
-    let colours = stages.iter().map(|stage| stage.mask.overlay(picture, 1.0));
+    let colours = stages.iter().map(|stage| {
+        let mask = stage.mask.clone().with_palette(palette.clone());
+        mask.overlay(picture, 1.0)
+    });
     let colours: Vec<Picture> = colours.collect::<Result<_>>()?;
     let all: Vec<&Picture> = [picture].into_iter().chain(&colours).collect();
     let width = all.len() * (size.width + GAP) - GAP;

@@ -1,10 +1,10 @@
 //! Turns the files and folders on the command line into pictures and the paths of their results.
 
 use crate::folders::{LeftOut, pictures_in};
+use crate::names::{bases, check_apart, identity};
 use fullconv::{Error, ErrorKind, Result};
-use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// The ending of masks.
@@ -15,6 +15,17 @@ pub const OVERLAY: &str = ".overlay.png";
 pub const INSIGHT: [&str; 2] = [".heatmap.png", ".stages.png"];
 /// A part of the names of the per-class results.
 pub const PROBABILITY: &str = ".probability.";
+/// What follows a picture's name in the names of its results.
+pub const ENDINGS: [&str; 6] = [
+    MASK,
+    OVERLAY,
+    INSIGHT[0],
+    INSIGHT[1],
+    PROBABILITY,
+    ".probabilities.safetensors",
+];
+/// The picture on standard input, as an argument.
+pub const STDIN: &str = "-";
 
 /// A picture and where its results go.
 #[derive(Debug)]
@@ -25,16 +36,38 @@ pub struct Job {
     pub mask: PathBuf,
     /// The picture under the colours of its classes.
     pub overlay: PathBuf,
+    /// The path of its further results without their endings.
+    base: PathBuf,
 }
 
 impl Job {
+    fn new(input: PathBuf, base: PathBuf) -> Self {
+        Self {
+            mask: with_ending(&base, MASK),
+            overlay: with_ending(&base, OVERLAY),
+            input,
+            base,
+        }
+    }
+
     /// The path of the further result whose name ends in `ending`.
     pub fn result(&self, ending: &str) -> PathBuf {
-        self.mask.with_file_name(result(&self.input, ending))
+        with_ending(&self.base, ending)
+    }
+
+    /// Whether the picture comes from standard input.
+    pub fn is_stdin(&self) -> bool {
+        self.input == Path::new(STDIN)
     }
 }
 
-/// The jobs for files and folders, with their results in `output` or beside each picture, and what is left
+fn with_ending(base: &Path, ending: &str) -> PathBuf {
+    let mut path = OsString::from(base);
+    path.push(ending);
+    path.into()
+}
+
+/// The jobs for files and folders, with their results in the folder `output` or beside each picture, and what is left
 /// out of the folders; `recursive` goes into their folders too.
 ///
 /// # Errors
@@ -55,86 +88,58 @@ pub fn jobs(
             pictures.push(input.clone());
         }
     }
-    let mut jobs: Vec<Job> = Vec::with_capacity(pictures.len());
-    let mut names: HashMap<PathBuf, PathBuf> = HashMap::new();
-    for input in pictures {
-        // The same file given twice, or with its folder, is one picture.
-        if names.insert(identity(&input), input.clone()).is_none() {
-            jobs.push(job(input, output));
-        }
-    }
-    for job in &jobs {
-        for result in [&job.mask, &job.overlay] {
-            if let Some(other) = names.insert(identity(result), job.input.clone()) {
-                return Err(collision(result, &job.input, &other));
-            }
-        }
-    }
+    // The same file given twice, or with its folder, is one picture.
+    let mut seen = HashSet::new();
+    pictures.retain(|picture| seen.insert(identity(picture)));
+    let bases = match pictures.as_slice() {
+        [only] if only == Path::new(STDIN) => vec![output.unwrap_or(Path::new("")).join("stdin")],
+        _ => bases(&pictures, output)?,
+    };
+    let inputs = pictures.clone();
+    let jobs = pictures.into_iter().zip(bases);
+    let jobs: Vec<Job> = jobs.map(|(input, base)| Job::new(input, base)).collect();
+    let results_of = jobs.iter().flat_map(|job| [&job.mask, &job.overlay]);
+    check_apart(results_of.map(PathBuf::as_path), &inputs)?;
     Ok((jobs, left_out))
 }
 
-fn job(input: PathBuf, output: Option<&Path>) -> Job {
-    let folder = output.or_else(|| input.parent()).unwrap_or(Path::new(""));
-    Job {
-        mask: folder.join(result(&input, MASK)),
-        overlay: folder.join(result(&input, OVERLAY)),
-        input,
-    }
-}
-
-/// The name of `input`'s result that ends in `ending`.
-fn result(input: &Path, ending: &str) -> OsString {
-    let mut name = OsString::from(input.file_stem().unwrap_or(OsStr::new("picture")));
-    name.push(ending);
-    name
-}
-
-/// The error for `input`'s path `result` that is also `other`'s, or `other` itself.
-fn collision(result: &Path, input: &Path, other: &Path) -> Error {
-    let overwrites = identity(result) == identity(other);
-    let (result, input, other) = (result.display(), input.display(), other.display());
-    let message = if overwrites {
-        format!("{result}, made of {input}, would overwrite a picture that was given: use -o DIR")
-    } else {
-        format!("{input} and {other} would both be written to {result}: give each its own -o DIR")
+/// The job of the only picture in `inputs`, whose mask, or overlay, is the file `output`.
+///
+/// # Errors
+/// `Request` if there are several pictures, or `output` is the picture.
+pub fn job_to_file(inputs: &[PathBuf], output: &Path) -> Result<Job> {
+    let input = match inputs {
+        [input] if !input.is_dir() => input,
+        _ => {
+            let text = format!(
+                "-o {} is the file for one picture: give a folder for several",
+                output.display()
+            );
+            return Err(Error::new(ErrorKind::Request, text));
+        }
     };
-    Error::new(ErrorKind::Request, message)
-}
-
-/// A path that is equal for all paths to the same file, existing or not.
-fn identity(path: &Path) -> PathBuf {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let folder = fs::canonicalize(folder)
-        .or_else(|_| std::path::absolute(folder))
-        .unwrap_or_else(|_| folder.to_path_buf());
-    let name = path.file_name().unwrap_or_default();
-    // File names on these systems are usually case-insensitive.
-    if cfg!(any(windows, target_os = "macos")) {
-        folder.join(name.to_string_lossy().to_lowercase())
-    } else {
-        folder.join(name)
-    }
+    check_apart([output], inputs)?;
+    Ok(Job {
+        input: input.clone(),
+        mask: output.to_owned(),
+        overlay: output.to_owned(),
+        base: output.with_extension(""),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refusal(inputs: &[&str], output: Option<&str>) -> String {
-        let inputs: Vec<_> = inputs.iter().map(PathBuf::from).collect();
-        let error = jobs(&inputs, output.map(Path::new), false).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Request);
-        error.to_string()
-    }
-
     #[test]
     fn results_lie_beside_the_picture_or_in_the_folder() {
         let (jobs, _) = jobs(&["a/x.tar.jpg".into(), "y".into()], None, false).unwrap();
         assert_eq!(jobs[0].mask, Path::new("a/x.tar.mask.png"));
         assert_eq!(jobs[1].overlay, Path::new("y.overlay.png"));
+        assert_eq!(
+            jobs[0].result(".stages.png"),
+            Path::new("a/x.tar.stages.png")
+        );
         let (jobs, _) = super::jobs(&["a/x.jpg".into()], Some(Path::new("out")), false).unwrap();
         assert_eq!(jobs[0].mask, Path::new("out/x.mask.png"));
     }
@@ -146,14 +151,12 @@ mod tests {
     }
 
     #[test]
-    fn collisions_name_both() {
-        let message = refusal(&["a/x.jpg", "b/x.png"], Some("out"));
-        for part in ["a/x.jpg", "b/x.png", "out/x.mask.png"] {
-            assert!(message.contains(part), "{message}");
-        }
-        assert!(refusal(&["x.jpg", "x.png"], None).contains("both"));
-        assert!(refusal(&["x.jpg", "x.mask.png"], None).contains("overwrite"));
-        // In their own folders the results do not collide.
-        jobs(&["a/x.jpg".into(), "b/x.png".into()], None, false).unwrap();
+    fn a_file_takes_one_picture_that_is_another() {
+        let job = job_to_file(&["x.jpg".into()], Path::new("out/y.png")).unwrap();
+        assert_eq!(job.mask, Path::new("out/y.png"));
+        assert_eq!(job.result(".heatmap.png"), Path::new("out/y.heatmap.png"));
+        let two = ["x.jpg", "z.jpg"].map(PathBuf::from);
+        let error = job_to_file(&two, Path::new("y.png")).unwrap_err();
+        assert!(error.to_string().contains("one picture"), "{error}");
     }
 }

@@ -16,7 +16,10 @@ mod insight;
 mod inspect;
 mod interrupt;
 mod jobs;
+mod manual;
+mod names;
 mod options;
+mod outputs;
 mod pipeline;
 mod presets;
 mod profile;
@@ -63,6 +66,10 @@ enum Command {
     Convert(convert::Args),
     /// List the graphics adapters, their limits and their faults
     Devices(devices::Args),
+    /// Print the completions of a shell
+    Completions(manual::CompletionsArgs),
+    /// Print a manual page
+    Man(manual::ManArgs),
 }
 
 /// How a command fails.
@@ -95,6 +102,8 @@ fn main() -> ExitCode {
         Command::Eval(args) => ("eval", eval::run(args)),
         Command::Convert(args) => ("convert", convert::run(args)),
         Command::Devices(args) => ("devices", devices::run(args)),
+        Command::Completions(args) => ("completions", manual::completions(args, Cli::command())),
+        Command::Man(args) => ("man", manual::man(args, Cli::command())),
     };
     match outcome {
         Ok(status) => status,

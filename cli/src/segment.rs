@@ -2,37 +2,55 @@
 
 use crate::folders::LeftOut;
 use crate::insight::{Insight, InsightOptions, Wanted};
-use crate::jobs::{Job, jobs};
+use crate::jobs::Job;
 use crate::options::{
     DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe, report_multi_label,
 };
+use crate::outputs::{Only, Parts, Place, is_done};
 use crate::pipeline::{self, Inbox, Outbox};
-use crate::{Outcome, interrupt, terminal};
+use crate::{Failure, Outcome, interrupt, terminal, text_files};
 use fullconv::low_level::files;
 use fullconv::{
-    Channels, Error, ErrorKind, Frames, Mask, Model, Picture, PictureNote, Result, Segmenter, Size,
+    Channels, Error, ErrorKind, Frames, Mask, Model, Palette, Picture, PictureNote, Result,
+    Segmenter, Size,
 };
 use indicatif::ProgressBar;
 use serde::Serialize;
 use std::collections::VecDeque;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// The most bytes that are read from standard input.
+const MOST_BYTES: u64 = 1 << 30;
+
 /// The arguments.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The value of a pixel in NAME.mask.png is its class id; the colours are only its \
-                        palette.\nA picture's time runs from decoded pixels to class ids, without the wait for \
-                        earlier pictures."
+    after_help = "The value of a pixel in NAME.mask.png is its class id; the colours are only its palette.\n\
+                  Pictures whose results would have the same name keep their endings (a.jpg.mask.png and \
+                  a.png.mask.png),\nand those of the same name their folders (left_a.jpg.mask.png).\n\
+                  A picture's time runs from decoded pixels to class ids, without the wait for earlier pictures."
 )]
 pub struct Args {
-    /// Pictures (JPEG, PNG, WebP, TIFF, BMP, GIF, PNM, .npy), and folders of them
+    /// Pictures (JPEG, PNG, WebP, TIFF, BMP, GIF, PNM, .npy), and folders of them; `-` is the picture on standard input,
+    /// whose mask goes to standard output
     #[arg(required = true, value_name = "IMAGE|FOLDER")]
     inputs: Vec<PathBuf>,
-    /// The folder for the results, made if missing [default: beside each picture]
-    #[arg(short, long, value_name = "DIR")]
+    /// The folder for the results, made if missing, or FILE.png for the mask (or overlay) of one picture [default:
+    /// beside each picture]
+    #[arg(short, long, value_name = "DIR|FILE.png")]
     output: Option<PathBuf>,
+    /// Write only the mask, or only the overlay
+    #[arg(long, value_enum, value_name = "WHAT")]
+    only: Option<Only>,
+    /// Leave out pictures whose results are there, whole and newer than the picture and the model file
+    #[arg(long)]
+    resume: bool,
+    /// The colours of the classes, in the order of the ids: a file, or voc, cityscapes, camvid [default: the model's]
+    #[arg(long, value_name = "FILE|PRESET")]
+    palette: Option<PathBuf>,
     /// Opacity of the overlay's colours, from 0 (only the picture) to 1 (only the colours)
     #[arg(long, default_value = "0.5", value_parser = opacity)]
     opacity: f32,
@@ -80,6 +98,8 @@ struct Output {
     device: String,
     model: ModelSummary,
     images: Vec<Image>,
+    /// Pictures whose results were there: `--resume`.
+    skipped: Vec<String>,
     failed: Vec<Failed>,
     /// Files of folders, counted by kind.
     left_out: LeftOut,
@@ -88,7 +108,7 @@ struct Output {
 #[derive(Serialize)]
 struct Image {
     input: String,
-    /// Absent, like the overlay, if the network has more classes than a mask has ids.
+    /// Absent, like the overlay, if it is not wanted, or the network has more classes than a mask has ids.
     mask: Option<String>,
     overlay: Option<String>,
     /// The files with probabilities, heat map and stages.
@@ -113,47 +133,69 @@ struct Failed {
     error: String,
 }
 
+/// What is made of each picture.
+struct Task<'a> {
+    args: &'a Args,
+    wanted: Wanted,
+    parts: Parts,
+    /// Mask or overlay goes to standard output, and nothing else does.
+    to_stdout: bool,
+    palette: Palette,
+    /// Whether there are several pictures.
+    many: bool,
+}
+
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
-    let (jobs, left_out) = jobs(&args.inputs, args.output.as_deref(), args.recursive)?;
+    let place = Place::of(args.output.as_deref(), &args.inputs)?;
+    let (mut jobs, left_out) = place.jobs(&args.inputs, args.recursive)?;
+    let palette = args.palette.as_deref().map(text_files::palette);
+    let palette = palette.transpose()?;
     let model = args.model.open()?;
-    let wanted = args.insight.of(&model)?;
-    if !model.has_labels() && !wanted.anything() {
-        let text = format!(
-            "{model} has {} classes, more than a mask has ids: --heatmap CLASS and --probabilities show them",
-            model.class_count()
-        );
-        return Err(Error::new(ErrorKind::Unsupported, text).into());
+    let task = task(args, place, &model, palette, jobs.len() > 1)?;
+    let endings = task.wanted.endings(model.class_count());
+    let model_file = args.model.model.as_deref();
+    let mut skipped = Vec::new();
+    if args.resume {
+        jobs.retain(|job| {
+            let done = is_done(job, task.parts, &endings, model_file);
+            skipped.extend(done.then(|| job.input.display().to_string()));
+            !done
+        });
     }
     report_multi_label(&model);
     let segmenter = args.device.segmenter(&model, &args.model)?;
-    if let Some(folder) = &args.output {
+    if let Some(folder) = place.folder() {
         make_folder(folder)?;
     }
-    if !args.json {
+    if !task.is_quiet() {
         terminal::say(describe(&segmenter))?;
         if let Some(line) = left_out.line() {
             terminal::say(line)?;
         }
+        if args.resume {
+            terminal::say(format!("{} pictures are done already", skipped.len()))?;
+        }
     }
     let first = jobs.first().map(|job| job.input.as_path());
-    args.tune.tune_for(&segmenter, first, args.json)?;
+    args.tune.tune_for(&segmenter, first, task.is_quiet())?;
     let mut output = Output {
         device: segmenter.device(),
         model: ModelSummary::from(&model),
         images: Vec::with_capacity(jobs.len()),
+        skipped,
         failed: Vec::new(),
         left_out,
     };
     let bar = terminal::progress(jobs.len());
-    let outcome = segment_all(args, (&segmenter, wanted), &jobs, &bar, &mut output);
+    let outcome = segment_all(&task, &segmenter, &jobs, &bar, &mut output);
     bar.finish_and_clear();
     outcome?;
     if args.json {
         terminal::json(&output)?;
     } else if jobs.len() > 1 {
         let (done, all) = (output.images.len(), jobs.len());
-        let place = match &args.output {
+        let place = match place.folder() {
             Some(folder) => format!("in {}", folder.display()),
             None => "beside the pictures".into(),
         };
@@ -164,11 +206,85 @@ pub fn run(args: &Args) -> Outcome {
     Ok(conclude(&output, jobs.len()))
 }
 
+/// The task that the options give for `model`.
+fn task<'a>(
+    args: &'a Args,
+    place: Place,
+    model: &Model,
+    palette: Option<Vec<[u8; 3]>>,
+    many: bool,
+) -> Outcome<Task<'a>> {
+    let wanted = args.insight.of(model)?;
+    let to_stdout = place == Place::Stdout;
+    if to_stdout && (args.json || args.resume || wanted.anything()) {
+        return Err(Failure::Usage(
+            "standard output takes one PNG: --json, --resume, --probabilities, --heatmap and --stages need -o",
+        ));
+    }
+    if !model.has_labels() && (!wanted.anything() || to_stdout) {
+        let text = format!(
+            "{model} has {} classes, more than a mask has ids: --heatmap CLASS and --probabilities show them",
+            model.class_count()
+        );
+        return Err(Error::new(ErrorKind::Unsupported, text).into());
+    }
+    let palette = match palette {
+        None => model.palette().clone(),
+        Some(colours) if colours.len() < model.class_count() => {
+            let text = format!(
+                "--palette has {} colours, the model {} classes",
+                colours.len(),
+                model.class_count()
+            );
+            return Err(Error::new(ErrorKind::Request, text).into());
+        }
+        Some(colours) => Palette::new(colours),
+    };
+    let parts = place.parts(args.only);
+    Ok(Task {
+        args,
+        wanted,
+        parts: Parts {
+            mask: parts.mask && model.has_labels(),
+            overlay: parts.overlay && model.has_labels(),
+        },
+        to_stdout,
+        palette,
+        many,
+    })
+}
+
+impl Task<'_> {
+    /// Whether nothing is said on standard output.
+    fn is_quiet(&self) -> bool {
+        self.args.json || self.to_stdout
+    }
+}
+
+/// The picture of a job.
+fn read(job: &Job) -> Result<Picture> {
+    if !job.is_stdin() {
+        return Picture::open(&job.input);
+    }
+    let mut bytes = Vec::new();
+    let read = std::io::stdin()
+        .take(MOST_BYTES + 1)
+        .read_to_end(&mut bytes);
+    let text = match read {
+        Err(reason) => format!("cannot read standard input: {reason}"),
+        Ok(length) if length as u64 > MOST_BYTES => {
+            format!("cannot read standard input: it is larger than {MOST_BYTES} bytes")
+        }
+        Ok(_) => return Picture::decode(&bytes).map_err(|error| error.at("standard input")),
+    };
+    Err(Error::new(ErrorKind::Io, text))
+}
+
 /// Segments the pictures until Ctrl-C: some are read and others written while the device works. A picture's failure
 /// is noted; a model's failure ends the run, as every picture would fail.
 fn segment_all(
-    args: &Args,
-    (segmenter, wanted): (&Segmenter, Wanted),
+    task: &Task,
+    segmenter: &Segmenter,
     jobs: &[Job],
     bar: &ProgressBar,
     output: &mut Output,
@@ -188,7 +304,7 @@ fn segment_all(
                 output.images.push(done.image);
             }
             Err(error) if error.kind() == ErrorKind::ModelFile => {
-                return Err(args.model.blame(error));
+                return Err(task.args.model.blame(error));
             }
             Err(error) => output.failed.push(Failed {
                 input: job.input.display().to_string(),
@@ -199,18 +315,17 @@ fn segment_all(
         bar.inc(1);
         Ok(())
     };
-    let many = jobs.len() > 1;
     pipeline::run(
         jobs,
         |job| {
-            let picture = Picture::open(&job.input)?;
-            Ok(match args.background {
+            let picture = read(job)?;
+            Ok(match task.args.background {
                 Some(colour) => picture.over(colour),
                 None => picture,
             })
         },
-        |pictures, labelled| label(segmenter, wanted, pictures, labelled),
-        |job, labelled| finish(args, wanted, job, labelled?, many),
+        |pictures, labelled| label(segmenter, task.wanted, pictures, labelled),
+        |job, labelled| finish(task, job, labelled?),
         report,
     )?;
     let model = segmenter.model();
@@ -346,30 +461,40 @@ struct Done {
 }
 
 /// Writes the results of a picture. Errors name the picture or the result.
-fn finish(args: &Args, wanted: Wanted, job: &Job, labelled: Labelled, many: bool) -> Result<Done> {
+fn finish(task: &Task, job: &Job, labelled: Labelled) -> Result<Done> {
     let at = |error: Error| match error.kind() {
         ErrorKind::ModelFile => error,
         _ => error.at(job.input.display()),
     };
     let Labelled { picture, time, .. } = labelled;
     let mask = labelled.mask.map_err(at)?;
+    let mask = mask.map(|mask| mask.with_palette(task.palette.clone()));
     // All results are encoded before the first is written: an encoding error leaves no file.
     let mut results = Vec::new();
-    if let Some(mask) = &mask {
-        let overlay = mask.overlay(&picture, args.opacity).map_err(at)?;
+    let mut image = image(job, picture.size(), mask.as_ref(), time);
+    if let Some(mask) = mask.as_ref().filter(|_| task.parts.mask) {
         results.push((job.mask.clone(), mask.to_png().map_err(at)?));
+        image.mask = Some(job.mask.display().to_string());
+    }
+    if let Some(mask) = mask.as_ref().filter(|_| task.parts.overlay) {
+        let overlay = mask.overlay(&picture, task.args.opacity).map_err(at)?;
         results.push((job.overlay.clone(), overlay.to_png().map_err(at)?));
+        image.overlay = Some(job.overlay.display().to_string());
     }
     if let Some(insight) = labelled.insight {
-        let further = insight.and_then(|found| wanted.files(job, &picture, &found));
-        results.extend(further.map_err(at)?);
+        let files = |found| task.wanted.files(job, &picture, &found, &task.palette);
+        for (path, bytes) in insight.and_then(files).map_err(at)? {
+            image.further.push(path.display().to_string());
+            results.push((path, bytes));
+        }
     }
     for (path, bytes) in &results {
-        files::write_atomically(path, bytes)?;
+        match task.to_stdout {
+            true => terminal::bytes_out(bytes)?,
+            false => files::write_atomically(path, bytes)?,
+        }
     }
-    let written = results.iter().map(|(path, _)| path.display().to_string());
-    let image = image(job, picture.size(), written.collect(), mask.as_ref(), time);
-    let text = (!args.json).then(|| shown(&image, time, many));
+    let text = (!task.is_quiet()).then(|| shown(&image, time, task.many));
     Ok(Done {
         image,
         text,
@@ -378,28 +503,19 @@ fn finish(args: &Args, wanted: Wanted, job: &Job, labelled: Labelled, many: bool
     })
 }
 
-/// The report's entry. `written`: mask and overlay if there is a mask, then the further results.
-fn image(
-    job: &Job,
-    size: Size,
-    mut written: Vec<String>,
-    mask: Option<&Mask>,
-    time: Duration,
-) -> Image {
+/// The report's entry, without the files that are written.
+fn image(job: &Job, size: Size, mask: Option<&Mask>, time: Duration) -> Image {
     let shares = mask.map_or(Vec::new(), Mask::shares).into_iter();
     let class = |(id, share)| Class {
         id,
         name: mask.map_or(String::new(), |mask| mask.class_name(id).into_owned()),
         share,
     };
-    let mut labels = written.drain(..if mask.is_some() { 2 } else { 0 });
-    let (mask_path, overlay) = (labels.next(), labels.next());
-    drop(labels);
     Image {
         input: job.input.display().to_string(),
-        mask: mask_path,
-        overlay,
-        further: written,
+        mask: None,
+        overlay: None,
+        further: Vec::new(),
         width: size.width,
         height: size.height,
         milliseconds: terminal::milliseconds(time),
@@ -446,10 +562,9 @@ fn make_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)
         .and_then(|()| tempfile::tempfile_in(folder))
         .map_err(|reason| {
-            Error::new(
-                ErrorKind::Io,
-                format!("cannot write to folder {}: {reason}", folder.display()),
-            )
+            let reason = files::without_path(&reason);
+            let text = format!("cannot write to folder {}: {reason}", folder.display());
+            Error::new(ErrorKind::Io, text)
         })?;
     Ok(())
 }

@@ -18,6 +18,18 @@ pub fn say(text: impl Display) -> Result<()> {
     }
 }
 
+/// Writes `bytes` to stdout as they are. A closed pipe is no error, as for [`say`].
+pub fn bytes_out(bytes: &[u8]) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(reason) if reason.kind() != io::ErrorKind::BrokenPipe => Err(Error::new(
+            ErrorKind::Io,
+            format!("cannot write to standard output: {reason}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Writes `value` to stdout as JSON.
 pub fn json(value: &impl Serialize) -> Result<()> {
     match serde_json::to_string_pretty(value) {

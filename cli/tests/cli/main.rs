@@ -5,6 +5,7 @@ mod devices;
 mod eval;
 mod half;
 mod insight;
+mod outputs;
 mod profile;
 mod program;
 mod run;
