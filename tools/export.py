@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Write a PyTorch module as a model file of fullconv: one safetensors with weights and graph.
 
-    python tools/export.py MODULE:CALLABLE OUT.safetensors [--weights STATE.pth [--key KEY] [--trust]]
-        [--args JSON] [--size HxW] [--half] [--classes FILE] [--preprocess torchvision|caffe|JSON]
+    python tools/export.py MODULE:CALLABLE OUT.safetensors [--weights STATE.pth [--key KEY] [--trust]] [--args JSON]
+        [--size HxW | --fixed-size HxW] [--channels N] [--output N|NAME|PATH] [--half] [--classes FILE]
+        [--preprocess torchvision|caffe|JSON] [--activation softmax|sigmoid] [--threshold T]
 
     python tools/export.py torchvision.models.segmentation:fcn_resnet50 fcn.safetensors \\
         --args '{"weights_backbone": null}' --weights fcn.pth --preprocess torchvision
@@ -182,13 +183,40 @@ def read_classes(path):
 
 
 def export_onnx(options, size, classes, preprocess):
-    """Writes an ONNX file as a model file. Returns the exit status."""
+    """Writes an ONNX file as a model file."""
     if options.weights or options.args != "{}":
         raise ExportError(f"{options.module} is an ONNX file, which has its weights: --weights and --args are for modules")
-    opened = open_onnx(options.module, size, options.channels)
-    export(opened.module, opened.example, options.out, classes or opened.classes, None, preprocess, options.half,
-           fixed_size=opened.fixed_size)
-    return 0
+    opened = open_onnx(options.module, size, options.channels, options.output, bool(options.fixed_size))
+    return export(opened.module, opened.example, options.out, classes or opened.classes, None, preprocess, options.half,
+                  None, opened.fixed_size, options.activation, options.threshold), opened.example.shape[1]
+
+
+def export_module(options, size, classes, preprocess):
+    """Writes a module as a model file."""
+    module = load_callable(options.module)
+    module = module if isinstance(module, torch.nn.Module) else module(**json.loads(options.args))
+    if options.weights:
+        load_weights(module, options.weights, options.key, options.trust)
+    module = without_parametrizations(module)
+    example = torch.zeros(1, options.channels, *size)
+    return export(module, example, options.out, classes, None, preprocess, options.half, options.output,
+                  bool(options.fixed_size), options.activation, options.threshold), options.channels
+
+
+def report(translation, preprocess, channels):
+    """Says on stderr what was assumed, left out and verified."""
+    def say(text):
+        print(f"export: {text}", file=sys.stderr)
+    if translation.removed:
+        say("the argmax at the module's end is left out: the file's output is the scores before it")
+    if preprocess is None:
+        if channels == 3:
+            say("warning: without --preprocess, pictures are taken as RGB with ImageNet's mean and deviation (torchvision)")
+        else:
+            say(f"warning: without --preprocess, nothing is known of the values of the {channels} input channels; give channels, "
+                "range, mean and std")
+    sizes = ", ".join(f"{h}×{w}" for h, w in translation.verified)
+    say(f"the graph equals the module at {sizes}")
 
 
 def main(arguments=None):
@@ -200,31 +228,35 @@ def main(arguments=None):
     parser.add_argument("--trust", action="store_true", help="read any Python objects in the checkpoint, which can run code")
     parser.add_argument("--args", metavar="JSON", default="{}", help="keyword arguments of the callable")
     parser.add_argument("--size", metavar="HxW", default="256x320", help="an example of a picture's size")
+    parser.add_argument("--fixed-size", metavar="HxW", help="export for pictures of this size only, to which others are resized")
     parser.add_argument("--channels", type=int, default=3, help="channels of the picture")
+    parser.add_argument("--output", metavar="N|NAME|PATH", help="which of several results has the scores, or the path of a module "
+                        "inside whose result they are")
+    parser.add_argument("--activation", choices=["softmax", "sigmoid"], help="what makes probabilities of the scores, if the "
+                        "network does not show it: softmax for classes that exclude each other, sigmoid for classes that do not")
+    parser.add_argument("--threshold", type=float, metavar="T", help="of a network of one class: the probability from which a "
+                        "pixel belongs to it, 0.5 when absent")
     parser.add_argument("--half", action="store_true", help="store weights as f16")
     parser.add_argument("--classes", metavar="FILE", help="names of the classes, a line each, or a JSON list")
     parser.add_argument("--preprocess", metavar="torchvision|caffe|JSON", help="the network's preprocessing")
     options = parser.parse_args(arguments)
-    size = re.fullmatch(r"(\d+)x(\d+)", options.size)
+    size = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", options.fixed_size or options.size)
     if not size:
-        parser.error("--size is HxW, such as 256x320")
+        parser.error(f"--{'fixed-size' if options.fixed_size else 'size'} is HxW, such as 256x320")
+    if options.channels < 1:
+        parser.error("--channels is a number from 1")
     try:
-        keywords, preprocess = json.loads(options.args), options.preprocess
+        json.loads(options.args)
+        preprocess = options.preprocess
         if preprocess is not None and preprocess not in PREPROCESS:
             preprocess = json.loads(preprocess)
     except json.JSONDecodeError as problem:
         parser.error(f"--args or --preprocess: {problem}")
     try:
         classes = read_classes(options.classes) if options.classes else None
-        if is_onnx(options.module):
-            return export_onnx(options, tuple(map(int, size.groups())), classes, preprocess)
-        module = load_callable(options.module)
-        module = module if isinstance(module, torch.nn.Module) else module(**keywords)
-        if options.weights:
-            load_weights(module, options.weights, options.key, options.trust)
-        module = without_parametrizations(module)
-        example = torch.zeros(1, options.channels, *map(int, size.groups()))
-        export(module, example, options.out, classes, None, preprocess, options.half)
+        write = export_onnx if is_onnx(options.module) else export_module
+        done, channels = write(options, tuple(map(int, size.groups())), classes, preprocess)
+        report(done, preprocess, channels)
     except (ExportError, OSError, TypeError) as problem:
         for line in str(problem).splitlines():
             print(f"export: {line}", file=sys.stderr)

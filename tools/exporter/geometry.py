@@ -104,6 +104,8 @@ class Geometry:
 
     def narrow(self, x, dim, start, size, step=1, given=None):
         """A part of one dimension: its first index, its size after the step; `given` is the first index as written."""
+        if len(x.view[dim]) > 1 and len(x.view) == 4:
+            x = self.value(self.map(x))
         dimension = x.view[dim]
         if len(dimension) != 1:
             raise Unsupported(f"of dimension {dim} of {x.shape}")

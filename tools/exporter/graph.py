@@ -138,7 +138,7 @@ class Walk:
 
     # -- making nodes --------------------------------------------------------------------------------------------
 
-    def emit(self, op, inputs, shape, **attributes):
+    def emit(self, op, inputs, shape, /, **attributes):
         """Adds a node; `shape` is [n, c, h, w]."""
         defaults = DEFAULTS.get(op, {})
         attributes = {k: v for k, v in attributes.items() if k not in defaults or v != defaults[k]}
@@ -149,7 +149,7 @@ class Walk:
         self.made.append(made)
         return made
 
-    def on(self, op, inputs, shape, **attributes):
+    def on(self, op, inputs, shape, /, **attributes):
         """Adds a node and gives it as a value [n, c, h, w]."""
         return self.value(self.emit(op, inputs, shape, **attributes))
 

@@ -6,6 +6,7 @@ Operations that do not depend on the picture are not recorded: their results are
 """
 
 import copy
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .values import ExportError
 
 NARROW = (torch.float32, torch.float16, torch.bfloat16)
-OWN = str(Path(__file__).resolve().parent)
-TORCH = str(Path(torch.__file__).resolve().parent)
+OWN = f"{Path(__file__).resolve().parent}{os.sep}"
+TORCH = f"{Path(torch.__file__).resolve().parent}{os.sep}"
 # Operations that return their input when a network is used, not trained.
 SAME = {f"aten.{name}" for name in (
     "alias.default", "detach.default", "contiguous.default", "clone.default", "dropout.default", "feature_dropout.default",

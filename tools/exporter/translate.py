@@ -138,6 +138,7 @@ def translate(module, example, output=None, fixed=False):
                 compare(translation, module, size, seed=2)
             except Difference as difference:
                 raise ExportError(str(difference)) from None
+            translation.verified = [size]
             return translation
         return translate_free(module, size, channels, output, progress)
 
