@@ -1,4 +1,4 @@
-// softmax(scale · query · keyᵀ) · value over the pixels of each head. One invocation computes QUADS vec4 of one query
+// softmax(factor · query · keyᵀ) · value over the pixels of each head. One invocation computes QUADS vec4 of one query
 // pixel; it goes through the keys in tiles of 8, with the largest score so far, the sum of the weights and the sums of
 // the weighted values. Scores are not written.
 //
@@ -28,7 +28,7 @@ struct Params {
     query_image: u32,
     key_image: u32,
     value_image: u32,
-    scale: f32,
+    factor: f32,
     row_begin: u32,
     row_end: u32,
     term_begin: u32,
@@ -118,8 +118,8 @@ fn main(
             scores_a += vec4<f32>(score(part, a.x), score(part, a.y), score(part, a.z), score(part, a.w));
             scores_b += vec4<f32>(score(part, b.x), score(part, b.y), score(part, b.z), score(part, b.w));
         }
-        scores_a *= params.scale;
-        scores_b *= params.scale;
+        scores_a *= params.factor;
+        scores_b *= params.factor;
         let largest = max(scores_a, scores_b);
         var top = max(max(largest.x, largest.y), max(largest.z, largest.w));
         if tile > 0u {

@@ -247,10 +247,11 @@ fn shards(kernel: &Kernel, inputs: &[Shape], output: Shape, target: &Target) -> 
         }
     }
     let weight = cut.into_iter().next();
+    let channels = output.c4() / kernel.grid.parts();
     let Some((packing, weight, binding)) = weight else {
         return Ok(vec![Shard {
             tiles: 0..1,
-            channels: 0..output.c4(),
+            channels: 0..channels,
         }]);
     };
     let tile_bytes = packing.tile_bytes(weight) / 4 * binding.parameter_element_bytes();
@@ -270,7 +271,6 @@ fn shards(kernel: &Kernel, inputs: &[Shape], output: Shape, target: &Target) -> 
     let tiles = packing.tiles(weight);
     let per_shard = (most / tile_bytes) as usize;
     let tile4 = packing.tile_channels() / 4;
-    let channels = output.c4() / kernel.grid.parts();
     Ok((0..tiles)
         .step_by(per_shard)
         .map(|first| {
@@ -357,7 +357,9 @@ fn term_runs(kernel: &Kernel, flops: u64) -> Result<Vec<Range<usize>>> {
     // A kernel that cannot add up runs of terms has one term, the whole sum.
     let terms = kernel.terms.unwrap_or(1);
     let in_time = terms as u64 / flops.div_ceil(DISPATCH_FLOPS).max(1);
-    let per_run = per_run.min(in_time.max(1)) as usize;
+    let most = per_run.min(in_time.max(1)) as usize;
+    // Of equal length, as bands are planned for.
+    let per_run = terms.div_ceil(terms.div_ceil(most).max(1)).max(1);
     Ok((0..terms)
         .step_by(per_run)
         .map(|first| first..(first + per_run).min(terms))

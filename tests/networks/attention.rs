@@ -13,7 +13,8 @@ use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Segmenter, Shape};
 use pollster::block_on;
 
 const DANET: &str = r#"{"version": 1, "graph": {"output": "score", "nodes": [
-    {"name": "conv", "op": "conv2d", "inputs": ["input", "conv.weight"], "attributes": {"stride": 2, "padding": 1}},
+    {"name": "stem", "op": "conv2d", "inputs": ["input", "stem.weight"], "attributes": {"padding": 1}},
+    {"name": "conv", "op": "conv2d", "inputs": ["stem", "conv.weight"], "attributes": {"stride": 2, "padding": 1}},
     {"name": "x", "op": "relu", "inputs": ["conv"]},
     {"name": "query", "op": "conv2d", "inputs": ["x", "query.weight"]},
     {"name": "key", "op": "conv2d", "inputs": ["x", "key.weight"]},
@@ -39,7 +40,7 @@ const SEGFORMER: &str = r#"{"version": 1, "graph": {"output": "score", "nodes": 
     {"name": "projected", "op": "linear", "inputs": ["heads", "project.weight"]},
     {"name": "attended", "op": "add", "inputs": ["x", "projected"]},
     {"name": "wide", "op": "linear", "inputs": ["attended", "wide.weight"]},
-    {"name": "mixed", "op": "conv2d", "inputs": ["wide", "mix.weight"], "attributes": {"padding": 1, "groups": 24}},
+    {"name": "mixed", "op": "conv2d", "inputs": ["wide", "mix.weight"], "attributes": {"padding": 1, "groups": 96}},
     {"name": "active", "op": "silu", "inputs": ["mixed"]},
     {"name": "narrow", "op": "linear", "inputs": ["active", "narrow.weight"]},
     {"name": "block", "op": "add", "inputs": ["attended", "narrow"]},
@@ -60,7 +61,8 @@ fn model(graph: &str, weights: &[(&str, [usize; 4])]) -> Model {
 
 fn danet() -> Model {
     let weights = [
-        ("conv.weight", [13, 3, 3, 3]),
+        ("stem.weight", [13, 3, 3, 3]),
+        ("conv.weight", [13, 13, 3, 3]),
         ("query.weight", [3, 13, 1, 1]),
         ("key.weight", [3, 13, 1, 1]),
         ("value.weight", [13, 13, 1, 1]),
@@ -79,9 +81,9 @@ fn segformer() -> Model {
         ("key.weight", [18, 18, 1, 1]),
         ("value.weight", [18, 18, 1, 1]),
         ("project.weight", [18, 18, 1, 1]),
-        ("wide.weight", [24, 18, 1, 1]),
-        ("mix.weight", [24, 1, 3, 3]),
-        ("narrow.weight", [18, 24, 1, 1]),
+        ("wide.weight", [96, 18, 1, 1]),
+        ("mix.weight", [96, 1, 3, 3]),
+        ("narrow.weight", [18, 96, 1, 1]),
         ("score.weight", [3, 18, 1, 1]),
     ];
     model(SEGFORMER, &weights)

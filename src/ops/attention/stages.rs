@@ -79,7 +79,7 @@ fn kernel(heads: &Heads, carried: bool) -> Kernel {
         ("value_image", image(heads.value)),
     ])
     .to_vec();
-    params.extend(floats([("scale", heads.scale as f32)]));
+    params.extend(floats([("factor", heads.scale as f32)]));
     params.extend(words([
         Word::RowBegin,
         Word::RowEnd,
