@@ -161,11 +161,98 @@ def test_refusals():
         assert list(Path(folder).iterdir()) == [], list(Path(folder).iterdir())
     lines = done.stderr.splitlines()
     source = (HERE / "test_nets.py").read_text().splitlines()
-    for marker, op in [("refused: gelu", "gelu"), ("refused: group_norm", "group_norm"), ("refused: bicubic", "upsample_bicubic2d"),
-                       ("refused: pow", "pow")]:
+    for marker, op in [("refused: cumsum", "cumsum"), ("refused: atan", "atan"), ("refused: grid_sampler", "grid_sampler"),
+                       ("refused: mul", "mul")]:
         number = next(i for i, line in enumerate(source, 1) if marker in line)
         assert any(f": {op} " in line and f"test_nets.py:{number}" in line for line in lines), (marker, done.stderr)
     assert any("in inner" in line for line in lines), done.stderr
+
+
+def refusal(module, *example, **more):
+    """The message with which an export ends; nothing may be left."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            exporter.export(module.eval(), torch.zeros(1, *example), Path(folder) / "out.safetensors", **more)
+        except exporter.ExportError as problem:
+            assert list(Path(folder).iterdir()) == []
+            return str(problem)
+    raise AssertionError("it was exported")
+
+
+def test_dependent():
+    """Branches and numbers that depend on the size, or on pixels, are refused with their line, whatever was traced."""
+    source = (HERE / "test_nets.py").read_text().splitlines()
+    for name, something in nets.DEPENDENT.items():
+        text = refusal(nets.Sized(something), 3, 64, 96)
+        line = next(i for i, text in enumerate(source, 1) if f'"{name}": lambda' in text and i > source.index("DEPENDENT = {"))
+        assert f"test_nets.py:{line}" in text, (name, text)
+
+
+def test_fixed_size():
+    """A network of one size is refused without its size; with it, its file is for this size."""
+    torch.manual_seed(0)
+    module = nets.OneSize().eval()
+    assert "--fixed-size 32x48" in refusal(module, 2, 32, 48)
+    with tempfile.TemporaryDirectory() as folder:
+        exporter.export(module, torch.zeros(1, 2, 32, 48), Path(folder) / "out.safetensors", fixed_size=True)
+        file = File(Path(folder) / "out.safetensors")
+    assert file.graph["size"] == [32, 48] and file.graph["channels"] == 2
+    x = torch.randn(1, 2, 32, 48)
+    with torch.no_grad():
+        assert relative(file.run(x.double()), scores(module, x)) <= 1e-7  # 1 / 32 and the table are in f32
+    assert "fails for a picture of 33×48" in refusal(module, 2, 33, 48, fixed_size=True)
+
+
+def test_outputs():
+    """One of several results by number, key or path; a final argmax is left out."""
+    torch.manual_seed(0)
+    module = nets.Several().eval()
+    text = refusal(module, 3, 64, 96)
+    assert "3 tensors" in text and "--output" in text and "1.deep.0" in text, text
+    assert "nothing" in refusal(module, 3, 64, 96, output="nothing")
+    assert "2 tensors" in refusal(module, 3, 64, 96, output="1")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "out.safetensors"
+        for output, weight in [(0, "one.weight"), ("1.aux", "two.weight"), ("1.deep", "three.weight"), ("three", "three.weight")]:
+            exporter.export(module, torch.zeros(1, 3, 64, 96), path, output=output)
+            file = File(path)
+            assert list(file.tensors)[1] == weight and file.graph["output"] == weight.split(".")[0], file.graph
+        for wide in (False, True):
+            labels = nets.Labels(wide).eval()
+            exporter.export(labels, torch.zeros(1, 3, 64, 96), path)
+            file, x = File(path), torch.randn(1, 3, 50, 41)
+            with torch.no_grad():
+                found, expected = file.run(x.double()), labels(x)
+            assert found.shape[1] == 4 and (found.argmax(1) == expected.reshape(1, 50, 41)).float().mean() > 0.999
+
+
+def test_wrong_translation():
+    """A translation that is wrong is not written: here, an operation is translated as another one."""
+    handlers = sys.modules["exporter.registry"].HANDLERS
+    right = handlers["aten.sigmoid.default"]
+    handlers["aten.sigmoid.default"] = lambda walk, a: walk.same_shape("tanh", a.self)
+    try:
+        text = refusal(torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.Sigmoid()), 3, 64, 96)
+    finally:
+        handlers["aten.sigmoid.default"] = right
+    assert "differs from the module" in text and "sigmoid in 1" in text, text
+
+
+def test_preprocess():
+    module = torch.nn.Conv2d(3, 2, 1)
+    right = {"channels": "rgb", "range": 1.0, "mean": [0.5, 0.5, 0.5], "std": [1.0, 1.0, 1.0]}
+    for change, words in [({"mean": [0.5]}, "3 numbers"), ({"channels": "grey"}, "means 1"), ({"channels": "hsv"}, "hsv"), ({"means": 1}, "means"),
+                          ({"std": [1.0, 0.0, 1.0]}, "above 0"), ({"range": 0}, "range"), ({"long_side": 4, "short_side": 3}, "at most one"),
+                          ({"size": 5}, "[height, width]")]:
+        assert words in refusal(module, 3, 64, 96, preprocess={**right, **change}), change
+    assert "lacks std" in refusal(module, 3, 64, 96, preprocess={k: v for k, v in right.items() if k != "std"})
+    assert "threshold" in refusal(module, 3, 64, 96, threshold=0.4)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "out.safetensors"
+        exporter.export(torch.nn.Conv2d(3, 1, 1), torch.zeros(1, 3, 64, 96), path, classes=["road"], threshold=0.4, activation="sigmoid",
+                        preprocess={**right, "short_side": 96})
+        metadata = File(path).metadata
+        assert (metadata["threshold"], metadata["activation"], metadata["preprocess"]["short_side"]) == (0.4, "sigmoid", 96)
 
 
 def test_command():
@@ -178,6 +265,7 @@ def test_command():
                        folder / "net.pth", "--size", "96x64", "--half", "--classes", folder / "classes.txt",
                        "--preprocess", "torchvision")
         assert done.returncode == 0, done.stderr
+        assert "equals the module" in done.stderr and "without --preprocess" not in done.stderr, done.stderr
         file = File(folder / "out.safetensors")
         assert file.metadata["classes"] == list("abcde") and file.metadata["preprocess"]["channels"] == "rgb"
         assert file.tensors["down1.0.weight"].dtype == torch.float16 and file.tensors["down1.3.bias"].dtype == torch.float32
@@ -195,7 +283,8 @@ if __name__ == "__main__":
             for network in sys.argv[1:]:
                 check(network, temporary)
     else:
-        tests = [test_networks, test_names, test_refusals, test_command]
+        tests = [test_networks, test_names, test_refusals, test_dependent, test_fixed_size, test_outputs, test_wrong_translation,
+                 test_preprocess, test_command]
         for test in tests:
             test()
         print(f"{len(tests)} passed, 0 failed")

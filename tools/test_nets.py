@@ -1,5 +1,7 @@
 """Networks for tools/test_export.py, each with its test sizes; the first is the example's."""
 
+import math
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -158,7 +160,7 @@ class Pyramid(nn.Module):
 
 class Inner(nn.Module):
     def forward(self, x):
-        return F.gelu(x)  # refused: gelu
+        return torch.cumsum(x, 1)  # refused: cumsum
 
 
 class Refused(nn.Module):
@@ -166,13 +168,223 @@ class Refused(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.conv, self.inner, self.norm = nn.Conv2d(3, 4, 3), Inner(), nn.GroupNorm(2, 4)
+        self.conv, self.inner = nn.Conv2d(3, 4, 3), Inner()
 
     def forward(self, x):
         x = self.inner(self.conv(x))
-        x = self.norm(x)  # refused: group_norm
-        x = F.interpolate(x, scale_factor=2, mode="bicubic")  # refused: bicubic
-        return x.abs() ** 1.5  # refused: pow
+        x = torch.atan(x)  # refused: atan
+        x = F.grid_sample(x, F.affine_grid(torch.eye(2, 3)[None], x.shape, align_corners=False))  # refused: grid_sampler
+        return x * x.shape[2]  # refused: mul
+
+
+class Sized(nn.Module):
+    """A convolution, something that takes a size from the picture, a convolution."""
+
+    def __init__(self, something):
+        super().__init__()
+        self.something = something
+        self.first, self.last, self.pool = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 1), nn.AvgPool2d(4)
+        self.down, self.up = nn.Conv2d(4, 4, 3, 2, 1), nn.ConvTranspose2d(4, 4, 2, 2)
+
+    def forward(self, x):
+        return self.last(self.something(self, self.first(x)))
+
+
+def to(x, size):
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def pad_if_odd(_, x):
+    h, w = x.shape[2:]
+    if h % 2 == 1 or w % 2 == 1:
+        x = F.pad(x, (0, w % 2, 0, h % 2))
+    return x
+
+
+def pad_sides_if_odd(net, x):
+    h, w = x.shape[2:]
+    if h % 2:
+        x = F.pad(x, (0, 0, 1, 0))
+    if w % 2:
+        x = F.pad(x, (1, 0, 0, 0))
+    return to(net.up(net.down(x)), (h, w))
+
+
+def crop_if_larger(net, x):
+    y = net.up(net.down(x))
+    if y.shape[2] > x.shape[2]:
+        y = y[:, :, :-1]
+    if y.shape[3] > x.shape[3]:
+        y = y[:, :, :, :-1]
+    return y + x
+
+
+def pad_to_multiple(net, x):
+    h, w = x.shape[2:]
+    high, wide = -h % 32, -w % 32
+    y = net.up(net.down(F.pad(x, [wide // 2, wide - wide // 2, high // 2, high - high // 2], mode="reflect")))
+    return y[:, :, high // 2:high // 2 + h, wide // 2:wide // 2 + w]
+
+
+# Sizes taken from the picture: every one follows it.
+SIZED = {
+    "int": lambda net, x: to(net.pool(x), map(int, x.shape[2:])),
+    "half": lambda net, x: to(to(x, (int(x.shape[2] * 0.5), int(x.shape[3] / 2))), x.shape[2:]),
+    "ceil": lambda net, x: to(to(x, (math.ceil(x.shape[2] / 8), math.ceil(x.shape[3] / 8))), x.shape[2:]),
+    "tensor": lambda net, x: to(net.pool(x), torch.tensor(x.shape[2:]).tolist()),
+    "whole_kernel": lambda net, x: x * F.avg_pool2d(x, x.size()[2:]) + F.max_pool2d(x, x.size()[2:], stride=x.size()[2:]),
+    "pad_if_odd": pad_if_odd, "pad_sides_if_odd": pad_sides_if_odd, "crop_if_larger": crop_if_larger,
+    "resize_if_different": lambda net, x: (lambda y: y if y.shape == x.shape else to(y, x.shape[2:]))(net.up(net.down(x))) + x,
+    "pad_to_multiple": pad_to_multiple,
+}
+
+# Operations that depend on the picture's size in a way that no graph has.
+DEPENDENT = {
+    "number": lambda net, x: x * (x.shape[2] * 0.01),
+    "tall": lambda net, x: x * 2 if x.shape[2] > 50 else x * 3,
+    "large": lambda net, x: to(F.avg_pool2d(x, 8, 4), x.shape[2:]) if min(x.shape[2:]) >= 32 else x,
+    "portrait": lambda net, x: net.down(x) if x.shape[3] > x.shape[2] else net.down(x) * 2,
+    "quarter": lambda net, x: to(F.avg_pool2d(x, (x.size(2) // 4, x.size(3) // 4)), x.shape[2:]),
+    "value": lambda net, x: x if x.mean() > 0 else -x,
+}
+
+
+class OneSize(nn.Module):
+    """A table of positions for pictures of 32 × 48 only, and a number that depends on the size."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.position = nn.Conv2d(2, 4, 3, padding=1), nn.Parameter(torch.randn(1, 4, 32, 48))
+
+    def forward(self, x):
+        return (self.conv(x) + self.position) / x.shape[2]
+
+
+class Several(nn.Module):
+    """Several results: scores, a dictionary, and labels."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(3, 5, 1), nn.Conv2d(3, 6, 1)
+
+    def forward(self, x):
+        return self.one(x), {"aux": self.two(x), "deep": [self.three(x)]}
+
+
+class Labels(nn.Module):
+    """The classes of the pixels in place of their scores."""
+
+    def __init__(self, wide=False):
+        super().__init__()
+        self.conv, self.wide = nn.Conv2d(3, 4, 3, padding=1), wide
+
+    def forward(self, x):
+        x = self.conv(x).softmax(1).argmax(1)
+        return x.unsqueeze(1).float() if self.wide else x
+
+
+class Norms(nn.Module):
+    """Normalisation of every kind, the layer norm also written by hand and over tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 3, 1)
+        self.group, self.instance, self.layer = nn.GroupNorm(4, 8), nn.InstanceNorm2d(8, affine=True), nn.LayerNorm(8)
+        self.untracked = nn.BatchNorm2d(8, track_running_stats=False)
+        self.weight, self.bias = nn.Parameter(torch.rand(8)), nn.Parameter(torch.rand(8))
+
+    def forward(self, x):
+        x = self.untracked(self.instance(self.group(self.stem(x))))
+        x = self.layer(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        n, c, h, w = x.shape
+        x = self.layer(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(n, c, h, w)
+        mean = x.mean(1, keepdim=True)
+        x = (x - mean) / torch.sqrt((x - mean).pow(2).mean(1, keepdim=True) + 1e-6)
+        x = self.weight[:, None, None] * x + self.bias[:, None, None]
+        return self.head(F.normalize(x, dim=1) + x / (x.std((2, 3), keepdim=True) + 1e-5))
+
+
+class Functions(nn.Module):
+    """Functions of one number and of two tensors, and reductions."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)
+        self.gate = nn.Conv2d(2, 1, 7, padding=3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = F.gelu(x) + F.gelu(x, approximate="tanh") + F.mish(x) + F.selu(x) - F.celu(x, 0.5) + F.softplus(x) + F.softsign(x)
+        x = x + F.logsigmoid(x) + F.hardshrink(x) + F.softshrink(x) + F.threshold(x, 0.1, 0.2) + F.hardtanh(x)
+        x = torch.where(x > 0.2, x, x * 0.1) + torch.maximum(x, -x) * (x <= 0.5) + x.masked_fill(x < 0, 0.25)
+        x = x + torch.exp(-x.abs()) + torch.log(x.square() + 1) + torch.sqrt(x.abs() + 1) + (x.abs() + 1) ** -1.5 + 1 / (x * x + 1)
+        x = x * torch.sigmoid(self.gate(torch.cat([x.mean(1, keepdim=True), x.max(1, keepdim=True)[0]], 1)))
+        x = x / (x.sum((2, 3), keepdim=True).abs() + 1) + x.amax((2, 3), keepdim=True) - x.mean(2, keepdim=True) + x.var(3, keepdim=True)
+        one, two = F.glu(torch.cat([x, x * 0.5], 1), 1).chunk(2, 1)
+        x = torch.stack([torch.cat([one, two], 1), x, x * 2]).sum(0)
+        zeros = torch.zeros(x.shape[0], 3, *x.shape[2:])
+        return F.log_softmax(self.head(torch.cat([x, zeros], 1)[:, 3:]), 1)
+
+
+class Moves(nn.Module):
+    """Values that are moved: slices, flips, repeats, shuffles, paddings, resizes, coordinates."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(10, 3, 1)
+        self.eca, self.merge = nn.Conv1d(1, 1, 3, padding=1, bias=False), nn.Conv2d(32, 8, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        size = x.shape[2:]
+        y = x.mean((2, 3), keepdim=True)
+        x = x * torch.sigmoid(self.eca(y.squeeze(-1).transpose(-1, -2)).transpose(-1, -2).unsqueeze(-1))
+        even = F.pad(x, (0, -size[1] % 2, 0, -size[0] % 2))
+        x = self.merge(torch.cat([even[..., ::2, ::2], even[..., 1::2, ::2], even[..., ::2, 1::2], even[..., 1::2, 1::2]], 1))
+        x = x.flip(3).flip(1) + x.roll(1, 1) + x.repeat(1, 2, 1, 1)[:, 4:12]
+        x = F.pad(x, (1, 1, 1, 1), mode="circular")[:, :, 1:-1, 1:-1]
+        x = F.interpolate(x, scale_factor=2, mode="nearest-exact") + F.interpolate(x, scale_factor=2, mode="bicubic")
+        x = F.adaptive_max_pool2d(x, (5, 7)) + F.adaptive_avg_pool2d(x, (5, None))[..., :1]
+        x = F.interpolate(x, size, mode="bilinear", antialias=True)
+        n, c, h, w = x.shape
+        x = x.view(n, 2, 4, h, w).transpose(1, 2).reshape(n, c, h, w)
+        x = x.view(n, 2, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, 2, h * 2, w * 2)
+        x = x.view(n, 2, h, 2, w, 2).permute(0, 1, 3, 5, 2, 4).reshape(n, 8, h, w)
+        rows = torch.linspace(-1, 1, h).view(1, 1, h, 1).expand(n, 1, h, w)
+        columns = torch.linspace(0, 1, w).view(1, 1, 1, w).expand(n, 1, h, w)
+        return self.head(torch.cat([x, rows, columns], 1))
+
+
+class Tokens(nn.Module):
+    """Attention of every kind: with heads over fewer keys (as mit_b0), non-local, over channels (DANet), over regions (OCR),
+    and a multi-layer perceptron over tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 3, 1)
+        self.q, self.kv, self.reduce = nn.Linear(8, 8), nn.Linear(8, 16), nn.Conv2d(8, 8, 2, 2)
+        self.narrow, self.regions = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 5, 1)
+        self.mlp = nn.Sequential(nn.Linear(8, 12), nn.GELU(), nn.Linear(12, 8))
+
+    def forward(self, x):
+        x = self.stem(x)
+        n, c, h, w = x.shape
+        tokens = x.flatten(2).transpose(1, 2)
+        few = self.reduce(tokens.permute(0, 2, 1).reshape(n, c, h, w)).reshape(n, c, -1).permute(0, 2, 1)
+        q = self.q(tokens).reshape(n, -1, 2, 4).permute(0, 2, 1, 3)
+        k, v = self.kv(few).reshape(n, -1, 2, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        tokens = tokens + ((q @ k.transpose(-2, -1)) * 0.5).softmax(-1).matmul(v).transpose(1, 2).reshape(n, h * w, c)
+        tokens = tokens + F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, -1, c)
+        x = (tokens + self.mlp(tokens)).transpose(1, 2).view(n, c, h, w)
+        few = self.narrow(x).view(n, -1, h * w)
+        x = x + torch.bmm(x.flatten(2), torch.bmm(few.permute(0, 2, 1), few).softmax(-1).permute(0, 2, 1)).view(n, c, h, w)
+        flat = x.view(n, c, -1)
+        energy = torch.bmm(flat, flat.permute(0, 2, 1)) * 0.01
+        energy = (energy.max(-1, keepdim=True)[0].expand_as(energy) - energy).softmax(-1)
+        x = x + torch.bmm(energy, flat).view(n, c, h, w)
+        regions = self.regions(x).flatten(2).softmax(2) @ x.flatten(2).transpose(1, 2)
+        share = (x.flatten(2).transpose(1, 2) @ regions.transpose(1, 2)).softmax(-1)
+        return self.head(x + (share @ regions).transpose(1, 2).reshape(n, c, h, w))
 
 
 SEGMENTATION = {"weights": None, "weights_backbone": None}
@@ -195,4 +407,9 @@ NETS = {
     "resnet18": (lambda: resnet18(weights=None), [(64, 96), (75, 53)]),
     "vgg11": (lambda: vgg11(weights=None, num_classes=10), [(224, 224), (75, 53)]),
     "shufflenet_v2": (lambda: shufflenet_v2_x0_5(weights=None), [(64, 96), (75, 53)]),
+    "norms": (Norms, [(64, 96), (47, 61)]),
+    "functions": (Functions, [(64, 96), (47, 61)]),
+    "moves": (Moves, [(64, 96), (47, 61)]),
+    "tokens": (Tokens, [(64, 96), (46, 62)]),
+    **{name: (lambda something=something: Sized(something), [(64, 96), (40, 56), (75, 53), (63, 129)]) for name, something in SIZED.items()},
 }
