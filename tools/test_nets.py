@@ -13,7 +13,7 @@ from torchvision.models.segmentation import (deeplabv3_resnet50, fcn_resnet50, f
 def random_statistics(module):
     """Gives every batch norm random mean, variance, weight and bias."""
     for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d):
+        if isinstance(part, nn.BatchNorm2d) and part.running_mean is not None:
             with torch.no_grad():
                 part.running_mean.normal_(0.0, 0.3)
                 part.running_var.uniform_(0.5, 2.0)
@@ -350,8 +350,8 @@ class Moves(nn.Module):
         x = x.view(n, 2, 4, h, w).transpose(1, 2).reshape(n, c, h, w)
         x = x.view(n, 2, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3).reshape(n, 2, h * 2, w * 2)
         x = x.view(n, 2, h, 2, w, 2).permute(0, 1, 3, 5, 2, 4).reshape(n, 8, h, w)
-        rows = torch.linspace(-1, 1, h).view(1, 1, h, 1).expand(n, 1, h, w)
-        columns = torch.linspace(0, 1, w).view(1, 1, 1, w).expand(n, 1, h, w)
+        rows = torch.linspace(-1, 1, h, dtype=x.dtype).view(1, 1, h, 1).expand(n, 1, h, w)
+        columns = torch.linspace(0, 1, w, dtype=x.dtype).view(1, 1, 1, w).expand(n, 1, h, w)
         return self.head(torch.cat([x, rows, columns], 1))
 
 

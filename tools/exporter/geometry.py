@@ -246,12 +246,17 @@ class Geometry:
         if len(values) == 1:
             return values[0]
         dim = a.dim % len(values[0].view)
-        letters = {self.axis(v, dim) if len(v.view) != 4 or v.view[dim] else AXES[dim] for v in values}
+        try:
+            letters = {self.axis(v, dim) if len(v.view) != 4 or v.view[dim] else AXES[dim] for v in values}
+        except Unsupported:
+            letters = set()
         others = {v.view[:dim] + v.view[dim + 1:] for v in values}
-        if len(letters) != 1 or len(others) != 1:
-            values, dim = [self.value(self.map(v)) for v in values], dim
+        if len(values[0].view) == 4 and (len(letters) != 1 or len(others) != 1):
+            values = [self.value(self.map(v)) for v in values]
             letters = {AXES[dim]}
             others = {v.view[:dim] + v.view[dim + 1:] for v in values}
+        if not letters:
+            raise Unsupported(f"along dimension {dim}, of {values[0].shape}")
         letter = next(iter(letters))
         if len(others) != 1:
             raise Unsupported("of tensors whose axes are in different orders")
@@ -415,8 +420,11 @@ class Geometry:
         result = []
         for place, (size, dimension) in enumerate(zip(shape, view)):
             if size != 1 and not dimension:
-                axis = AXES[place] if len(shape) == 4 else None
-                if axis is None or axis == "n" or of_axis(view, axis) or x.made.shape[AXES.index(axis)] != 1:
+                if len(shape) != 4:  # the operation that follows broadcasts, or is refused
+                    result.append(dimension)
+                    continue
+                axis = AXES[place]
+                if axis == "n" or of_axis(view, axis) or x.made.shape[AXES.index(axis)] != 1:
                     raise Unsupported(f"from {x.shape} to {list(shape)}")
                 dimension = (Atom(axis, size),)
             result.append(dimension)
