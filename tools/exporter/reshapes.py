@@ -21,7 +21,25 @@ class Reshapes:
         view, made = x.view, self.tensor(x)
         if any(made.shape[AXES.index(atom.axis)] == 1 for d in view for atom in d):
             made = self.spread_view(made, view)
-        return Value(made, regroup(view, self.shape_of_result()))
+        shape = self.shape_of_result()
+        try:
+            return Value(made, regroup(view, shape))
+        except Unsupported:
+            return self.reread(made, view, shape)
+
+    def reread(self, made, view, shape):
+        """A reshape that cuts across axes, of a tensor of constant size: its elements in the view's order."""
+        atoms = sum(view, ())
+        if any(isinstance(a.size, Series) for a in atoms) or len(shape) > 4 or shape[0] != 1:
+            raise Unsupported(f"from {[product(a.size for a in d) for d in view]} to {list(shape)}, across the axes")
+        runs, _ = join_runs([a for axis in AXES for a in of_axis([atoms], axis)], atoms)
+        order = [tuple(run) for run in sorted(runs, key=lambda run: atoms.index(run[0]))]
+        if len(order) > 3:
+            raise Unsupported("its input's axes are in an order that takes several steps")
+        order += [()] * (3 - len(order))
+        made = self.rearrange(made, ((), *order), [1, *(product(a.size for a in d) for d in order)])
+        shape = [*shape, *[1] * (4 - len(shape))]
+        return Value(self.emit("reshape", [made], shape, shape=list(shape[1:])), whole(shape)[:len(self.shape_of_result())])
 
     @aten("permute.default", "transpose.int", "t.default", "movedim.int", "movedim.intlist", "swapaxes.default",
           "moveaxis.int", "numpy_T.default", "mT.default", "swapdims.default")
