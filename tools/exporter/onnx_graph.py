@@ -212,6 +212,8 @@ def fuse(graph):
             linear(graph, node, used)
         if node.op == "InstanceNormalization":
             group_norm(graph, node, used, made)
+        if node.op == "Concat" and not node.is_static:
+            stack(graph, node, made)
 
 
 def constant(graph, name, rank=None):
@@ -252,6 +254,16 @@ def linear(graph, node, used):
         after.op, after.inputs, after.name = "Linear", [*node.inputs, other[0]], node.name
 
 
+def stack(graph, node, made):
+    """Tensors that get an axis and are joined along it."""
+    parts = [made.get(name) for name in node.inputs]
+    if not all(part is not None and part.op == "Unsqueeze" for part in parts):
+        return
+    axes = [part.attributes.get("axes") if len(part.inputs) < 2 else graph.constants.get(part.inputs[1]) for part in parts]
+    if all(a is not None and list(np.asarray(a).flatten()) == [node.attributes["axis"]] for a in axes):
+        node.op, node.inputs = "Stack", [part.inputs[0] for part in parts]
+
+
 def group_norm(graph, node, used, made):
     """Reshape to [n, groups, …], an instance norm without weights, and back to the shape of before."""
     before = made.get(node.inputs[0])
@@ -264,7 +276,7 @@ def group_norm(graph, node, used, made):
         return
     source = before.inputs[0]
     back = made.get(after.inputs[1])
-    if back is None or back.op != "Shape" or back.inputs != [source] or back.attributes:
+    if back is None or back.op != "Shape" or back.inputs != [source] or any(back.attributes.values()):
         return
     after.op, after.inputs, after.name = "GroupOfInstances", [source], node.name
     after.attributes = {"num_groups": int(shape[1]), "epsilon": node.attributes.get("epsilon", 1e-5)}

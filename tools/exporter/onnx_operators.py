@@ -556,6 +556,13 @@ def concat(node, *values):
     return torch.cat([tensor(v, like) for v in values], node.attributes["axis"])
 
 
+@operator("Stack")
+def stack(node, *values):
+    """A Concat of tensors that an Unsqueeze gave the axis: see onnx_graph.fuse."""
+    like = next(v for v in values if isinstance(v, torch.Tensor))
+    return torch.stack([tensor(v, like) for v in values], node.attributes["axis"])
+
+
 @operator("Split")
 def split(node, x, sizes=None):
     axis = node.attributes.get("axis", 0) % x.dim()
