@@ -1,10 +1,12 @@
-// Means over windows. One invocation computes one vec4.
+// Means over windows, or their largest values, where NaN propagates. One invocation computes one vec4.
 //
 // Along an axis, window i covers positions (i · mul - before) / div to (i · mul + last) / div, both included, clipped
 // to the input. Terms are the positions of the longest window, row by row, `pitch` a row.
 // input [n, in_height, in_width, c/4], output [n, out_height, out_width, c/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
+
+override LARGEST: bool = false;
 
 struct Params {
     in_height: u32,
@@ -36,6 +38,11 @@ struct Params {
 @group(0) @binding(0) var<storage, read> input: array<Stored>;
 @group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
+
+// Tests the bits: compilers may assume that there is no NaN.
+fn is_nan(value: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(value) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+}
 
 // A window's first position, its end, and the number of positions that count.
 fn window(first: u32, div: u32, before: u32, last: u32, counted: u32, size: u32) -> vec3<u32> {
@@ -72,9 +79,12 @@ fn main(
         params.in_width,
     );
 
-    var sum = vec4<f32>();
+    var result = vec4<f32>();
     if params.term_begin > 0u {
-        sum = vec4<f32>(output[at - params.output_start]);
+        result = vec4<f32>(output[at - params.output_start]);
+    } else if LARGEST {
+        let first = (n * params.in_height + rows.x) * params.in_width + columns.x;
+        result = vec4<f32>(input[first * params.c4 + c - params.input_start]);
     }
     let first_row = rows.x + params.term_begin / params.pitch;
     let end_row = min(rows.y, rows.x + (params.term_end - 1u) / params.pitch + 1u);
@@ -84,12 +94,17 @@ fn main(
         let end = min(columns.y, columns.x + params.term_end - row_term);
         let image_row = (n * params.in_height + i) * params.in_width;
         for (var j = begin; j < end; j++) {
-            sum += vec4<f32>(input[(image_row + j) * params.c4 + c - params.input_start]);
+            let value = vec4<f32>(input[(image_row + j) * params.c4 + c - params.input_start]);
+            if LARGEST {
+                result = select(result, value, (value > result) | is_nan(value));
+            } else {
+                result += value;
+            }
         }
     }
-    if params.term_end == params.terms {
+    if !LARGEST && params.term_end == params.terms {
         let counted = f32(rows.z) * f32(columns.z);
-        sum /= select(params.divisor, counted, params.divisor == 0.0);
+        result /= select(params.divisor, counted, params.divisor == 0.0);
     }
-    output[at - params.output_start] = Written(sum);
+    output[at - params.output_start] = Written(result);
 }

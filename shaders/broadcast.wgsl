@@ -1,10 +1,19 @@
-// Sum, difference or product of two tensors. One invocation computes one vec4. Stride 0 broadcasts an axis of size 1.
+// Arithmetic or a comparison of two tensors. One invocation computes one vec4. Stride 0 broadcasts an axis of size 1.
 // a, b and output [n, h, w, c/4] vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
 
 const ADD = 0u;
 const SUB = 1u;
+const MUL = 2u;
+const DIV = 3u;
+const MAXIMUM = 4u;
+const MINIMUM = 5u;
+const GT = 6u;
+const GE = 7u;
+const LT = 8u;
+const LE = 9u;
+const EQ = 10u;
 
 override OPERATION: u32 = 0u;
 override SAME_SHAPE: bool = false;
@@ -41,8 +50,19 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> output: array<Written>;
 @group(0) @binding(3) var<uniform> params: Params;
 
+// Tests the bits: compilers may assume that there is no NaN.
+fn is_nan(value: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(value) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+}
+
+// 1 where the comparison holds, else 0.
+fn number(holds: vec4<bool>) -> vec4<f32> {
+    return select(vec4<f32>(), vec4<f32>(1.0), holds);
+}
+
 fn combined(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
-    var result = x * y;
+    var result = vec4<f32>();
+    let ordered = !(is_nan(x) | is_nan(y));
     switch OPERATION {
         case ADD: {
             result = x + y;
@@ -50,7 +70,36 @@ fn combined(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
         case SUB: {
             result = x - y;
         }
-        default: {}
+        case MUL: {
+            result = x * y;
+        }
+        case DIV: {
+            result = x / y;
+        }
+        case MAXIMUM: {
+            result = select(x, y, ((y > x) & !is_nan(x)) | is_nan(y));
+        }
+        case MINIMUM: {
+            result = select(x, y, ((y < x) & !is_nan(x)) | is_nan(y));
+        }
+        case GT: {
+            result = number((x > y) & ordered);
+        }
+        case GE: {
+            result = number((x >= y) & ordered);
+        }
+        case LT: {
+            result = number((x < y) & ordered);
+        }
+        case LE: {
+            result = number((x <= y) & ordered);
+        }
+        case EQ: {
+            result = number((x == y) & ordered);
+        }
+        default: {
+            result = number((x != y) | !ordered);
+        }
     }
     // NaN propagates.
     return select(result, vec4<f32>(), vec4<bool>(RELU) & (result < vec4<f32>()));
@@ -67,7 +116,7 @@ fn main(
     if at >= params.row_end * params.row_elements {
         return;
     }
-    if SAME_SHAPE {
+    if SAME_SHAPE && !MASKED {
         output[at - params.output_start] =
             Written(combined(vec4<f32>(a[at - params.a_start]), vec4<f32>(b[at - params.b_start])));
         return;

@@ -146,7 +146,7 @@ impl Head {
     /// The op that makes probabilities of the output's scores, if it holds scores.
     pub(crate) fn to_probabilities(self) -> Option<Arc<dyn Op>> {
         (self.values == Values::Scores).then(|| match self.activation {
-            Activation::Softmax => Arc::new(Softmax {}) as Arc<dyn Op>,
+            Activation::Softmax => Arc::new(Softmax::default()) as Arc<dyn Op>,
             Activation::Sigmoid => Arc::new(Sigmoid {}),
         })
     }
@@ -285,7 +285,7 @@ mod tests {
         }
 
         fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-            Ok(Softmax {}.reference(inputs)?.map(f32::ln))
+            Ok(Softmax::default().reference(inputs)?.map(f32::ln))
         }
 
         fn probabilities(&self) -> Probabilities {

@@ -23,7 +23,7 @@ pub struct AdaptiveAvgPool2d {
 }
 
 /// One size for both axes or one for each; each may be null.
-fn sizes<'de, D: Deserializer<'de>>(from: D) -> Result<[Option<usize>; 2], D::Error> {
+pub(super) fn sizes<'de, D: Deserializer<'de>>(from: D) -> Result<[Option<usize>; 2], D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "a number or null, or two: [height, width]")]
     enum Sizes {
@@ -44,36 +44,45 @@ impl AdaptiveAvgPool2d {
         }
     }
 
-    /// The windows and the divisor for `input`.
+    /// The windows for `input`.
     fn means(&self, input: Shape) -> Result<Means> {
-        let size =
-            [(0, input.h), (1, input.w)].map(|(i, size)| self.output_size[i].unwrap_or(size));
-        super::check_attributes(&[size])?;
-        if input.elements() == 0 || size.contains(&0) {
-            bail!(Shape, "cannot pool {input} to {size:?}");
-        }
-        let along = |inputs: usize, outputs: usize| {
-            let (mul, div) = lowest_terms(inputs, outputs);
-            Windows {
-                inputs,
-                outputs,
-                mul,
-                div,
-                before: 0,
-                // ⌈(i + 1) · mul / div⌉ − 1.
-                last: mul - 1,
-                counted: 0,
-                longest: match div {
-                    1 => mul,
-                    _ => (mul.div_ceil(div) + 1).min(inputs),
-                },
-            }
-        };
-        Ok(Means {
-            axes: [along(input.h, size[0]), along(input.w, size[1])],
-            divisor: None,
-        })
+        windows(self.output_size, input, false)
     }
+}
+
+/// The windows of an adaptive pooling of `input` to `output_size`, for their means or their largest values.
+pub(super) fn windows(
+    output_size: [Option<usize>; 2],
+    input: Shape,
+    largest: bool,
+) -> Result<Means> {
+    let size = [(0, input.h), (1, input.w)].map(|(i, size)| output_size[i].unwrap_or(size));
+    super::check_attributes(&[size])?;
+    if input.elements() == 0 || size.contains(&0) {
+        bail!(Shape, "cannot pool {input} to {size:?}");
+    }
+    let along = |inputs: usize, outputs: usize| {
+        let (mul, div) = lowest_terms(inputs, outputs);
+        Windows {
+            inputs,
+            outputs,
+            mul,
+            div,
+            before: 0,
+            // ⌈(i + 1) · mul / div⌉ − 1.
+            last: mul - 1,
+            counted: 0,
+            longest: match div {
+                1 => mul,
+                _ => (mul.div_ceil(div) + 1).min(inputs),
+            },
+        }
+    };
+    Ok(Means {
+        axes: [along(input.h, size[0]), along(input.w, size[1])],
+        divisor: None,
+        largest,
+    })
 }
 
 impl Op for AdaptiveAvgPool2d {
@@ -124,5 +133,6 @@ pub fn cases() -> Vec<Case> {
         case(to(Some(2), Some(3)), [[3, 5, 7, 8]]),
         case(to(Some(6), None), [[1, 4, 4, 5]]),
         case(to(Some(3), Some(2)), [[1, 3, 6, 8]]),
+        case(to(Some(9), Some(20)), [[2, 5, 4, 7]]),
     ]
 }

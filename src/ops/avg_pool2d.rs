@@ -118,6 +118,7 @@ impl AvgPool2d {
         Ok(Means {
             axes: [along(0, input.h)?, along(1, input.w)?],
             divisor: self.divisor_override.map(f64::from),
+            largest: false,
         })
     }
 }

@@ -1,7 +1,8 @@
 //! Means over windows, the common part of both average poolings: `out[n, c, y, x] = Σ input[n, c, i, j] / divisor` over
-//! the positions (i, j) of a window that lie inside the input.
+//! the positions (i, j) of a window that lie inside the input. Or the largest value there, for the adaptive max pooling.
 //!
-//! The ops of networks are [`AvgPool2d`](super::AvgPool2d) and [`AdaptiveAvgPool2d`](super::AdaptiveAvgPool2d).
+//! The ops of networks are [`AvgPool2d`](super::AvgPool2d), [`AdaptiveAvgPool2d`](super::AdaptiveAvgPool2d) and
+//! [`AdaptiveMaxPool2d`](super::AdaptiveMaxPool2d).
 
 use super::candidate::Candidate;
 use super::numerics::Numerics;
@@ -114,6 +115,8 @@ pub(super) struct Means {
     pub axes: [Windows; 2],
     /// The divisor of every sum, in place of the number of positions that count.
     pub divisor: Option<f64>,
+    /// The largest value in place of the mean.
+    pub largest: bool,
 }
 
 impl Means {
@@ -159,8 +162,13 @@ impl Op for Means {
                 let (y, x) = (i / output.w, i % output.w);
                 let taps = columns.taps(x);
                 let row = |y: usize| from[y * width..][taps.clone()].iter();
-                let sum: f64 = rows.taps(y).flat_map(row).map(|v| f64::from(*v)).sum();
-                *out = (sum / self.divisor(y, x)) as f32;
+                let values = rows.taps(y).flat_map(row).copied();
+                *out = match self.largest {
+                    true => values.fold(f32::NEG_INFINITY, |max, x| {
+                        if x > max || x.is_nan() { x } else { max }
+                    }),
+                    false => (values.map(f64::from).sum::<f64>() / self.divisor(y, x)) as f32,
+                };
             }
         })
     }
@@ -176,10 +184,17 @@ impl Op for Means {
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
-        Numerics::sum(self.longest())
+        match self.largest {
+            true => Numerics::exact(),
+            false => Numerics::sum(self.longest()),
+        }
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
+        if self.largest {
+            // Each result has the error of one value.
+            return inputs[0].root_mean_square();
+        }
         // The sum of n independent numbers, divided by d, is √n / d times as large as one.
         let [rows, columns] = self.axes.map(|axis| {
             let share = |i: usize| match (axis.taps(i).len() as f64, self.divisor) {
@@ -242,7 +257,7 @@ impl Means {
         params.extend(words([Word::InputStart(0), Word::OutputStart]));
         Ok(Kernel {
             shader: shader!("avg_pool2d"),
-            constants: Vec::new(),
+            constants: vec![("LARGEST", f64::from(u8::from(self.largest)))],
             bindings: vec![Binding::Activation {
                 input: 0,
                 format: Format::Nhwc4,
@@ -268,7 +283,11 @@ impl Means {
             return Vec::new();
         }
         let stage = |axes, divisor, input| Stage {
-            op: Arc::new(Self { axes, divisor }),
+            op: Arc::new(Self {
+                axes,
+                divisor,
+                largest: self.largest,
+            }),
             inputs: vec![input],
         };
         let divisor = self.divisor.map(|_| 1.0);

@@ -15,11 +15,14 @@ pub mod packing;
 pub mod probabilities;
 mod rearrange;
 pub mod reduce;
+mod scores;
 mod statistics;
 pub mod unary;
 mod windows;
 
+pub mod abs;
 pub mod adaptive_avg_pool2d;
+pub mod adaptive_max_pool2d;
 pub mod add;
 pub mod amax;
 pub mod amin;
@@ -29,53 +32,86 @@ pub mod avg_pool2d;
 pub mod batch_norm2d;
 pub mod binarize;
 pub mod cat;
+pub mod celu;
 pub mod channel_shuffle;
 pub mod clamp;
 pub mod conv1d_channels;
 pub mod conv2d;
 pub mod conv_transpose2d;
+pub mod cos;
 pub mod crop;
+pub mod div;
 pub mod elu;
+pub mod eq;
+pub mod erf;
+pub mod exp;
 pub mod flip;
+pub mod floor;
 pub mod full;
+pub mod ge;
+pub mod gelu;
 pub mod gram;
 pub mod group_norm;
+pub mod gt;
+pub mod hardshrink;
 pub mod hardsigmoid;
 pub mod hardswish;
 pub mod instance_norm;
 pub mod interpolate;
 pub mod layer_norm;
+pub mod le;
 pub mod leaky_relu;
 pub mod linear;
 pub mod linspace;
 pub mod local_response_norm;
+pub mod log;
+pub mod log_softmax;
+pub mod logsigmoid;
+pub mod lt;
 pub mod max_pool2d;
 pub mod max_pool2d_indices;
 pub mod max_unpool2d;
+pub mod maximum;
 pub mod mean;
+pub mod minimum;
+pub mod mish;
 pub mod mix_channels;
 pub mod mul;
+pub mod ne;
 pub mod pad;
 pub mod permute;
 pub mod pixel_shuffle;
 pub mod pixel_unshuffle;
+pub mod pow;
 pub mod prelu;
 pub mod preprocess;
+pub mod reciprocal;
 pub mod relu;
 pub mod repeat;
 pub mod reshape;
+pub mod rsqrt;
 pub mod scale;
+pub mod selu;
 pub mod sigmoid;
+pub mod sign;
 pub mod silu;
+pub mod sin;
 pub mod slice;
 pub mod softmax;
+pub mod softplus;
+pub mod softsign;
+pub mod sqrt;
 pub mod sub;
 pub mod sum;
 pub mod tanh;
+pub mod threshold;
 pub mod transpose_channels;
 pub mod unfold;
+pub mod r#where;
 
+pub use abs::Abs;
 pub use adaptive_avg_pool2d::AdaptiveAvgPool2d;
+pub use adaptive_max_pool2d::AdaptiveMaxPool2d;
 pub use add::Add;
 pub use amax::Amax;
 pub use amin::Amin;
@@ -85,52 +121,83 @@ pub use avg_pool2d::AvgPool2d;
 pub use batch_norm2d::BatchNorm2d;
 pub use binarize::Binarize;
 pub use cat::Cat;
+pub use celu::Celu;
 pub use channel_shuffle::ChannelShuffle;
 pub use clamp::Clamp;
 pub use conv_transpose2d::ConvTranspose2d;
 pub use conv1d_channels::Conv1dChannels;
 pub use conv2d::Conv2d;
+pub use cos::Cos;
 pub use crop::Crop;
+pub use div::Div;
 pub use elu::Elu;
+pub use eq::Eq;
+pub use erf::Erf;
+pub use exp::Exp;
 pub use flip::Flip;
+pub use floor::Floor;
 pub use full::Full;
+pub use ge::Ge;
+pub use gelu::Gelu;
 pub use gram::Gram;
 pub use group_norm::GroupNorm;
+pub use gt::Gt;
+pub use hardshrink::Hardshrink;
 pub use hardsigmoid::Hardsigmoid;
 pub use hardswish::Hardswish;
 pub use instance_norm::InstanceNorm;
 pub use interpolate::Interpolate;
 pub use layer_norm::LayerNorm;
+pub use le::Le;
 pub use leaky_relu::LeakyRelu;
 pub use linear::Linear;
 pub use linspace::Linspace;
 pub use local_response_norm::LocalResponseNorm;
+pub use log::Log;
+pub use log_softmax::LogSoftmax;
+pub use logsigmoid::Logsigmoid;
+pub use lt::Lt;
 pub use max_pool2d::MaxPool2d;
 pub use max_pool2d_indices::MaxPool2dIndices;
 pub use max_unpool2d::MaxUnpool2d;
+pub use maximum::Maximum;
 pub use mean::Mean;
+pub use minimum::Minimum;
+pub use mish::Mish;
 pub use mix_channels::MixChannels;
 pub use mul::Mul;
+pub use ne::Ne;
 pub use pad::Pad;
 pub use permute::Permute;
 pub use pixel_shuffle::PixelShuffle;
 pub use pixel_unshuffle::PixelUnshuffle;
+pub use pow::Pow;
 pub use prelu::Prelu;
 pub use preprocess::Preprocess;
 pub use probabilities::{Activation, Probabilities};
+pub use reciprocal::Reciprocal;
 pub use relu::Relu;
 pub use repeat::Repeat;
 pub use reshape::Reshape;
+pub use rsqrt::Rsqrt;
 pub use scale::Scale;
+pub use selu::Selu;
 pub use sigmoid::Sigmoid;
+pub use sign::Sign;
 pub use silu::Silu;
+pub use sin::Sin;
 pub use slice::Slice;
 pub use softmax::Softmax;
+pub use softplus::Softplus;
+pub use softsign::Softsign;
+pub use sqrt::Sqrt;
 pub use sub::Sub;
 pub use sum::Sum;
 pub use tanh::Tanh;
+pub use threshold::Threshold;
 pub use transpose_channels::TransposeChannels;
 pub use unfold::Unfold;
+pub use r#where::Where;
 
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::target::Target;
@@ -363,6 +430,7 @@ const OPS: &[Entry] = &[
     Entry::of::<MaxUnpool2d>("max_unpool2d", max_unpool2d::cases),
     Entry::of::<AvgPool2d>("avg_pool2d", avg_pool2d::cases),
     Entry::of::<AdaptiveAvgPool2d>("adaptive_avg_pool2d", adaptive_avg_pool2d::cases),
+    Entry::of::<AdaptiveMaxPool2d>("adaptive_max_pool2d", adaptive_max_pool2d::cases),
     Entry::of::<LocalResponseNorm>("local_response_norm", local_response_norm::cases),
     Entry::of::<Relu>("relu", relu::cases),
     Entry::of::<LeakyRelu>("leaky_relu", leaky_relu::cases),
@@ -374,9 +442,40 @@ const OPS: &[Entry] = &[
     Entry::of::<Hardsigmoid>("hardsigmoid", hardsigmoid::cases),
     Entry::of::<Hardswish>("hardswish", hardswish::cases),
     Entry::of::<Clamp>("clamp", clamp::cases),
+    Entry::of::<Sin>("sin", sin::cases),
+    Entry::of::<Cos>("cos", cos::cases),
+    Entry::of::<Abs>("abs", abs::cases),
+    Entry::of::<Exp>("exp", exp::cases),
+    Entry::of::<Log>("log", log::cases),
+    Entry::of::<Sqrt>("sqrt", sqrt::cases),
+    Entry::of::<Rsqrt>("rsqrt", rsqrt::cases),
+    Entry::of::<Reciprocal>("reciprocal", reciprocal::cases),
+    Entry::of::<Pow>("pow", pow::cases),
+    Entry::of::<Erf>("erf", erf::cases),
+    Entry::of::<Gelu>("gelu", gelu::cases),
+    Entry::of::<Softplus>("softplus", softplus::cases),
+    Entry::of::<Mish>("mish", mish::cases),
+    Entry::of::<Selu>("selu", selu::cases),
+    Entry::of::<Celu>("celu", celu::cases),
+    Entry::of::<Softsign>("softsign", softsign::cases),
+    Entry::of::<Logsigmoid>("logsigmoid", logsigmoid::cases),
+    Entry::of::<Hardshrink>("hardshrink", hardshrink::cases),
+    Entry::of::<Threshold>("threshold", threshold::cases),
+    Entry::of::<Floor>("floor", floor::cases),
+    Entry::of::<Sign>("sign", sign::cases),
     Entry::of::<Add>("add", add::cases),
     Entry::of::<Sub>("sub", sub::cases),
     Entry::of::<Mul>("mul", mul::cases),
+    Entry::of::<Div>("div", div::cases),
+    Entry::of::<Maximum>("maximum", maximum::cases),
+    Entry::of::<Minimum>("minimum", minimum::cases),
+    Entry::of::<Gt>("gt", gt::cases),
+    Entry::of::<Ge>("ge", ge::cases),
+    Entry::of::<Lt>("lt", lt::cases),
+    Entry::of::<Le>("le", le::cases),
+    Entry::of::<Eq>("eq", eq::cases),
+    Entry::of::<Ne>("ne", ne::cases),
+    Entry::of::<Where>("where", r#where::cases),
     Entry::of::<Scale>("scale", scale::cases),
     Entry::of::<Mean>("mean", mean::cases),
     Entry::of::<Sum>("sum", sum::cases),
@@ -403,6 +502,7 @@ const OPS: &[Entry] = &[
     Entry::of::<TransposeChannels>("transpose_channels", transpose_channels::cases),
     Entry::of::<Permute>("permute", permute::cases),
     Entry::of::<Reshape>("reshape", reshape::cases),
+    Entry::of::<LogSoftmax>("log_softmax", log_softmax::cases),
     Entry::of::<Argmax>("argmax", argmax::cases),
     Entry::of::<Binarize>("binarize", binarize::cases),
     Entry::of::<Preprocess>("preprocess", preprocess::cases),

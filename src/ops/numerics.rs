@@ -156,3 +156,36 @@ pub(super) fn sigmoid_units(x: f64) -> f64 {
     let rest = 1.0 / (1.0 + x.exp());
     exp_units(x) * rest + 6.0
 }
+
+/// The error of the logarithm of unary.wgsl, in units. The division for s errs by six, and so does the sum over s; its
+/// polynomial and the products add two. The multiple of log(2) is exact but for its small second part; where it is not
+/// zero, the result is at least as large as the sum over s. Two sums add a unit each.
+pub(super) const LOG_UNITS: f64 = 12.0;
+
+/// The error of a square root, in units: WGSL allows the error of `1 / inverseSqrt(x)`.
+pub(super) const SQRT_UNITS: f64 = 9.0;
+
+/// log(1 + exp(x)).
+pub(super) fn softplus(x: f64) -> f64 {
+    if x.is_nan() {
+        return x;
+    }
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+/// The error of log(1 + exp(x)), in units: max(x, 0) + log(1 + e) with e = exp(−|x|). The logarithm errs by ten units and
+/// by those of e, and counts with its share of the sum.
+pub(super) fn softplus_units(x: f64) -> f64 {
+    let log = (-x.abs()).exp().ln_1p();
+    let share = log / (x.max(0.0) + log);
+    let of_log = if log > 0.0 {
+        (10.0 + exp_units(x)) * share
+    } else {
+        0.0
+    };
+    of_log + 1.0
+}
+
+/// The error of sine and cosine of sine.wgsl, in units. Cutting the fraction to 24 bits errs by two, π / 2 and the product
+/// with it by one each; an error of the angle counts less than once. The sums add less than four.
+pub(super) const SINE_UNITS: f64 = 8.0;

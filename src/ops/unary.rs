@@ -4,7 +4,7 @@ use super::numerics::{Numerics, UNIT};
 use super::{Op, Probabilities, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
-use crate::ops::kernel::{Kernel, floats, shader, sizes};
+use crate::ops::kernel::{Kernel, Shader, floats, shader, sizes};
 use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use std::fmt::Debug;
@@ -13,8 +13,13 @@ use std::fmt::Debug;
 pub trait Unary: Debug + Send + Sync + 'static {
     /// PyTorch's name of the operation.
     const NAME: &'static str;
-    /// Its number in `shaders/unary.wgsl`, the value of `FUNCTION`.
+    /// Its number in the shader.
     const FUNCTION: u8;
+
+    /// The shader, and the override that holds the function's number.
+    fn shader(&self) -> (Shader, &'static str) {
+        (shader!("unary"), "FUNCTION")
+    }
 
     /// The shader's parameters `p` and `q`.
     fn attributes(&self) -> [f32; 2] {
@@ -87,13 +92,14 @@ impl<U: Unary> Op for U {
         let mut extra = sizes([("channels", shape.c), ("c4", shape.c4())]).to_vec();
         extra.extend(floats([("p", p), ("q", q)]));
         // Padding channels stay zero, also where the function of zero is not.
+        let (shader, function) = self.shader();
         let masked = !shape.c.is_multiple_of(4) && self.value(0.0) != 0.0;
         Ok(vec![Candidate::kernel(Kernel {
             constants: vec![
-                ("FUNCTION", f64::from(U::FUNCTION)),
+                (function, f64::from(U::FUNCTION)),
                 ("MASKED", f64::from(u8::from(masked))),
             ],
-            ..Kernel::elementwise(shader!("unary"), &["input_start"], &extra, shape)
+            ..Kernel::elementwise(shader, &["input_start"], &extra, shape)
         })])
     }
 }

@@ -65,6 +65,10 @@ def adaptive_avg_pool2d(input, *, output_size):
     return F.adaptive_avg_pool2d(input, output_size)
 
 
+def adaptive_max_pool2d(input, *, output_size):
+    return F.adaptive_max_pool2d(input, output_size)
+
+
 def local_response_norm(input, **attributes):
     return F.local_response_norm(input, **attributes)
 
@@ -75,6 +79,20 @@ def linear(input, weight, bias=None):
 
 def batch_norm2d(input, weight, bias, running_mean, running_var, *, eps=1e-5):
     return F.batch_norm(input, running_mean, running_var, weight, bias, eps=single(eps))
+
+
+def where(condition, input, other):
+    return torch.where(condition != 0, input, other)
+
+
+def of_two(name):
+    """An operation of two tensors; comparisons give 1 or 0."""
+
+    def op(input, other):
+        return getattr(torch, name)(input, other).double()
+
+    op.__name__ = name
+    return op
 
 
 def group_norm(input, weight=None, bias=None, *, num_groups, eps=1e-5):
@@ -124,6 +142,48 @@ def hardsigmoid(input):
 
 def hardswish(input):
     return F.hardswish(input)
+
+
+def of_torch(name, module=F):
+    """An operation of `module` without attributes."""
+
+    def op(input):
+        return getattr(module, name)(input)
+
+    op.__name__ = name
+    return op
+
+
+def gelu(input, *, approximate="none"):
+    # PyTorch's own formula loses the digits of large negative inputs in f64 too.
+    if approximate == "tanh":
+        return input * torch.sigmoid((8 / numpy.pi) ** 0.5 * (input + 0.044715 * input**3))
+    return input * 0.5 * torch.erfc(-input / 2**0.5)
+
+
+def softplus(input, *, beta=1.0, threshold=20.0):
+    return F.softplus(input, single(beta), single(threshold))
+
+
+def logsigmoid(input):
+    # As for GELU.
+    return -torch.logaddexp(torch.zeros_like(input), -input)
+
+
+def celu(input, *, alpha=1.0):
+    return F.celu(input, single(alpha))
+
+
+def hardshrink(input, *, lambd=0.5):
+    return F.hardshrink(input, single(lambd))
+
+
+def threshold(input, *, threshold, value):
+    return F.threshold(input, single(threshold), single(value))
+
+
+def pow(input, *, exponent):
+    return input.pow(single(exponent))
 
 
 def clamp(input, *, min=None, max=None):
@@ -250,8 +310,19 @@ def interpolate(input, other=None, **attributes):
     return F.interpolate(input.to(kind), **attributes)
 
 
-def softmax(input):
-    return F.softmax(input, dim=1)
+def softmax(input, *, dim=1):
+    return of_scores(F.softmax, input, dim)
+
+
+def log_softmax(input, *, dim=1):
+    return of_scores(F.log_softmax, input, dim)
+
+
+def of_scores(function, input, dim):
+    """Over the channels, or over the pixels of each channel."""
+    if dim == 1:
+        return function(input, 1)
+    return function(input.flatten(2), 2).view(input.shape)
 
 
 def attention(query, key, value, *, num_heads=1, scale=None):
@@ -301,6 +372,12 @@ def preprocess(input, *, size, channels, range, mean, std):
     return (picture - mean) / std
 
 
+COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne")
+
+TORCH_FUNCTIONS = (
+    "abs", "exp", "log", "sqrt", "rsqrt", "reciprocal", "erf", "sin", "cos", "floor", "sign",
+)  # fmt: skip
+
 OPS = {
     op.__name__: op
     for op in (
@@ -316,6 +393,7 @@ OPS = {
         max_unpool2d,
         avg_pool2d,
         adaptive_avg_pool2d,
+        adaptive_max_pool2d,
         local_response_norm,
         relu,
         leaky_relu,
@@ -327,9 +405,20 @@ OPS = {
         hardsigmoid,
         hardswish,
         clamp,
+        *(of_torch(name, torch) for name in TORCH_FUNCTIONS),
+        *(of_torch(name) for name in ("mish", "selu", "softsign")),
+        gelu,
+        softplus,
+        logsigmoid,
+        celu,
+        hardshrink,
+        threshold,
+        pow,
         add,
         sub,
         mul,
+        *(of_two(name) for name in ("div", "maximum", "minimum", *COMPARISONS)),
+        where,
         scale,
         mean,
         sum,
@@ -356,6 +445,7 @@ OPS = {
         transpose_channels,
         permute,
         reshape,
+        log_softmax,
         argmax,
         binarize,
         preprocess,
@@ -677,10 +767,11 @@ def avg_pool2d_cases(cases):
     case("last_window", [1, 3, 3, 5], kernel_size=2, stride=2, padding=1, ceil_mode=True)
 
 
-def adaptive_avg_pool2d_cases(cases):
+def adaptive_pool_cases(cases):
     def case(name, input, output_size):
-        input = torch.randn(input, generator=generator(f"adaptive_avg_pool2d {name}"))
-        cases.add("adaptive_avg_pool2d", name, {"output_size": output_size}, input=input)
+        for op in ("adaptive_avg_pool2d", "adaptive_max_pool2d"):
+            values = torch.randn(input, generator=generator(f"{op} {name}"))
+            cases.add(op, name, {"output_size": output_size}, input=values)
 
     case("global", [3, 6, 7, 9], 1)
     case("global_large", [1, 5, 31, 43], [1, 1])
@@ -691,6 +782,10 @@ def adaptive_avg_pool2d_cases(cases):
     case("columns_only", [1, 3, 5, 11], [None, 3])
     case("identity", [1, 5, 4, 6], [4, 6])
     case("of_1x1", [1, 3, 1, 1], [2, 3])
+    case("up_and_down", [2, 5, 4, 9], [11, 2])
+    values = [0.0, float("nan"), float("-inf"), -1.0, float("inf"), -2.0, -3.0, -0.0]
+    values = torch.tensor(values).view(1, 1, 2, 4)
+    cases.add("adaptive_max_pool2d", "edges", {"output_size": [1, 3]}, input=values)
 
 
 def local_response_norm_cases(cases):
@@ -759,6 +854,19 @@ def function_cases(cases):
         ("clamp", "_min", {"min": -0.3}),
         ("clamp", "_max", {"max": 1.7}),
         ("clamp", "_crossed", {"min": 1.5, "max": -0.7}),
+        *((name, "", {}) for name in TORCH_FUNCTIONS),
+        *((name, "", {}) for name in ("mish", "selu", "softsign", "gelu", "softplus", "logsigmoid", "celu")),
+        ("gelu", "_tanh", {"approximate": "tanh"}),
+        ("softplus", "_0.5", {"beta": 0.5, "threshold": 2.0}),
+        ("celu", "_0.3", {"alpha": 0.3}),
+        ("hardshrink", "", {}),
+        ("hardshrink", "_1.5", {"lambd": 1.5}),
+        ("threshold", "_0.5", {"threshold": 0.5, "value": -2.0}),
+        ("pow", "_2", {"exponent": 2.0}),
+        ("pow", "_-3", {"exponent": -3.0}),
+        ("pow", "_root", {"exponent": 0.5}),
+        ("pow", "_0.7", {"exponent": 0.7}),
+        ("pow", "_-1.3", {"exponent": -1.3}),
     ]
     shapes = {"one": [1, 1, 1, 1], "odd": [1, 3, 5, 7], "aligned": [2, 8, 3, 4], "batch3": [3, 5, 3, 7]}
     for op, suffix, attributes in functions:
@@ -868,25 +976,49 @@ def reduction_cases(cases):
 
 
 def arithmetic_cases(cases):
-    """sub and mul, and all three with sizes of 1."""
+    """Operations of two tensors, with sizes of 1 too, and where."""
 
     def case(op, name, a, b):
         g = generator(f"{op} {name}")
-        cases.add(
-            op, name, {}, input=torch.randn(a, generator=g), other=torch.randn(b, generator=g)
-        )
+        a, b = torch.randn(a, generator=g), torch.randn(b, generator=g)
+        if op in COMPARISONS:
+            # Some are equal.
+            a, b = a.round(), b.round()
+        cases.add(op, name, {}, input=a, other=b)
 
-    for op in ("sub", "mul"):
+    for op in ("sub", "mul", "div", "maximum", "minimum", *COMPARISONS):
         case(op, "one", [1, 1, 1, 1], [1, 1, 1, 1])
         case(op, "odd", [1, 3, 5, 7], [1, 3, 5, 7])
         case(op, "batch3", [3, 8, 3, 4], [3, 8, 3, 4])
-    for op in ("add", "sub", "mul"):
+    for op in ("add", "sub", "mul", "div", "maximum", "minimum", *COMPARISONS):
         case(op, "a_value_a_channel", [2, 6, 5, 4], [2, 6, 1, 1])
         case(op, "a_value_a_channel_of_all", [1, 5, 1, 1], [3, 5, 4, 3])
         case(op, "a_value_a_pixel", [2, 1, 4, 5], [2, 7, 4, 5])
         case(op, "one_image_of_all", [3, 6, 4, 3], [1, 6, 4, 3])
         case(op, "one_value", [2, 5, 3, 3], [1, 1, 1, 1])
         case(op, "rows_and_columns", [1, 5, 4, 1], [2, 1, 1, 6])
+
+    edges = torch.tensor([0.0, -0.0, 1.0, -2.0, float("inf"), float("-inf"), float("nan")])
+    a, b = edges.view(1, 1, 7, 1).expand(1, 1, 7, 7), edges.view(1, 1, 1, 7).expand(1, 1, 7, 7)
+    for op in ("div", "maximum", "minimum", *COMPARISONS):
+        cases.add(op, "edges", {}, input=a.clone(), other=b.clone())
+
+    for name, condition, a, b in [
+        ("odd", [1, 3, 5, 7], [1, 3, 5, 7], [1, 3, 5, 7]),
+        ("batch3", [3, 7, 3, 4], [3, 7, 3, 4], [3, 7, 3, 4]),
+        ("one_value", [2, 6, 3, 5], [2, 6, 3, 5], [1, 1, 1, 1]),
+        ("a_pixel", [2, 1, 4, 5], [2, 5, 4, 5], [1, 5, 1, 1]),
+        ("columns", [1, 1, 1, 6], [3, 5, 2, 1], [3, 1, 2, 6]),
+    ]:
+        g = generator(f"where {name}")
+        condition = torch.randn(condition, generator=g).clamp(min=0)
+        a, b = torch.randn(a, generator=g), torch.randn(b, generator=g)
+        cases.add("where", name, {}, condition=condition, input=a, other=b)
+    condition = torch.tensor([0.0, 1.0, float("nan"), -0.0]).view(1, 4, 1, 1)
+    number, nan = torch.ones(1, 4, 1, 1), torch.full((1, 4, 1, 1), float("nan"))
+    cases.add("where", "nan", {}, condition=condition, input=number, other=nan)
+    tensors = {"condition": condition.clone(), "input": nan.clone(), "other": number.clone()}
+    cases.add("where", "nan_first", {}, **tensors)
 
 
 def layout_cases(cases):
@@ -1146,7 +1278,7 @@ def interpolate_cases(cases):
 
 
 def class_cases(cases):
-    """softmax and argmax, both over the classes, dimension 1, and the labels of one channel."""
+    """softmax, log_softmax and argmax over the classes, dimension 1, both softmaxes over pixels, the labels of one channel."""
 
     def normal(name, shape, deviation=3.0):
         return torch.randn(shape, generator=generator(name)) * deviation
@@ -1162,13 +1294,24 @@ def class_cases(cases):
     }
     for name, shape in shapes.items():
         cases.add("softmax", name, {}, input=normal(f"softmax {name}", shape))
+        cases.add("log_softmax", name, {}, input=normal(f"log_softmax {name}", shape))
         cases.add("argmax", name, {}, input=normal(f"argmax {name}", shape))
 
-    # exp of these scores overflows or vanishes unless the maximum is subtracted first.
-    for name, offset in [("large", 1000.0), ("very_negative", -1000.0)]:
-        cases.add("softmax", name, {}, input=normal(f"softmax {name}", [1, 5, 3, 7]) + offset)
-    cases.add("softmax", "far_apart", {}, input=normal("softmax far apart", [1, 6, 4, 5], 100.0))
-    cases.add("softmax", "equal", {}, input=torch.full([1, 7, 2, 3], -4.25))
+    for op in ("softmax", "log_softmax"):
+        # exp of these scores overflows or vanishes unless the maximum is subtracted first.
+        for name, offset in [("large", 1000.0), ("very_negative", -1000.0)]:
+            cases.add(op, name, {}, input=normal(f"{op} {name}", [1, 5, 3, 7]) + offset)
+        cases.add(op, "far_apart", {}, input=normal(f"{op} far apart", [1, 6, 4, 5], 100.0))
+        cases.add(op, "equal", {}, input=torch.full([1, 7, 2, 3], -4.25))
+        for name, shape, deviation in [
+            ("odd", [1, 5, 3, 7], 3.0),
+            ("batch3", [3, 6, 4, 5], 3.0),
+            ("large", [1, 3, 23, 29], 3.0),
+            ("far_apart", [2, 7, 5, 4], 100.0),
+            ("one_pixel", [2, 5, 1, 1], 3.0),
+        ]:
+            input = normal(f"{op} pixels {name}", shape, deviation)
+            cases.add(op, f"pixels_{name}", {"dim": [2, 3]}, input=input)
 
     # Equal scores: the lower class wins.
     levels = torch.randint(-2, 2, [3, 5, 9, 7], generator=generator("argmax ties"))
@@ -1339,7 +1482,7 @@ def make_ops(output):
     dilated_max_pool2d_cases(cases)
     indices_cases(cases)
     avg_pool2d_cases(cases)
-    adaptive_avg_pool2d_cases(cases)
+    adaptive_pool_cases(cases)
     local_response_norm_cases(cases)
     elementwise_cases(cases)
     function_cases(cases)

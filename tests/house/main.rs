@@ -49,6 +49,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "picture/pages.rs",
         ],
     ),
+    ("libm", &["ops/erf.rs"]),
     ("png", &["heatmap.rs", "labels/png_file.rs", "mask.rs"]),
     // These files wrap async functions in blocking ones.
     ("pollster", &["segmenter.rs", "segmenter/frames.rs"]),

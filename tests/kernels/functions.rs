@@ -14,6 +14,7 @@ use fullconv::low_level::target::Target;
 use fullconv::{ErrorKind, Parameters, Shape, Tensor};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::f32::consts::{FRAC_PI_2, FRAC_PI_4, PI, SQRT_2, TAU};
 use std::sync::Arc;
 
 /// Numbers of many magnitudes and both signs, 0, infinity, NaN, and the limits between the pieces of formulas.
@@ -34,15 +35,44 @@ fn numbers() -> Vec<f32> {
     numbers.extend([
         89.0, 90.0, 100.0, 103.0, 104.0, 105.0, 500.0, 1e4, 1e8, 1e20, 1e38, 3.4e38,
     ]);
+    // Near 1, the root of 2, and multiples of pi / 4.
+    numbers.extend([0.99, 0.9999, 0.999_999_9, 1.000_000_1, 1.0001, 1.01]);
+    numbers.extend([SQRT_2, FRAC_PI_4, FRAC_PI_2, PI, TAU].map(f32::next_up));
+    numbers.extend([SQRT_2, FRAC_PI_4, FRAC_PI_2, PI, TAU, 355.0, 16_367_173.0]);
     let negative: Vec<_> = numbers.iter().map(|x| -x).collect();
     numbers.extend(negative);
     numbers
 }
 
+/// Functions without required attributes.
+const OTHERS: [&str; 20] = [
+    "abs",
+    "exp",
+    "log",
+    "sqrt",
+    "rsqrt",
+    "reciprocal",
+    "erf",
+    "gelu",
+    "softplus",
+    "mish",
+    "selu",
+    "celu",
+    "softsign",
+    "logsigmoid",
+    "hardshrink",
+    "sin",
+    "cos",
+    "floor",
+    "sign",
+    "relu",
+];
+
 #[test]
 fn functions_agree_with_the_reference_from_1e_37_to_infinity() {
     let clamp = |min, max| Arc::new(Clamp { min, max }) as Arc<dyn Op>;
-    let ops: [Arc<dyn Op>; 11] = [
+    let named = |(name, attributes)| from_name(name, attributes).unwrap();
+    let mut ops: Vec<Arc<dyn Op>> = vec![
         Arc::new(Relu {}),
         Arc::new(Sigmoid {}),
         Arc::new(Tanh {}),
@@ -55,6 +85,22 @@ fn functions_agree_with_the_reference_from_1e_37_to_infinity() {
         clamp(Some(0.3), None),
         clamp(Some(2.0), Some(-1.0)),
     ];
+    ops.extend(OTHERS.map(|name| named((name, json!({})))));
+    let exponents = [
+        0.5, -0.5, 0.0, 1.0, 2.0, 3.0, -1.0, -3.0, 64.0, 0.3, -2.5, 65.0, 66.0, -67.0,
+    ];
+    ops.extend(exponents.map(|exponent| named(("pow", json!({"exponent": exponent})))));
+    ops.extend(
+        [
+            ("gelu", json!({"approximate": "tanh"})),
+            ("softplus", json!({"beta": 0.3, "threshold": 2.0})),
+            ("softplus", json!({"beta": -2.0})),
+            ("celu", json!({"alpha": 0.3})),
+            ("hardshrink", json!({"lambd": 0.25})),
+            ("threshold", json!({"threshold": 0.1, "value": 20.0})),
+        ]
+        .map(named),
+    );
     let numbers = numbers();
     let shape = Shape::new(1, 3, 1, numbers.len());
     let input = Tensor::from_fn(shape, |_, c, _, x| numbers[(x + 7 * c) % numbers.len()]).unwrap();

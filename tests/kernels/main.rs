@@ -13,4 +13,5 @@ mod grids;
 mod half;
 mod matrices;
 mod quirks;
+mod statistics;
 mod trust;

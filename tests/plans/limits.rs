@@ -156,7 +156,7 @@ fn fusible(also: bool) -> (Graph, Parameters) {
     let resize = Interpolate::bilinear([13, 9], false);
     let resized = graph.op("resized", resize, &[sum]).unwrap();
     if also {
-        let soft = graph.op("soft", Softmax {}, &[resized]).unwrap();
+        let soft = graph.op("soft", Softmax::default(), &[resized]).unwrap();
         graph.op("resized_soft", Add {}, &[resized, soft]).unwrap();
     }
     graph.op("labels", Argmax {}, &[resized]).unwrap();

@@ -14,18 +14,21 @@ use crate::common::{OneOp, Random, assert_labels, gpu, preferences};
 use fullconv::low_level::device_profile::DeviceProfile;
 use fullconv::low_level::ops::interpolate::InterpolateMode;
 use fullconv::low_level::ops::preprocess::Channels;
+use fullconv::low_level::ops::reduce::Dims;
 use fullconv::low_level::ops::{
-    AdaptiveAvgPool2d, Add, Argmax, AvgPool2d, BatchNorm2d, Binarize, Case, Cat, ChannelShuffle,
-    Clamp, Conv1dChannels, Conv2d, ConvTranspose2d, Crop, Elu, Flip, Full, Hardsigmoid, Hardswish,
-    Interpolate, LeakyRelu, Linear, Linspace, LocalResponseNorm, MaxPool2d, MaxPool2dIndices,
-    MaxUnpool2d, Mean, Mul, Op, Pad, PixelShuffle, PixelUnshuffle, Prelu, Preprocess, Relu, Repeat,
-    Scale, Sigmoid, Silu, Slice, Softmax, Sub, Tanh, Unfold, pad,
+    AdaptiveAvgPool2d, AdaptiveMaxPool2d, Add, Amax, Amin, Argmax, AvgPool2d, BatchNorm2d,
+    Binarize, Case, Cat, Celu, ChannelShuffle, Clamp, Conv1dChannels, Conv2d, ConvTranspose2d,
+    Crop, Elu, Flip, Full, GroupNorm, Hardsigmoid, Hardswish, InstanceNorm, Interpolate, LayerNorm,
+    LeakyRelu, Linear, Linspace, LocalResponseNorm, LogSoftmax, MaxPool2d, MaxPool2dIndices,
+    MaxUnpool2d, Mean, Mul, Op, Pad, PixelShuffle, PixelUnshuffle, Pow, Prelu, Preprocess, Relu,
+    Repeat, Scale, Sigmoid, Silu, Slice, Softmax, Softplus, Sub, Sum, Tanh, Unfold, from_name, pad,
 };
 use fullconv::low_level::plan::lowered::{Convolution, FusedArgmax, Scores, TransposedConvolution};
 use fullconv::low_level::target::Target;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Shape, Tensor};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
+use serde_json::json;
 use std::sync::{Arc, OnceLock};
 
 /// Cases of each test on devices; each case compiles its own kernels.

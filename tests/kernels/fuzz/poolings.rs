@@ -101,10 +101,15 @@ fn avg_pool2d() -> impl Strategy<Value = (AvgPool2d, Vec<Shape>)> {
         )
 }
 
-fn adaptive_avg_pool2d() -> impl Strategy<Value = (AdaptiveAvgPool2d, Vec<Shape>)> {
+fn adaptive_pool2d() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
     let size = || prop_oneof![Just(None), Just(Some(1)), (1usize..=17).prop_map(Some)];
-    ([size(), size()], tensors(13))
-        .prop_map(|(output_size, input)| (AdaptiveAvgPool2d { output_size }, vec![input]))
+    ([size(), size()], tensors(13), any::<bool>()).prop_map(|(output_size, input, max)| {
+        let op: Arc<dyn Op> = match max {
+            true => Arc::new(AdaptiveMaxPool2d { output_size }),
+            false => Arc::new(AdaptiveAvgPool2d { output_size }),
+        };
+        (op, vec![input])
+    })
 }
 
 proptest! {
@@ -133,7 +138,7 @@ proptest! {
     }
 
     #[test]
-    fn adaptive_avg_pool2d_agrees_with_the_reference(sample in samples(adaptive_avg_pool2d())) {
+    fn adaptive_pool2d_agrees_with_the_reference(sample in shared_samples(adaptive_pool2d())) {
         sample.check();
     }
 }
