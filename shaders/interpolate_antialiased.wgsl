@@ -1,8 +1,8 @@
 // Antialiased resize along the rows or the columns. One invocation computes one vec4: the mean of the inputs under a
 // filter, weighted.
 //
-// Input j lies |(2j + 1) · div − (2i + 1) · mul| from output i, in units of which 2 · max(mul, div) are 1: integers, exact
-// at any size.
+// Input j lies |(2j + 1) · step_div − (2i + 1) · step_mul| from output i, in units of which
+// 2 · max(step_mul, step_div) are 1: integers, exact at any size.
 // input [n, in_height, in_width, c/4], output [n, height, w, c/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
@@ -22,8 +22,8 @@ struct Params {
     c4: u32,
     along_rows: u32,
     inputs: u32,
-    mul: u32,
-    div: u32,
+    step_mul: u32,
+    step_div: u32,
 }
 
 @group(0) @binding(0) var<storage, read> input: array<Stored>;
@@ -67,10 +67,10 @@ fn main(
     let stride = select(params.c4, params.in_width * params.c4, along_rows);
     let first = select(row * params.in_width, n * params.in_height * params.in_width + x, along_rows) * params.c4 + c;
 
-    let div = i32(params.div);
-    let one = 2 * max(i32(params.mul), div);
+    let div = i32(params.step_div);
+    let one = 2 * max(i32(params.step_mul), div);
     let radius = select(one, 2 * one, CUBIC);
-    let centre = (2 * i32(i) + 1) * i32(params.mul);
+    let centre = (2 * i32(i) + 1) * i32(params.step_mul);
     let begin = max(centre - radius + div, 0) / (2 * div);
     let end = min((centre + radius + div - 1) / (2 * div), i32(params.inputs));
     var sum = vec4<f32>();

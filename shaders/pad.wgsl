@@ -1,4 +1,5 @@
-// Pads a tensor with rows and columns, or cuts them off where `top` or `left` is negative. One invocation computes one vec4.
+// Pads a tensor with rows and columns, or cuts them off where the padding is negative. One invocation computes one
+// vec4.
 // input [n, in_height, in_width, c/4], output [n, height, width, c/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;

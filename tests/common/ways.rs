@@ -53,7 +53,8 @@ impl Op for By {
     fn reference(&self, inputs: &[&Tensor]) -> fullconv::Result<Tensor> {
         self.op.reference(inputs)
     }
-    /// If the way does not exist, all kernels of the op; [`Way::is_of`] tells the two apart.
+    /// If the way does not exist for these inputs, all kernels of the op, or its stages if it has no kernel for them;
+    /// [`Way::is_of`] tells the ways apart.
     fn candidates(&self, inputs: &[Shape], device: &Target) -> fullconv::Result<Vec<Candidate>> {
         let op = self.op.as_ref();
         let (mut stages, mut picked) = (None, None);
@@ -63,6 +64,9 @@ impl Op for By {
         }
         let kernels =
             picked.map_or_else(|| op.kernels(inputs, device), |kernel| Ok(vec![kernel]))?;
+        if stages.is_none() && kernels.is_empty() {
+            return op.candidates(inputs, device);
+        }
         let stages = stages.map(Candidate::stages).into_iter();
         Ok(stages
             .chain(kernels.into_iter().map(Candidate::kernel))

@@ -192,8 +192,8 @@ impl Antialiased {
             ("c4", output.c4()),
             ("along_rows", usize::from(along_rows)),
             ("inputs", filter.inputs),
-            ("mul", filter.mul),
-            ("div", filter.div),
+            ("step_mul", filter.mul),
+            ("step_div", filter.div),
         ]);
         Kernel {
             constants: vec![("CUBIC", f64::from(u8::from(filter.cubic)))],
