@@ -1,4 +1,4 @@
-// 2-D transposed convolution with groups.
+// 2-D transposed convolution with groups, dilation or both.
 //
 // One invocation gathers one pixel of 4 output channels, each from its own group's inputs.
 // input [n, h, w, c] read as scalars, weight [out/4][ky][kx][c/groups] vec4 of output channels,
@@ -6,6 +6,9 @@
 alias Stored = vec4<f32>;
 alias StoredScalar = f32;
 alias Written = vec4<f32>;
+
+// Taps are `dilation` apart. Any of them may reach a pixel.
+override DILATED: bool = false;
 
 struct Params {
     in_height: u32,
@@ -32,6 +35,8 @@ struct Params {
     group_inputs: u32,
     out_channels: u32,
     group_outputs: u32,
+    dilation_h: u32,
+    dilation_w: u32,
 }
 
 @group(0) @binding(0) var<storage, read> input: array<StoredScalar>;
@@ -57,7 +62,7 @@ fn main(
     }
     let row = pixel / params.out_width;
     let n = row / params.out_height;
-    // Output row y takes tap ky from input row (y + padding − ky) / stride, if that is an integer.
+    // Output row y takes tap ky from input row (y + padding − ky · dilation) / stride, if that is an integer.
     let y = row - n * params.out_height + params.padding_h;
     let x = pixel - row * params.out_width + params.padding_w;
 
@@ -70,14 +75,26 @@ fn main(
     if params.term_begin > 0u {
         sum = vec4<f32>(output[at]);
     }
-    for (var ky = y % params.stride_h; ky < params.kernel_h && ky <= y; ky += params.stride_h) {
-        let from_y = (y - ky) / params.stride_h;
-        if from_y >= params.in_height {
+    var ky = y % params.stride_h;
+    var step_h = params.stride_h;
+    var first_kx = x % params.stride_w;
+    var step_w = params.stride_w;
+    if DILATED {
+        ky = 0u;
+        step_h = 1u;
+        first_kx = 0u;
+        step_w = 1u;
+    }
+    for (; ky < params.kernel_h && ky * params.dilation_h <= y; ky += step_h) {
+        let below = y - ky * params.dilation_h;
+        let from_y = below / params.stride_h;
+        if from_y >= params.in_height || from_y * params.stride_h != below {
             continue;
         }
-        for (var kx = x % params.stride_w; kx < params.kernel_w && kx <= x; kx += params.stride_w) {
-            let from_x = (x - kx) / params.stride_w;
-            if from_x >= params.in_width {
+        for (var kx = first_kx; kx < params.kernel_w && kx * params.dilation_w <= x; kx += step_w) {
+            let behind = x - kx * params.dilation_w;
+            let from_x = behind / params.stride_w;
+            if from_x >= params.in_width || from_x * params.stride_w != behind {
                 continue;
             }
             let pixel_start = ((n * params.in_height + from_y) * params.in_width + from_x) * params.in_c4 - params.input_start;

@@ -1,12 +1,13 @@
 //! 2-D transposed convolution ("deconvolution"): every input value spreads `weight` over the output,
-//! `out[n, o, y·stride − padding + ky, …] += weight[i, o, ky, kx] · input[n, i, y, x]`, plus bias.
+//! `out[n, o, y·stride − padding + ky·dilation, …] += weight[i, o, ky, kx] · input[n, i, y, x]`, plus bias.
 //!
 //! Inputs: `[n, c, h, w]`, weight `[c, out / groups, kh, kw]`, and optionally bias `[out, 1, 1, 1]`. The
-//! output has (size − 1)·stride − 2·padding + kernel + output_padding rows and columns.
+//! output has (size − 1)·stride − 2·padding + dilation·(kernel − 1) + 1 + output_padding rows and columns.
 //! Source: `torch.nn.functional.conv_transpose2d`. Its kernels are those of
 //! [`TransposedConvolution`](crate::plan::lowered::TransposedConvolution).
 
 use super::attributes::pair;
+use super::interpolate::lowest_terms;
 use super::numerics::Numerics;
 use super::{Case, Op, case, shapes};
 use crate::error::{Result, bail};
@@ -23,9 +24,12 @@ pub struct ConvTranspose2d {
     /// Rows and columns cut from each side of the output.
     #[serde(deserialize_with = "pair")]
     pub padding: [usize; 2],
-    /// Rows and columns added at the bottom and the right; less than the stride.
+    /// Rows and columns added at the bottom and the right; less than the stride or the dilation.
     #[serde(deserialize_with = "pair")]
     pub output_padding: [usize; 2],
+    /// Distance of the places that neighbouring taps of the kernel spread to.
+    #[serde(deserialize_with = "pair")]
+    pub dilation: [usize; 2],
     /// Groups of channels, each convolved on its own.
     pub groups: usize,
 }
@@ -36,6 +40,7 @@ impl Default for ConvTranspose2d {
             stride: [1, 1],
             padding: [0, 0],
             output_padding: [0, 0],
+            dilation: [1, 1],
             groups: 1,
         }
     }
@@ -65,14 +70,21 @@ impl ConvTranspose2d {
 
     /// The most rows and columns of the kernel that reach one output pixel.
     pub(crate) fn taps(&self, weight: Shape) -> [usize; 2] {
-        [
-            weight.h.div_ceil(self.stride[0]),
-            weight.w.div_ceil(self.stride[1]),
-        ]
+        // Taps reach the same pixel if they are a common multiple of stride and dilation apart.
+        [(0, weight.h), (1, weight.w)].map(|(axis, kernel)| {
+            let (apart, _) = lowest_terms(self.stride[axis], self.dilation[axis]);
+            kernel.div_ceil(apart)
+        })
+    }
+
+    /// Whether taps are further apart than the pixels of the output.
+    pub(crate) fn is_dilated(&self) -> bool {
+        self.dilation != [1, 1]
     }
 
     fn output_size(&self, axis: usize, size: usize, kernel: usize) -> Result<usize> {
-        let full = (size - 1) * self.stride[axis] + kernel + self.output_padding[axis];
+        let reach = (kernel - 1) * self.dilation[axis] + 1;
+        let full = (size - 1) * self.stride[axis] + reach + self.output_padding[axis];
         match full.checked_sub(2 * self.padding[axis]) {
             None | Some(0) => bail!(
                 Shape,
@@ -91,12 +103,13 @@ impl Op for ConvTranspose2d {
 
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
         let (input, weight, bias) = Self::inputs(inputs)?;
-        super::check_attributes(&[self.stride, self.padding, [self.groups; 2]])?;
-        if self.stride.contains(&0) || self.groups == 0 {
-            bail!(Shape, "stride and groups are at least 1");
+        super::check_attributes(&[self.stride, self.padding, self.dilation, [self.groups; 2]])?;
+        if self.stride.contains(&0) || self.dilation.contains(&0) || self.groups == 0 {
+            bail!(Shape, "stride, dilation and groups are at least 1");
         }
-        if (0..2).any(|axis| self.output_padding[axis] >= self.stride[axis]) {
-            bail!(Shape, "output_padding must be less than stride");
+        let most = |axis: usize| self.stride[axis].max(self.dilation[axis]);
+        if (0..2).any(|axis| self.output_padding[axis] >= most(axis)) {
+            bail!(Shape, "output_padding must be less than stride or dilation");
         }
         if weight.elements() == 0 || input.elements() == 0 {
             bail!(Shape, "input {input} or weight {weight} has no elements");
@@ -136,14 +149,14 @@ impl Op for ConvTranspose2d {
                 for (j, &value) in input.plane(n, i).iter().enumerate() {
                     let (top, left) = (j / size.w * self.stride[0], j % size.w * self.stride[1]);
                     for ky in 0..kernel.h {
-                        let Some(y) = (top + ky)
+                        let Some(y) = (top + ky * self.dilation[0])
                             .checked_sub(self.padding[0])
                             .filter(|y| *y < output.h)
                         else {
                             continue;
                         };
                         for kx in 0..kernel.w {
-                            let Some(x) = (left + kx)
+                            let Some(x) = (left + kx * self.dilation[1])
                                 .checked_sub(self.padding[1])
                                 .filter(|x| *x < output.w)
                             else {
@@ -186,12 +199,31 @@ pub fn cases() -> Vec<Case> {
         groups: 2,
         ..odd.clone()
     };
+    let dilated = |stride, padding, dilation, output_padding, groups| ConvTranspose2d {
+        stride,
+        padding,
+        output_padding,
+        dilation,
+        groups,
+    };
     vec![
         case(strided(2, 0), [[1, 5, 4, 3], [5, 5, 4, 4]]),
         case(strided(8, 4), [[2, 7, 3, 4], [7, 7, 16, 16]]),
         case(odd, [[3, 6, 4, 5], [6, 9, 3, 3], [9, 1, 1, 1]]),
         case(grouped, [[1, 6, 4, 5], [6, 3, 3, 3], [6, 1, 1, 1]]),
         case(strided(3, 0), [[1, 4, 3, 3], [4, 2, 2, 2]]),
+        case(
+            dilated([1, 1], [2, 1], [2, 3], [0, 2], 1),
+            [[2, 5, 4, 3], [5, 7, 3, 3], [7, 1, 1, 1]],
+        ),
+        case(
+            dilated([2, 3], [1, 4], [3, 2], [1, 0], 2),
+            [[1, 6, 3, 5], [6, 5, 4, 3]],
+        ),
+        case(
+            dilated([4, 2], [0, 0], [2, 4], [0, 0], 1),
+            [[1, 8, 3, 4], [8, 4, 3, 2]],
+        ),
         // A row has more than eight pixels that share their taps, and the channels do not fill the last tile.
         case(strided(2, 0), [[1, 3, 2, 19], [3, 27, 4, 4], [27, 1, 1, 1]]),
     ]

@@ -41,8 +41,10 @@ def conv2d(input, weight, bias=None, *, stride, padding, dilation, groups):
     return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
 
-def conv_transpose2d(input, weight, bias=None, *, stride, padding, output_padding, groups):
-    return F.conv_transpose2d(input, weight, bias, stride, padding, output_padding, groups)
+def conv_transpose2d(input, weight, bias=None, *, stride, padding, output_padding, groups, dilation=1):
+    return F.conv_transpose2d(
+        input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
 
 
 def max_pool2d(input, *, kernel_size, **attributes):
@@ -577,7 +579,7 @@ def conv2d_cases(cases):
 
 def conv_transpose2d_cases(cases):
     def case(name, input, out, kernel, stride=1, padding=0, output_padding=0, groups=1, bias=False,
-             bilinear=False):  # fmt: skip
+             bilinear=False, **dilation):  # fmt: skip
         g = generator(f"conv_transpose2d {name}")
         if bilinear:
             weight = fcn.bilinear_weight(out, kernel).float()
@@ -589,6 +591,7 @@ def conv_transpose2d_cases(cases):
             "padding": pair(padding),
             "output_padding": pair(output_padding),
             "groups": groups,
+            **dilation,
         }
         cases.add(
             "conv_transpose2d",
@@ -635,6 +638,12 @@ def conv_transpose2d_cases(cases):
     case("groups3_batch3", [3, 9, 3, 2], 3, 3, 2, 1, 1, groups=3)
     case("depthwise", [1, 7, 3, 4], 7, 4, 2, groups=7)
     case("many_channels", [1, 33, 2, 3], 19, 3, 2, 1, 1, bias=True)
+
+    case("dilation2", [2, 5, 4, 3], 6, 3, 1, 1, bias=True, dilation=2)
+    case("dilation2_stride2", [1, 6, 3, 4], 5, 3, 2, 1, bias=True, dilation=2)
+    case("dilation3_stride2_output_padding2", [1, 3, 3, 4], 7, 3, 2, 2, 2, dilation=3)
+    case("dilation_2_3_stride_3_2", [3, 7, 3, 2], 4, (3, 4), (3, 2), (1, 3), dilation=[2, 3])
+    case("dilation2_groups3", [1, 9, 3, 4], 6, 4, 3, 2, 1, groups=3, bias=True, dilation=2)
 
 
 def max_pool2d_cases(cases):

@@ -36,7 +36,8 @@ pub struct FusedArgmax {
     pub binary: Option<Binarize>,
 }
 
-/// Fuses a bilinear resize, or a transposed convolution without groups, with the labels.
+/// Fuses a bilinear resize without antialiasing, or a transposed convolution without groups and dilation, with the
+/// labels.
 pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
     let (before, next): (&dyn Any, &dyn Any) = (before, next);
     let binary = next.downcast_ref::<Binarize>();
@@ -47,7 +48,8 @@ pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
     let resized =
         resized.filter(|resize| resize.mode == InterpolateMode::Bilinear && !resize.antialias);
     let upsampled = before.downcast_ref::<TransposedConvolution>();
-    let upsampled = upsampled.filter(|upsampling| upsampling.conv.groups == 1);
+    let upsampled =
+        upsampled.filter(|upsampling| upsampling.conv.groups == 1 && !upsampling.conv.is_dilated());
     let scores = match (resized, upsampled) {
         (Some(resize), _) => Scores::Resized(resize.clone()),
         (_, Some(upsampling)) => Scores::Upsampled(upsampling.clone()),
@@ -121,7 +123,13 @@ impl Op for FusedArgmax {
 }
 
 /// The kernel that labels the resized input.
+///
+/// # Errors
+/// `Unsupported` if the resize is not bilinear without antialiasing.
 fn of_resize(resize: &Interpolate, input: Shape, output: Shape) -> Result<Kernel> {
+    if resize.mode != InterpolateMode::Bilinear || resize.antialias {
+        bail!(Unsupported, "labels of {resize:?} are not computed at once");
+    }
     let [rows, columns] = resize.positions(input, output)?;
     let mut positions = rows.params(["row_mul", "row_add", "row_div"]).to_vec();
     positions.extend(columns.params(["column_mul", "column_add", "column_div"]));
@@ -136,8 +144,16 @@ fn of_resize(resize: &Interpolate, input: Shape, output: Shape) -> Result<Kernel
 /// stays in one row. Otherwise it stays in the band, and takes new taps where its pixels continue in another row.
 ///
 /// # Errors
-/// `Limit` if the weight does not fit one binding: all classes of a pixel are computed in one dispatch.
+/// `Limit` if the weight does not fit one binding: all classes of a pixel are computed in one dispatch. `Unsupported`
+/// with groups or dilation.
 fn of_upsampling(op: &TransposedConvolution, inputs: &[Shape], target: &Target) -> Result<Kernel> {
+    if op.conv.groups > 1 || op.conv.is_dilated() {
+        bail!(
+            Unsupported,
+            "labels of {:?} are not computed at once",
+            op.conv
+        );
+    }
     let output = op.output_shape(inputs)?;
     let by_name = op.inputs(inputs)?;
     let bindings = op.bindings(by_name, output.c);

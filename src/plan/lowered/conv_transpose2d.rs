@@ -41,8 +41,8 @@ pub(super) fn lower(op: &dyn Op, diagonal: bool) -> Option<TransposedConvolution
     let op: &dyn Any = op;
     let conv = op.downcast_ref::<ConvTranspose2d>()?.clone();
     Some(TransposedConvolution {
-        // Groups make the weight smaller already.
-        diagonal: diagonal && conv.groups == 1,
+        // Groups make the weight smaller already, and the diagonal kernel knows no dilation.
+        diagonal: diagonal && conv.groups == 1 && !conv.is_dilated(),
         ..conv.into()
     })
 }
@@ -136,7 +136,7 @@ impl TransposedConvolution {
                 rows: Rows {
                     mul: 1,
                     div: self.conv.stride[0] as i64,
-                    first: top - (inputs.weight.h as i64 - 1),
+                    first: top - ((inputs.weight.h - 1) * self.conv.dilation[0]) as i64,
                     last: top,
                 },
             },
@@ -156,6 +156,13 @@ impl Op for TransposedConvolution {
         let full = self.conv.output_shape(inputs)?;
         if self.diagonal && inputs[1].n != inputs[1].c {
             bail!(Shape, "a weight of shape {} has no diagonal", inputs[1]);
+        }
+        if self.diagonal && self.conv.is_dilated() {
+            bail!(
+                Shape,
+                "a diagonal weight has no dilation, {:?}",
+                self.conv.dilation
+            );
         }
         match (&self.crop, like) {
             (Some(crop), Some(_)) if crop.fixed().is_none() => {
@@ -179,7 +186,8 @@ impl Op for TransposedConvolution {
     fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let inputs = self.inputs(inputs)?;
-        let mut kernel = if self.conv.groups > 1 {
+        let dilated = self.conv.is_dilated();
+        let mut kernel = if self.conv.groups > 1 || dilated {
             self.grouped(inputs, output)
         } else if self.diagonal {
             self.diagonal(inputs, output)
@@ -188,7 +196,11 @@ impl Op for TransposedConvolution {
         };
         let [rows, columns] = self.conv.taps(inputs.weight).map(|taps| taps as u64);
         kernel.steps_per_term = rows * columns;
-        kernel.fixed_steps = rows * (columns + 1);
+        kernel.fixed_steps = match dilated {
+            // Every tap is looked at.
+            true => (inputs.weight.h * (inputs.weight.w + 1)) as u64,
+            false => rows * (columns + 1),
+        };
         Ok(vec![Candidate::kernel(kernel)])
     }
 
@@ -247,15 +259,23 @@ impl TransposedConvolution {
         kernel
     }
 
-    /// The kernel for groups.
+    /// The kernel for groups or dilation.
     fn grouped(&self, inputs: Inputs<Shape>, output: Shape) -> Kernel {
-        let group_inputs = inputs.input.c / self.conv.groups;
+        // The weight of a single group is padded.
+        let group_inputs = match self.conv.groups {
+            1 => 4 * inputs.input.c4(),
+            groups => inputs.input.c / groups,
+        };
         let mut kernel = self.kernel(inputs, output, true);
         kernel.params.extend(sizes([
             ("group_inputs", group_inputs),
             ("out_channels", output.c),
             ("group_outputs", inputs.weight.c),
+            ("dilation_h", self.conv.dilation[0]),
+            ("dilation_w", self.conv.dilation[1]),
         ]));
+        let dilated = f64::from(u8::from(self.conv.is_dilated()));
+        kernel.constants = vec![("DILATED", dilated)];
         kernel.terms = Some(group_inputs);
         kernel
     }
@@ -268,7 +288,7 @@ impl TransposedConvolution {
         }
     }
 
-    /// The common part of the kernels; unchanged, the kernel for groups.
+    /// The common part of the kernels; unchanged, most of the kernel for groups.
     fn kernel(&self, inputs: Inputs<Shape>, output: Shape, in_runs: bool) -> Kernel {
         let sizes = self.sizes(inputs.input, inputs.weight, output, ("out_c4", output.c4()));
         let mut params = sizes.to_vec();

@@ -109,6 +109,7 @@ fn conv_transpose2d() -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
                 stride,
                 padding,
                 output_padding,
+                dilation: [1, 1],
                 groups,
             };
             let input = Shape::new(n, c * groups, size[0], size[1]);
@@ -117,6 +118,14 @@ fn conv_transpose2d() -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
             (op, shapes)
         },
     )
+}
+
+/// A transposed convolution whose taps are apart.
+fn dilated() -> impl Strategy<Value = (ConvTranspose2d, Vec<Shape>)> {
+    (conv_transpose2d(), pair(1..=4)).prop_map(|((conv, shapes), dilation)| {
+        let op = ConvTranspose2d { dilation, ..conv };
+        (op, shapes)
+    })
 }
 
 /// A transposed convolution, cropped to a window or whole.
@@ -197,6 +206,13 @@ proptest! {
     }
 
     #[test]
+    fn dilated_conv_transpose2d_agrees_with_the_reference(
+        sample in samples(dilated().prop_map(|(op, shapes)| (TransposedConvolution::from(op), shapes)))
+    ) {
+        sample.check();
+    }
+
+    #[test]
     fn conv_transpose2d_of_long_rows_agrees_with_the_reference(sample in samples(transposed(false))) {
         sample.check();
     }
@@ -233,12 +249,13 @@ proptest! {
         prop_assert_eq!(op.flops(&shapes), alone.flops(&shapes));
     }
 
-    /// (size − 1)·stride − 2·padding + dilation·(kernel − 1) + output_padding + 1, dilation 1.
+    /// (size − 1)·stride − 2·padding + dilation·(kernel − 1) + output_padding + 1.
     #[test]
-    fn the_shape_of_conv_transpose2d_follows_pytorch((op, shapes) in conv_transpose2d()) {
+    fn the_shape_of_conv_transpose2d_follows_pytorch((op, shapes) in dilated()) {
         let (input, weight) = (shapes[0], shapes[1]);
         let size = |axis: usize, size: usize, kernel: usize| {
-            (size - 1) * op.stride[axis] + kernel + op.output_padding[axis] - 2 * op.padding[axis]
+            let reach = op.dilation[axis] * (kernel - 1) + op.output_padding[axis] + 1;
+            (size - 1) * op.stride[axis] + reach - 2 * op.padding[axis]
         };
         let expected = Shape::new(
             input.n,
