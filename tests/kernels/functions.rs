@@ -3,10 +3,11 @@
 
 use crate::common::{OneOp, Random, all_gpus};
 use fullconv::low_level::graph::Graph;
+use fullconv::low_level::ops::interpolate::InterpolateMode;
 use fullconv::low_level::ops::numerics::UNIT;
 use fullconv::low_level::ops::{
-    Add, Cat, Clamp, Conv2d, Elu, Hardsigmoid, Hardswish, LeakyRelu, Mean, Mul, Op, Relu, Sigmoid,
-    Silu, Tanh, from_name,
+    Add, Cat, Clamp, Conv2d, Elu, Hardsigmoid, Hardswish, Interpolate, LeakyRelu, Mean, Mul, Op,
+    Relu, Sigmoid, Silu, Tanh, from_name,
 };
 use fullconv::low_level::plan::Plan;
 use fullconv::low_level::reference;
@@ -159,6 +160,32 @@ fn a_row_too_long_for_one_loop_is_summed_in_several_dispatches() {
     }
 }
 
+/// Positions are exact at thousands of pixels, and a filter may cover more inputs than a loop has steps.
+#[test]
+fn resizes_of_thousands_of_pixels_agree_with_the_reference() {
+    let to = |size, mode, antialias| Interpolate {
+        mode,
+        antialias,
+        ..Interpolate::bilinear(size, false)
+    };
+    use InterpolateMode::{Bicubic, Bilinear, NearestExact};
+    let resizes = [
+        (to([2, 4799], Bicubic, false), [3, 4001]),
+        (to([4799, 1], NearestExact, false), [4001, 2]),
+        (to([1, 481], Bilinear, true), [3, 4001]),
+        (to([481, 2], Bicubic, true), [4001, 3]),
+        (to([2, 3], Bicubic, true), [600, 700]),
+    ];
+    let mut random = Random::new(29);
+    for (resize, [h, w]) in resizes {
+        let shape = Shape::new(1, 2, h, w);
+        let one = OneOp::random(Arc::new(resize), &[shape], &mut random);
+        for (name, gpu) in all_gpus() {
+            one.check(&gpu, name);
+        }
+    }
+}
+
 /// `cat(gate · input + offset + offset, more)`, where gate, offset and more are tensors of the file. Gate and offset
 /// have a batch of 1 and are broadcast.
 #[test]
@@ -244,6 +271,26 @@ fn invalid_attributes_and_shapes_are_errors() {
         ),
         ("channel_shuffle", json!({"groups": 4}), ErrorKind::Shape),
         ("full", json!({"channels": 0}), ErrorKind::Shape),
+        (
+            "conv_transpose2d",
+            json!({"dilations": 2}),
+            ErrorKind::ModelFile,
+        ),
+        (
+            "interpolate",
+            json!({"size": 3, "antialias": true}),
+            ErrorKind::Shape,
+        ),
+        (
+            "interpolate",
+            json!({"size": 3, "mode": "nearest-exact", "align_corners": true}),
+            ErrorKind::Shape,
+        ),
+        (
+            "interpolate",
+            json!({"size": 3, "mode": "area"}),
+            ErrorKind::ModelFile,
+        ),
         (
             "full",
             json!({"channels": 1, "fill_value": 1e40}),

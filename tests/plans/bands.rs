@@ -1,7 +1,7 @@
 //! Pictures whose activations do not fit the device run in bands, with the same results to the last bit.
 
 use crate::common::plans::{check_limits, check_liveness, full_width};
-use crate::common::{Random, golden, gpu, run_on, with_labels};
+use crate::common::{Random, golden, gpu, run_on, serialize, with_labels};
 use fullconv::low_level::device_profile::DeviceProfile;
 use fullconv::low_level::gpu::Network;
 use fullconv::low_level::graph::{Graph, NodeId};
@@ -9,6 +9,7 @@ use fullconv::low_level::ops::kernel::Format;
 use fullconv::low_level::plan::Plan;
 use fullconv::low_level::target::{PlanOptions, Target};
 use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Shape};
+use serde_json::json;
 
 /// Plans for less and less memory, down to the least memory with a plan.
 fn in_bands(
@@ -186,6 +187,63 @@ fn the_demo_model_in_bands_gives_the_same_bits_as_whole() {
     for gpu in devices() {
         let model = Model::from_bytes(fullconv_demo::MODEL).unwrap();
         check_model(&gpu, "demo", &model, Shape::new(1, 3, 150, 60), &["pool1"]);
+    }
+}
+
+/// A small map whose rows are moved about, and then larger ones that are made of it row by row.
+fn moving_model() -> Model {
+    let mut random = Random::new(19);
+    let weights = [("a", [7, 3, 3, 3]), ("b", [5, 14, 3, 3])].map(|(name, [o, i, h, w])| {
+        let shape = Shape::new(o, i, h, w);
+        (name.to_owned(), random.tensor(shape))
+    });
+    let node = |op: &str, inputs: &[&str], attributes: serde_json::Value| json!({"name": op, "op": op, "inputs": inputs, "attributes": attributes});
+    let mut first = node(
+        "conv2d",
+        &["input", "a"],
+        json!({"stride": 4, "padding": 1}),
+    );
+    first["name"] = json!("first");
+    let nodes = [
+        first,
+        node("flip", &["first"], json!({"dims": [2, 3]})),
+        node(
+            "pad",
+            &["flip"],
+            json!({"padding": [2, 1, 3, 2], "mode": "circular"}),
+        ),
+        node("slice", &["pad"], json!({"dim": 2, "start": 1, "step": 2})),
+        node("repeat", &["slice"], json!({"repeats": [2, 3, 1]})),
+        node("channel_shuffle", &["repeat"], json!({"groups": 2})),
+        node(
+            "interpolate",
+            &["channel_shuffle", "input"],
+            json!({"mode": "bicubic"}),
+        ),
+        node("conv2d", &["interpolate", "b"], json!({"padding": 1})),
+        node(
+            "crop",
+            &["conv2d", "interpolate"],
+            json!({"offset": "center"}),
+        ),
+    ];
+    let mut smooth = node(
+        "interpolate",
+        &["crop"],
+        json!({"scale_factor": 0.7, "mode": "bilinear", "antialias": true}),
+    );
+    smooth["name"] = json!("smooth");
+    let nodes: Vec<_> = nodes.into_iter().chain([smooth]).collect();
+    let graph = json!({"input": "input", "output": "smooth", "nodes": nodes});
+    let metadata = json!({"version": 1, "graph": graph}).to_string();
+    Model::from_bytes(serialize(&weights, Some(&metadata))).unwrap()
+}
+
+#[test]
+fn moved_rows_in_bands_give_the_same_bits_as_whole() {
+    for gpu in devices() {
+        let model = moving_model();
+        check_model(&gpu, "moved", &model, Shape::new(2, 3, 91, 40), &["repeat"]);
     }
 }
 

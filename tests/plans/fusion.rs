@@ -5,7 +5,7 @@ use crate::common::{Random, golden, gpu, preferences, run_on, with_labels};
 use fullconv::low_level::device_profile::DeviceProfile;
 use fullconv::low_level::gpu::Network;
 use fullconv::low_level::graph::{Graph, NodeId};
-use fullconv::low_level::ops::{Conv2d, MaxPool2d};
+use fullconv::low_level::ops::{Argmax, Conv2d, ConvTranspose2d, Interpolate, MaxPool2d, Op};
 use fullconv::low_level::plan::Plan;
 use fullconv::low_level::target::{PlanOptions, Target};
 use fullconv::{Gpu, GpuOptions, Shape, Tensor};
@@ -54,6 +54,41 @@ fn full_width_fcn8s_fuses_every_pooling_for_every_profile() {
         assert_eq!(pools(&asked), 1, "{asked}");
         assert!(!kernels(&asked, "conv5_3+relu5_3").is_empty(), "{asked}");
     }
+}
+
+/// The kernels of `op`, on the input and a weight if it has one, and argmax of its output.
+fn labelled(op: impl Op + 'static, weight: Option<Shape>) -> Vec<&'static str> {
+    let mut graph = Graph::new("input");
+    let mut inputs = vec![graph.input()];
+    inputs.extend(weight.map(|shape| graph.parameter("weight", shape).unwrap()));
+    let scores = graph.op("scores", op, &inputs).unwrap();
+    graph.op("labels", Argmax {}, &[scores]).unwrap();
+    let input = Shape::new(1, 5, 9, 11);
+    let plan = Plan::new(&graph, input, &[graph.output()], &Target::WEBGPU_DEFAULTS).unwrap();
+    plan.layers.iter().map(|layer| layer.kernel).collect()
+}
+
+#[test]
+fn labels_are_fused_only_with_what_their_kernels_compute() {
+    let resize = Interpolate::bilinear([5, 7], false);
+    let smooth = Interpolate {
+        antialias: true,
+        ..resize.clone()
+    };
+    assert_eq!(labelled(resize, None), ["argmax_resized"]);
+    let one = "interpolate_antialiased";
+    assert_eq!(labelled(smooth, None), [one, one, "argmax"]);
+    let upsampling = ConvTranspose2d::strided(2, 0);
+    let dilated = ConvTranspose2d {
+        dilation: [2, 2],
+        ..upsampling.clone()
+    };
+    let weight = Some(Shape::new(5, 5, 3, 3));
+    assert_eq!(labelled(upsampling, weight), ["argmax_upsampled"]);
+    assert_eq!(
+        labelled(dilated, weight),
+        ["conv_transpose2d_grouped", "argmax"]
+    );
 }
 
 /// The plan with fused poolings, and a plan without: in it, every pooled map is requested too.
