@@ -87,7 +87,7 @@ fullconv_status fullconv_model_from_bytes(const uint8_t *bytes,
 // `model` is null or may be written to.
 fullconv_status fullconv_model_demo(fullconv_model **model);
 
-// The number of classes of `model`; 0 if `model` is not a valid handle. Every label is below this number.
+// The number of classes of `model`, 2 for a binary one; 0 if `model` is not a valid handle. Every label is below this number.
 size_t fullconv_model_class_count(const fullconv_model *model);
 
 // The name of class `id`, in UTF-8 ("class 7" if the model has no name for it), valid until the model is freed;
@@ -100,6 +100,18 @@ const char *fullconv_model_class_name(const fullconv_model *model,
 // # Safety
 // `rgb` is null, or 3 bytes may be written to it.
 fullconv_status fullconv_model_class_colour(const fullconv_model *model, size_t id, uint8_t *rgb);
+
+// The probability from which a pixel is class 1, if `model` is binary: its network has one output channel. Else 0, as
+// for an invalid handle.
+float fullconv_model_threshold(const fullconv_model *model);
+
+// The binary model `model` with another threshold, between 0 and 1: a new handle, to be freed like any other.
+//
+// # Safety
+// `changed` is null or may be written to.
+fullconv_status fullconv_model_with_threshold(const fullconv_model *model,
+                                              float threshold,
+                                              fullconv_model **changed);
 
 // Frees a model; null does nothing. Its segmenters stay valid.
 fullconv_status fullconv_model_free(fullconv_model *model);
@@ -145,6 +157,21 @@ fullconv_status fullconv_segment(const fullconv_segmenter *segmenter,
                                  size_t row_bytes,
                                  uint8_t *labels,
                                  size_t labels_length);
+
+// Writes the probability of each class at each pixel of a picture, laid out as for fullconv_segment: for each class one
+// plane of height rows of width numbers from 0 to 1, class 0 first, to the first class_count · width · height numbers
+// of `probabilities`, which has `probabilities_length` numbers.
+//
+// # Safety
+// `rgba` is null or the first byte of a picture of that layout; `probabilities` is null, or `probabilities_length`
+// numbers may be written to it, without overlap with the picture.
+fullconv_status fullconv_probabilities(const fullconv_segmenter *segmenter,
+                                       const uint8_t *rgba,
+                                       size_t width,
+                                       size_t height,
+                                       size_t row_bytes,
+                                       float *probabilities,
+                                       size_t probabilities_length);
 
 // Frees a segmenter; null does nothing.
 fullconv_status fullconv_segmenter_free(fullconv_segmenter *segmenter);

@@ -149,7 +149,7 @@ pub unsafe extern "C" fn fullconv_model_demo(model: *mut *mut fullconv_model) ->
     }
 }
 
-/// The number of classes of `model`; 0 if `model` is not a valid handle. Every label is below this number.
+/// The number of classes of `model`, 2 for a binary one; 0 if `model` is not a valid handle. Every label is below this number.
 #[unsafe(no_mangle)]
 pub extern "C" fn fullconv_model_class_count(model: *const fullconv_model) -> usize {
     let mut count = 0;
@@ -202,6 +202,37 @@ fn class_of(model: &fullconv_model, id: usize) -> Result<&CString, Failure> {
     let count = model.classes.len();
     let missing = || invalid(format!("there is no class {id}: the model has {count}"));
     model.classes.get(id).ok_or_else(missing)
+}
+
+/// The probability from which a pixel is class 1, if `model` is binary: its network has one output channel. Else 0, as
+/// for an invalid handle.
+#[unsafe(no_mangle)]
+pub extern "C" fn fullconv_model_threshold(model: *const fullconv_model) -> f32 {
+    let mut threshold = 0.0;
+    border(|| {
+        let model = MODELS.get(model)?;
+        threshold = model.model.head().threshold.unwrap_or(0.0);
+        Ok(())
+    });
+    threshold
+}
+
+/// The binary model `model` with another threshold, between 0 and 1: a new handle, to be freed like any other.
+///
+/// # Safety
+/// `changed` is null or may be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fullconv_model_with_threshold(
+    model: *const fullconv_model,
+    threshold: f32,
+    changed: *mut *mut fullconv_model,
+) -> fullconv_status {
+    let change = || {
+        let model = MODELS.get(model)?.model.clone();
+        Ok(fullconv_model::new(model.with_threshold(threshold)?))
+    };
+    // SAFETY: the caller guarantees it.
+    unsafe { give(changed, &MODELS, change) }
 }
 
 /// Frees a model; null does nothing. Its segmenters stay valid.
@@ -322,17 +353,15 @@ pub unsafe extern "C" fn fullconv_segment(
         let segmenter = SEGMENTERS.get(segmenter)?;
         not_null(rgba, "rgba")?;
         not_null(labels, "labels")?;
-        let size = Size::new(height, width);
-        let layout = Layout::new(size, row_bytes)?;
+        let layout = Layout::new(Size::new(height, width), row_bytes)?;
         if labels_length < layout.pixels {
             return Err(invalid(format!(
                 "labels takes {} bytes, one for each pixel, not {labels_length}",
                 layout.pixels
             )));
         }
-        // SAFETY: `rgba` is not null and the layout fits in memory; the caller guarantees the rest.
-        let rgba = unsafe { std::slice::from_raw_parts(rgba, layout.bytes) };
-        let picture = Picture::from_rgba(size, layout.packed(rgba)?)?;
+        // SAFETY: `rgba` is not null; the caller guarantees the rest.
+        let picture = unsafe { layout.picture(rgba) }?;
         let mask = segmenter.0.segment_blocking(&picture)?;
         // SAFETY: `labels` has room for all pixels, and the count is clamped to the mask's.
         unsafe {
@@ -345,6 +374,46 @@ pub unsafe extern "C" fn fullconv_segment(
     })
 }
 
+/// Writes the probability of each class at each pixel of a picture, laid out as for fullconv_segment: for each class one
+/// plane of height rows of width numbers from 0 to 1, class 0 first, to the first class_count · width · height numbers
+/// of `probabilities`, which has `probabilities_length` numbers.
+///
+/// # Safety
+/// `rgba` is null or the first byte of a picture of that layout; `probabilities` is null, or `probabilities_length`
+/// numbers may be written to it, without overlap with the picture.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fullconv_probabilities(
+    segmenter: *const fullconv_segmenter,
+    rgba: *const u8,
+    width: usize,
+    height: usize,
+    row_bytes: usize,
+    probabilities: *mut f32,
+    probabilities_length: usize,
+) -> fullconv_status {
+    border(|| {
+        let segmenter = SEGMENTERS.get(segmenter)?;
+        not_null(rgba, "rgba")?;
+        not_null(probabilities, "probabilities")?;
+        let layout = Layout::new(Size::new(height, width), row_bytes)?;
+        let classes = segmenter.0.model().class_count();
+        let needed = layout.pixels.checked_mul(classes);
+        if needed.is_none_or(|needed| probabilities_length < needed) {
+            return Err(invalid(format!(
+                "probabilities takes {} numbers, {classes} for each pixel, not {probabilities_length}",
+                layout.pixels.saturating_mul(classes)
+            )));
+        }
+        // SAFETY: `rgba` is not null; the caller guarantees the rest.
+        let picture = unsafe { layout.picture(rgba) }?;
+        let found = pollster::block_on(segmenter.0.probabilities(&picture))?;
+        let count = found.data().len().min(probabilities_length);
+        // SAFETY: `probabilities` has room for `count` numbers.
+        unsafe { probabilities.copy_from(found.data().as_ptr(), count) };
+        Ok(())
+    })
+}
+
 /// Frees a segmenter; null does nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn fullconv_segmenter_free(segmenter: *mut fullconv_segmenter) -> fullconv_status {
@@ -353,7 +422,7 @@ pub extern "C" fn fullconv_segmenter_free(segmenter: *mut fullconv_segmenter) ->
 
 /// A picture's layout in memory.
 struct Layout {
-    width: usize,
+    size: Size,
     row_bytes: usize,
     pixels: usize,
     /// Bytes from the first to the last pixel, both included.
@@ -380,7 +449,7 @@ impl Layout {
         let bytes = before.and_then(|before| before.checked_add(row?));
         match bytes.filter(|bytes| *bytes <= MOST_BYTES) {
             Some(bytes) => Ok(Self {
-                width,
+                size,
                 row_bytes,
                 pixels: height * width,
                 bytes,
@@ -389,6 +458,16 @@ impl Layout {
                 "no memory has a picture of {size} pixels (height x width) with {row_bytes} bytes a row"
             ))),
         }
+    }
+
+    /// The picture in this layout at `rgba`.
+    ///
+    /// # Safety
+    /// `rgba` is the first byte of a picture of this layout.
+    unsafe fn picture(&self, rgba: *const u8) -> Result<Picture, Failure> {
+        // SAFETY: the layout fits in memory; the caller guarantees the rest.
+        let rgba = unsafe { std::slice::from_raw_parts(rgba, self.bytes) };
+        Ok(Picture::from_rgba(self.size, self.packed(rgba)?)?)
     }
 
     /// The pixels of a picture in this layout, copied without gaps between rows.
@@ -401,7 +480,7 @@ impl Layout {
             });
         }
         for row in rgba.chunks(self.row_bytes) {
-            packed.extend_from_slice(&row[..4 * self.width]);
+            packed.extend_from_slice(&row[..4 * self.size.width]);
         }
         Ok(packed)
     }

@@ -53,6 +53,7 @@ fn compile(source: &str, folder: &Path) -> PathBuf {
         .arg("-L")
         .arg(&library)
         .arg("-lfullconv_c")
+        .arg("-lm")
         .arg(format!("-Wl,-rpath,{}", library.display())));
     let stderr = String::from_utf8_lossy(&said.stderr);
     assert!(said.status.success(), "{source}: {stderr}");
@@ -174,6 +175,41 @@ fn whatever_a_caller_does_wrong_is_a_status() {
     let model = golden("fcn8s-same");
     let said = succeed(Command::new(program).arg(model).arg("2"));
     assert_eq!(said, "all as expected\n");
+}
+
+/// A model of one output channel: 10 · (red + green + blue) − 15.
+fn binary_model() -> Vec<u8> {
+    let metadata = serde_json::json!({
+        "version": 1,
+        "preprocess": {"channels": "rgb", "range": 1.0, "mean": [0, 0, 0], "std": [1, 1, 1]},
+        "graph": {"output": "score", "nodes": [
+            {"name": "score", "op": "conv2d", "inputs": ["input", "weight", "bias"]}
+        ]},
+        "classes": ["bright"],
+    });
+    let header = serde_json::json!({
+        "__metadata__": {"fullconv": metadata.to_string()},
+        "weight": {"dtype": "F32", "shape": [1, 3, 1, 1], "data_offsets": [0, 12]},
+        "bias": {"dtype": "F32", "shape": [1], "data_offsets": [12, 16]},
+    });
+    let header = header.to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend(
+        [10f32, 10.0, 10.0, -15.0]
+            .map(f32::to_le_bytes)
+            .as_flattened(),
+    );
+    bytes
+}
+
+#[test]
+fn a_binary_model_has_two_classes_a_threshold_and_probabilities() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = compile("capi/tests/binary.c", folder.path());
+    let model = folder.path().join("binary.safetensors");
+    std::fs::write(&model, binary_model()).unwrap();
+    assert_eq!(succeed(Command::new(program).arg(model)), "right\n");
 }
 
 #[test]

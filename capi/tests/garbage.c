@@ -66,6 +66,12 @@ static void models(const char *path) {
     EXPECT(rgb[0] == 128 && rgb[1] == 128 && rgb[2] == 128);
     FAILS(INVALID, "rgb is null", fullconv_model_class_colour(model, 0, NULL));
     FAILS(INVALID, "class 11", fullconv_model_class_colour(model, 11, rgb));
+    fullconv_model *changed = (fullconv_model *)&wrong;
+    EXPECT(fullconv_model_threshold(model) == 0 && fullconv_model_threshold(NULL) == 0);
+    FAILS(FULLCONV_STATUS_REQUEST, "binary", fullconv_model_with_threshold(model, 0.5f, &changed));
+    EXPECT(changed == NULL);
+    FAILS(INVALID, "model is null", fullconv_model_with_threshold(NULL, 0.5f, &changed));
+    FAILS(INVALID, "handle is null", fullconv_model_with_threshold(model, 0.5f, NULL));
     WORKS(fullconv_model_free(model));
     FAILS(INVALID, "freed before", fullconv_model_free(model));
     EXPECT(fullconv_model_class_count(model) == 0);
@@ -133,6 +139,17 @@ static void segmenters(const char *path) {
     }
     WORKS(fullconv_segment(segmenter, packed, 3, 2, 0, again, 6));
     EXPECT(memcmp(labels, again, 6) == 0);
+    float *probabilities = malloc(30 * sizeof *probabilities);
+    FAILS(INVALID, "segmenter is null", fullconv_probabilities(NULL, rgba, 3, 2, 20, probabilities, 30));
+    FAILS(INVALID, "rgba is null", fullconv_probabilities(segmenter, NULL, 3, 2, 20, probabilities, 30));
+    FAILS(INVALID, "probabilities is null", fullconv_probabilities(segmenter, rgba, 3, 2, 20, NULL, 30));
+    FAILS(INVALID, "takes 30 numbers", fullconv_probabilities(segmenter, rgba, 3, 2, 20, probabilities, 29));
+    FAILS(INVALID, "no memory", fullconv_probabilities(segmenter, rgba, 3, (size_t)-1, 0, probabilities, 30));
+    WORKS(fullconv_probabilities(segmenter, rgba, 3, 2, 20, probabilities, 30));
+    for (size_t i = 0; i < 30; i++) {
+        EXPECT(probabilities[i] >= 0 && probabilities[i] <= probabilities[6 * labels[i % 6] + i % 6]);
+    }
+    free(probabilities);
     WORKS(fullconv_segmenter_free(segmenter));
     FAILS(INVALID, "freed before", fullconv_segment(segmenter, rgba, 3, 2, 20, labels, 6));
     FAILS(INVALID, "freed before", fullconv_segmenter_free(segmenter));

@@ -12,7 +12,7 @@
  * All calls are asynchronous and none blocks the page for long. No threads and no special headers are needed.
  */
 
-import init, { Download, WebGpu, type InitInput, type WebSegmenter } from './wasm/fullconv_wasm.js';
+import init, { Download, WebGpu, type InitInput, type Scores as Found, type WebSegmenter } from './wasm/fullconv_wasm.js';
 import { FullconvError, translated } from './error.js';
 import { Mask } from './mask.js';
 import { pixels, type Picture } from './picture.js';
@@ -41,9 +41,12 @@ export interface LoadOptions {
   signal?: AbortSignal;
   /** Open the device with WebGPU's default limits, which every device supports. */
   defaultLimits?: boolean;
+  /** The probability, between 0 and 1, from which a pixel is class 1 of a binary model, in place of the file's. */
+  threshold?: number;
 }
 
-/** Class scores before softmax, `[classes, height, width]`, at the network's input size. */
+/** Numbers for each class, `[classes, height, width]`: `scores` or `probabilities`. A binary model has one plane of
+ * scores, and two of probabilities. */
 export interface Scores {
   classes: number;
   height: number;
@@ -74,6 +77,10 @@ export class Segmenter {
   readonly architecture: string;
   /** The number of classes. */
   readonly classCount: number;
+  /** What makes probabilities of scores: softmax, if the classes exclude each other, or sigmoid, each for itself. */
+  readonly activation: 'softmax' | 'sigmoid';
+  /** The probability from which a pixel is class 1 of a binary model (one output channel); else undefined. */
+  readonly threshold: number | undefined;
   /** The names of the classes; empty if the model file has none. */
   readonly classes: readonly string[];
   /** The model file's description. */
@@ -97,6 +104,8 @@ export class Segmenter {
     this.#colours = inner.colours();
     this.architecture = inner.architecture();
     this.classCount = inner.class_count();
+    this.activation = inner.activation() as 'softmax' | 'sigmoid';
+    this.threshold = inner.threshold();
     this.classes = Object.freeze(inner.classes());
     this.description = inner.description();
     this.license = inner.license();
@@ -108,7 +117,7 @@ export class Segmenter {
    * Opens the GPU, fetches the model file, compiles its kernels and uploads its weights.
    *
    * Rejects with a {@link FullconvError}: `NoAdapter` without WebGPU, before the fetch; `Fetch` if the file cannot be
-   * fetched completely; `ModelFile` if the file is damaged or of an unknown network; `Limit` or `Device` if the device
+   * fetched completely; `Request` for a threshold that does not suit the model; `ModelFile` if the file is damaged or of an unknown network; `Limit` or `Device` if the device
    * cannot hold or run the network. When aborted, rejects with the signal's reason.
    */
   static async load(source: ModelSource, options: LoadOptions = {}): Promise<Segmenter> {
@@ -122,7 +131,7 @@ export class Segmenter {
       const received = file.length();
       signal?.throwIfAborted();
       onProgress?.({ stage: 'prepare', received, total: received });
-      const inner = await gpu.segmenter(file);
+      const inner = await gpu.segmenter(file, options.threshold);
       signal?.throwIfAborted();
       return new Segmenter(gpu, inner, await deviceName());
     } catch (error) {
@@ -139,13 +148,18 @@ export class Segmenter {
     });
   }
 
-  /** The scores of each class for a picture. */
+  /** The network's output for a picture, at its own size: the scores of each class, before softmax or sigmoid. A
+   * network that ends in its softmax or sigmoid gives probabilities. */
   scores(picture: Picture): Promise<Scores> {
     return this.#run(picture, async (inner, { width, height, data }) => {
-      const found = await inner.scores(width, height, bytes(data));
-      const scores = { classes: found.classes, height: found.height, width: found.width, data: found.data };
-      found.free();
-      return scores;
+      return planes(await inner.scores(width, height, bytes(data)));
+    });
+  }
+
+  /** The probability of each class at each pixel of a picture, at the picture's own size. */
+  probabilities(picture: Picture): Promise<Scores> {
+    return this.#run(picture, async (inner, { width, height, data }) => {
+      return planes(await inner.probabilities(width, height, bytes(data)));
     });
   }
 
@@ -184,6 +198,13 @@ export class Segmenter {
     this.#queue = result.catch(() => undefined);
     return result;
   }
+}
+
+/** The numbers of `found`, which is freed. */
+function planes(found: Found): Scores {
+  const { classes, height, width, data } = found;
+  found.free();
+  return { classes, height, width, data };
 }
 
 /** The browser's name for its preferred device. */

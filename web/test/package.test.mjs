@@ -142,6 +142,62 @@ test('an fc6 of full width runs under the default limits, with the kernels for G
   await done(page);
 });
 
+test('a binary network has two classes, a threshold and probabilities', async () => {
+  const page = await blank();
+  const work = async ({ Segmenter }) => {
+    // The score is 10 · (red + green + blue) − 15, for colours from 0 to 1.
+    const fullconv = JSON.stringify({
+      version: 1,
+      preprocess: { channels: 'rgb', range: 1, mean: [0, 0, 0], std: [1, 1, 1] },
+      graph: { output: 'score', nodes: [{ name: 'score', op: 'conv2d', inputs: ['input', 'weight', 'bias'] }] },
+      classes: ['bright'],
+    });
+    const header = JSON.stringify({
+      __metadata__: { fullconv },
+      weight: { dtype: 'F32', shape: [1, 3, 1, 1], data_offsets: [0, 12] },
+      bias: { dtype: 'F32', shape: [1], data_offsets: [12, 16] },
+    });
+    const length = new BigUint64Array([BigInt(header.length)]);
+    const file = await new Blob([length, header, new Float32Array([10, 10, 10, -15])]).arrayBuffer();
+    const greys = [0, 255, 125, 130];
+    const picture = new ImageData(new Uint8ClampedArray(greys.flatMap((grey) => [grey, grey, grey, 255])), 2, 2);
+    const about = ({ activation, classCount, classes, threshold }) => ({ activation, classCount, classes, threshold });
+    const segmenter = await Segmenter.load(file);
+    const mask = await segmenter.segment(picture);
+    const { classes, data } = await segmenter.probabilities(picture);
+    const scores = await segmenter.scores(picture);
+    const strict = await Segmenter.load(file, { threshold: 0.9 });
+    const few = await strict.segment(picture);
+    const wrong = await Segmenter.load(file, { threshold: 2 }).catch((error) => `${error.kind}: ${error.message}`);
+    const demo = await Segmenter.load('/demo.safetensors');
+    return {
+      about: about(segmenter),
+      greys,
+      labels: [...mask.labels],
+      names: mask.shares().map(({ name }) => name),
+      probabilities: [classes, ...data],
+      scores: [scores.classes, ...scores.data],
+      strict: [strict.threshold, ...few.labels],
+      wrong,
+      demo: [demo.activation, demo.threshold ?? 'none'],
+    };
+  };
+  const found = await inPage(page, work);
+  assert.deepEqual(found.about, { activation: 'sigmoid', classCount: 2, classes: ['background', 'bright'], threshold: 0.5 });
+  assert.deepEqual(found.labels, [0, 1, 0, 1]);
+  assert.deepEqual(found.names, ['background', 'bright']);
+  const scores = found.greys.map((grey) => (30 * grey) / 255 - 15);
+  const of1 = scores.map((score) => 1 / (1 + Math.exp(-score)));
+  for (const [i, p] of [...of1.map((p) => 1 - p), ...of1].entries()) assert(Math.abs(found.probabilities[1 + i] - p) < 1e-5);
+  for (const [i, score] of scores.entries()) assert(Math.abs(found.scores[1 + i] - score) < 1e-4);
+  assert.deepEqual([found.probabilities[0], found.scores[0]], [2, 1]);
+  assert(Math.abs(found.strict[0] - 0.9) < 1e-6);
+  assert.deepEqual(found.strict.slice(1), [0, 1, 0, 0]);
+  assert.equal(found.wrong, 'Request: a threshold is a probability between 0 and 1, not 2');
+  assert.deepEqual(found.demo, ['softmax', 'none']);
+  await done(page);
+});
+
 test('failures reject with a FullconvError', async () => {
   const page = await blank();
   const work = async ({ FullconvError, Segmenter }) => {

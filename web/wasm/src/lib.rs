@@ -5,7 +5,9 @@
 
 mod console;
 
-use fullconv::{Error, ErrorKind, Gpu, GpuOptions, Model, Picture, Result, Segmenter, Size};
+use fullconv::{
+    Error, ErrorKind, Gpu, GpuOptions, Model, Picture, Result, Segmenter, Size, Tensor,
+};
 use js_sys::{Float32Array, Promise, Reflect, Uint8Array};
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 use wasm_bindgen_futures::future_to_promise;
@@ -102,13 +104,20 @@ impl WebGpu {
         future_to_promise(async move { Ok(lost.await.into()) })
     }
 
-    /// Compiles the kernels of the model in `file` and uploads its weights.
+    /// Compiles the kernels of the model in `file` and uploads its weights. A `threshold` replaces that of a binary model.
     ///
     /// # Errors
-    /// `ModelFile` if the file is damaged, incomplete or of an unknown network; `Limit` or `Device` if the device
+    /// `Request` for a threshold that does not suit the model; `ModelFile` if the file is damaged, incomplete or of an unknown network; `Limit` or `Device` if the device
     /// cannot hold or run the network.
-    pub async fn segmenter(&self, file: Download) -> Result<WebSegmenter, JsValue> {
-        let model = Model::from_bytes(file.0).map_err(thrown)?;
+    pub async fn segmenter(
+        &self,
+        file: Download,
+        threshold: Option<f32>,
+    ) -> Result<WebSegmenter, JsValue> {
+        let mut model = Model::from_bytes(file.0).map_err(thrown)?;
+        if let Some(threshold) = threshold {
+            model = model.with_threshold(threshold).map_err(thrown)?;
+        }
         let segmenter = Segmenter::new(&self.0, &model).await.map_err(thrown)?;
         Ok(WebSegmenter(segmenter))
     }
@@ -128,6 +137,16 @@ impl WebSegmenter {
     /// The number of classes.
     pub fn class_count(&self) -> usize {
         self.0.model().class_count()
+    }
+
+    /// `softmax` or `sigmoid`: what makes probabilities of the scores.
+    pub fn activation(&self) -> String {
+        self.0.model().head().activation.to_string()
+    }
+
+    /// The probability from which a pixel is class 1 of a binary model; undefined for others.
+    pub fn threshold(&self) -> Option<f32> {
+        self.0.model().head().threshold
     }
 
     /// The names of the classes; empty if the file has none.
@@ -166,7 +185,7 @@ impl WebSegmenter {
         Ok(Uint8Array::from(mask.labels()))
     }
 
-    /// The scores of each class, at the network's input size.
+    /// The network's output, at its own size.
     ///
     /// # Errors
     /// As [`Segmenter::scores`].
@@ -177,18 +196,37 @@ impl WebSegmenter {
         rgba: Vec<u8>,
     ) -> Result<Scores, JsValue> {
         let picture = Picture::from_rgba(Size::new(height, width), rgba).map_err(thrown)?;
-        let scores = self.0.scores(&picture).await.map_err(thrown)?;
+        Ok(self.0.scores(&picture).await.map_err(thrown)?.into())
+    }
+
+    /// The probability of each class at each pixel, at the picture's size.
+    ///
+    /// # Errors
+    /// As [`Segmenter::probabilities`].
+    pub async fn probabilities(
+        &self,
+        width: usize,
+        height: usize,
+        rgba: Vec<u8>,
+    ) -> Result<Scores, JsValue> {
+        let picture = Picture::from_rgba(Size::new(height, width), rgba).map_err(thrown)?;
+        Ok(self.0.probabilities(&picture).await.map_err(thrown)?.into())
+    }
+}
+
+impl From<Tensor> for Scores {
+    fn from(scores: Tensor) -> Self {
         let shape = scores.shape();
-        Ok(Scores {
+        Self {
             classes: shape.c,
             height: shape.h,
             width: shape.w,
             data: Float32Array::from(scores.data()),
-        })
+        }
     }
 }
 
-/// Class scores before softmax, plane by plane.
+/// Class scores, or probabilities, plane by plane.
 #[wasm_bindgen(getter_with_clone)]
 pub struct Scores {
     /// The number of planes.
