@@ -4,6 +4,7 @@ mod convert;
 mod devices;
 mod eval;
 mod half;
+mod heads;
 mod insight;
 mod outputs;
 mod profile;
