@@ -317,8 +317,8 @@ fn difference(expected: &Tensor, found: &Tensor) -> NodeReport {
     }
 }
 
-/// Compares labels by the margin rule. Argmax compares two scores, both of which err; `binary` labels compare one with a
-/// threshold.
+/// Compares labels by the margin rule. Argmax compares two scores, both of which err; `binary` labels compare one with
+/// a threshold.
 fn labels(
     scores: &Tensor,
     expected: &Tensor,

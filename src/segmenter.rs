@@ -425,8 +425,8 @@ impl Segmenter {
         })
     }
 
-    /// Runs the network on a preprocessed input, `[n, c, h, w]`, and returns its output, labels and the values of the nodes
-    /// in `fetch`. A batch too large for the device runs in parts.
+    /// Runs the network on a preprocessed input, `[n, c, h, w]`, and returns its output, labels and the values of the
+    /// nodes in `fetch`. A batch too large for the device runs in parts.
     ///
     /// # Errors
     /// `Request` for an unknown node, `Shape` if the network cannot take the input, `Limit` if even

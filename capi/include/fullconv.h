@@ -87,7 +87,8 @@ fullconv_status fullconv_model_from_bytes(const uint8_t *bytes,
 // `model` is null or may be written to.
 fullconv_status fullconv_model_demo(fullconv_model **model);
 
-// The number of classes of `model`, 2 for a binary one; 0 if `model` is not a valid handle. Every label is below this number.
+// The number of classes of `model`, 2 for a binary one; 0 if `model` is not a valid handle. Every label is below this
+// number.
 size_t fullconv_model_class_count(const fullconv_model *model);
 
 // The name of class `id`, in UTF-8 ("class 7" if the model has no name for it), valid until the model is freed;
@@ -158,9 +159,9 @@ fullconv_status fullconv_segment(const fullconv_segmenter *segmenter,
                                  uint8_t *labels,
                                  size_t labels_length);
 
-// Writes the probability of each class at each pixel of a picture, laid out as for fullconv_segment: for each class one
-// plane of height rows of width numbers from 0 to 1, class 0 first, to the first class_count · width · height numbers
-// of `probabilities`, which has `probabilities_length` numbers.
+// Writes the probability of each class at each pixel of a picture, laid out as for fullconv_segment: for each class
+// one plane of height rows of width numbers from 0 to 1, class 0 first, to the first class_count · width · height
+// numbers of `probabilities`, which has `probabilities_length` numbers.
 //
 // # Safety
 // `rgba` is null or the first byte of a picture of that layout; `probabilities` is null, or `probabilities_length`

@@ -149,7 +149,8 @@ pub unsafe extern "C" fn fullconv_model_demo(model: *mut *mut fullconv_model) ->
     }
 }
 
-/// The number of classes of `model`, 2 for a binary one; 0 if `model` is not a valid handle. Every label is below this number.
+/// The number of classes of `model`, 2 for a binary one; 0 if `model` is not a valid handle. Every label is below this
+/// number.
 #[unsafe(no_mangle)]
 pub extern "C" fn fullconv_model_class_count(model: *const fullconv_model) -> usize {
     let mut count = 0;
@@ -374,9 +375,9 @@ pub unsafe extern "C" fn fullconv_segment(
     })
 }
 
-/// Writes the probability of each class at each pixel of a picture, laid out as for fullconv_segment: for each class one
-/// plane of height rows of width numbers from 0 to 1, class 0 first, to the first class_count · width · height numbers
-/// of `probabilities`, which has `probabilities_length` numbers.
+/// Writes the probability of each class at each pixel of a picture, laid out as for fullconv_segment: for each class
+/// one plane of height rows of width numbers from 0 to 1, class 0 first, to the first class_count · width · height
+/// numbers of `probabilities`, which has `probabilities_length` numbers.
 ///
 /// # Safety
 /// `rgba` is null or the first byte of a picture of that layout; `probabilities` is null, or `probabilities_length`

@@ -1,5 +1,5 @@
-/* A binary model: two classes, a threshold, probabilities. The argument is a model of one output channel, whose score is
- * 10 · (red + green + blue) − 15 for colours from 0 to 1, and whose class 1 is called "bright". */
+/* A binary model: two classes, a threshold, probabilities. The argument is a model of one output channel, whose score
+ * is 10 · (red + green + blue) − 15 for colours from 0 to 1, and whose class 1 is called "bright". */
 #include "fullconv.h"
 
 #include <math.h>

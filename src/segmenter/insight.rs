@@ -38,9 +38,9 @@ impl Segmenter {
         first(self.values(&Request::scores(pictures), &input).await?)
     }
 
-    /// The probability of each class at each pixel, `[1, classes, h, w]`: the softmax or sigmoid of the scores resized to
-    /// the picture's size; of a network that ends in its softmax or sigmoid, the output resized. A binary network has two
-    /// classes, whose probabilities add up to 1.
+    /// The probability of each class at each pixel, `[1, classes, h, w]`: the softmax or sigmoid of the scores resized
+    /// to the picture's size; of a network that ends in its softmax or sigmoid, the output resized. A binary network
+    /// has two classes, whose probabilities add up to 1.
     ///
     /// # Errors
     /// As [`Segmenter::segment`].

@@ -117,8 +117,9 @@ export class Segmenter {
    * Opens the GPU, fetches the model file, compiles its kernels and uploads its weights.
    *
    * Rejects with a {@link FullconvError}: `NoAdapter` without WebGPU, before the fetch; `Fetch` if the file cannot be
-   * fetched completely; `Request` for a threshold that does not suit the model; `ModelFile` if the file is damaged or of an unknown network; `Limit` or `Device` if the device
-   * cannot hold or run the network. When aborted, rejects with the signal's reason.
+   * fetched completely; `Request` for a threshold that does not suit the model; `ModelFile` if the file is damaged or
+   * of an unknown network; `Limit` or `Device` if the device cannot hold or run the network. When aborted, rejects with
+   * the signal's reason.
    */
   static async load(source: ModelSource, options: LoadOptions = {}): Promise<Segmenter> {
     const { signal, onProgress } = options;

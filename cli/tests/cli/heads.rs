@@ -7,8 +7,8 @@ use safetensors::tensor::{TensorView, serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A network of 1 × 1 convolutions: each channel's score is `weight` · (red + green + blue) + `bias`, for colours from 0
-/// to 1. `further` is further metadata.
+/// A network of 1 × 1 convolutions: each channel's score is `weight` · (red + green + blue) + `bias`, for colours from
+/// 0 to 1. `further` is further metadata.
 fn write_model(path: &Path, channels: &[(f32, f32)], further: &str) {
     let metadata = format!(
         r#"{{"version": 1, "preprocess": {{"channels": "rgb", "range": 1, "mean": [0, 0, 0], "std": [1, 1, 1]}},

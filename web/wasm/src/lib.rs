@@ -104,11 +104,12 @@ impl WebGpu {
         future_to_promise(async move { Ok(lost.await.into()) })
     }
 
-    /// Compiles the kernels of the model in `file` and uploads its weights. A `threshold` replaces that of a binary model.
+    /// Compiles the kernels of the model in `file` and uploads its weights. A `threshold` replaces that of a binary
+    /// model.
     ///
     /// # Errors
-    /// `Request` for a threshold that does not suit the model; `ModelFile` if the file is damaged, incomplete or of an unknown network; `Limit` or `Device` if the device
-    /// cannot hold or run the network.
+    /// `Request` for a threshold that does not suit the model; `ModelFile` if the file is damaged, incomplete or of an
+    /// unknown network; `Limit` or `Device` if the device cannot hold or run the network.
     pub async fn segmenter(
         &self,
         file: Download,
