@@ -94,7 +94,15 @@ fn a_binary_network_is_segmented_into_two_classes() {
             .unwrap()
             .to_rgb8();
         assert_eq!(heat.get_pixel(0, 0).0, [0, 0, 4]);
-        assert_eq!(heat.get_pixel(1, 0).0, [252, 255, 164]);
+        // The probability is 1 − 3·10⁻⁷.
+        let light = heat.get_pixel(1, 0).0;
+        assert!(
+            light
+                .iter()
+                .zip([251, 254, 163])
+                .all(|(found, least)| *found >= least),
+            "{light:?}"
+        );
     }
 }
 
@@ -129,7 +137,7 @@ fn run_inspect_compare_and_eval_know_a_binary_network() {
     assert_eq!((&json["head"], &json["class_count"]), (&head, &2.into()));
 
     if has_adapter() {
-        let json = fullconv_with("compare --image {} -m {} --json", &[&picture, &model]);
+        let json = fullconv_with("compare --input {} -m {} --json", &[&picture, &model]);
         assert_eq!(json.expect(0).json()["labels"]["equal"], 4);
     }
 
