@@ -218,6 +218,14 @@ impl Picture {
         }
     }
 
+    /// The samples of a picture of bands; `None` for a colour picture, see [`Picture::rgba`].
+    pub fn samples(&self) -> Option<&Samples> {
+        match &self.pixels {
+            Pixels::Bands { bands, .. } => Some(bands.samples()),
+            Pixels::Rgb(_) | Pixels::Rgba { .. } => None,
+        }
+    }
+
     /// Whether the last band is alpha: the opacity of each pixel.
     pub fn has_alpha(&self) -> bool {
         match &self.pixels {

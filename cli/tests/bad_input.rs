@@ -339,9 +339,12 @@ fn files_that_are_no_pictures() {
     let model = folder.path("good.safetensors");
     let cut = &jpeg(1)[..400];
     for (bytes, part) in [
-        (&b"Dear photograph,\n"[..], "not a JPEG or PNG"),
+        (&b"Dear photograph,\n"[..], "is no picture: JPEG"),
         (b"", "is empty"),
-        (b"GIF89a\x01\0\x01\0", "Gif"),
+        (
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+            "HEIC, which is not read: convert it to JPEG",
+        ),
         (cut, "cut short"),
     ] {
         // Escape sequences in file names are escaped. Windows forbids them in names.

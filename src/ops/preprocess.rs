@@ -295,6 +295,31 @@ impl Op for Preprocess {
         })])
     }
 
+    fn noise(&self, inputs: &[&Tensor]) -> f64 {
+        if self.channels == Channels::Bands {
+            // Bands have either sign: of independent elements, the squares add up.
+            let Ok([rows, columns]) = self.filters(inputs[0].shape()) else {
+                return 0.0;
+            };
+            let squares = |filter: &Filter, size: usize| {
+                let of = |i| filter.weights(i).1.iter().map(|w| w * w).sum::<f64>();
+                (0..size).map(of).sum::<f64>() / size as f64
+            };
+            let shares = squares(&rows, self.size[0]) * squares(&columns, self.size[1]);
+            return shares.sqrt() * inputs[0].root_mean_square();
+        }
+        // The mean cancels most of a picture: the values before it is subtracted.
+        let black = inputs[0].map(|_| 0.0);
+        match (self.reference(inputs), self.reference(&[&black])) {
+            (Ok(mut values), Ok(black)) => {
+                let pairs = values.data_mut().iter_mut().zip(black.data());
+                pairs.for_each(|(value, black)| *value -= black);
+                values.root_mean_square()
+            }
+            _ => 0.0,
+        }
+    }
+
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
         // The sum of terms is the result plus the subtracted mean, and both err with it. The terms' shares come from
         // divisions: 4 roundings a term, where a plain sum has one.

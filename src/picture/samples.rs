@@ -87,6 +87,10 @@ impl Bands {
         self.count
     }
 
+    pub(super) fn samples(&self) -> &Samples {
+        &self.samples
+    }
+
     pub(super) fn has_alpha(&self) -> bool {
         self.alpha
     }

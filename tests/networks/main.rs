@@ -4,6 +4,7 @@
 mod common;
 
 mod attention;
+mod channels;
 mod described;
 mod embed;
 mod errors;

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Writes the small pictures of this folder, one for each kind of file, and what Pillow reads from them:
-pixels.json has for each file its height, width, bands, and a hash of its pixels (8 bits a channel)."""
+"""Writes the small pictures of this folder, one for each kind of file, and what Pillow reads from them: pixels.json
+has for each file its height and width, whether it has alpha, and its pixels in hexadecimal. bands.npy holds the bands
+of the TIFFs whose names begin with `bands`, written by tifffile."""
 
 import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image, ImageOps
 
 HERE = Path(__file__).parent
@@ -82,7 +84,29 @@ def read(path):
     }
 
 
+def write_bands():
+    """Twelve bands of 16 bits, as programs for satellite pictures write them."""
+    height, width, count = 13, 14, 12
+    array = np.arange(height * width * count, dtype=np.uint32) * 2_654_435_761
+    array = (array >> 7).astype(np.uint16).reshape(height, width, count)
+    np.save(HERE / "bands.npy", array)
+    planes = np.ascontiguousarray(array.transpose(2, 0, 1))
+    np.save(HERE / "bands-first.npy", planes)
+    grey = {"photometric": "minisblack"}
+    tifffile.imwrite(HERE / "bands.tif", array, planarconfig="contig", **grey)
+    tifffile.imwrite(HERE / "bands-planes.tif", planes, planarconfig="separate", rowsperstrip=4, **grey)
+    tifffile.imwrite(HERE / "bands-tiles.tif", array, planarconfig="contig", tile=(16, 16), bigtiff=True, **grey)
+    # Four bands without alpha, said to be RGB and one more.
+    four = (array[..., :4] >> 8).astype(np.uint8)
+    np.save(HERE / "four.npy", four)
+    tifffile.imwrite(HERE / "four.tif", four, photometric="rgb", extrasamples=["unspecified"])
+    floats = (array[..., :5] / 9000).astype(np.float32)
+    np.save(HERE / "floats.npy", floats)
+    tifffile.imwrite(HERE / "floats.tif", floats, planarconfig="contig", byteorder=">", **grey)
+
+
 def main():
+    write_bands()
     recorded = {}
     for name, image, options in files():
         image.save(HERE / name, **options)

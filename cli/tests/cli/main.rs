@@ -7,6 +7,7 @@ mod half;
 mod heads;
 mod insight;
 mod outputs;
+mod pictures;
 mod profile;
 mod program;
 mod run;
