@@ -144,9 +144,10 @@ fullconv_status fullconv_segmenter_new(const fullconv_device *device,
                                        const fullconv_model *model,
                                        fullconv_segmenter **segmenter);
 
-// Labels every pixel of a picture of `width` × `height` pixels. A pixel is red, green, blue and an ignored fourth
-// byte; rows come from the top, `row_bytes` apart (0: 4 · width). Writes the class of each pixel, row by row, to the
-// first width · height bytes of `labels`, which has `labels_length` bytes.
+// Labels every pixel of a picture of `width` × `height` pixels. A pixel is red, green, blue and alpha, at
+// which only networks with a channel for it look; rows come from the top, `row_bytes` apart (0: 4 · width). Writes the
+// class of each pixel, row by row, to the first width · height bytes of `labels`, which has `labels_length` bytes. A
+// network of bands that are no colours is refused.
 //
 // # Safety
 // `rgba` is null or the first byte of a picture of that layout; `labels` is null, or `labels_length` bytes may be

@@ -10,7 +10,10 @@ export type Picture =
   | VideoFrame
   | ImageData;
 
-/** The picture's pixels. Transparent areas become black; the alpha of ImageData is ignored. */
+/**
+ * The picture's pixels. Transparent areas become black; those of ImageData keep their colour, and only networks with a
+ * channel for alpha look at it.
+ */
 export async function pixels(picture: Picture): Promise<ImageData> {
   if (picture instanceof ImageData) return picture;
   if (picture instanceof HTMLImageElement && !picture.complete) {

@@ -171,10 +171,11 @@ impl WebSegmenter {
         self.0.model().license().into()
     }
 
-    /// The class of each pixel of a picture. Its pixels are red, green, blue and an ignored byte, row by row.
+    /// The class of each pixel of a picture. Its pixels are red, green, blue and alpha, row by row; only networks with a
+    /// channel for alpha look at it.
     ///
     /// # Errors
-    /// As [`Segmenter::segment`].
+    /// As [`Segmenter::segment`]; `Picture` for a network of bands that are no colours.
     pub async fn segment(
         &self,
         width: usize,
