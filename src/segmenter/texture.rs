@@ -194,7 +194,7 @@ impl Segmenter {
     /// This segmenter, made ready for textures of `size`.
     ///
     /// # Errors
-    /// As [`Segmenter::segment`], and `Request` on the CPU reference.
+    /// As [`Segmenter::segment`], `Request` on the CPU reference, and `Unsupported` if the network takes bands.
     pub async fn texture_pass(&self, size: Size) -> Result<TexturePass> {
         let pool = self.pool()?;
         let mut executor = pool.executor(&self.texture_request(size)?).await?;
