@@ -9,13 +9,13 @@
 mod heads;
 mod stages;
 
-use super::numerics::{FLUSHED, Numerics, UNIT, exp_units, sum_units};
+use super::numerics::{FLUSHED, Numerics, UNIT, sum_units};
 use super::{Case, Op, case, take_inputs};
 use crate::error::Result;
 use crate::ops::candidate::Candidate;
 use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
-use heads::{Heads, Query};
+use heads::Heads;
 use serde::Deserialize;
 
 /// The attributes, with PyTorch's defaults.
@@ -98,14 +98,14 @@ impl Attention {
     ///
     /// With shares p_j of the keys, an error ε_j of the exponent of each weight gives
     /// Σ p_j (e^ε_j − 1) (v_j − out) / Σ p_j e^ε_j: whatever all exponents have in common cancels. See
-    /// [`exponent_errors`]. The sum of the weighted values and the sum of the weights have a rounding for every key, and
+    /// `Query::exponent_errors`. The sum of the weighted values and the sum of the weights have a rounding for every key, and
     /// products, division and flushed weights come on top.
     fn bounds(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let heads = self.heads(&super::shapes(inputs))?;
         let inputs = take_inputs(self.name(), inputs)?;
         heads.map(inputs, heads.value_channels(), |query, bounds| {
             let shares = query.shares();
-            let errors = exponent_errors(query, heads.scale);
+            let errors = query.exponent_errors(heads.scale);
             let grown = shares.iter().zip(&errors);
             let least: f64 = grown.clone().map(|(p, e)| p * (-e).exp()).sum();
             let moved: Vec<_> = grown.clone().map(|(p, e)| p * e.exp_m1() / least).collect();
@@ -150,37 +150,6 @@ impl Attention {
         })?;
         Ok(noise.root_mean_square())
     }
-}
-
-/// The bound of the error of each weight's exponent, as a natural logarithm.
-///
-/// A score is a sum of d products, scaled. The exponent is its distance to the largest score: one rounding of the
-/// distance, and the error of `exp`. In online softmax, that distance is covered in steps, to the largest score so far
-/// and from there to larger ones: the parts that are proportional to the distance add up to the same, and each step has
-/// the constant error of `exp` and the rounding of a product. There are at most as many steps as scores that may exceed
-/// all before them.
-fn exponent_errors(query: &Query, scale: f64) -> Vec<f64> {
-    let mut magnitudes = vec![0.0; query.scores.len()];
-    for (part, plane) in query.query.iter().zip(query.keys) {
-        for (magnitude, key) in magnitudes.iter_mut().zip(*plane) {
-            *magnitude += (part * f64::from(*key)).abs();
-        }
-    }
-    let units = sum_units(query.query.len()) * UNIT * scale.abs();
-    let of_score: Vec<_> = magnitudes.iter().map(|m| m * units).collect();
-    let (mut steps, mut least) = (0, f64::NEG_INFINITY);
-    for (score, error) in query.scores.iter().zip(&of_score) {
-        steps += usize::from(score + error >= least);
-        least = least.max(score - error);
-    }
-    let of_steps = steps as f64 * (exp_units(0.0) + 1.0);
-    let errors = query.scores.iter().zip(of_score);
-    errors
-        .map(|(score, of_score)| {
-            let distance = query.top - score;
-            of_score + (exp_units(distance) + distance + of_steps) * UNIT
-        })
-        .collect()
 }
 
 /// Shapes to try.

@@ -6,10 +6,11 @@ use crate::common::{Random, another_gpu, relative_error, run_on, serialize, with
 use fullconv::compare::compare_tensor;
 use fullconv::low_level::device_profile::DeviceProfile;
 use fullconv::low_level::gpu::Network;
+use fullconv::low_level::graph::NodeId;
 use fullconv::low_level::plan::Plan;
 use fullconv::low_level::reference;
 use fullconv::low_level::target::Target;
-use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Segmenter, Shape};
+use fullconv::{ErrorKind, Gpu, GpuOptions, Model, Segmenter, Shape, Tensor};
 use pollster::block_on;
 
 const DANET: &str = r#"{"version": 1, "graph": {"output": "score", "nodes": [
@@ -150,7 +151,7 @@ fn cut(plan: impl Fn(&Target) -> fullconv::Result<Plan>, target: &Target) -> Vec
 }
 
 #[test]
-fn bands_give_the_same_bits_as_whole() {
+fn bands_give_the_same_as_whole() {
     for gpu in devices() {
         for (name, model) in [("DANet", danet()), ("Segformer", segformer())] {
             let graph = with_labels(&model);
@@ -163,8 +164,12 @@ fn bands_give_the_same_bits_as_whole() {
                 let run = |plan| run_on(&network, plan, &graph, model.parameters(), &input);
                 let found = run(whole.clone());
                 let expected = reference::run(&graph, model.parameters(), &input, &outputs);
-                let error = relative_error(&expected.unwrap()[0].1, &found[0].1);
-                assert!(error < 1e-5, "{name} {shape}: {error:e}");
+                let expected = expected.unwrap();
+                let check = |found: &[(NodeId, Tensor)], what: &str| {
+                    let error = relative_error(&expected[0].1, &found[0].1);
+                    assert!(error < 1e-5, "{what}: {error:e}");
+                };
+                check(&found, &format!("{name} {shape}"));
                 let mut plans = cut(plan, gpu.target());
                 let last_two = plans.split_off(plans.len() - 2);
                 for (plan, target) in last_two {
@@ -172,12 +177,17 @@ fn bands_give_the_same_bits_as_whole() {
                     check_liveness(&plan, &graph);
                     assert!(plan.steps.len() > whole.steps.len(), "{name}: hardly cut");
                     let what = format!("{name} {shape} in {:?}", plan.slots);
-                    for ((_, whole), (_, part)) in found.iter().zip(run(plan)) {
-                        let bits = |data: &[f32]| -> Vec<u32> {
-                            data.iter().map(|x| x.to_bits()).collect()
-                        };
-                        assert!(bits(whole.data()) == bits(part.data()), "{what} differs");
-                    }
+                    // Where a weight's tile is larger than a binding, another kernel runs.
+                    let same_kernels = plan.pipelines == whole.pipelines;
+                    assert!(same_kernels || target.options == gpu.target().options);
+                    let part = run(plan);
+                    check(&part, &what);
+                    let bits = |values: &[(NodeId, Tensor)]| -> Vec<u32> {
+                        let all = values.iter().flat_map(|(_, value)| value.data());
+                        all.map(|x| x.to_bits()).collect()
+                    };
+                    let is_same = bits(&found) == bits(&part);
+                    assert!(is_same || !same_kernels, "{what} differs");
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::error::{Result, bail};
 use crate::ops::kernel::Rows;
+use crate::ops::numerics::{UNIT, exp_units, sum_units};
 use crate::parallel;
 use crate::tensor::{Shape, Tensor};
 
@@ -47,6 +48,37 @@ impl Query<'_> {
     pub fn weighed(&self, c: usize, weights: &[f64]) -> f64 {
         let terms = weights.iter().zip(self.values[c]);
         terms.map(|(weight, v)| weight * f64::from(*v)).sum()
+    }
+
+    /// The bound of the error of each weight's exponent, as a natural logarithm.
+    ///
+    /// A score is a sum of d products, scaled. The exponent is its distance to the largest score: one rounding of the
+    /// distance, and the error of `exp`. In online softmax, that distance is covered in steps, to the largest score so far
+    /// and from there to larger ones: the parts that are proportional to the distance add up to the same, and each step has
+    /// the constant error of `exp` and the rounding of a product. There are at most as many steps as scores that may exceed
+    /// all before them.
+    pub fn exponent_errors(&self, scale: f64) -> Vec<f64> {
+        let mut magnitudes = vec![0.0; self.scores.len()];
+        for (part, plane) in self.query.iter().zip(self.keys) {
+            for (magnitude, key) in magnitudes.iter_mut().zip(*plane) {
+                *magnitude += (part * f64::from(*key)).abs();
+            }
+        }
+        let units = sum_units(self.query.len()) * UNIT * scale.abs();
+        let of_score: Vec<_> = magnitudes.iter().map(|m| m * units).collect();
+        let (mut steps, mut least) = (0, f64::NEG_INFINITY);
+        for (score, error) in self.scores.iter().zip(&of_score) {
+            steps += usize::from(score + error >= least);
+            least = least.max(score - error);
+        }
+        let of_steps = steps as f64 * (exp_units(0.0) + 1.0);
+        let errors = self.scores.iter().zip(of_score);
+        errors
+            .map(|(score, of_score)| {
+                let distance = self.top - score;
+                of_score + (exp_units(distance) + distance + of_steps) * UNIT
+            })
+            .collect()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::ops::kernel::{
     Binding, DISPATCH_FLOPS, Format, Kernel, MAX_LOOP_STEPS, Rows, Shader, Word, counts, floats,
     shader, sizes, words,
 };
-use crate::ops::numerics::Numerics;
+use crate::ops::numerics::{FLUSHED, Numerics, UNIT, sum_units};
 use crate::ops::{Op, Stage, StageInput, shapes, take_inputs};
 use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
@@ -288,11 +288,47 @@ impl Op for AttentionSums {
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
-        Numerics::sum(inputs[1].h * inputs[1].w)
+        let length = inputs[1].c.saturating_add(inputs[1].h * inputs[1].w);
+        Numerics::elements(length, |inputs, _expected| self.bounds(inputs))
     }
 
     fn flops(&self, inputs: &[Shape]) -> u64 {
         self.heads(inputs).map_or(0, |heads| work(&heads))
+    }
+}
+
+impl AttentionSums {
+    /// The error bound of each element. Exponents err as `Query::exponent_errors` says, and by the error of the
+    /// largest score, which is at most the largest of those; a sum has a rounding for every key.
+    fn bounds(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let heads = self.heads(&shapes(inputs))?;
+        let Chunks { quads, of_head } = Chunks::of(&heads);
+        let channels = 4 * (quads + 1);
+        heads.map(
+            take_inputs(self.name(), inputs)?,
+            of_head * channels,
+            |query, numbers| {
+                let errors = query.exponent_errors(self.scale);
+                let of_top = errors.iter().fold(0.0, |most: f64, error| most.max(*error));
+                let of_sum = sum_units(heads.keys()) * UNIT;
+                let weights = query.weights().into_iter().zip(errors);
+                let weights: Vec<_> = weights
+                    .map(|(weight, error)| {
+                        let error = error + of_top;
+                        weight * (error.exp_m1() + error.exp() * of_sum) + FLUSHED
+                    })
+                    .collect();
+                for (i, chunk) in numbers.chunks_mut(channels).enumerate() {
+                    let (sums, state) = chunk.split_at_mut(4 * quads);
+                    let own = 4 * quads * i..query.values.len();
+                    for (sum, c) in sums.iter_mut().zip(own) {
+                        let terms = weights.iter().zip(query.values[c]);
+                        *sum = terms.map(|(w, v)| w * f64::from(v.abs())).sum();
+                    }
+                    state[..2].copy_from_slice(&[of_top, weights.iter().sum()]);
+                }
+            },
+        )
     }
 }
 
@@ -346,6 +382,7 @@ impl Op for AttentionCombine {
         Ok(vec![Candidate::kernel(kernel)])
     }
 
+    /// A division of one term.
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
         Numerics::sum(1)
     }
