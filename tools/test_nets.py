@@ -387,6 +387,22 @@ class Tokens(nn.Module):
         return self.head(x + (share @ regions).transpose(1, 2).reshape(n, c, h, w))
 
 
+class Pairs(nn.Module):
+    """MAnet's attention: a softmax over all pairs of pixels, and tokens read as a map without being transposed."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 6, 3, 4, 1), nn.Conv2d(6, 3, 1)
+        self.top, self.center, self.bottom = nn.Conv2d(6, 4, 1), nn.Conv2d(6, 4, 1), nn.Conv2d(6, 6, 3, padding=1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        n, c, h, w = x.shape
+        pairs = torch.matmul(self.center(x).flatten(2).transpose(1, 2), self.top(x).flatten(2))
+        pairs = pairs.view(n, -1).softmax(1).view(n, h * w, h * w)
+        return self.head(x + 100 * torch.matmul(pairs, self.bottom(x).flatten(2).transpose(1, 2)).reshape(n, c, h, w))
+
+
 SEGMENTATION = {"weights": None, "weights_backbone": None}
 
 NETS = {
@@ -410,6 +426,7 @@ NETS = {
     "norms": (Norms, [(64, 96), (47, 61)]),
     "functions": (Functions, [(64, 96), (47, 61)]),
     "moves": (Moves, [(64, 96), (47, 61)]),
+    "pairs": (Pairs, [(64, 96), (46, 62)]),
     "tokens": (Tokens, [(64, 96), (46, 62)]),
     **{name: (lambda something=something: Sized(something), [(64, 96), (40, 56), (75, 53), (63, 129)]) for name, something in SIZED.items()},
 }

@@ -90,6 +90,11 @@ def conv_transpose2d(x, weight, bias=None, stride=1, padding=0, output_padding=0
     return F.conv_transpose2d(x, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
+def reshape(x, like=None, shape=None):
+    """With a second input, −1 is its height and width."""
+    return x.reshape(x.shape[0], *(shape if like is None else [shape[0], *like.shape[2:]]))
+
+
 def number(function):
     """A comparison whose result is 1 or 0."""
     return lambda a, b: function(a, b).to(a.dtype)
@@ -142,7 +147,7 @@ OPS = {
     "gram": lambda a, b: (b.flatten(2) @ a.flatten(2).transpose(1, 2))[..., None],
     "mix_channels": lambda x, m: torch.einsum("nchw,nck->nkhw", x, m[..., 0]),
     "transpose_channels": lambda m: m.transpose(1, 2),
-    "reshape": lambda x, shape: x.reshape(x.shape[0], *shape),
+    "reshape": reshape,
     "permute": lambda x, dims: x.permute(dims),
     "interpolate": interpolate,
     "crop": crop,

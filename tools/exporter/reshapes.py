@@ -28,10 +28,16 @@ class Reshapes:
             return self.reread(made, view, shape)
 
     def reread(self, made, view, shape):
-        """A reshape that cuts across axes, of a tensor of constant size: its elements in the view's order."""
+        """A reshape that cuts across axes: the elements in the view's order, as another map."""
         atoms = sum(view, ())
-        if any(isinstance(a.size, Series) for a in atoms) or len(shape) > 4 or shape[0] != 1:
+        follows = any(isinstance(a.size, Series) for a in atoms)
+        if len(shape) > 4 or shape[0] != 1 or follows and (len(shape) != 4 or isinstance(shape[1], Series) or len(atoms) != 3):
             raise Unsupported(f"from {[product(a.size for a in d) for d in view]} to {list(shape)}, across the axes")
+        if follows:  # the map's height and width are another node's
+            if {a.axis for a in atoms} != set("chw"):
+                raise Unsupported(f"from {[product(a.size for a in d) for d in view]} to {list(shape)}, across the axes")
+            made = self.emit("permute", [made], [1, *(a.size for a in atoms)], dims=[0, *(AXES.index(a.axis) for a in atoms)])
+            return self.on("reshape", [made, self.need_like(shape[2:])], shape, shape=[shape[1], -1, -1])
         runs, _ = join_runs([a for axis in AXES for a in of_axis([atoms], axis)], atoms)
         order = [tuple(run) for run in sorted(runs, key=lambda run: atoms.index(run[0]))]
         if len(order) > 3:
