@@ -142,12 +142,13 @@ class Recorder(InDouble):
         if traced and str(func).removeprefix("aten.").startswith(("item.", "_local_scalar_dense.", "is_nonzero.", "equal.")):
             self.refuse_reading()
         arguments = self.named(func, args, kwargs) if traced else None
+        before = self.bases(leaves[0]) if func._schema.is_mutable and traced and leaves else {}
         result = func(*args, **kwargs)
         results = [r for r in torch.utils._pytree.tree_leaves(result) if isinstance(r, torch.Tensor)]
         if traced and not results and not str(func).removeprefix("aten.").startswith(FORM):
             self.refuse_reading()
         if func._schema.is_mutable and results and leaves and results[0] is leaves[0]:
-            self.mutated(func, leaves[0], arguments, traced)
+            self.mutated(func, leaves[0], arguments, traced, before)
             return result
         self.note_views(func, args, kwargs, leaves, results)
         if traced and results:
@@ -219,7 +220,15 @@ class Recorder(InDouble):
                     self.of_storage.setdefault(self.storage(result), []).append(result)
                     self.of_storage.setdefault(self.storage(leaves[0]), []).append(leaves[0])
 
-    def mutated(self, func, tensor, arguments, traced):
+    def bases(self, tensor):
+        """What the tensor is a view of, as arguments, before it changes."""
+        result = {}
+        while id(tensor) in self.views:
+            tensor = self.views[id(tensor)][0]
+            result[id(tensor)] = self.argument(tensor)
+        return result
+
+    def mutated(self, func, tensor, arguments, traced, before):
         """A change in place is a new value of the tensor, of what it is a view of, and of other views of all of it."""
         if not traced:
             shared = any(id(t) in self.refs for t in self.of_storage.get(self.storage(tensor), ()))
@@ -236,7 +245,7 @@ class Recorder(InDouble):
             kind = str(view).removeprefix("aten.").split(".")[0]
             if kind in ("slice", "select"):
                 given = self.named(view, args, kwargs)
-                given["src"] = self.refs[id(at)]
+                given.update(self=before.get(id(base), given["self"]), src=self.refs[id(at)])
                 ref = self.record(f"aten.{kind}_scatter.default", given, [base])
             elif kind in WHOLE_VIEWS:
                 ref = self.record("aten.reshape.default", {"self": ref, "shape": list(base.shape)}, [base])
