@@ -387,6 +387,28 @@ class Tokens(nn.Module):
         return self.head(x + (share @ regions).transpose(1, 2).reshape(n, c, h, w))
 
 
+class InPlace(nn.Module):
+    """Values that are changed in place, also through views."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x.view(x.shape[0], -1).relu_()
+        x[:, 2:5] = x[:, 3:6] * 2
+        x[:, :3].add_(1)
+        swapped = torch.zeros_like(x)
+        swapped[:, :4], swapped[:, 4:] = x[:, 4:], x[:, :4]
+        fresh = torch.zeros(x.shape, dtype=x.dtype)
+        fresh[:, 1] = x[:, 0]
+        copied = x.clone()
+        copied -= swapped
+        copied[copied < 0] = 0.5
+        return self.head(x + copied + fresh)
+
+
 class Pairs(nn.Module):
     """MAnet's attention: a softmax over all pairs of pixels, and tokens read as a map without being transposed."""
 
@@ -426,7 +448,9 @@ NETS = {
     "norms": (Norms, [(64, 96), (47, 61)]),
     "functions": (Functions, [(64, 96), (47, 61)]),
     "moves": (Moves, [(64, 96), (47, 61)]),
+    "in_place": (InPlace, [(64, 96), (47, 61)]),
     "pairs": (Pairs, [(64, 96), (46, 62)]),
     "tokens": (Tokens, [(64, 96), (46, 62)]),
-    **{name: (lambda something=something: Sized(something), [(64, 96), (40, 56), (75, 53), (63, 129)]) for name, something in SIZED.items()},
+    **{name: (lambda something=something: Sized(something), [(64, 96), (40, 56), (75, 53), (63, 129)])
+       for name, something in SIZED.items()},
 }

@@ -363,4 +363,5 @@ def where(node):
 
 def title(node):
     """The name of a call's operation."""
-    return node.target.removeprefix("aten.").split(".")[0]
+    parts = node.target.split(".")
+    return parts[1] if len(parts) > 2 else parts[0]
