@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from exporter.onnx_windows import NotApplicable, padding, pairs, transposed_window, window
+from exporter.onnx_windows import NotApplicable, padding, transposed_window, window
 
 # A finite padding value below every number of a case: a max pool never selects it.
 LOWEST = -3.0e38

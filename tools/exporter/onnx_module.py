@@ -17,6 +17,7 @@ import onnx.version_converter
 import torch
 from torch import nn
 
+from . import onnx_elements, onnx_layers, onnx_resize, onnx_shapes  # noqa: F401 - they fill the list of operators
 from .onnx_graph import FEW, as_f32, evaluate, modern, prepare, read_graph, unsupported
 from .onnx_operators import OPERATORS
 from .onnx_windows import NotApplicable
