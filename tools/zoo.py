@@ -215,7 +215,7 @@ def page(results):
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("torch", *LIBRARIES.values()))
     lines = [
         "# Networks of other libraries", "",
-        f"`tools/zoo.py` (`./check zoo`) exports these networks with `tools/export.py`, runs them with `fullconv run` and writes",
+        "`tools/zoo.py` (`./check zoo`) exports these networks with `tools/export.py`, runs them with `fullconv run` and writes",
         "this page. Weights are random, batch norms have the statistics of batches that ran through. The errors are relative",
         "L2 errors of the scores against PyTorch in f64, at a size that the exporter traced and at one that it did not; they",
         f"have to be below {BOUND:.0e}. Beside them are PyTorch's own errors in f32. {versions}.", "",
