@@ -162,12 +162,7 @@ fn label_map(args: &Args, model: &Model, palette: Option<&[Colour]>) -> Result<L
         None => LabelMap::of(model, classes, palette)?,
         Some(given) => {
             let mut map = LabelMap::given(given, model, classes)?;
-            // The colours of a palette stand for the ids that the map gives a class.
-            for (id, colour) in palette.unwrap_or_default().iter().enumerate() {
-                if let Some(meaning) = map.get(Label::Id(id as i32)) {
-                    map.0.insert(Label::Colour(*colour), meaning);
-                }
-            }
+            map.add_palette(palette.unwrap_or_default())?;
             map
         }
     };

@@ -200,7 +200,7 @@ pub fn run(args: &Args) -> Outcome {
             None => "beside the pictures".into(),
         };
         terminal::say(format!(
-            "{done} of {all} pictures done; masks and overlays are {place}"
+            "{done} of {all} pictures done; results are {place}"
         ))?;
     }
     Ok(conclude(&output, jobs.len()))

@@ -206,12 +206,15 @@ fn nearest(checkpoint: &Checkpoint) -> Option<String> {
         .map(String::as_str)
         .filter(|name| !there.contains(name))
         .collect();
-    let passed_over =
-        |name: &str| name.ends_with("num_batches_tracked") || name.starts_with("aux_classifier.");
+    // A network may have these, and need not.
+    let is_optional = |name: &str| {
+        let begins = ["aux_classifier.", "upscore"];
+        name.ends_with("num_batches_tracked") || begins.iter().any(|part| name.starts_with(part))
+    };
     let extra: Vec<&str> = there
         .iter()
         .copied()
-        .filter(|name| !names.contains(*name) && !passed_over(name))
+        .filter(|name| !names.contains(*name) && !is_optional(name))
         .collect();
     let mut text = format!("nearest is {network}, which also has {}", listed(&missing));
     if !extra.is_empty() {

@@ -1,6 +1,8 @@
 //! The bytes of a file, on disk or in memory.
 
-use crate::error::{Error, ErrorKind, Result, bail};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::error::{Error, ErrorKind};
+use crate::error::{Result, bail};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::files;
 use std::borrow::Cow;

@@ -54,19 +54,30 @@ impl LabelMap {
             .map(|class| (Label::Id(class as i32), Meaning::Class(class as u8)));
         let mut map: BTreeMap<_, _> = ids.collect();
         map.insert(Label::Id(255), Meaning::Void);
-        let colours = match palette {
-            Some(colours) if colours.len() > classes => {
-                let text = format!(
-                    "--palette has {} colours, the model {classes} classes: --label-map gives colours a class",
-                    colours.len()
-                );
-                return Err(Error::new(ErrorKind::Request, text));
-            }
-            Some(colours) => colours,
-            None => model.palette().colours(),
-        };
+        let colours = palette.unwrap_or(model.palette().colours());
+        if colours.len() > classes {
+            let text = format!(
+                "--palette has {} colours, the model {classes} classes: --label-map gives colours a class",
+                colours.len()
+            );
+            return Err(Error::new(ErrorKind::Request, text));
+        }
         for (class, colour) in colours.iter().enumerate() {
             map.insert(Label::Colour(*colour), Meaning::Class(class as u8));
+        }
+        // A colour of several classes is none of them.
+        for (class, colour) in colours.iter().enumerate() {
+            let label = Label::Colour(*colour);
+            let other = colours.iter().position(|other| other == colour);
+            match other.filter(|other| *other != class) {
+                Some(other) if palette.is_some() => {
+                    let text =
+                        format!("--palette: classes {other} and {class} have one colour, {label}");
+                    return Err(Error::new(ErrorKind::Request, text));
+                }
+                Some(_) => drop(map.remove(&label)),
+                None => {}
+            }
         }
         // The void around objects in PASCAL VOC.
         let void = Palette::voc(0).colour(u8::MAX);
@@ -126,6 +137,26 @@ impl LabelMap {
             )),
             false => Ok(Self(map)),
         }
+    }
+
+    /// Gives each colour of `palette` the meaning of the id at its position.
+    pub fn add_palette(&mut self, palette: &[Colour]) -> Result<()> {
+        let mut added = BTreeMap::new();
+        for (id, colour) in palette.iter().enumerate() {
+            let Some(meaning) = self.get(Label::Id(id as i32)) else {
+                continue;
+            };
+            let label = Label::Colour(*colour);
+            if added
+                .insert(label, meaning)
+                .is_some_and(|other| other != meaning)
+            {
+                let text = format!("--palette has the colour {label} for two classes");
+                return Err(Error::new(ErrorKind::Request, text));
+            }
+        }
+        self.0.extend(added);
+        Ok(())
     }
 
     /// The meaning of `label`.
@@ -271,7 +302,12 @@ mod tests {
         ] {
             assert_eq!(of(text).unwrap(), expected, "{text}");
         }
-        let list = of(r#"["road", null, 4]"#).unwrap();
+        let mut list = of(r#"["road", null, 4]"#).unwrap();
+        list.add_palette(&[[1; 3], [2; 3], [3; 3], [4; 3]]).unwrap();
+        let of_colour = |level: u8| list.get(Label::Colour([level; 3]));
+        assert_eq!(of_colour(1), Some(Meaning::Class(3)));
+        assert_eq!((of_colour(2), of_colour(4)), (Some(Meaning::Void), None));
+        assert!(list.clone().add_palette(&[[1; 3], [1; 3]]).is_err());
         assert_eq!(list.get(Label::Id(0)), Some(Meaning::Class(3)));
         assert_eq!(list.get(Label::Id(2)), Some(Meaning::Class(4)));
         let colours = of("#804080 = Road\n0,0,1 = sky\n").unwrap();
@@ -295,6 +331,24 @@ mod tests {
         ] {
             let error = of(text).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains("map.txt"), "{error}");
+        }
+    }
+
+    #[test]
+    fn colours_of_a_palette_are_of_one_class_each() {
+        let map = LabelMap::of(&demo(), 11, Some(&[[1, 2, 3], [4, 5, 6]])).unwrap();
+        let car = Label::Colour([4, 5, 6]);
+        assert_eq!(map.get(car), Some(Meaning::Class(1)));
+        let sky = Label::Colour([128, 128, 128]);
+        assert_eq!(map.get(sky), None);
+        let map = LabelMap::of(&demo(), 11, None).unwrap();
+        assert_eq!(map.get(sky), Some(Meaning::Class(0)));
+        for (palette, part) in [
+            (vec![[7; 3], [8; 3], [7; 3]], "classes 0 and 2"),
+            (vec![[0; 3]; 12], "12 colours"),
+        ] {
+            let error = LabelMap::of(&demo(), 11, Some(&palette)).unwrap_err();
+            assert!(error.to_string().contains(part), "{error}");
         }
     }
 

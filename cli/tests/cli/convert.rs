@@ -381,11 +381,14 @@ fn a_checkpoint_is_never_overwritten_by_its_model_file() {
         );
     }
     assert!(fs::read(&path).unwrap() == before);
-    // Nor is the name of a temporary file shown: weights that no network of this architecture has.
-    let out = folder.path().join("out.safetensors");
-    let done = fullconv_with("convert {} {} --arch fcn-alexnet", &[&path, &out]).expect(1);
+    // The new file is checked under a temporary name, which is not shown.
+    let [out, names_file] = ["out.safetensors", "n.txt"].map(|name| folder.path().join(name));
+    fs::write(&names_file, "sky\nroad\n").unwrap();
+    let done = fullconv_with("convert {} {} --classes {}", &[&path, &out, &names_file]).expect(1);
+    assert!(done.stderr.contains("names 2 classes"), "{}", done.stderr);
+    assert!(done.stderr.contains("out.safetensors"), "{}", done.stderr);
     assert!(!done.stderr.contains(".fullconv-"), "{}", done.stderr);
-    assert_eq!(names(folder.path()), ["x.safetensors"]);
+    assert_eq!(names(folder.path()), ["n.txt", "x.safetensors"]);
 }
 
 #[test]

@@ -230,7 +230,7 @@ fn completions_and_manual_pages_name_every_command() {
         let script = fullconv(&["completions", shell]).expect(0).stdout;
         assert!(commands.iter().all(|name| script.contains(name)), "{shell}");
         assert!(
-            script.contains("label-map") && script.contains("cityscapes"),
+            script.contains("label-map") && script.contains("overlay"),
             "{shell}"
         );
     }
