@@ -107,6 +107,7 @@ pub mod tanh;
 pub mod threshold;
 pub mod transpose_channels;
 pub mod unfold;
+pub mod var;
 pub mod r#where;
 
 pub use abs::Abs;
@@ -197,6 +198,7 @@ pub use tanh::Tanh;
 pub use threshold::Threshold;
 pub use transpose_channels::TransposeChannels;
 pub use unfold::Unfold;
+pub use var::Var;
 pub use r#where::Where;
 
 use crate::error::{Error, ErrorKind, Result, bail};
@@ -481,6 +483,7 @@ const OPS: &[Entry] = &[
     Entry::of::<Sum>("sum", sum::cases),
     Entry::of::<Amax>("amax", amax::cases),
     Entry::of::<Amin>("amin", amin::cases),
+    Entry::of::<Var>("var", var::cases),
     Entry::of::<Cat>("cat", cat::cases),
     Entry::of::<Pad>("pad", pad::cases),
     Entry::of::<PixelShuffle>("pixel_shuffle", pixel_shuffle::cases),

@@ -101,6 +101,8 @@ impl<'de> Deserialize<'de> for Dims {
 pub(super) enum Reduction {
     Mean,
     Sum,
+    /// The sum divided by this number.
+    Share(usize),
     Largest,
     Smallest,
 }
@@ -109,7 +111,7 @@ impl Reduction {
     /// Its number in the shaders, the value of `REDUCTION`.
     const fn number(self) -> f64 {
         match self {
-            Self::Mean | Self::Sum => 0.0,
+            Self::Mean | Self::Sum | Self::Share(_) => 0.0,
             Self::Largest => 1.0,
             Self::Smallest => 2.0,
         }
@@ -126,6 +128,7 @@ impl Reduction {
         match self {
             Self::Mean => values.sum::<f64>() / count as f64,
             Self::Sum => values.sum(),
+            Self::Share(divisor) => values.sum::<f64>() / divisor as f64,
             Self::Largest => values.fold(f64::NEG_INFINITY, best(|x, best| x > best)),
             Self::Smallest => values.fold(f64::INFINITY, best(|x, best| x < best)),
         }
@@ -142,7 +145,7 @@ pub(super) struct Reduce {
 
 impl Reduce {
     /// The values that one element of the output combines.
-    fn count(self, input: Shape) -> usize {
+    pub(super) fn count(self, input: Shape) -> usize {
         let output = self.dims.of(input);
         let size = |size: usize, reduced: usize| if reduced == 1 { size } else { 1 };
         size(input.c, output.c)
@@ -153,6 +156,29 @@ impl Reduce {
     /// The same reduction over some of its dimensions.
     pub(super) fn over(self, dims: Dims) -> Self {
         Self { dims, ..self }
+    }
+
+    /// The values that an element of the output combines.
+    pub(super) fn values(
+        self,
+        input: &Tensor,
+        [n, c, y, x]: [usize; 4],
+    ) -> impl Iterator<Item = f64> {
+        let from = input.shape();
+        let range = |i: usize, reduced: bool, size: usize| match reduced {
+            true => 0..size,
+            false => i..i + 1,
+        };
+        let channels = range(c, self.dims.channels, from.c);
+        let rows = range(y, self.dims.height, from.h);
+        let columns = range(x, self.dims.width, from.w);
+        channels.flat_map(move |c| {
+            let columns = columns.clone();
+            rows.clone().flat_map(move |y| {
+                let row = &input.plane(n, c)[y * from.w..][columns.clone()];
+                row.iter().map(|x| f64::from(*x))
+            })
+        })
     }
 
     /// The dimensions of each stage; height and width are one if they run together.
@@ -199,6 +225,7 @@ impl Reduce {
         extra.extend(sizes([("terms", terms)]));
         let divisor = match self.reduction {
             Reduction::Mean => self.count(input) as f32,
+            Reduction::Share(divisor) => divisor as f32,
             _ => 1.0,
         };
         extra.extend(floats([("divisor", divisor)]));
@@ -243,21 +270,9 @@ impl Op for Reduce {
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let output = self.output_shape(&super::shapes(inputs))?;
         let [input] = take_inputs(self.name, inputs)?;
-        let (from, count) = (input.shape(), self.count(input.shape()));
-        let range = |i: usize, reduced: bool, size: usize| match reduced {
-            true => 0..size,
-            false => i..i + 1,
-        };
+        let count = self.count(input.shape());
         Tensor::from_fn(output, |n, c, y, x| {
-            let channels = range(c, self.dims.channels, from.c);
-            let rows = range(y, self.dims.height, from.h);
-            let columns = range(x, self.dims.width, from.w);
-            let values = channels.flat_map(|c| {
-                let columns = columns.clone();
-                rows.clone()
-                    .flat_map(move |y| &input.plane(n, c)[y * from.w..][columns.clone()])
-            });
-            self.reduction.of(count, values.map(|x| f64::from(*x))) as f32
+            self.reduction.of(count, self.values(input, [n, c, y, x])) as f32
         })
     }
 
@@ -291,6 +306,7 @@ impl Op for Reduce {
         match self.reduction {
             Reduction::Mean => inputs[0].root_mean_square() / root,
             Reduction::Sum => inputs[0].root_mean_square() * root,
+            Reduction::Share(divisor) => inputs[0].root_mean_square() * root / divisor as f64,
             // Each result has the error of one value.
             Reduction::Largest | Reduction::Smallest => inputs[0].root_mean_square(),
         }
@@ -304,7 +320,9 @@ impl Op for Reduce {
 /// The numerics of a reduction.
 pub(super) fn numerics(reduce: Reduce, inputs: &[Shape]) -> Numerics<'static> {
     match reduce.reduction {
-        Reduction::Mean | Reduction::Sum => Numerics::sum(reduce.count(inputs[0])),
+        Reduction::Mean | Reduction::Sum | Reduction::Share(_) => {
+            Numerics::sum(reduce.count(inputs[0]))
+        }
         Reduction::Largest | Reduction::Smallest => Numerics::exact(),
     }
 }

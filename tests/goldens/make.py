@@ -212,6 +212,10 @@ def sum(input, *, dim):
     return input.sum(dim, keepdim=True)
 
 
+def var(input, *, dim, correction=1):
+    return input.var(dim, correction=correction, keepdim=True)
+
+
 def amax(input, *, dim):
     return input.amax(dim, keepdim=True)
 
@@ -426,6 +430,7 @@ OPS = {
         sum,
         amax,
         amin,
+        var,
         cat,
         pad,
         pixel_shuffle,
@@ -962,7 +967,7 @@ def norm_cases(cases):
 
 
 def reduction_cases(cases):
-    """mean, sum, amax and amin over dimensions."""
+    """mean, sum, amax, amin and var over dimensions."""
 
     def normal(name, shape):
         return torch.randn(shape, generator=generator(name))
@@ -978,6 +983,17 @@ def reduction_cases(cases):
             ("channels_and_columns", [3, 6, 4, 5], [1, 3]),
         ]:
             cases.add(op, f"of_{name}", {"dim": dim}, input=normal(f"{op} of {name}", shape))
+    for name, shape, dim, attributes in [
+        ("channels", [2, 7, 3, 5], [1], {}),
+        ("rows", [3, 6, 5, 7], [2], {"correction": 0}),
+        ("columns", [2, 13, 3, 300], [3], {}),
+        ("pixels", [3, 5, 17, 19], [2, 3], {"correction": 0}),
+        ("all", [2, 9, 8, 15], [1, 2, 3], {"correction": 3}),
+        ("channels_and_columns", [3, 6, 4, 5], [1, 3], {}),
+        ("one_value", [2, 3, 1, 2], [2], {"correction": 0}),
+    ]:
+        input = 2 + normal(f"var of {name}", shape)
+        cases.add("var", f"of_{name}", {"dim": dim, **attributes}, input=input)
     values = [0.0, float("inf"), float("nan"), -1.0, float("-inf"), -2.0, 3.0, -0.0]
     for op in ("amax", "amin"):
         for dim in (1, 2, 3):

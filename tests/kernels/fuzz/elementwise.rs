@@ -142,8 +142,9 @@ fn reduction() -> impl Strategy<Value = (Arc<dyn Op>, Vec<Shape>)> {
         height: height || one == 1,
         width: width || one == 2,
     });
-    (0usize..4, dim, tensors(13), pair(1..=4)).prop_map(|(kind, dim, shape, [h, w])| {
+    (0usize..5, dim, tensors(13), pair(1..=4)).prop_map(|(kind, dim, shape, [h, w])| {
         let op: Arc<dyn Op> = match kind {
+            4 => Arc::new(Var { dim, correction: 0 }),
             0 => Arc::new(Mean { dim }),
             1 => Arc::new(Sum { dim }),
             2 => Arc::new(Amax { dim }),

@@ -21,7 +21,8 @@ use fullconv::low_level::ops::{
     Crop, Elu, Flip, Full, GroupNorm, Hardsigmoid, Hardswish, InstanceNorm, Interpolate, LayerNorm,
     LeakyRelu, Linear, Linspace, LocalResponseNorm, LogSoftmax, MaxPool2d, MaxPool2dIndices,
     MaxUnpool2d, Mean, Mul, Op, Pad, PixelShuffle, PixelUnshuffle, Pow, Prelu, Preprocess, Relu,
-    Repeat, Scale, Sigmoid, Silu, Slice, Softmax, Softplus, Sub, Sum, Tanh, Unfold, from_name, pad,
+    Repeat, Scale, Sigmoid, Silu, Slice, Softmax, Softplus, Sub, Sum, Tanh, Unfold, Var, from_name,
+    pad,
 };
 use fullconv::low_level::plan::lowered::{Convolution, FusedArgmax, Scores, TransposedConvolution};
 use fullconv::low_level::target::Target;
