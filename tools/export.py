@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write a PyTorch module as a model file of fullconv: one safetensors with weights and graph.
 
-    python tools/export.py MODULE:CALLABLE OUT.safetensors [--weights STATE.pth [--key KEY] [--trust]] [--args JSON]
+    python tools/export.py MODULE:CALLABLE|FILE.onnx OUT.safetensors [--weights FILE [--key KEY] [--trust]] [--args JSON]
         [--size HxW | --fixed-size HxW] [--channels N] [--output N|NAME|PATH] [--half] [--classes FILE]
         [--preprocess torchvision|caffe|JSON] [--activation softmax|sigmoid] [--threshold T]
 
@@ -43,7 +43,7 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from exporter.checkpoints import load_weights, without_parametrizations  # noqa: E402
-from exporter.onnx_file import is_onnx, open_onnx  # noqa: E402
+from exporter.onnx_file import Opened, is_onnx, open_onnx  # noqa: E402
 from exporter.translate import translate  # noqa: E402
 from exporter.values import ExportError, number  # noqa: E402
 
@@ -182,25 +182,18 @@ def read_classes(path):
     return json.loads(text) if text.lstrip().startswith("[") else [line for line in text.splitlines() if line.strip()]
 
 
-def export_onnx(options, size, classes, preprocess):
-    """Writes an ONNX file as a model file."""
-    if options.weights or options.args != "{}":
-        raise ExportError(f"{options.module} is an ONNX file, which has its weights: --weights and --args are for modules")
-    opened = open_onnx(options.module, size, options.channels, options.output, bool(options.fixed_size))
-    return export(opened.module, opened.example, options.out, classes or opened.classes, None, preprocess, options.half,
-                  None, opened.fixed_size, options.activation, options.threshold), opened.example.shape[1]
-
-
-def export_module(options, size, classes, preprocess):
-    """Writes a module as a model file."""
+def open_module(options, keywords, size):
+    """The module of the command line, with its weights, and what is known of it."""
+    if is_onnx(options.module):
+        if options.weights or keywords:
+            raise ExportError(f"{options.module} is an ONNX file, which has its weights: --weights and --args are for modules")
+        return open_onnx(options.module, size, options.channels, options.output, bool(options.fixed_size))
     module = load_callable(options.module)
-    module = module if isinstance(module, torch.nn.Module) else module(**json.loads(options.args))
+    module = module if isinstance(module, torch.nn.Module) else module(**keywords)
     if options.weights:
         load_weights(module, options.weights, options.key, options.trust)
-    module = without_parametrizations(module)
     example = torch.zeros(1, options.channels, *size)
-    return export(module, example, options.out, classes, None, preprocess, options.half, options.output,
-                  bool(options.fixed_size), options.activation, options.threshold), options.channels
+    return Opened(without_parametrizations(module), example, bool(options.fixed_size), None, options.output)
 
 
 def report(translation, preprocess, channels):
@@ -246,17 +239,17 @@ def main(arguments=None):
     if options.channels < 1:
         parser.error("--channels is a number from 1")
     try:
-        json.loads(options.args)
-        preprocess = options.preprocess
+        keywords, preprocess = json.loads(options.args), options.preprocess
         if preprocess is not None and preprocess not in PREPROCESS:
             preprocess = json.loads(preprocess)
     except json.JSONDecodeError as problem:
         parser.error(f"--args or --preprocess: {problem}")
     try:
-        classes = read_classes(options.classes) if options.classes else None
-        write = export_onnx if is_onnx(options.module) else export_module
-        done, channels = write(options, tuple(map(int, size.groups())), classes, preprocess)
-        report(done, preprocess, channels)
+        opened = open_module(options, keywords, tuple(map(int, size.groups())))
+        classes = read_classes(options.classes) if options.classes else opened.classes
+        done = export(opened.module, opened.example, options.out, classes, None, preprocess, options.half, opened.output,
+                      opened.fixed_size, options.activation, options.threshold)
+        report(done, preprocess, opened.example.shape[1])
     except (ExportError, OSError, TypeError) as problem:
         for line in str(problem).splitlines():
             print(f"export: {line}", file=sys.stderr)

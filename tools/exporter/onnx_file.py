@@ -20,11 +20,13 @@ OTHER_SIZES = ((37, 53), (1, 3), (32, 64), (64, 32))
 
 @dataclass
 class Opened:
-    """A module, an example of its input, whether it takes this size only, and the names of its classes, if any."""
+    """A module, an example of its input, whether it takes this size only, the names of its classes, if any, and which
+    of its results has the scores."""
     module: torch.nn.Module
     example: torch.Tensor
     fixed_size: bool
-    classes: list
+    classes: list = None
+    output: str = None
 
 
 def is_onnx(path):
@@ -44,7 +46,7 @@ def open_onnx(path, size, channels=3, output=None, fixed_size=False):
     """The module of an ONNX file, compared with ONNX at two sizes, or one if the file takes no other.
 
     `size` is an example of a picture's height and width, and `channels` its channels, where the file leaves them open.
-    Notes for the user go to stderr. Raises ExportError.
+    `output` names or counts the output that has the scores, or names a node inside. Notes for the user go to stderr. Raises ExportError.
     """
     try:
         from .onnx_module import OnnxModule
@@ -55,6 +57,8 @@ def open_onnx(path, size, channels=3, output=None, fixed_size=False):
     module = OnnxModule(path, output)
     notes = list(module.notes)
     declared = module.size
+    if fixed_size and any(own not in (None, given) for own, given in zip(declared, size)):
+        raise ExportError(f"{path} is for pictures of {' × '.join(str(own or 'any') for own in declared)} alone")
     size = tuple(own or given for own, given in zip(declared, size))
     run = torch_runner(module, channels if module.channels is None else module.channels)
     try:
@@ -74,10 +78,11 @@ def open_onnx(path, size, channels=3, output=None, fixed_size=False):
     compute, reference = runner(module, path)
     for at in [size, *others]:
         compare(path, run(at), compute, at, reference)
+    notes.append(f"the module equals {reference} at {', '.join(f'{h}×{w}' for h, w in [size, *others])}")
     for note in notes:
         print(f"export: {path}: {note}", file=sys.stderr)
     example = torch.zeros(1, module.channels or channels, *size)
-    return Opened(module.eval(), example, fixed_size, module.classes)
+    return Opened(module.eval(), example, fixed_size, module.classes, None if module.is_chosen else output)
 
 
 def torch_runner(module, channels):

@@ -63,21 +63,25 @@ def first_line(problem):
 class OnnxModule(nn.Module):
     """The module of an ONNX file; its input is [n, c, h, w].
 
+    The result is a tensor, or a dictionary of tensors if several outputs remain. `is_chosen`: one of them was chosen.
     `size` is the height and width of the file's input, None for an axis that is open; `channels` its channels;
     `classes` the names of the classes that the file has, or None; `notes` what a user has to know of the conversion.
     """
 
     def __init__(self, path, output=None):
-        """Reads the file. `output` is the name of one of its outputs; all of them by default. Raises ExportError."""
+        """Reads the file. `output` is the name or the number of one of its outputs; any other name chooses none of them.
+        Raises ExportError."""
         super().__init__()
         self.notes = []
         self.model, opset = self.read(path)
         proto = self.model.graph
         self.graph = read_graph(proto, opset)
         self.graph.input = self.find_input(path, proto)
-        if output is not None and output not in self.graph.outputs:
-            raise ExportError(f"{path} has no output {output!r}; it has {', '.join(self.graph.outputs)}")
-        self.graph.outputs = [output] if output else self.graph.outputs
+        names = self.graph.outputs
+        if output is not None and output.isdecimal() and output not in names and int(output) < len(names):
+            output = names[int(output)]
+        self.is_chosen = output in names
+        self.graph.outputs = [output] if self.is_chosen else names
         prepare(self.graph, self.graph.outputs)
         lines = unsupported(self.graph)
         if lines:
