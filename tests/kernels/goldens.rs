@@ -3,6 +3,7 @@
 use crate::common::{OneOp, another_gpu, relative_error};
 use fullconv::compare::compare_tensor;
 use fullconv::low_level::graph::{Graph, NodeId};
+use fullconv::low_level::ops::crop::Offset;
 use fullconv::low_level::ops::numerics::UNIT;
 use fullconv::low_level::ops::{Crop, Op, names};
 use fullconv::{Gpu, GpuOptions, Model, Parameters, Precision, Run, Segmenter, Shape, Tensor};
@@ -236,7 +237,13 @@ fn of_several_on(gpu: &Gpu, op: &Arc<dyn Op>, inputs: &[Tensor]) -> Tensor {
             let offset = [i * shape.h, 0];
             let inputs = [graph.input(), like];
             graph
-                .op(format!("part{i}"), Crop { offset }, &inputs)
+                .op(
+                    format!("part{i}"),
+                    Crop {
+                        offset: Offset::At(offset),
+                    },
+                    &inputs,
+                )
                 .unwrap()
         })
         .collect();
