@@ -66,16 +66,26 @@ impl Op for Argmax {
 
     fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
-        let kernel = kernel(inputs[0], output, shader!("argmax"), Rows::shifted(0), &[]);
+        let (shader, rows) = (shader!("argmax"), Rows::shifted(0));
+        let kernel = kernel(inputs[0], output, None, shader, rows, &[]);
         Ok(vec![Candidate::kernel(kernel)])
     }
 }
 
-/// The kernel that labels an input, or pixels interpolated from it. An output row reads `rows` of the input; `extra`
-/// are further parameters.
+/// The constants of a kernel of labels: argmax, or with a `threshold` those of one channel.
+pub(crate) fn constants(threshold: Option<f32>) -> [(&'static str, f64); 2] {
+    [
+        ("BINARY", f64::from(u8::from(threshold.is_some()))),
+        ("THRESHOLD", f64::from(threshold.unwrap_or(0.0))),
+    ]
+}
+
+/// The kernel that labels an input, or pixels interpolated from it, see [`constants`]. An output row reads `rows` of the
+/// input; `extra` are further parameters.
 pub(crate) fn kernel(
     input: Shape,
     output: Shape,
+    threshold: Option<f32>,
     shader: Shader,
     rows: Rows,
     extra: &[Param],
@@ -98,7 +108,7 @@ pub(crate) fn kernel(
     ]));
     Kernel {
         shader,
-        constants: Vec::new(),
+        constants: constants(threshold).to_vec(),
         bindings: vec![Binding::Activation {
             input: 0,
             format: Format::Nhwc4,

@@ -8,7 +8,7 @@ use super::numerics::Numerics;
 use super::{Case, Op, case, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
-use crate::ops::kernel::{Kernel, Rows, shader};
+use crate::ops::kernel::{Rows, shader};
 use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use serde::Deserialize;
@@ -19,18 +19,6 @@ use serde::Deserialize;
 pub struct Binarize {
     /// The least score of class 1.
     pub threshold: f32,
-}
-
-impl Binarize {
-    /// `kernel`, which labels the classes of its scores by argmax, with these labels.
-    pub(crate) fn labels(&self, kernel: Kernel) -> Kernel {
-        let mut constants = kernel.constants;
-        constants.extend([("BINARY", 1.0), ("THRESHOLD", f64::from(self.threshold))]);
-        Kernel {
-            constants,
-            ..kernel
-        }
-    }
 }
 
 impl Op for Binarize {
@@ -69,8 +57,9 @@ impl Op for Binarize {
 
     fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
-        let kernel = kernel(inputs[0], output, shader!("argmax"), Rows::shifted(0), &[]);
-        Ok(vec![Candidate::kernel(self.labels(kernel))])
+        let (shader, rows) = (shader!("argmax"), Rows::shifted(0));
+        let kernel = kernel(inputs[0], output, Some(self.threshold), shader, rows, &[]);
+        Ok(vec![Candidate::kernel(kernel)])
     }
 }
 

@@ -4,7 +4,7 @@
 use super::TransposedConvolution;
 use super::conv_transpose2d::groups_at_once;
 use crate::error::{Result, bail};
-use crate::ops::argmax::kernel;
+use crate::ops::argmax::{self, kernel};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::{Count, Grid, Line, PixelRun};
 use crate::ops::interpolate::{InterpolateMode, lowest_terms};
@@ -102,14 +102,12 @@ impl Op for FusedArgmax {
 
     fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
+        let threshold = self.binary.as_ref().map(|binary| binary.threshold);
         let kernel = match &self.scores {
-            Scores::Upsampled(upsampling) => of_upsampling(upsampling, inputs, target)?,
-            Scores::Resized(resize) => of_resize(resize, inputs[0], output)?,
+            Scores::Upsampled(op) => of_upsampling(op, threshold, inputs, target)?,
+            Scores::Resized(resize) => of_resize(resize, threshold, inputs[0], output)?,
         };
-        Ok(vec![Candidate::kernel(match &self.binary {
-            Some(binary) => binary.labels(kernel),
-            None => kernel,
-        })])
+        Ok(vec![Candidate::kernel(kernel)])
     }
 
     fn flops(&self, inputs: &[Shape]) -> u64 {
@@ -126,7 +124,12 @@ impl Op for FusedArgmax {
 ///
 /// # Errors
 /// `Unsupported` if the resize is not bilinear without antialiasing.
-fn of_resize(resize: &Interpolate, input: Shape, output: Shape) -> Result<Kernel> {
+fn of_resize(
+    resize: &Interpolate,
+    threshold: Option<f32>,
+    input: Shape,
+    output: Shape,
+) -> Result<Kernel> {
     if resize.mode != InterpolateMode::Bilinear || resize.antialias {
         bail!(Unsupported, "labels of {resize:?} are not computed at once");
     }
@@ -134,7 +137,8 @@ fn of_resize(resize: &Interpolate, input: Shape, output: Shape) -> Result<Kernel
     let mut positions = rows.params(["row_mul", "row_add", "row_div"]).to_vec();
     positions.extend(columns.params(["column_mul", "column_add", "column_div"]));
     let shader = shader!("argmax_resized");
-    Ok(kernel(input, output, shader, rows.rows(), &positions))
+    let rows = rows.rows();
+    Ok(kernel(input, output, threshold, shader, rows, &positions))
 }
 
 /// The kernel that labels the result of `op` on `inputs`.
@@ -146,7 +150,12 @@ fn of_resize(resize: &Interpolate, input: Shape, output: Shape) -> Result<Kernel
 /// # Errors
 /// `Limit` if the weight does not fit one binding: all classes of a pixel are computed in one dispatch. `Unsupported`
 /// with groups or dilation.
-fn of_upsampling(op: &TransposedConvolution, inputs: &[Shape], target: &Target) -> Result<Kernel> {
+fn of_upsampling(
+    op: &TransposedConvolution,
+    threshold: Option<f32>,
+    inputs: &[Shape],
+    target: &Target,
+) -> Result<Kernel> {
     if op.conv.groups > 1 || op.conv.is_dilated() {
         bail!(
             Unsupported,
@@ -182,7 +191,7 @@ fn of_upsampling(op: &TransposedConvolution, inputs: &[Shape], target: &Target) 
     let wide = ("WIDE", f64::from(u8::from(target.device.is_cpu)));
     let groups = groups_at_once(output.c4());
     let [rows, columns] = op.conv.taps(by_name.weight);
-    let (shader, constants, of_pixel) = if op.diagonal {
+    let (shader, mut constants, of_pixel) = if op.diagonal {
         let steps = output.c4() * (1 + rows * (1 + columns));
         (shader!("argmax_upsampled_diagonal"), vec![wide], steps)
     } else {
@@ -191,6 +200,7 @@ fn of_upsampling(op: &TransposedConvolution, inputs: &[Shape], target: &Target) 
         let constants = vec![("GROUPS", groups as f64), wide];
         (shader!("argmax_upsampled"), constants, steps)
     };
+    constants.extend(argmax::constants(threshold));
     // The most rows that the pixels in one of an invocation's four columns lie in.
     let lines = match whole_rows {
         true => 1,
