@@ -4,13 +4,15 @@ mod chunks;
 mod decode;
 mod format;
 mod jpeg;
+mod limits;
 mod npy;
 #[cfg(not(target_arch = "wasm32"))]
 mod pages;
 mod samples;
+mod upright;
 
-pub use decode::PictureLimits;
 pub use format::PictureFormat;
+pub use limits::PictureLimits;
 use samples::Bands;
 pub use samples::Samples;
 

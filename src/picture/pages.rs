@@ -1,7 +1,8 @@
 //! TIFF: grey, colours and any number of bands, of 8 bits, 16 bits or floating point.
 
-use super::decode::{check_limits, turn};
+use super::limits::check_limits;
 use super::samples::{Bands, interleaved};
+use super::upright::{turn, upright};
 use super::{MAX_BYTES, Picture, PictureLimits, PictureNote, Samples};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::size::Size;
@@ -47,7 +48,7 @@ enum Alpha {
 /// The size of the picture when upright.
 pub(super) fn upright_size(bytes: &[u8], name: &dyn fmt::Display) -> Result<Size> {
     let page = Page::read(bytes).map_err(|e| damaged(name, e))?;
-    Ok(super::decode::upright(page.size, page.orientation))
+    Ok(upright(page.size, page.orientation))
 }
 
 /// Decodes the first page of the TIFF in `bytes`, if it is within `limits`; errors call it `name`.

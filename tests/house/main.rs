@@ -35,7 +35,7 @@ const LAYERS: &[&[&str]] = &[
 
 /// The homes of each dependency, where the library may name it: files, or folders that end in `/`.
 const HOMES: &[(&str, &[&str])] = &[
-    ("bytemuck", &["gpu/", "parameters/file.rs", "segmenter.rs"]),
+    ("bytemuck", &["gpu/", "parameters/file.rs"]),
     ("colorous", &["heatmap.rs"]),
     ("crc32fast", &["picture/chunks.rs"]),
     ("futures_core", &["segmenter/frames.rs"]),
@@ -47,6 +47,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "picture.rs",
             "picture/decode.rs",
             "picture/pages.rs",
+            "picture/upright.rs",
         ],
     ),
     ("libm", &["ops/erf.rs"]),

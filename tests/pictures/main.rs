@@ -24,12 +24,12 @@ fn bytes(hex: &Value) -> Option<Vec<u8>> {
     Some(digits.iter().map(byte).collect())
 }
 
-/// The most that a byte of a file in `name`'s format may differ. Decoders of JPEG and of lossy WebP round differently,
-/// by one in each of a few steps.
+/// The most that a byte of a file called `name` may differ. Decoders of JPEG round the inverse transform differently, by
+/// one; where colours have half the size, the enlarged Cb too, which counts 1.772-fold in blue. The JPEGs here are whole
+/// blocks: beside an edge inside a block, some decoders use the colours beyond it.
 fn most(name: &str) -> u8 {
     match name {
-        "lossy.webp" => 3,
-        "cmyk.jpg" => 4,
+        "grey.jpg" | "cmyk.jpg" => 1,
         name if name.ends_with(".jpg") => 3,
         _ => 0,
     }
@@ -172,15 +172,19 @@ fn bands_are_those_of_the_array() {
 }
 
 #[test]
-fn damaged_files_never_panic() {
+fn damaged_files_never_panic_and_cut_ones_have_every_pixel_or_are_refused() {
     let bands = ["bands.tif", "bands-tiles.tif", "four.tif", "floats.npy"].map(String::from);
     for name in recorded().keys().chain(&bands) {
         let file = fs::read(folder().join(name)).unwrap();
+        let whole = Picture::decode(&file).unwrap();
         for at in 0..file.len() {
             let mut damaged = file.clone();
             damaged[at] ^= 0xFF;
             let _ = Picture::decode(&damaged);
-            let _ = Picture::decode(&file[..at]);
+            if let Ok(cut) = Picture::decode(&file[..at]) {
+                assert_eq!(cut, whole, "{at} bytes of {name}");
+                assert_eq!(cut.is_transparent(), whole.is_transparent());
+            }
         }
     }
 }

@@ -61,6 +61,9 @@ def files():
     yield "grey-alpha.png", rgba.convert("LA"), {}
     yield "palette.png", palette, {"transparency": 3}
     yield "one-bit.png", rgb.convert("1"), {}
+    # Whole blocks of JPEG.
+    rgb = Image.fromarray(scene(16, 32))
+    grey = rgb.convert("L")
     yield "rgb.jpg", rgb, {"quality": 90}
     yield "progressive.jpg", rgb, {"quality": 90, "progressive": True}
     yield "grey.jpg", grey, {"quality": 90}
