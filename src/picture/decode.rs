@@ -121,6 +121,9 @@ pub(super) fn decode(
         PictureFormat::Tiff => super::pages::decode(bytes, name, limits),
         format => {
             let format = of_image(format, name)?;
+            if format == ImageFormat::WebP && webp_is_cut(bytes) {
+                bail!(Picture, "{name} is cut short");
+            }
             let lacks_end = format == ImageFormat::Jpeg && !jpeg::has_end(bytes);
             let header = match Header::read(bytes, format, name) {
                 Err(_) if lacks_end => bail!(Picture, "{name} is cut short"),
@@ -153,6 +156,14 @@ fn opaque(image: DynamicImage, name: &dyn fmt::Display) -> Result<Picture> {
         false => Picture::try_from(image),
     };
     picture.map_err(|error| error.at(name))
+}
+
+/// Whether a WebP has fewer bytes than its header says. Its decoder makes up missing pixels without an error.
+fn webp_is_cut(bytes: &[u8]) -> bool {
+    let length = bytes.get(4..).and_then(|rest| rest.first_chunk::<4>());
+    let after = length.map_or(0, |length| u32::from_le_bytes(*length) as usize);
+    // The last byte may only align.
+    bytes.len() - bytes.len().min(8) + 1 < after
 }
 
 /// The picture of a JPEG that has no end marker.

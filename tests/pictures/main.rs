@@ -173,6 +173,7 @@ fn bands_are_those_of_the_array() {
 
 #[test]
 fn damaged_files_never_panic_and_cut_ones_have_every_pixel_or_are_refused() {
+    let mut wrong = Vec::new();
     let bands = ["bands.tif", "bands-tiles.tif", "four.tif", "floats.npy"].map(String::from);
     for name in recorded().keys().chain(&bands) {
         let file = fs::read(folder().join(name)).unwrap();
@@ -182,9 +183,11 @@ fn damaged_files_never_panic_and_cut_ones_have_every_pixel_or_are_refused() {
             damaged[at] ^= 0xFF;
             let _ = Picture::decode(&damaged);
             if let Ok(cut) = Picture::decode(&file[..at]) {
-                assert_eq!(cut, whole, "{at} bytes of {name}");
-                assert_eq!(cut.is_transparent(), whole.is_transparent());
+                if cut != whole || cut.is_transparent() != whole.is_transparent() {
+                    wrong.push(format!("{at} of {} bytes of {name}", file.len()));
+                }
             }
         }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
