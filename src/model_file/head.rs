@@ -172,7 +172,7 @@ impl Head {
         if self.is_binary() && names.len() == 1 {
             names.insert(0, "background".into());
         }
-        self.check_count("class names", names.len())?;
+        self.check_count("names", "classes", names.len())?;
         Ok(names)
     }
 
@@ -181,14 +181,14 @@ impl Head {
         if self.is_binary() && colours.len() == 1 {
             colours.splice(0..0, Palette::voc(1).colours().iter().copied());
         }
-        self.check_count("colours", colours.len())?;
+        self.check_count("has", "colours", colours.len())?;
         Ok(match colours.is_empty() {
             true => Palette::voc(self.class_count()),
             false => Palette::new(colours),
         })
     }
 
-    fn check_count(&self, what: &str, count: usize) -> Result<()> {
+    fn check_count(&self, verb: &str, what: &str, count: usize) -> Result<()> {
         let classes = self.class_count();
         if count == 0 || count == classes {
             return Ok(());
@@ -199,7 +199,7 @@ impl Head {
         };
         bail!(
             ModelFile,
-            "the metadata has {count} {what}, the network {classes} classes{only}"
+            "the metadata {verb} {count} {what}, the network has {classes} classes{only}"
         )
     }
 }

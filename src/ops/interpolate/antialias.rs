@@ -257,13 +257,15 @@ impl Op for Antialiased {
             let across = |y: usize, x: usize| -> f64 {
                 let (at, shares) = &columns[x];
                 let line = source[y * width..][at.clone()].iter();
-                line.zip(shares).map(|(v, w)| f64::from(*v) * w).sum()
+                let terms = line.zip(shares).filter(|(_, w)| **w != 0.0);
+                terms.map(|(v, w)| f64::from(*v) * w).sum()
             };
             for (y, line) in plane.chunks_exact_mut(output.w).enumerate() {
                 let (at, shares) = rows.shares(y);
                 for (x, out) in line.iter_mut().enumerate() {
-                    let terms = at.clone().zip(&shares).map(|(y, w)| w * across(y, x));
-                    *out = terms.sum::<f64>() as f32;
+                    // An axis that keeps its size is not filtered: what has no weight is not read.
+                    let terms = at.clone().zip(&shares).filter(|(_, w)| **w != 0.0);
+                    *out = terms.map(|(y, w)| w * across(y, x)).sum::<f64>() as f32;
                 }
             }
         })
