@@ -182,10 +182,10 @@ fn damaged_files_never_panic_and_cut_ones_have_every_pixel_or_are_refused() {
             let mut damaged = file.clone();
             damaged[at] ^= 0xFF;
             let _ = Picture::decode(&damaged);
-            if let Ok(cut) = Picture::decode(&file[..at]) {
-                if cut != whole || cut.is_transparent() != whole.is_transparent() {
-                    wrong.push(format!("{at} of {} bytes of {name}", file.len()));
-                }
+            if let Ok(cut) = Picture::decode(&file[..at])
+                && (cut != whole || cut.is_transparent() != whole.is_transparent())
+            {
+                wrong.push(format!("{at} of {} bytes of {name}", file.len()));
             }
         }
     }
