@@ -311,9 +311,9 @@ fn metadata_that_is_wrong() {
         ),
         (
             r#"{"version": 1, "graph": {"output": "b", "nodes": [
-                {"name": "a", "op": "unfold", "inputs": ["input"]},
+                {"name": "a", "op": "grid_sample", "inputs": ["input"]},
                 {"name": "b", "op": "conv2d", "inputs": ["a", "fc8.weight"]}]}}"#,
-            "graph: 2 faults: a (unfold): unknown op \"unfold\"",
+            "graph: 2 faults: a (grid_sample): unknown op \"grid_sample\"",
         ),
         (
             r#"{"version": 1, "graph": {"output": "b", "nodes": [
