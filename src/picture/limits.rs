@@ -5,7 +5,7 @@ use crate::error::{Result, bail};
 use crate::size::Size;
 use std::fmt;
 
-/// Limits of a picture, for [`Picture::decode_within`].
+/// Limits of a picture, for [`Picture::decode_within`](crate::Picture::decode_within).
 ///
 /// ```
 /// use fullconv::{ErrorKind, Picture, PictureLimits, Size};
@@ -23,7 +23,7 @@ pub struct PictureLimits {
 }
 
 impl Default for PictureLimits {
-    /// 1 GiB and any number of pixels, as for [`Picture::decode`].
+    /// 1 GiB and any number of pixels, as for [`Picture::decode`](crate::Picture::decode).
     fn default() -> Self {
         Self {
             pixels: u64::MAX,
