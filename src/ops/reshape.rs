@@ -1,9 +1,10 @@
 //! The elements of each image in another shape, in the same order: `[n, c, h, w]` to `[n, shape[0], shape[1], shape[2]]`.
+//! A second input gives the height and width; its values are not read.
 //!
 //! Source: `torch.reshape`, which keeps the batch.
 
 use super::numerics::Numerics;
-use super::{Case, Op, case, rearrange, take_inputs};
+use super::{Case, Op, case, rearrange};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::target::Target;
@@ -14,7 +15,8 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reshape {
-    /// Channels, height and width. One of them may be −1: it follows from the number of elements.
+    /// Channels, height and width. One of them may be −1: it follows from the number of elements. With a second input,
+    /// height and width are −1: they are that input's.
     pub shape: [i64; 3],
 }
 
@@ -24,31 +26,44 @@ impl Op for Reshape {
     }
 
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
-        let [input] = take_inputs(self.name(), inputs)?;
+        let (input, shape) = match (inputs, self.shape) {
+            ([input], shape) => (*input, shape),
+            ([input, like], [channels, -1, -1]) => {
+                (*input, [channels, like.h as i64, like.w as i64])
+            }
+            ([_, _], shape) => bail!(
+                Shape,
+                "the second input gives height and width: shape {shape:?} has to be [channels, -1, -1]"
+            ),
+            _ => bail!(
+                Shape,
+                "{} takes 1 or 2 inputs, not {}",
+                self.name(),
+                inputs.len()
+            ),
+        };
         let all = Shape { n: 1, ..input }.elements();
         let known = |size: i64| {
             usize::try_from(size)
                 .ok()
                 .filter(|s| (1..=MAX_SIZE).contains(s))
         };
-        let open = self.shape.iter().filter(|size| **size == -1).count();
-        if open > 1 || self.shape.iter().any(|s| *s != -1 && known(*s).is_none()) {
+        let open = shape.iter().filter(|size| **size == -1).count();
+        if open > 1 || shape.iter().any(|s| *s != -1 && known(*s).is_none()) {
             bail!(
                 Shape,
-                "shape {:?} is not of three sizes from 1 to {MAX_SIZE}, of which one may be -1",
-                self.shape
+                "shape {shape:?} is not of three sizes from 1 to {MAX_SIZE}, of which one may be -1"
             );
         }
         let product =
             |product: usize, size: &i64| product.saturating_mul(known(*size).unwrap_or(1));
-        let rest = all / self.shape.iter().fold(1, product);
-        let [c, h, w] = self.shape.map(|size| known(size).unwrap_or(rest));
+        let rest = all / shape.iter().fold(1, product);
+        let [c, h, w] = shape.map(|size| known(size).unwrap_or(rest));
         let output = Shape::new(input.n, c, h, w);
         if output.elements() != input.elements() || all == 0 {
             bail!(
                 Shape,
-                "{input} has not as many elements an image as shape {:?}",
-                self.shape
+                "{input} has not as many elements an image as shape {shape:?}"
             );
         }
         Ok(output)
@@ -65,6 +80,10 @@ impl Op for Reshape {
         Ok(vec![Candidate::kernel(kernel)])
     }
 
+    fn reads(&self, input: usize) -> bool {
+        input == 0
+    }
+
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
         Numerics::exact()
     }
@@ -78,6 +97,7 @@ pub fn cases() -> Vec<Case> {
         reshape([7, -1, 1], [1, 7, 4, 5]),
         reshape([-1, 1, 1], [3, 3, 2, 3]),
         reshape([1, 6, 9], [2, 54, 1, 1]),
+        case(Reshape { shape: [5, -1, -1] }, [[2, 3, 4, 5], [2, 7, 2, 6]]),
     ]
 }
 
@@ -91,6 +111,13 @@ mod tests {
         assert_eq!(to([4, -1, 3]).unwrap(), Shape::new(2, 4, 3, 3));
         for shape in [[5, -1, 1], [-1, -1, 4], [0, -1, 1], [6, 2, 2], [-2, 3, 6]] {
             assert!(to(shape).is_err(), "{shape:?}");
+        }
+        let like = |shape| {
+            Reshape { shape }.output_shape(&[Shape::new(2, 6, 2, 3), Shape::new(2, 1, 3, 4)])
+        };
+        assert_eq!(like([3, -1, -1]).unwrap(), Shape::new(2, 3, 3, 4));
+        for shape in [[4, -1, -1], [3, 3, 4], [3, -1, 4]] {
+            assert!(like(shape).is_err(), "{shape:?}");
         }
     }
 }

@@ -355,8 +355,8 @@ def permute(input, *, dims):
     return input.permute(dims)
 
 
-def reshape(input, *, shape):
-    return input.reshape(len(input), *shape)
+def reshape(input, other=None, *, shape):
+    return input.reshape(len(input), *(shape if other is None else [shape[0], *other.shape[2:]]))
 
 
 def argmax(input):
@@ -1452,6 +1452,8 @@ def matrix_cases(cases):
     ):
         name = "_".join(map(str, [*input, "to", *shape]))
         cases.add("reshape", name, {"shape": shape}, input=normal(f"reshape {name}", input))
+    like = {"input": normal("reshape like", [2, 3, 4, 5]), "other": torch.zeros(2, 1, 2, 6)}
+    cases.add("reshape", "like", {"shape": [5, -1, -1]}, **like)
 
 
 def preprocess_cases(cases):
