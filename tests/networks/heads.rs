@@ -261,7 +261,7 @@ fn a_binary_network_has_two_classes_for_people_and_one_channel_of_scores() {
     let three = try_model(1, "score", "", r#", "classes": ["a", "b", "c"]"#);
     let said = three.unwrap_err().to_string();
     assert!(
-        said.contains("3 class names, the network 2 classes (one output channel"),
+        said.contains("names 3 classes, the network has 2 classes (one output channel"),
         "{said}"
     );
 }
