@@ -55,7 +55,7 @@ fn main(
         if i == 0u || channel % params.size == 0u {
             of_group = mean(pixel, channel - channel % params.size);
         }
-        result[i] = of_group;
+        result = select(result, vec4<f32>(of_group), vec4<u32>(0u, 1u, 2u, 3u) == vec4<u32>(i));
     }
     output[at - params.output_start] = Written(result);
 }
