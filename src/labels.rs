@@ -5,6 +5,7 @@ mod png_file;
 
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::files;
+use crate::npy::SIGNATURE;
 use crate::picture::MAX_BYTES;
 use crate::size::Size;
 use image::{DynamicImage, ImageFormat, ImageReader, Limits};
@@ -66,7 +67,7 @@ impl LabelImage {
         if bytes.starts_with(png_file::SIGNATURE) {
             return png_file::decode(bytes);
         }
-        if bytes.starts_with(npy::SIGNATURE) {
+        if bytes.starts_with(SIGNATURE) {
             return npy::decode(bytes);
         }
         match image::guess_format(bytes) {

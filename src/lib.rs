@@ -50,6 +50,7 @@ mod mask;
 mod metrics;
 mod model_file;
 pub mod models;
+mod npy;
 mod ops;
 mod parallel;
 mod parameters;

@@ -2,24 +2,15 @@
 
 use super::LabelImage;
 use crate::error::{Error, ErrorKind, Result, bail};
+use crate::npy::Header;
 use crate::picture::MAX_BYTES;
 use crate::size::Size;
 
-/// The first bytes of the format.
-pub(super) const SIGNATURE: &[u8] = b"\x93NUMPY";
-
 /// Decodes a file of format version 1 to 3.
 pub(super) fn decode(bytes: &[u8]) -> Result<LabelImage> {
-    let (header, data) = parts(bytes)?;
-    let descr = value(header, "descr")?.trim_matches(['\'', '"']);
-    let is_fortran = value(header, "fortran_order")?.starts_with("True");
-    let shape: Option<Vec<usize>> = value(header, "shape")?
-        .split(',')
-        .map(str::trim)
-        .filter(|side| !side.is_empty())
-        .map(|side| side.parse().ok())
-        .collect();
-    let Some(shape) = shape else {
+    let header = Header::read(bytes).map_err(|reason| damaged(&reason))?;
+    let (descr, data) = (header.descr, header.data);
+    let Some(shape) = header.axes() else {
         return Err(damaged("its shape is no list of numbers"));
     };
     let (height, width, channels) = match shape[..] {
@@ -41,7 +32,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<LabelImage> {
         );
     };
     let mut values = integers(descr, data, elements)?;
-    if is_fortran {
+    if header.is_fortran {
         values = row_by_row(&values, [height, width, channels]);
     }
     if channels == 1 {
@@ -62,45 +53,6 @@ fn damaged(reason: &str) -> Error {
         ErrorKind::Picture,
         format!("the labels cannot be decoded: the .npy file is damaged: {reason}"),
     )
-}
-
-/// The header's dictionary, and the bytes of the array.
-fn parts(bytes: &[u8]) -> Result<(&str, &[u8])> {
-    let cut = || damaged("its header is cut short");
-    let (length, begin) = match bytes.get(SIGNATURE.len()).ok_or_else(cut)? {
-        1 => match bytes.get(8..10) {
-            Some(&[a, b]) => (usize::from(u16::from_le_bytes([a, b])), 10),
-            _ => return Err(cut()),
-        },
-        2 | 3 => match bytes.get(8..12) {
-            Some(&[a, b, c, d]) => (u32::from_le_bytes([a, b, c, d]) as usize, 12),
-            _ => return Err(cut()),
-        },
-        _ => return Err(damaged("its version is unknown")),
-    };
-    let rest = &bytes[begin..];
-    let header = rest.get(..length).ok_or_else(cut)?;
-    let header = std::str::from_utf8(header).map_err(|_| damaged("its header is no text"))?;
-    Ok((header, &rest[length..]))
-}
-
-/// The text of the entry `key` of the header's dictionary: up to the next comma, or what is in parentheses.
-fn value<'a>(header: &'a str, key: &str) -> Result<&'a str> {
-    let begin = [format!("'{key}':"), format!("\"{key}\":")]
-        .iter()
-        .find_map(|key| Some(header.find(key)? + key.len()));
-    let Some(begin) = begin else {
-        return Err(damaged(&format!("its header has no {key}")));
-    };
-    let text = header[begin..].trim_start();
-    let (text, end) = match text.strip_prefix('(') {
-        Some(inside) => (inside, ")"),
-        None => (text, ","),
-    };
-    match text.split_once(end) {
-        Some((value, _)) => Ok(value.trim()),
-        None => Err(damaged(&format!("the {key} in its header is cut short"))),
-    }
 }
 
 /// `count` integers of NumPy's type `descr`.
@@ -169,6 +121,7 @@ fn row_by_row(values: &[i32], [height, width, channels]: [usize; 3]) -> Vec<i32>
 mod tests {
     use super::*;
     use crate::labels::LabelValues;
+    use crate::npy::SIGNATURE;
 
     fn file(header: &str, data: &[u8]) -> Vec<u8> {
         let length = (header.len() as u16).to_le_bytes();

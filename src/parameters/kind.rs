@@ -1,5 +1,7 @@
 //! What a file is that is given in place of a safetensors file, by its first bytes, and what to do with it.
 
+use crate::npy;
+
 /// The most bytes that are looked at.
 pub(super) const FIRST_BYTES: usize = 512;
 
@@ -29,7 +31,7 @@ pub(super) fn of(first: &[u8], name: &str) -> Option<String> {
         return Some(zipped(first, name, pytorch));
     } else if first.len() > 2 && first[0] == 0x80 && (2..=5).contains(&first[1]) {
         pytorch
-    } else if is(b"\x93NUMPY") {
+    } else if is(npy::SIGNATURE) {
         let save = python(&format!(
             "import numpy, safetensors.numpy as s; s.save_file({{'NAME': numpy.load('{name}')}}, 'OUT.safetensors')"
         ));

@@ -1,5 +1,6 @@
 //! The formats of picture files, known by their first bytes.
 
+use crate::npy;
 use std::fmt;
 
 /// The format of a picture file.
@@ -47,7 +48,7 @@ impl PictureFormat {
             _ if begins(b"II*\0") || begins(b"MM\0*") => Self::Tiff,
             _ if begins(b"II+\0") || begins(b"MM\0+") => Self::Tiff,
             _ if begins(b"GIF87a") || begins(b"GIF89a") => Self::Gif,
-            _ if begins(b"\x93NUMPY") => Self::Npy,
+            _ if begins(npy::SIGNATURE) => Self::Npy,
             // Two letters begin many texts: the size of the header that follows is one of a few.
             [b'B', b'M', ..]
                 if matches!(

@@ -1,7 +1,8 @@
-//! NumPy's array files, `.npy` (versions 1 to 3 of the format).
+//! Pictures in NumPy's array files, `.npy`.
 
 use super::Samples;
 use crate::error::{Result, bail};
+use crate::npy::Header;
 use crate::size::Size;
 use std::fmt;
 
@@ -44,23 +45,17 @@ impl Array {
     /// # Errors
     /// `Picture` if the header is damaged, or the array is no picture.
     pub(super) fn read(bytes: &[u8], name: &dyn fmt::Display) -> Result<Self> {
-        let Some((text, begin)) = header(bytes) else {
-            bail!(Picture, "{name} is damaged: its NumPy header is cut short");
+        let header = match Header::read(bytes) {
+            Ok(header) => header,
+            Err(reason) => bail!(Picture, "{name} is damaged: {reason}"),
         };
-        let (Some(kind), Some(order), Some(shape)) = (
-            value(text, "descr"),
-            value(text, "fortran_order"),
-            value(text, "shape"),
-        ) else {
-            bail!(Picture, "{name} is damaged: its NumPy header is {text:?}");
-        };
-        if order != "False" {
+        if header.is_fortran {
             bail!(
                 Picture,
                 "{name} has Fortran's order of axes: save numpy.ascontiguousarray(a)"
             );
         }
-        let kind = kind.trim_matches(['\'', '"']);
+        let (kind, shape) = (header.descr, header.shape);
         let (big_endian, kind) = match (kind, kind.strip_prefix('>')) {
             (_, Some(kind)) => (true, kind),
             _ => (false, kind.trim_start_matches(['<', '|', '='])),
@@ -75,12 +70,7 @@ impl Array {
                 "{name} holds numbers of type {other:?}: a picture's are uint8, uint16, float32 or float64"
             ),
         };
-        let axes = shape.trim_matches(['(', ')']).split(',').map(str::trim);
-        let axes: Option<Vec<usize>> = axes
-            .filter(|a| !a.is_empty())
-            .map(|a| a.parse().ok())
-            .collect();
-        let (planes, [height, width, bands]) = match axes.as_deref() {
+        let (planes, [height, width, bands]) = match header.axes().as_deref() {
             Some([h, w]) => (false, [*h, *w, 1]),
             // The bands are the fewer of the first and the last axis: pictures are larger than they have bands.
             Some([a, b, c]) if a < c => (true, [*b, *c, *a]),
@@ -101,14 +91,14 @@ impl Array {
             kind,
             big_endian,
             planes,
-            begin,
+            begin: bytes.len() - header.data.len(),
         };
         match array.bytes() {
-            Some(needed) if bytes.len() - begin == needed => Ok(array),
+            Some(needed) if header.data.len() == needed => Ok(array),
             Some(needed) => bail!(
                 Picture,
                 "{name} is damaged: its array takes {needed} bytes, and the file has {}",
-                bytes.len() - begin
+                header.data.len()
             ),
             None => bail!(Picture, "{name} is too large: its array has shape {shape}"),
         }
@@ -148,35 +138,6 @@ impl Array {
         }
         super::samples::interleaved(&elements, self.bands)
     }
-}
-
-/// The header's text, and where the elements begin.
-fn header(bytes: &[u8]) -> Option<(&str, usize)> {
-    let (length, begin) = match bytes.get(6)? {
-        1 => (
-            usize::from(u16::from_le_bytes(*bytes.get(8..)?.first_chunk()?)),
-            10,
-        ),
-        2 | 3 => (
-            u32::from_le_bytes(*bytes.get(8..)?.first_chunk()?) as usize,
-            12,
-        ),
-        _ => return None,
-    };
-    let end = length.checked_add(begin)?;
-    Some((std::str::from_utf8(bytes.get(begin..end)?).ok()?, end))
-}
-
-/// The value of `key` in the header, a Python dictionary.
-fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    let quoted = [format!("'{key}'"), format!("\"{key}\"")];
-    let rest = quoted.iter().find_map(|quoted| text.split_once(quoted))?.1;
-    let rest = rest.trim_start().strip_prefix(':')?.trim_start();
-    let end = match rest.starts_with('(') {
-        true => rest.find(')')? + 1,
-        false => rest.find([',', '}'])?,
-    };
-    Some(rest[..end].trim())
 }
 
 #[cfg(test)]

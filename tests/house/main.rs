@@ -9,7 +9,7 @@ use std::process::Command;
 /// The modules of the library, lowest layer first. A module imports only from earlier lines.
 const LAYERS: &[&[&str]] = &[
     &["error"],
-    &["files", "parallel"],
+    &["files", "npy", "parallel"],
     &["size", "tensor"],
     &["device_profile"],
     &["target"],
