@@ -2,8 +2,8 @@
 //!
 //! Source: `torch.amax` with `keepdim`.
 
-use super::reduce::{Dims, Reduce, Reduction, reduction};
-use super::{Case, case};
+use super::Case;
+use super::reduce::{self, Dims, Reduce, Reduction, reduction};
 use serde::Deserialize;
 
 /// The dimensions.
@@ -28,21 +28,5 @@ reduction!(Amax);
 
 /// Shapes to try.
 pub fn cases() -> Vec<Case> {
-    let over = |channels, height, width, shape| {
-        let dim = Dims {
-            channels,
-            height,
-            width,
-        };
-        case(Amax { dim }, [shape])
-    };
-    vec![
-        over(true, false, false, [2, 7, 3, 5]),
-        over(false, true, false, [3, 6, 5, 4]),
-        over(false, false, true, [2, 5, 3, 9]),
-        over(true, true, true, [2, 13, 16, 17]),
-        over(false, true, true, [2, 5, 17, 19]),
-        over(true, true, false, [3, 6, 4, 5]),
-        over(true, false, false, [1, 2, 4, 5]),
-    ]
+    reduce::cases(|dim| Amax { dim })
 }

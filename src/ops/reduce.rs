@@ -4,7 +4,7 @@
 
 use super::candidate::Candidate;
 use super::numerics::Numerics;
-use super::{Op, Stage, StageInput, take_inputs};
+use super::{Case, Op, Stage, StageInput, case, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, floats, shader, sizes, words};
 use crate::target::Target;
@@ -325,6 +325,27 @@ pub(super) fn numerics(reduce: Reduce, inputs: &[Shape]) -> Numerics<'static> {
         }
         Reduction::Largest | Reduction::Smallest => Numerics::exact(),
     }
+}
+
+/// Shapes to try for the reduction that `of` makes over dimensions.
+pub(super) fn cases<O: Op>(of: impl Fn(Dims) -> O) -> Vec<Case> {
+    let over = |channels, height, width, shape| {
+        let dims = Dims {
+            channels,
+            height,
+            width,
+        };
+        case(of(dims), [shape])
+    };
+    vec![
+        over(true, false, false, [2, 7, 3, 5]),
+        over(false, true, false, [3, 6, 5, 4]),
+        over(false, false, true, [2, 5, 3, 9]),
+        over(true, true, true, [2, 13, 16, 17]),
+        over(false, true, true, [2, 5, 17, 19]),
+        over(true, true, false, [3, 6, 4, 5]),
+        over(true, false, false, [1, 2, 4, 5]),
+    ]
 }
 
 /// Implements [`Op`] for a type by the [`Reduce`] that its method `reduce` gives.

@@ -6,7 +6,7 @@ use super::candidate::Candidate;
 use super::numerics::{FLUSHED, LOG_UNITS, Numerics, UNIT, exp_units};
 use super::reduce::{Dims, Reduce, Reduction};
 use super::statistics::{ShiftedSum, statistics};
-use super::{Op, Stage, StageInput, shapes, take_inputs};
+use super::{Case, Op, Stage, StageInput, case, shapes, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::grid::Grid;
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, shader, sizes, words};
@@ -306,3 +306,76 @@ impl Op for OfPixels {
         Numerics::sum(2)
     }
 }
+
+/// Shapes to try for the op that `of` makes over dimensions.
+pub(super) fn cases<O: Op>(of: impl Fn(Dims) -> O) -> Vec<Case> {
+    let over = |dim, shape| case(of(dim), [shape]);
+    vec![
+        over(Dims::CHANNELS, [1, 21, 3, 7]),
+        over(Dims::CHANNELS, [3, 2, 5, 13]),
+        over(Dims::PIXELS, [2, 5, 3, 7]),
+        over(Dims::PIXELS, [1, 6, 17, 19]),
+        over(Dims::PIXELS, [3, 3, 1, 1]),
+    ]
+}
+
+/// Implements [`Op`] for a type by the [`Scores`] that its method `scores` gives. Over the channels, the output is
+/// `probabilities`.
+macro_rules! scores {
+    ($op:ident, $probabilities:expr) => {
+        impl Default for $op {
+            fn default() -> Self {
+                Self {
+                    dim: $crate::ops::scores::channels(),
+                }
+            }
+        }
+
+        impl $crate::ops::Op for $op {
+            fn name(&self) -> &'static str {
+                self.scores().name
+            }
+
+            fn output_shape(
+                &self,
+                inputs: &[$crate::tensor::Shape],
+            ) -> $crate::error::Result<$crate::tensor::Shape> {
+                self.scores().output_shape(inputs)
+            }
+
+            fn reference(
+                &self,
+                inputs: &[&$crate::tensor::Tensor],
+            ) -> $crate::error::Result<$crate::tensor::Tensor> {
+                self.scores().reference(inputs)
+            }
+
+            fn candidates(
+                &self,
+                inputs: &[$crate::tensor::Shape],
+                _target: &$crate::target::Target,
+            ) -> $crate::error::Result<Vec<$crate::ops::candidate::Candidate>> {
+                self.scores().candidates(inputs)
+            }
+
+            fn probabilities(&self) -> $crate::ops::Probabilities {
+                match self.dim == $crate::ops::reduce::Dims::CHANNELS {
+                    true => $probabilities,
+                    false => $crate::ops::Probabilities::No,
+                }
+            }
+
+            fn numerics(
+                &self,
+                inputs: &[$crate::tensor::Shape],
+            ) -> $crate::ops::numerics::Numerics<'_> {
+                self.scores().numerics(inputs)
+            }
+
+            fn noise(&self, inputs: &[&$crate::tensor::Tensor]) -> f64 {
+                self.scores().noise(inputs)
+            }
+        }
+    };
+}
+pub(super) use scores;

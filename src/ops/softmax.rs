@@ -2,14 +2,9 @@
 //!
 //! Source: `torch.nn.functional.softmax`; over the pixels, of the channels as vectors.
 
-use super::candidate::Candidate;
-use super::numerics::Numerics;
 use super::reduce::Dims;
-use super::scores::{Scores, channels};
-use super::{Activation, Case, Op, Probabilities, case};
-use crate::error::Result;
-use crate::target::Target;
-use crate::tensor::{Shape, Tensor};
+use super::scores::{self, Scores, channels, scores};
+use super::{Activation, Case, Probabilities};
 use serde::Deserialize;
 
 /// The dimensions.
@@ -21,14 +16,8 @@ pub struct Softmax {
     pub dim: Dims,
 }
 
-impl Default for Softmax {
-    fn default() -> Self {
-        Self { dim: channels() }
-    }
-}
-
 impl Softmax {
-    fn scores(&self) -> Scores {
+    const fn scores(&self) -> Scores {
         Scores {
             name: "softmax",
             logarithm: false,
@@ -37,47 +26,9 @@ impl Softmax {
     }
 }
 
-impl Op for Softmax {
-    fn name(&self) -> &'static str {
-        self.scores().name
-    }
-
-    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
-        self.scores().output_shape(inputs)
-    }
-
-    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        self.scores().reference(inputs)
-    }
-
-    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
-        self.scores().candidates(inputs)
-    }
-
-    fn probabilities(&self) -> Probabilities {
-        match self.dim == Dims::CHANNELS {
-            true => Probabilities::Of(Activation::Softmax),
-            false => Probabilities::No,
-        }
-    }
-
-    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
-        self.scores().numerics(inputs)
-    }
-
-    fn noise(&self, inputs: &[&Tensor]) -> f64 {
-        self.scores().noise(inputs)
-    }
-}
+scores!(Softmax, Probabilities::Of(Activation::Softmax));
 
 /// Shapes to try.
 pub fn cases() -> Vec<Case> {
-    let pixels = || Softmax { dim: Dims::PIXELS };
-    vec![
-        case(Softmax::default(), [[1, 21, 3, 7]]),
-        case(Softmax::default(), [[3, 2, 5, 13]]),
-        case(pixels(), [[2, 5, 3, 7]]),
-        case(pixels(), [[1, 6, 17, 19]]),
-        case(pixels(), [[3, 3, 1, 1]]),
-    ]
+    scores::cases(|dim| Softmax { dim })
 }
