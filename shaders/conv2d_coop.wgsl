@@ -5,8 +5,8 @@
 // channels at a time, with their weights for STAGE_ROWS rows of the window; all taps read the same halo at shifted
 // offsets. The left matrix holds SIZE neighbouring pixels of a row × SIZE input channels, the right one SIZE input ×
 // SIZE output channels of a tap. A subgroup accumulates PIXEL_TILES × CHANNEL_TILES matrices. It loads them from and
-// stores them to its part of `scratch`, where invocations access single elements. src/ops/conv2d/coop.rs writes the
-// parts between marks.
+// stores them to its part of `scratch`, where invocations access single elements. src/plan/lowered/conv2d/coop.rs writes
+// the parts between marks.
 // input [n, h, w, c/4], weight [tile][ky][kx][c][QUADS], bias [out/4], output [n, h, w, PARTS, out/4], all vec4.
 enable f16;
 enable wgpu_cooperative_matrix;

@@ -2,7 +2,7 @@
 //
 // One invocation computes a run of PIXELS neighbouring pixels of a row, of 4 output channels. LANES neighbouring
 // invocations take neighbouring channel groups; a workgroup takes ITEMS runs. Each input value is read once for all
-// windows of the run. The parts between marks depend on the window; src/ops/conv2d/depthwise.rs writes them.
+// windows of the run. The parts between marks depend on the window; src/plan/lowered/conv2d/depthwise.rs writes them.
 // input [n, h, w, c/4], weight [tile][ky][kx][LANES], bias [out/4], output [n, h, w, out/4], all vec4.
 alias Stored = vec4<f32>;
 alias Written = vec4<f32>;

@@ -3,7 +3,7 @@
 //
 // One invocation computes a run of PIXELS neighbouring pixels of a row, of 4 output channels. LANES neighbouring
 // invocations take neighbouring channel groups; a workgroup takes ITEMS runs. Each input value is read once for all
-// windows of the run. The parts between marks depend on the window; src/ops/conv2d/depthwise.rs writes them.
+// windows of the run. The parts between marks depend on the window; src/plan/lowered/conv2d/depthwise.rs writes them.
 // input [n, h, w, c/4] and weight [tile][ky][kx][LANES] as texels, ROW in a row of the texture; the first row of
 // input's texture holds zeros. bias [out/4], output [n, h, w, out/4], all vec4.
 

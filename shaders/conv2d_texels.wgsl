@@ -4,7 +4,7 @@
 // A workgroup computes PIXELS consecutive pixels of 4 · LANES · BLOCKS output channels of one group. Lane l of LANES
 // invocations owns channels 4(q · LANES + l) … + 3 for each q < BLOCKS. POOL is 2 with fused max pooling: pixels are
 // counted by 2×2 squares and the largest of each square is written.
-// The parts between marks depend on the tile; src/ops/conv2d/texels.rs writes them for other tiles.
+// The parts between marks depend on the tile; src/plan/lowered/conv2d/texels.rs writes them for other tiles.
 // input [n, h, w, c/4] and weight [tile][ky][kx][c/groups][BLOCKS][LANES] as texels, ROW in a row of the texture;
 // the first row of input's texture holds zeros. bias [out/4], output [n, h, w, out/4], all vec4.
 
@@ -190,14 +190,14 @@ fn main(
                 let v7 = textureLoad(input, at(t7 + c));
                 // end
                 // tile: sums
-                s0_0 = fma(k3_0, vec4<f32>(v0.w), fma(k2_0, vec4<f32>(v0.z), fma(k1_0, vec4<f32>(v0.y), fma(k0_0, vec4<f32>(v0.x), s0_0))));
-                s1_0 = fma(k3_0, vec4<f32>(v1.w), fma(k2_0, vec4<f32>(v1.z), fma(k1_0, vec4<f32>(v1.y), fma(k0_0, vec4<f32>(v1.x), s1_0))));
-                s2_0 = fma(k3_0, vec4<f32>(v2.w), fma(k2_0, vec4<f32>(v2.z), fma(k1_0, vec4<f32>(v2.y), fma(k0_0, vec4<f32>(v2.x), s2_0))));
-                s3_0 = fma(k3_0, vec4<f32>(v3.w), fma(k2_0, vec4<f32>(v3.z), fma(k1_0, vec4<f32>(v3.y), fma(k0_0, vec4<f32>(v3.x), s3_0))));
-                s4_0 = fma(k3_0, vec4<f32>(v4.w), fma(k2_0, vec4<f32>(v4.z), fma(k1_0, vec4<f32>(v4.y), fma(k0_0, vec4<f32>(v4.x), s4_0))));
-                s5_0 = fma(k3_0, vec4<f32>(v5.w), fma(k2_0, vec4<f32>(v5.z), fma(k1_0, vec4<f32>(v5.y), fma(k0_0, vec4<f32>(v5.x), s5_0))));
-                s6_0 = fma(k3_0, vec4<f32>(v6.w), fma(k2_0, vec4<f32>(v6.z), fma(k1_0, vec4<f32>(v6.y), fma(k0_0, vec4<f32>(v6.x), s6_0))));
-                s7_0 = fma(k3_0, vec4<f32>(v7.w), fma(k2_0, vec4<f32>(v7.z), fma(k1_0, vec4<f32>(v7.y), fma(k0_0, vec4<f32>(v7.x), s7_0))));
+                s0_0 += fma(k3_0, vec4<f32>(v0.w), fma(k2_0, vec4<f32>(v0.z), fma(k1_0, vec4<f32>(v0.y), k0_0 * v0.x)));
+                s1_0 += fma(k3_0, vec4<f32>(v1.w), fma(k2_0, vec4<f32>(v1.z), fma(k1_0, vec4<f32>(v1.y), k0_0 * v1.x)));
+                s2_0 += fma(k3_0, vec4<f32>(v2.w), fma(k2_0, vec4<f32>(v2.z), fma(k1_0, vec4<f32>(v2.y), k0_0 * v2.x)));
+                s3_0 += fma(k3_0, vec4<f32>(v3.w), fma(k2_0, vec4<f32>(v3.z), fma(k1_0, vec4<f32>(v3.y), k0_0 * v3.x)));
+                s4_0 += fma(k3_0, vec4<f32>(v4.w), fma(k2_0, vec4<f32>(v4.z), fma(k1_0, vec4<f32>(v4.y), k0_0 * v4.x)));
+                s5_0 += fma(k3_0, vec4<f32>(v5.w), fma(k2_0, vec4<f32>(v5.z), fma(k1_0, vec4<f32>(v5.y), k0_0 * v5.x)));
+                s6_0 += fma(k3_0, vec4<f32>(v6.w), fma(k2_0, vec4<f32>(v6.z), fma(k1_0, vec4<f32>(v6.y), k0_0 * v6.x)));
+                s7_0 += fma(k3_0, vec4<f32>(v7.w), fma(k2_0, vec4<f32>(v7.z), fma(k1_0, vec4<f32>(v7.y), k0_0 * v7.x)));
                 // end
                 base += 4u * LANES * BLOCKS;
             }

@@ -6,7 +6,7 @@
 // input channels at a time, with their weights for STAGE_ROWS rows of the window; all taps read the same halo at
 // shifted offsets. One invocation sums PIXELS pixels of a row × OWN_QUADS groups of four output channels. POOL is 2
 // with fused max pooling: an invocation's pixels form 2×2 squares and the largest of each is written.
-// src/ops/conv2d/tiled.rs writes the parts between marks.
+// src/plan/lowered/conv2d/tiled.rs writes the parts between marks.
 // input [n, h, w, c/4], weight [tile][ky][kx][c/groups][QUADS], bias [out/4], output [n, h, w, PARTS, out/4], all vec4.
 
 alias Stored = vec4<f32>;

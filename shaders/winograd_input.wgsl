@@ -1,5 +1,5 @@
 // The input transform of Winograd's F(4×4, 3×3): Bᵀ·d·B of every tile d of 6×6 pixels. Neighbouring tiles overlap by
-// two pixels. Matrices: src/ops/conv2d/winograd.rs.
+// two pixels. Matrices: src/ops/packing/winograd.rs.
 //
 // One invocation computes four channels of one tile. A tile of a dilated convolution takes every DILATION-th pixel of
 // each axis; DILATION tiles interleave over 4 · DILATION output pixels.

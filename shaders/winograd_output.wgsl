@@ -1,5 +1,5 @@
 // The output transform of Winograd's F(4×4, 3×3): Aᵀ·m·A of every tile's 6×6 products m gives 4×4 pixels; then the
-// bias. Matrices: src/ops/conv2d/winograd.rs. POOL is 2 with fused max pooling: the largest of each 2×2 square is
+// bias. Matrices: src/ops/packing/winograd.rs. POOL is 2 with fused max pooling: the largest of each 2×2 square is
 // written.
 //
 // One invocation computes four channels of one tile. A workgroup computes four tiles of a row and 64 channels; for a

@@ -3,7 +3,7 @@
 //
 // A workgroup computes one point of PIXELS consecutive tiles, counted through the rows, for 4 · LANES · BLOCKS output
 // channels. Lane l of LANES invocations owns channels 4(q · LANES + l) … + 3 for each q < BLOCKS. The parts between
-// marks depend on the tile; src/ops/conv2d/texels.rs writes them for other tiles.
+// marks depend on the tile; src/plan/lowered/conv2d/texels.rs writes them for other tiles.
 // input [n, tile rows, 36, tile columns, c/4] and weight [tile][36][c][BLOCKS][LANES] as texels, ROW in a row
 // of the texture, input after one row; output [n, tile rows, 36, tile columns, out/4], all vec4.
 
@@ -115,14 +115,14 @@ fn main(
         let v7 = textureLoad(input, at(t7 + c));
         // end
         // tile: sums
-        s0_0 = fma(k3_0, vec4<f32>(v0.w), fma(k2_0, vec4<f32>(v0.z), fma(k1_0, vec4<f32>(v0.y), fma(k0_0, vec4<f32>(v0.x), s0_0))));
-        s1_0 = fma(k3_0, vec4<f32>(v1.w), fma(k2_0, vec4<f32>(v1.z), fma(k1_0, vec4<f32>(v1.y), fma(k0_0, vec4<f32>(v1.x), s1_0))));
-        s2_0 = fma(k3_0, vec4<f32>(v2.w), fma(k2_0, vec4<f32>(v2.z), fma(k1_0, vec4<f32>(v2.y), fma(k0_0, vec4<f32>(v2.x), s2_0))));
-        s3_0 = fma(k3_0, vec4<f32>(v3.w), fma(k2_0, vec4<f32>(v3.z), fma(k1_0, vec4<f32>(v3.y), fma(k0_0, vec4<f32>(v3.x), s3_0))));
-        s4_0 = fma(k3_0, vec4<f32>(v4.w), fma(k2_0, vec4<f32>(v4.z), fma(k1_0, vec4<f32>(v4.y), fma(k0_0, vec4<f32>(v4.x), s4_0))));
-        s5_0 = fma(k3_0, vec4<f32>(v5.w), fma(k2_0, vec4<f32>(v5.z), fma(k1_0, vec4<f32>(v5.y), fma(k0_0, vec4<f32>(v5.x), s5_0))));
-        s6_0 = fma(k3_0, vec4<f32>(v6.w), fma(k2_0, vec4<f32>(v6.z), fma(k1_0, vec4<f32>(v6.y), fma(k0_0, vec4<f32>(v6.x), s6_0))));
-        s7_0 = fma(k3_0, vec4<f32>(v7.w), fma(k2_0, vec4<f32>(v7.z), fma(k1_0, vec4<f32>(v7.y), fma(k0_0, vec4<f32>(v7.x), s7_0))));
+        s0_0 += fma(k3_0, vec4<f32>(v0.w), fma(k2_0, vec4<f32>(v0.z), fma(k1_0, vec4<f32>(v0.y), k0_0 * v0.x)));
+        s1_0 += fma(k3_0, vec4<f32>(v1.w), fma(k2_0, vec4<f32>(v1.z), fma(k1_0, vec4<f32>(v1.y), k0_0 * v1.x)));
+        s2_0 += fma(k3_0, vec4<f32>(v2.w), fma(k2_0, vec4<f32>(v2.z), fma(k1_0, vec4<f32>(v2.y), k0_0 * v2.x)));
+        s3_0 += fma(k3_0, vec4<f32>(v3.w), fma(k2_0, vec4<f32>(v3.z), fma(k1_0, vec4<f32>(v3.y), k0_0 * v3.x)));
+        s4_0 += fma(k3_0, vec4<f32>(v4.w), fma(k2_0, vec4<f32>(v4.z), fma(k1_0, vec4<f32>(v4.y), k0_0 * v4.x)));
+        s5_0 += fma(k3_0, vec4<f32>(v5.w), fma(k2_0, vec4<f32>(v5.z), fma(k1_0, vec4<f32>(v5.y), k0_0 * v5.x)));
+        s6_0 += fma(k3_0, vec4<f32>(v6.w), fma(k2_0, vec4<f32>(v6.z), fma(k1_0, vec4<f32>(v6.y), k0_0 * v6.x)));
+        s7_0 += fma(k3_0, vec4<f32>(v7.w), fma(k2_0, vec4<f32>(v7.z), fma(k1_0, vec4<f32>(v7.y), k0_0 * v7.x)));
         // end
         base += 4u * LANES * BLOCKS;
     }

@@ -16,7 +16,6 @@ use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
 use crate::target::Target;
 use crate::tensor::Shape;
-use std::fmt::Write;
 
 /// The widest subgroup that is used as one: Mesa 22.3 with `LP_NATIVE_VECTOR_WIDTH=1024` broadcasts zeros from lanes 16
 /// to 31.
@@ -311,7 +310,8 @@ fn loads(blocks: usize, pixels: usize) -> Vec<String> {
     weights.chain(pixels).collect()
 }
 
-/// Adds four input channels of pixel `p` to its sums.
+/// Adds four input channels of pixel `p` to its sums. Their products are added up first: a long sum of fours errs by half of
+/// one of single products.
 fn add(p: usize, tile: Tile) -> Vec<String> {
     let pixel = if tile.broadcast {
         format!("b{p}")
@@ -324,13 +324,13 @@ fn add(p: usize, tile: Tile) -> Vec<String> {
         lines.push(format!("let b{p} = subgroupBroadcast(v{vector}, {lane}u);"));
     }
     for q in 0..tile.blocks {
-        let mut line = format!("s{p}_{q} = ");
-        // Writing to a String cannot fail.
-        for (i, x) in ["w", "z", "y", "x"].iter().enumerate() {
-            let _ = write!(line, "fma(k{}_{q}, vec4<f32>({pixel}.{x}), ", 3 - i);
-        }
-        let _ = write!(line, "s{p}_{q}))));");
-        lines.push(line);
+        let product = |i: usize, x: char| format!("k{i}_{q}, vec4<f32>({pixel}.{x})");
+        lines.push(format!(
+            "s{p}_{q} += fma({}, fma({}, fma({}, k0_{q} * {pixel}.x)));",
+            product(3, 'w'),
+            product(2, 'z'),
+            product(1, 'y'),
+        ));
     }
     lines
 }
