@@ -63,11 +63,14 @@ def layer_norm(x, weight=None, bias=None, eps=1e-5):
     return F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2], weight, bias, eps).permute(0, 3, 1, 2)
 
 
-def attention(q, k, v, num_heads=1, scale=None):
-    """Softmax over the pixels of k and v; heads are runs of channels."""
+def attention(q, k, v, num_heads=1, scale=None, dim=3):
+    """Softmax over the pixels of k and v, or over all pairs of pixels; heads are runs of channels."""
     n, _, h, w = q.shape
     q, k, v = (t.reshape(n, num_heads, -1, t.shape[2] * t.shape[3]) for t in (q, k, v))
     scale = q.shape[2] ** -0.5 if scale is None else scale
+    if dim == [2, 3]:
+        scores = scale * (q.transpose(2, 3) @ k)
+        return (v @ scores.flatten(2).softmax(2).view_as(scores).transpose(2, 3)).reshape(n, -1, h, w)
     parts = [v @ torch.softmax(scale * (part.transpose(2, 3) @ k), -1).transpose(2, 3) for part in q.split(1024, 3)]
     return torch.cat(parts, 3).reshape(n, -1, h, w)
 

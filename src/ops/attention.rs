@@ -1,17 +1,20 @@
 //! Attention over pixels: `out = softmax(scale · query · keyᵀ) · value` for each head, where the rows of each matrix are
 //! pixels. Query `[n, heads·d, h, w]`, key `[n, heads·d, kh, kw]`, value `[n, heads·dv, kh, kw]`, output
-//! `[n, heads·dv, h, w]`; a head is a run of channels. An input of batch size 1 serves all images.
+//! `[n, heads·dv, h, w]`; a head is a run of channels. An input of batch size 1 serves all images. The softmax covers the
+//! keys of each query, or all pairs of query and key (position attention of MA-Net).
 //!
 //! Source: `torch.nn.functional.scaled_dot_product_attention` on `[n, heads, pixels, channels]`. The kernels go through
 //! the keys in tiles (Milakov and Gimelshein, *Online normalizer calculation for softmax*, 2018; Dao et al.,
 //! *FlashAttention*, 2022): no matrix of scores is written.
 
 mod heads;
+mod pairs;
 mod stages;
 
 use super::numerics::{FLUSHED, Numerics, UNIT, sum_units};
+use super::reduce::Dims;
 use super::{Case, Op, case, take_inputs};
-use crate::error::Result;
+use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
@@ -28,22 +31,57 @@ pub struct Attention {
     /// Factor of the scores; 1 / √d if absent, with the d query channels of a head.
     #[serde(default)]
     pub scale: Option<f64>,
+    /// The dimensions of the scores `[n, heads, queries, keys]` that the softmax covers: [`Attention::KEYS`], or
+    /// [`Dims::PIXELS`], all pairs of query and key, with one head.
+    #[serde(default = "keys")]
+    pub dim: Dims,
 }
 
 fn one() -> usize {
     1
 }
 
+fn keys() -> Dims {
+    Attention::KEYS
+}
+
 impl Attention {
-    /// With `num_heads` heads and PyTorch's scale.
+    /// The keys of each query: dimension 3 of the scores.
+    pub const KEYS: Dims = Dims {
+        channels: false,
+        height: false,
+        width: true,
+    };
+
+    /// With `num_heads` heads and PyTorch's scale, over the keys.
     pub fn of(num_heads: usize) -> Self {
         Self {
             num_heads,
             scale: None,
+            dim: Self::KEYS,
         }
     }
 
+    fn over_pairs(&self) -> bool {
+        self.dim == Dims::PIXELS
+    }
+
     fn heads(&self, inputs: &[Shape]) -> Result<Heads> {
+        if !self.over_pairs() && self.dim != Self::KEYS {
+            bail!(
+                Shape,
+                "{}'s dim is 3, the keys, or [2, 3], all pairs of query and key",
+                self.name()
+            );
+        }
+        if self.over_pairs() && self.num_heads != 1 {
+            bail!(
+                Shape,
+                "{} over all pairs has one head, not {}",
+                self.name(),
+                self.num_heads
+            );
+        }
         Heads::new(
             self.num_heads,
             self.scale,
@@ -64,6 +102,9 @@ impl Op for Attention {
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let heads = self.heads(&super::shapes(inputs))?;
         let inputs = take_inputs(self.name(), inputs)?;
+        if self.over_pairs() {
+            return pairs::reference(&heads, inputs);
+        }
         heads.map(inputs, heads.value_channels(), |query, numbers| {
             let shares = query.shares();
             for (c, number) in numbers.iter_mut().enumerate() {
@@ -73,12 +114,21 @@ impl Op for Attention {
     }
 
     fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
-        Ok(stages::candidates(&self.heads(inputs)?))
+        let heads = self.heads(inputs)?;
+        Ok(match self.over_pairs() {
+            true => vec![Candidate::stages(pairs::stages(&heads))],
+            false => stages::candidates(&heads),
+        })
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
         let length = self.heads(inputs).map_or(1, |heads| {
-            heads.query_channels().saturating_add(heads.keys())
+            let queries = if self.over_pairs() {
+                heads.output().pixels()
+            } else {
+                0
+            };
+            heads.query_channels() + heads.keys() + queries
         });
         Numerics::elements(length, |inputs, _expected| self.bounds(inputs))
     }
@@ -103,6 +153,9 @@ impl Attention {
     fn bounds(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let heads = self.heads(&super::shapes(inputs))?;
         let inputs = take_inputs(self.name(), inputs)?;
+        if self.over_pairs() {
+            return pairs::bounds(&heads, inputs);
+        }
         heads.map(inputs, heads.value_channels(), |query, bounds| {
             let shares = query.shares();
             let errors = query.exponent_errors(heads.scale);
@@ -129,18 +182,15 @@ impl Attention {
     fn noise_of(&self, inputs: &[&Tensor]) -> Result<f64> {
         let heads = self.heads(&super::shapes(inputs))?;
         let inputs = take_inputs(self.name(), inputs)?;
-        let [of_query, of_key, of_value] = inputs.map(Tensor::root_mean_square);
+        if self.over_pairs() {
+            return pairs::noise(&heads, inputs);
+        }
+        let sizes = inputs.map(Tensor::root_mean_square);
         let noise = heads.map(inputs, heads.value_channels(), |query, numbers| {
             let shares = query.shares();
-            let own = of_key * query.query.iter().map(|q| q * q).sum::<f64>().sqrt();
-            let moved: Vec<_> = (0..shares.len())
-                .map(|j| {
-                    let squares = query.keys.iter().map(|plane| f64::from(plane[j]).powi(2));
-                    let score = of_query * squares.sum::<f64>().sqrt() + own;
-                    shares[j] * score * heads.scale.abs()
-                })
-                .collect();
-            let of_values = of_value * shares.iter().map(|p| p * p).sum::<f64>().sqrt();
+            let changes = query.score_changes(heads.scale, sizes);
+            let moved: Vec<_> = shares.iter().zip(changes).map(|(p, d)| p * d).collect();
+            let of_values = sizes[2] * shares.iter().map(|p| p * p).sum::<f64>().sqrt();
             for (c, number) in numbers.iter_mut().enumerate() {
                 let out = query.weighed(c, &shares);
                 let terms = moved.iter().zip(query.values[c]);
@@ -163,8 +213,13 @@ pub fn cases() -> Vec<Case> {
         case(Attention::of(num_heads), inputs)
     };
     let scaled = |scale| Attention {
-        num_heads: 2,
         scale: Some(scale),
+        ..Attention::of(2)
+    };
+    let over_pairs = |scale| Attention {
+        scale: Some(scale),
+        dim: Dims::PIXELS,
+        ..Attention::of(1)
     };
     vec![
         of(1, [1, 5, 7], [5, 7], [6, 9]),
@@ -178,6 +233,11 @@ pub fn cases() -> Vec<Case> {
         of(4, [1, 5, 17], [5, 3], [1, 2]),
         of(1, [1, 4, 4], [1, 1], [4, 4]),
         case(scaled(3.0), [[1, 16, 6, 6], [1, 16, 9, 2], [1, 8, 9, 2]]),
+        case(over_pairs(1.0), [[2, 6, 5, 7], [2, 6, 3, 7], [2, 9, 3, 7]]),
+        case(
+            over_pairs(0.3),
+            [[1, 5, 17, 19], [1, 5, 2, 3], [1, 70, 2, 3]],
+        ),
         // One image of keys serves all.
         case(Attention::of(1), [[3, 5, 4, 6], [1, 5, 3, 3], [1, 7, 3, 3]]),
     ]

@@ -331,11 +331,15 @@ def of_scores(function, input, dim):
     return function(input.flatten(2), 2).view(input.shape)
 
 
-def attention(query, key, value, *, num_heads=1, scale=None):
+def attention(query, key, value, *, num_heads=1, scale=None, dim=3):
     def tokens(x):
         return x.unflatten(1, (num_heads, -1)).flatten(3).transpose(2, 3)
 
-    output = F.scaled_dot_product_attention(tokens(query), tokens(key), tokens(value), scale=scale)
+    if dim == 3:
+        output = F.scaled_dot_product_attention(tokens(query), tokens(key), tokens(value), scale=scale)
+    else:
+        scores = scale * (tokens(query) @ tokens(key).transpose(2, 3))
+        output = scores.flatten(1).softmax(1).view_as(scores) @ tokens(value)
     return output.transpose(2, 3).flatten(1, 2).unflatten(2, query.shape[2:])
 
 
@@ -1390,6 +1394,8 @@ def attention_cases(cases):
     case("negative_scale", [4, 5], [4, 5], 2, 4, 4, scale=-0.5)
     case("many_value_channels", [4, 4], [4, 5], 1, 8, 140)
     case("64x64", [64, 64], [64, 64], 1, 4, 4)
+    case("pairs", [5, 7], [5, 7], 1, 6, 9, batch=2, scale=1.0, dim=[2, 3])
+    case("pairs_far_apart", [16, 18], [4, 6], 1, 8, 5, deviation=8.0, scale=1.0, dim=[2, 3])
 
     # All keys are equal: the mean of the values.
     g = generator("attention equal keys")

@@ -213,30 +213,11 @@ class Products:
         query = scores.query
         width = query.shape[1] // heads
         scale = None if abs(scores.scale - width ** -0.5) < 1e-12 else scores.scale
-        if scores.done == "pairs":
-            made = self.attend_pairs(query, scores.key, made, scale)
-        else:
-            made = self.emit("attention", [query, scores.key, made], [1, made.shape[1], *query.shape[2:]], num_heads=heads, scale=scale)
+        dim = [2, 3] if scores.done == "pairs" else 3
+        made = self.emit("attention", [query, scores.key, made], [1, made.shape[1], *query.shape[2:]], num_heads=heads, scale=scale,
+                         dim=dim)
         pixels = tuple(Atom(axis, s) for axis, s in zip("hw", query.shape[2:]) if s != 1)
         return Value(made, (*batch, depth, pixels) if turned else (*batch, pixels, depth))
-
-    def attend_pairs(self, query, key, value, scale):
-        """Attention whose softmax is over all pairs of pixels. It is the usual one, and each query has a weight: the
-        softmax over the queries of log Σ exp(score). This sum comes from keys of zeros below the map, whose scores are 0,
-        and channels that count the weight of real keys and of those."""
-        channels, pixels = value.shape[1], value.shape[2:]
-        one = self.emit("full", [value], [1, 1, *pixels], channels=1, fill_value=1.0)
-        zero = self.emit("full", [value], [1, 1, *pixels], channels=1)
-        real = self.padded(self.emit("cat", [value, one], [1, channels + 1, *pixels]), [0, 0, 0, 1])
-        below = self.padded(zero, [0, 0, 0, 1], value=1.0)
-        both = self.emit("cat", [real, below], [1, channels + 2, *real.shape[2:]])
-        size = query.shape[2:]
-        result = self.emit("attention", [query, self.padded(key, [0, 0, 0, 1]), both], [1, channels + 2, *size], scale=scale)
-        parts = [self.select_channels(result, list(order)) for order in (range(channels), [channels], [channels + 1])]
-        logs = [self.emit("log", [part], part.shape) for part in parts[1:]]
-        weight = self.emit("softmax", [self.emit("sub", logs, [1, 1, *size])], [1, 1, *size], dim=[2, 3])
-        usual = self.emit("div", parts[:2], [1, channels, *size])
-        return self.emit("mul", [usual, weight], [1, channels, *size])
 
     def lowered(self, scores):
         """Scores as a map: the side of constant size and one column becomes the channels."""

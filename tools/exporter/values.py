@@ -23,7 +23,7 @@ DEFAULTS = {
     "gelu": {"approximate": "none"},
     "slice": {"start": 0, "end": None, "step": 1},
     "full": {"fill_value": 0.0},
-    "attention": {"num_heads": 1, "scale": None},
+    "attention": {"num_heads": 1, "scale": None, "dim": 3},
     "unfold": {"dilation": [1, 1], "padding": [0, 0], "stride": [1, 1]},
 }
 

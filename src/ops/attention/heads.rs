@@ -19,6 +19,8 @@ pub(super) struct Heads {
 
 /// One query pixel of one head, with its scores.
 pub(super) struct Query<'a> {
+    /// Its image.
+    pub image: usize,
     /// The pixel's channels of this head.
     pub query: Vec<f64>,
     /// The planes of the head's keys, a channel each.
@@ -48,6 +50,17 @@ impl Query<'_> {
     pub fn weighed(&self, c: usize, weights: &[f64]) -> f64 {
         let terms = weights.iter().zip(self.values[c]);
         terms.map(|(weight, v)| weight * f64::from(*v)).sum()
+    }
+
+    /// The change of each score, at most, if query and key change by numbers of the size of their own: the query's size
+    /// times the norm of the key and the reverse. Sizes are those of query, key and value.
+    pub fn score_changes(&self, scale: f64, [of_query, of_key, _]: [f64; 3]) -> Vec<f64> {
+        let own = of_key * self.query.iter().map(|q| q * q).sum::<f64>().sqrt();
+        let change = |j: usize| {
+            let squares = self.keys.iter().map(|plane| f64::from(plane[j]).powi(2));
+            (of_query * squares.sum::<f64>().sqrt() + own) * scale.abs()
+        };
+        (0..self.scores.len()).map(change).collect()
     }
 
     /// The bound of the error of each weight's exponent, as a natural logarithm.
@@ -189,15 +202,33 @@ impl Heads {
     /// `Limit` if the host has no memory for it.
     pub fn map(
         &self,
-        [query, key, value]: [&Tensor; 3],
+        inputs: [&Tensor; 3],
         channels: usize,
         work: impl Fn(&Query, &mut [f64]) + Sync + Send,
     ) -> Result<Tensor> {
+        let output = self.output().with_channels(self.count * channels);
+        let mut result = Tensor::zeros(output)?;
+        let pixels = output.h * output.w;
+        let planes = result.data_mut().chunks_mut((channels * pixels).max(1));
+        for (planes, numbers) in planes.zip(self.each(inputs, channels, work)) {
+            for (i, number) in numbers.iter().enumerate() {
+                planes[i % channels * pixels + i / channels] = *number as f32;
+            }
+        }
+        Ok(result)
+    }
+
+    /// For each head of each image, `channels` numbers for each query pixel, which `work` writes.
+    pub fn each(
+        &self,
+        [query, key, value]: [&Tensor; 3],
+        channels: usize,
+        work: impl Fn(&Query, &mut [f64]) + Sync + Send,
+    ) -> impl Iterator<Item = Vec<f64>> {
         let output = self.output();
-        let mut result = Tensor::zeros(output.with_channels(self.count * channels))?;
-        let heads = |n| (0..self.count).map(move |head| (n, head));
+        let heads = move |n| (0..self.count).map(move |head| (n, head));
         let image = |n: usize, tensor: &Tensor| n.min(tensor.shape().n - 1);
-        for (n, head) in (0..output.n).flat_map(heads) {
+        (0..output.n).flat_map(heads).map(move |(n, head)| {
             let planes = |tensor, of: usize| -> Vec<&[f32]> {
                 let all = head * of..(head + 1) * of;
                 all.map(|c| Tensor::plane(tensor, image(n, tensor), c))
@@ -212,23 +243,17 @@ impl Heads {
                 for (x, own) in numbers.chunks_mut(channels).enumerate() {
                     let at = y * output.w + x;
                     let part = queries.iter().map(|plane| f64::from(plane[at]));
-                    work(&self.query(part.collect(), &keys, &values), own);
+                    work(&self.query(n, part.collect(), &keys, &values), own);
                 }
                 numbers
             });
-            for (y, numbers) in done.iter().enumerate() {
-                for (i, number) in numbers.iter().enumerate() {
-                    let (x, c) = (i / channels, head * channels + i % channels);
-                    let plane = (n * self.count * channels + c) * output.h + y;
-                    result.data_mut()[plane * output.w + x] = *number as f32;
-                }
-            }
-        }
-        Ok(result)
+            done.concat()
+        })
     }
 
     fn query<'a>(
         &self,
+        image: usize,
         query: Vec<f64>,
         keys: &'a [&'a [f32]],
         values: &'a [&'a [f32]],
@@ -242,6 +267,7 @@ impl Heads {
         scores.iter_mut().for_each(|score| *score *= self.scale);
         let larger = |top: f64, s: &f64| if *s > top || s.is_nan() { *s } else { top };
         Query {
+            image,
             top: scores.iter().fold(f64::NEG_INFINITY, larger),
             query,
             keys,

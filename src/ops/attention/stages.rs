@@ -24,16 +24,16 @@ const MOST_QUADS: usize = 16;
 
 /// The value channels of each head in chunks of equal size. Every invocation computes all scores for its chunk.
 #[derive(Clone, Copy)]
-struct Chunks {
+pub(super) struct Chunks {
     /// Groups of four channels of a chunk.
-    quads: usize,
+    pub quads: usize,
     /// Chunks of a head.
     of_head: usize,
 }
 
 impl Chunks {
     /// The fewest chunks. With several heads, each chunk is full, since the next head follows it in memory.
-    fn of(heads: &Heads) -> Self {
+    pub fn of(heads: &Heads) -> Self {
         let quads = heads.value_channels().div_ceil(4);
         let least = quads.div_ceil(MOST_QUADS).max(1);
         let fits = |count: &usize| heads.count == 1 || quads.is_multiple_of(*count);
@@ -148,7 +148,8 @@ pub(super) fn candidates(heads: &Heads) -> Vec<Candidate> {
     vec![Candidate::stages(stages(heads))]
 }
 
-fn stages(heads: &Heads) -> Vec<Stage> {
+/// The stages, of which the last two give the sums and divide them.
+pub(super) fn stages(heads: &Heads) -> Vec<Stage> {
     let mut stages = Vec::new();
     let mut inputs = [0, 1, 2].map(StageInput::Op);
     if !heads.are_aligned() {

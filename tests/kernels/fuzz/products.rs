@@ -12,11 +12,20 @@ fn attention() -> impl Strategy<Value = (Attention, Vec<Shape>)> {
     let sizes = (pair(1..=18), pair(1..=7));
     let channels = (1usize..=3, 1usize..=9, 1usize..=70, any::<bool>());
     let scale = prop_oneof![Just(None), (-2.0..2.0f64).prop_map(Some)];
-    (batches(), sizes, channels, scale).prop_map(
-        |(n, ([h, w], [kh, kw]), (num_heads, d, dv, aligned), scale)| {
+    let pairs = prop::bool::weighted(0.25);
+    (batches(), sizes, channels, scale, pairs).prop_map(
+        |(n, ([h, w], [kh, kw]), (num_heads, d, dv, aligned), scale, pairs)| {
             let unit = if aligned { 4 } else { 1 };
             let (d, dv) = (d * unit, dv.div_ceil(unit) * unit);
-            let attention = Attention { num_heads, scale };
+            let (num_heads, dim) = match pairs {
+                true => (1, Dims::PIXELS),
+                false => (num_heads, Attention::KEYS),
+            };
+            let attention = Attention {
+                num_heads,
+                scale,
+                dim,
+            };
             let shapes = vec![
                 Shape::new(n[0], num_heads * d, h, w),
                 Shape::new(n[1], num_heads * d, kh, kw),
