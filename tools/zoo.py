@@ -27,8 +27,10 @@ ROOT = HERE.parent
 WORK = ROOT / "target" / "zoo"
 PAGE = ROOT / "docs" / "zoo.md"
 
-# ‖found − expected‖ / ‖expected‖ of the scores: fullconv computes in f32, PyTorch in f64.
-BOUND = 2e-5
+# ‖found − expected‖ / ‖expected‖ of the scores: fullconv computes in f32, PyTorch in f64. Some networks with random weights
+# amplify every rounding, so that PyTorch itself errs by more in f32: there, the bound is a multiple of its error.
+# Winograd's F(4, 3), which PyTorch does not take on a CPU, errs by up to three times the direct sum.
+BOUND, MULTIPLE = 2e-5, 3.0
 # The example's size, and others, of which the first is taken that the exporter did not trace. All are multiples of 32.
 SIZE = (128, 160)
 OTHERS = [(192, 256), (224, 320), (288, 352), (96, 416)]
@@ -131,7 +133,7 @@ def one(library, network, encoder, fullconv, folder):
             return {**result, "status": "run", "message": message}
         result["sizes"].append(list(size))
         result["errors"].append(error)
-    if not max(result["errors"]) < BOUND:
+    if not all(error < max(BOUND, MULTIPLE * f32) for error, f32 in zip(result["errors"], result["f32"])):
         result["status"] = "wrong"
     return result
 
@@ -212,14 +214,17 @@ def page(results):
     done = {name: results[title(name)] for name in names() if title(name) in results}
     taken = {name: result for name, result in done.items() if result["status"] != "library"}
     right = sum(result["status"] == "ok" for result in taken.values())
+    below = sum(result["status"] == "ok" and max(result["errors"]) < BOUND for result in taken.values())
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in ("torch", *LIBRARIES.values()))
     lines = [
         "# Networks of other libraries", "",
         "`tools/zoo.py` (`./check zoo`) exports these networks with `tools/export.py`, runs them with `fullconv run` and writes",
         "this page. Weights are random, batch norms have the statistics of batches that ran through. The errors are relative",
         "L2 errors of the scores against PyTorch in f64, at a size that the exporter traced and at one that it did not; they",
-        f"have to be below {BOUND:.0e}. Beside them are PyTorch's own errors in f32. {versions}.", "",
-        f"**{right} of {len(taken)} networks** are equal to PyTorch. Their library refuses {len(done) - len(taken)} other combinations.", "",
+        f"have to be below {BOUND:.0e}, or below {MULTIPLE:.0f} times the error of PyTorch in f32, which is beside them: random",
+        f"weights may amplify every rounding. {versions}.", "",
+        f"**{right} of {len(taken)} networks** are equal to PyTorch, {below} of them below {BOUND:.0e} at both sizes. Their library",
+        f"refuses {len(done) - len(taken)} other combinations.", "",
         "| network | encoder | sizes | errors | PyTorch in f32 | export | remark |", "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     kinds = {"refused": "refused", "run": "fullconv run", "wrong": "wrong", "endless": "no end", "crash": "crash",
