@@ -217,6 +217,8 @@ def test_outputs():
             exporter.export(module, torch.zeros(1, 3, 64, 96), path, output=output)
             file = File(path)
             assert list(file.tensors)[1] == weight and file.graph["output"] == weight.split(".")[0], file.graph
+        exporter.export(nets.WithLabel().eval(), torch.zeros(1, 3, 64, 96), path)  # one map and a row of numbers
+        assert File(path).graph["output"] == "conv"
         for wide in (False, True):
             labels = nets.Labels(wide).eval()
             exporter.export(labels, torch.zeros(1, 3, 64, 96), path)

@@ -9,6 +9,8 @@ from torchvision.models import resnet18, shufflenet_v2_x0_5, vgg11
 from torchvision.models.segmentation import (deeplabv3_resnet50, fcn_resnet50, fcn_resnet101,
                                              lraspp_mobilenet_v3_large)
 
+import test_transformers
+
 
 def random_statistics(module):
     """Gives every batch norm random mean, variance, weight and bias."""
@@ -271,6 +273,17 @@ class Several(nn.Module):
         return self.one(x), {"aux": self.two(x), "deep": [self.three(x)]}
 
 
+class WithLabel(nn.Module):
+    """The classes of the whole picture beside the scores."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 1), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.linear(x.mean((2, 3))), self.conv(x)
+
+
 class Labels(nn.Module):
     """The classes of the pixels in place of their scores."""
 
@@ -451,6 +464,7 @@ NETS = {
     "in_place": (InPlace, [(64, 96), (47, 61)]),
     "pairs": (Pairs, [(64, 96), (46, 62)]),
     "tokens": (Tokens, [(64, 96), (46, 62)]),
+    **test_transformers.NETS,
     **{name: (lambda something=something: Sized(something), [(64, 96), (40, 56), (75, 53), (63, 129)])
        for name, something in SIZED.items()},
 }

@@ -61,7 +61,7 @@ def merge_value(values, lacking, key=None):
     if isinstance(first, Known):
         if not all(isinstance(v, Known) and v.name == first.name and v.tensor.dim() == first.tensor.dim() for v in values):
             raise Differ
-        return Constant([v.tensor for v in values], first.name)
+        return Constant([v.tensor for v in values], first.name, [v.call for v in values])
     if isinstance(first, (list, tuple)):
         if not all(isinstance(v, (list, tuple)) and len(v) == len(first) for v in values):
             raise Differ

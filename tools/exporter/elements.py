@@ -193,7 +193,7 @@ class Elements:
                 shape = self.broadcast(shape, made.shape)
                 inputs.append(made)
             else:
-                inputs.append(self.weight(value, self.operand_shape(view, value.tensor), self.parameter_name("where")))
+                inputs.append(self.operand(view, value, "where"))
         return Value(self.emit("where", inputs, shape), view)
 
     def combine(self, op, x, y):
@@ -219,10 +219,8 @@ class Elements:
             made = self.tensor(x)
             view = self.ranked(x, max(len(x.view), y.tensors[0].dim()))
             grown = self.grown(view, made, y.tensor)
-            name = self.weight(y, self.operand_shape(grown, y.tensor), self.parameter_name(op))
-            shape = self.broadcast(made.shape, self.written[name].shape if self.written[name].dim() == 4
-                                   else self.operand_shape(grown, y.tensor))
-            return Value(self.emit(op, [made, name], shape), grown)
+            name = self.operand(grown, y, op)
+            return Value(self.emit(op, [made, name], self.broadcast(made.shape, list(self.written[name].shape))), grown)
         y = self.activation(y)
         rank = max(len(x.view), len(y.view))
         if any(v.made.op == "?" for v in (x, y)):
@@ -297,28 +295,25 @@ class Elements:
             result.append(dimension)
         return tuple(result)
 
-    def operand_shape(self, view, tensor):
-        """The shape [1, c, h, w] of a constant operand; raises if elements would have to be reordered or repeated."""
+    def operand(self, view, constant, what):
+        """The name of a constant operand, as [1, c, h, w]; raises if elements would have to be repeated."""
+        tensor, name = constant.tensor, self.parameter_name(what)
         if tensor.numel() == 1:
-            return [1, 1, 1, 1]
+            return self.weight(constant, [1, 1, 1, 1], name)
         shape = [1] * (len(view) - tensor.dim()) + list(tensor.shape)
-        result, seen = [1, 1, 1, 1], []
-        if len(shape) > len(view):
+        seen = [atom for size, dimension in zip(shape, view) if size != 1 for atom in dimension]
+        if len(shape) > len(view) or any(size not in (1, product(a.size for a in d)) for size, d in zip(shape, view)):
             raise Unsupported(f"with a tensor of shape {list(tensor.shape)}")
-        for size, dimension in zip(shape, view):
-            if size == 1:
-                continue
-            if size != product(a.size for a in dimension):
-                raise Unsupported(f"with a tensor of shape {list(tensor.shape)}")
-            seen.extend(dimension)
-        places = [(AXES.index(a.axis), -a.stride) for a in seen if not isinstance(a.stride, Series)]
-        if len(places) != len(seen) or places != sorted(places):
-            raise Unsupported(f"with a tensor of shape {list(tensor.shape)}, whose axes are in another order")
+        result = [1, 1, 1, 1]
         for axis in {a.axis for a in seen}:
             if len(of_axis(view, axis)) != sum(a.axis == axis for a in seen):
                 raise Unsupported(f"with a tensor of shape {list(tensor.shape)}, of a part of the channels")
-            result[AXES.index(axis)] = product(a.size for a in seen if a.axis == axis)
-        return [int(s) for s in result]
+            result[AXES.index(axis)] = int(product(a.size for a in seen if a.axis == axis))
+        order = sorted(range(len(seen)), key=lambda i: (AXES.index(seen[i].axis), -seen[i].stride))
+        if order != sorted(order):
+            name = constant.name or name
+            constant = Constant([tensor.reshape([a.size for a in seen]).permute(order)])
+        return self.weight(constant, result, name)
 
     # -- reductions ----------------------------------------------------------------------------------------------
 

@@ -104,8 +104,8 @@ class Geometry:
 
     def narrow(self, x, dim, start, size, step=1, given=None):
         """A part of one dimension: its first index, its size after the step; `given` is the first index as written."""
-        if len(x.view[dim]) > 1 and len(x.view) == 4:
-            x = self.value(self.map(x))
+        if len(x.view[dim]) > 1:
+            x = self.value(self.map(x)) if len(x.view) == 4 else self.sequence(x, dim)
         dimension = x.view[dim]
         if len(dimension) != 1:
             raise Unsupported(f"of dimension {dim} of {x.shape}")
@@ -242,10 +242,12 @@ class Geometry:
     @aten("cat.default", "concat.default", "concatenate.default")
     def cat(self, a):
         values = [v for v in a.tensors if not (isinstance(v, Constant) and v.tensors[0].numel() == 0)]
-        values = [self.activation(v) for v in values]
+        template = next((v.view for v in values if isinstance(v, Value)), None)
+        values = [self.constant_as(v, template) if isinstance(v, Constant) else self.activation(v) for v in values]
         if len(values) == 1:
             return values[0]
         dim = a.dim % len(values[0].view)
+        values = self.of_one_view(values, dim)
         try:
             letters = {self.axis(v, dim) if len(v.view) != 4 or v.view[dim] else AXES[dim] for v in values}
         except Unsupported:

@@ -272,8 +272,8 @@ class Walk:
             if isinstance(made, Made) and made not in needed:
                 needed.add(made)
                 rest.extend(made.inputs)
-        live = [m for m in self.made if m in needed and m.op != "input"]
-        used = {i for m in live for i in m.inputs if isinstance(i, str)}
+        live = [m for m in self.made if m in needed and m.op not in ("input", "tensor")]
+        used = {i for m in live for i in m.inputs if isinstance(i, str)} | {m.name for m in needed if m.op == "tensor"}
         self.written = {name: t for name, t in self.written.items() if name in used}
         self.live = live
         self.give_names(module, live)

@@ -9,9 +9,10 @@ from .patterns import find_patterns
 from .registry import HANDLERS
 from .reshapes import Reshapes
 from .sizes import Sizes
+from .tokens import Tokens
 
 
-class Translator(Layers, Elements, Geometry, Reshapes, Products, Sizes, Walk):
+class Translator(Layers, Elements, Geometry, Reshapes, Products, Tokens, Sizes, Walk):
     """Translates each ATen operation."""
 
     handlers = HANDLERS

@@ -22,6 +22,9 @@ def choose_output(trace, wanted=None):
         found = [o for o in outputs if o[0] == (key,)]
         if found:
             return found[0][0], found[0][1]
+    maps = [o for o in outputs if o[2].dim() == 4 and min(o[2].shape[2:]) > 1]
+    if len(maps) == 1:  # beside the classes of the whole picture
+        return maps[0][0], maps[0][1]
     raise ExportError(f"the module returns {len(outputs)} tensors; --output N|NAME chooses the scores: {describe(outputs)}")
 
 

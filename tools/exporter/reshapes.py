@@ -3,6 +3,7 @@
 from .registry import aten
 from .trace import title
 from .values import Series, Unsupported, each, product
+from .tokens import is_grid
 from .views import AXES, Value, of_axis, regroup, whole
 
 
@@ -74,6 +75,9 @@ class Reshapes:
         """A node [n, c, h, w] whose axes are the view's dimensions."""
         shape = [product(a.size for a in d) for d in view]
         channels, rows, columns = view[1:]
+        if is_grid(made, rows, columns) and {a.axis for a in channels} <= {"c"}:
+            made = self.select_channels(made, self.channel_order(made, channels))
+            return self.grid(made, shape)
         letters = ["".join(a.axis for a in d) for d in view]
         if set(letters[1]) <= {"c"} and view[2:] == whole(made.shape)[2:]:
             return self.select_channels(made, self.channel_order(made, channels))

@@ -19,7 +19,7 @@ class Sizes:
 
     def like(self, size):
         """The first node with this height and width."""
-        return next((m for m in self.made if m.op != "?" and m.shape[2:] == list(size)), None)
+        return next((m for m in self.made if m.op not in ("?", "tensor") and m.shape[2:] == list(size)), None)
 
     def need_like(self, size):
         return self.like(size) or self.make_like(list(size))
@@ -181,7 +181,7 @@ class Sizes:
 
     # -- tensors made for a size ---------------------------------------------------------------------------------
 
-    def constant_map(self, constant):
+    def pattern_map(self, constant):
         """A constant as a map: one number, or coordinates from row to row or column to column."""
         shapes = [self.series(t.shape[d] for t in constant.tensors) for d in range(constant.tensors[0].dim())]
         from .views import whole

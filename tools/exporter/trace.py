@@ -58,9 +58,11 @@ class Call:
 
 @dataclass(eq=False)
 class Known:
-    """A tensor that does not depend on the picture, and its name in the state dict."""
+    """A tensor that does not depend on the picture, its name in the state dict, and the operation on such tensors that
+    made it."""
     tensor: torch.Tensor
     name: str = None
+    call: Call = None
 
 
 class InDouble(TorchDispatchMode):
@@ -102,6 +104,9 @@ class Recorder(InDouble):
         self.alive = [picture]  # tensors whose ids are keys
         self.of_storage = {self.storage(picture): [picture]}
         self.views = {}  # id of a view → (its base, the operation, the arguments)
+        self.origins = {}  # id of a tensor that does not depend on the picture → (the operation, the arguments, the place)
+        self.origin_calls = {}  # … → the `Call`
+        self.changed = set()  # storages of such tensors that were changed in place
         self.keep = keep
 
     @staticmethod
@@ -156,6 +161,9 @@ class Recorder(InDouble):
                 self.hold(results[0], self.find(leaves[0]))
             else:
                 self.record(str(func), arguments, results)
+        elif len(results) == 1 and results[0].dtype.is_floating_point:
+            self.origins[id(results[0])] = (func, args, kwargs, leaves, self.place())
+            self.alive.append(results[0])
         return result
 
     def refuse_reading(self):
@@ -189,7 +197,20 @@ class Recorder(InDouble):
         name = self.names.get(id(value))
         if name is None and id(value) in self.wide:
             name = self.names.get(id(self.wide[id(value)][0]))
-        return Known(value if name else value.clone(), name)
+        return Known(value if name else value.clone(), name, None if name else self.origin(value))
+
+    def origin(self, tensor):
+        """The operation that made a tensor of the module's own tensors, as a call; None if there is none."""
+        if id(tensor) not in self.origins or self.storage(tensor) in self.changed:
+            return None
+        if id(tensor) not in self.origin_calls:
+            func, args, kwargs, leaves, place = self.origins[id(tensor)]
+            if str(func) in SAME:
+                return self.origin(leaves[0])
+            arguments = self.named(func, args, kwargs)
+            own = any(isinstance(x, Known) and (x.name or x.call) for x in torch.utils._pytree.tree_leaves(arguments))
+            self.origin_calls[id(tensor)] = Call(str(func), arguments, [list(tensor.shape)], [tensor.dtype], "", 0, place) if own else None
+        return self.origin_calls[id(tensor)]
 
     def named(self, func, args, kwargs):
         """The arguments by the schema's names."""
@@ -233,6 +254,7 @@ class Recorder(InDouble):
         if not traced:
             shared = any(id(t) in self.refs for t in self.of_storage.get(self.storage(tensor), ()))
             if not shared:
+                self.changed.add(self.storage(tensor))
                 return
             arguments = self.named(func, (tensor,), {})
         name, _, overload = str(func).removeprefix("aten.").partition(".")

@@ -89,18 +89,23 @@ class Made:
 
 @dataclass(eq=False)
 class Constant:
-    """A tensor that does not depend on the picture's pixels, for each traced picture, and its name in the state dict,
-    if any."""
+    """A tensor that does not depend on the picture's pixels, for each traced picture, its name in the state dict, if any,
+    and for each picture the call that made it of the module's tensors, or None."""
     tensors: list
     name: str = None
+    calls: list = None
 
     @property
     def tensor(self):
         """The tensor, which has to be the same for every picture."""
-        first = self.tensors[0]
-        if not all(t is first or (t.shape == first.shape and torch.equal(t, first)) for t in self.tensors[1:]):
+        if self.follows_size():
             raise Unsupported("with a tensor that depends on the picture's size")
-        return first
+        return self.tensors[0]
+
+    def follows_size(self):
+        """Whether it depends on the picture's size."""
+        first = self.tensors[0]
+        return not all(t is first or (t.shape == first.shape and torch.equal(t, first)) for t in self.tensors[1:])
 
     def uniform(self):
         """The number that all elements are equal to, for every picture, or None."""
