@@ -101,7 +101,7 @@ def check(name, folder):
     module = nets.random_statistics(make()).eval()
     path = Path(folder) / f"{name}.safetensors"
     channels = getattr(module, "channels", 3)
-    exporter.export(module, torch.randn(1, channels, *sizes[0]), path)
+    exporter.export(module, torch.randn(1, channels, *sizes[0]), path, fixed_size=len(sizes) == 1)
     file = File(path)
     for size in sizes:
         x = torch.randn(1, channels, *size)

@@ -1,4 +1,4 @@
-"""Networks for tools/test_export.py, each with its test sizes; the first is the example's."""
+"""Networks for tools/test_export.py, each with its test sizes; the first is the example's. One size is a fixed size."""
 
 import math
 

@@ -28,6 +28,62 @@ class Vision(nn.Module):
         return self.head(x.reshape(n, h, w, -1).permute(0, 3, 1, 2))
 
 
+class Windows(nn.Module):
+    """Attention in shifted windows with a table for each head and a mask, as in Swin, at one size; the second by the cosine."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 3, 1)
+        self.qkv, self.out, self.norm = nn.Linear(8, 24), nn.Linear(8, 8), nn.LayerNorm(8)
+        self.table, self.factor, self.merge = nn.Parameter(torch.randn(2, 16, 16)), nn.Parameter(torch.rand(2, 1, 1)), nn.Linear(32, 8)
+
+    def attend(self, x, shift, cosine):
+        n, h, w, c = x.shape
+        x = torch.roll(self.norm(x), (-shift, -shift), (1, 2))
+        x = x.view(n, h // 4, 4, w // 4, 4, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, 16, c)
+        q, k, v = self.qkv(x).reshape(-1, 16, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = (F.normalize(q, dim=-1), F.normalize(k, dim=-1)) if cosine else (q * 0.5, k)
+        scores = q @ k.transpose(-2, -1)
+        scores = (scores * self.factor if cosine else scores) + self.table.unsqueeze(0)
+        mask = torch.zeros(len(x), 16, 16, dtype=x.dtype)
+        mask[::3, 3:] = -100.0
+        scores = (scores.view(n, -1, 2, 16, 16) + mask.unsqueeze(1).unsqueeze(0)).view(-1, 2, 16, 16)
+        x = self.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(-1, 16, c))
+        x = x.view(n, h // 4, w // 4, 4, 4, c).permute(0, 1, 3, 2, 4, 5).reshape(n, h, w, c)
+        return torch.roll(x, (shift, shift), (1, 2))
+
+    def forward(self, x):
+        x = self.stem(x).permute(0, 2, 3, 1)
+        x = x + self.attend(x, 0, False)
+        x = x + self.attend(x, 2, True)
+        n, h, w, c = x.shape
+        x = x.reshape(n, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 4, 2, 5).flatten(3)
+        return self.head(self.merge(x).permute(0, 3, 1, 2))
+
+
+class Patches(nn.Module):
+    """Attention among the pixels at the same place of patches, as in MobileViT, and one key and value for all heads."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 3, 1)
+        self.qkv, self.out, self.norm = nn.Linear(8, 24), nn.Linear(8, 8), nn.LayerNorm(8)
+        self.key = nn.Conv2d(8, 4, 3, 2, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        n, c, h, w = x.shape
+        x = x.reshape(n * c * (h // 2), 2, w // 2, 2).transpose(1, 2).reshape(n, c, -1, 4).transpose(1, 3).reshape(n * 4, -1, c)
+        q, k, v = self.qkv(self.norm(x)).reshape(n * 4, -1, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+        x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n * 4, -1, c))
+        x = x.reshape(n, 4, -1, c).transpose(1, 3).reshape(n * c * (h // 2), w // 2, 2, 2).transpose(1, 2).reshape(n, c, h, w)
+        one = self.key(x).flatten(2).transpose(1, 2).unsqueeze(1)
+        q = x.reshape(n, 2, 4, h * w).transpose(2, 3)
+        return self.head(x + F.scaled_dot_product_attention(q, one, one).transpose(2, 3).reshape(n, c, h, w))
+
+
 NETS = {
     "vision": (Vision, [(64, 96), (45, 62)]),
+    "windows": (Windows, [(64, 96)]),
+    "patches": (Patches, [(64, 96), (44, 68)]),
 }

@@ -11,8 +11,8 @@ WINDOWS = (224, 224)
 
 UNET_ENCODERS = (
     "resnext50_32x4d", "se_resnet50", "se_resnext50_32x4d", "senet154", "dpn68", "inceptionresnetv2", "inceptionv4", "xception",
-    "vgg11", "densenet169", "efficientnet-b1", "timm-efficientnet-lite0", "timm-efficientnet-b0", "timm-res2net50_26w_4s",
-    "timm-regnetx_002", "timm-regnety_002", "timm-skresnet18", "timm-gernet_s", "timm-resnest26d", "timm-mobilenetv3_large_100",
+    "vgg11", "densenet169", "efficientnet-b1", "timm-tf_efficientnet_lite0", "timm-efficientnet-b0", "tu-res2net50_26w_4s",
+    "tu-regnetx_002", "tu-regnety_002", "timm-skresnet18", "tu-gernet_s", "tu-resnest26d", "tu-mobilenetv3_large_100",
     "mobileone_s0", "tu-resnet18d", "tu-convnext_atto", "tu-convnextv2_atto", "tu-mobilevit_s", "tu-mobilevitv2_050",
     "tu-hrnet_w18_small", "tu-mobilenetv4_conv_small", "tu-mobilenetv4_hybrid_medium", "tu-efficientvit_b0", "tu-edgenext_xx_small",
     "tu-repvit_m0_9", "tu-fastvit_t8", "tu-efficientformerv2_s0", "tu-mambaout_femto", "tu-ghostnet_100", "tu-tf_efficientnetv2_b0",

@@ -4,6 +4,9 @@ A product of queries and keys is not computed: it is kept as `Scores` until it i
 softmax multiplies values are `attention`; any others are a map whose channels are the keys.
 """
 
+import torch
+
+from .batches import NEVER, Order, strided
 from .registry import aten
 from .trace import title
 from .values import Constant, Series, Unsupported, product
@@ -14,19 +17,20 @@ class Scores(Value):
     """scale · query · key for all pixels of two maps, [n, heads · d, h, w] each. The view's atoms have the axes `heads`,
     `query` and `key`."""
 
-    def __init__(self, walk, query, key, heads, view, scale=1.0, done=False):
+    def __init__(self, walk, query, key, heads, view, scale=1.0, done=False, side=None, bias=None):
         super().__init__(query, view)
         self.walk, self.query, self.key, self.heads, self.scale, self.done = walk, query, key, heads, scale, done
+        self.side, self.bias = side, bias  # the side of the queries; a table [heads, queries, keys] that is added
 
     def with_(self, **changes):
         values = {"walk": self.walk, "query": self.query, "key": self.key, "heads": self.heads, "view": self.view,
-                  "scale": self.scale, "done": self.done, **changes}
+                  "scale": self.scale, "done": self.done, "side": self.side, "bias": self.bias, **changes}
         return Scores(**values)
 
     def scaled(self, factor):
         if self.done:
             raise Unsupported("of attention's weights")
-        return self.with_(scale=self.scale * factor)
+        return self.with_(scale=self.scale * factor, bias=None if self.bias is None else self.bias * factor)
 
     def permuted(self, view):
         return self.with_(view=view)
@@ -64,14 +68,19 @@ class Products:
 
     @aten("scaled_dot_product_attention.default")
     def scaled_dot_product_attention(self, a):
-        if a.attn_mask is not None or a.is_causal:
-            raise Unsupported("with a mask")
+        if a.is_causal or a.attn_mask is not None and not isinstance(a.attn_mask, Constant):
+            raise Unsupported("with a mask that depends on the picture")
         key = Value(a.key.made, (*a.key.view[:-2], a.key.view[-1], a.key.view[-2]), a.key.cut, a.key.size, a.key.source)
         scores = self.contract(a.query, key)
         if not isinstance(scores, Scores):
             raise Unsupported("not over pixels")
         scale = a.scale if a.scale is not None else product(b.size for b in a.query.view[-1]) ** -0.5
-        return self.contract(scores.scaled(float(scale)).with_(done=True), a.value)
+        scores = scores.scaled(float(scale))
+        if a.attn_mask is not None:
+            mask = a.attn_mask.tensor
+            mask = torch.zeros(mask.shape).masked_fill(~mask, NEVER) if mask.dtype == torch.bool else mask
+            scores = self.biased(scores, Constant([mask]))
+        return self.contract(scores.with_(done=True), a.value)
 
     @aten("einsum.default")
     def einsum(self, a):
@@ -122,13 +131,13 @@ class Products:
         x, y = self.as_tensor(x), self.as_tensor(y)
         if x.view[-1] != () and y.view[-2] != () and self.kind(x, x.view[-1]) == "pixels" == self.kind(y, y.view[-2]):
             return self.gram(x, y)
-        x, heads_x = self.heads_of(x, x.view[-1], x.view[:-2])
-        y, heads_y = self.heads_of(y, y.view[-2], y.view[:-2])
-        if heads_x != heads_y:
-            raise Unsupported("with different heads")
-        rows, columns = self.pixels(x, x.view[-2], "query"), self.pixels(y, y.view[-1], "key")
-        batch = tuple((Atom("heads", heads_x),) if d else () for d in x.view[:-2])
-        return Scores(self, self.tensor(x), self.tensor(y), heads_x, (*batch, rows, columns))
+        one, two = self.side(x, -1, -2), self.side(y, -2, -1)
+        batch = tidy([(a,) for a in strided([product(b.size for b in d) for d in (x if one.heads != 1 else y).view[:-2]], "heads")])
+        if one.heads != two.heads:
+            one, two = ((self.repeated(one, two.heads, batch), two) if one.heads == 1 else (one, self.repeated(two, one.heads, batch)))
+        query, key = self.tensor(one.value), self.tensor(two.value)
+        rows, columns = (tuple([Atom(name, product(made.shape[2:]))]) for made, name in ((query, "query"), (key, "key")))
+        return Scores(self, query, key, one.heads, tidy([*batch, rows, columns]), side=one)
 
     def as_tensor(self, x):
         """Scores that are not attention, as a tensor."""
@@ -200,28 +209,28 @@ class Products:
         keys, depth = (value.view[-1], value.view[-2]) if turned else (value.view[-2], value.view[-1])
         if [a.axis for a in columns] != ["key"] or [a.axis for a in rows] not in (["query"], []):
             return self.contract(*((value, self.lowered(scores)) if turned else (self.lowered(scores), value)))
-        if keys == () or self.kind(value, keys) != "pixels":
+        if scores.heads == 1 and (keys == () or self.kind(value, keys) != "pixels") and not any(value.view[:-2]):
             return self.contract(*((value, self.lowered(scores)) if turned else (self.lowered(scores), value)))
-        made, heads = self.tensor(value), scores.heads
-        batch = value.view[:-2]
-        if made.shape[2:] != scores.key.shape[2:]:
-            raise Unsupported("with keys and values of different maps")
-        size = made.shape[1] // heads
-        wanted = [(Atom("c", heads, size),)] if heads > 1 and size > 1 else [(Atom("c", heads),)] if heads > 1 else []
-        if [d for d in batch if d] != wanted or depth != (() if size == 1 else (Atom("c", size),)):
-            raise Unsupported("with values whose channels are not those of the heads")
-        query = scores.query
+        side = self.side(value, *((-2, -1) if turned else (-1, -2)))
+        heads, joined = scores.heads, tidy([sum(scores.view[:-2], ())])[0]
+        if side.heads != heads:
+            side = self.repeated(side, heads, scores.view[:-2])
+        made = self.tensor(side.value)
+        if made.shape[2:] != scores.key.shape[2:] or joined != (() if heads == 1 else (Atom("heads", heads),)):
+            raise Unsupported("with keys and values of different maps, or heads in another order")
+        query, key, size = scores.query, scores.key, made.shape[1] // heads
         width = query.shape[1] // heads
-        scale = None if abs(scores.scale - width ** -0.5) < 1e-12 else scores.scale
+        scale = None if abs(scores.scale - width ** -0.5) < 1e-12 and scores.bias is None else scores.scale
+        if scores.bias is not None:
+            query, key = self.with_table(scores, scale)
         dim = [2, 3] if scores.done == "pairs" else 3
-        made = self.emit("attention", [query, scores.key, made], [1, made.shape[1], *query.shape[2:]], num_heads=heads, scale=scale,
-                         dim=dim)
-        pixels = tuple(Atom(axis, s) for axis, s in zip("hw", query.shape[2:]) if s != 1)
-        return Value(made, (*batch, depth, pixels) if turned else (*batch, pixels, depth))
+        made = self.emit("attention", [query, key, made], [1, made.shape[1], *query.shape[2:]], num_heads=heads, scale=scale, dim=dim)
+        batch = strided([product(a.size for a in d) for d in scores.view[:-2]], "c", size)
+        return self.restored(made, scores.side, size, Order([(a,) for a in batch], turned))
 
     def lowered(self, scores):
         """Scores as a map: the side of constant size and one column becomes the channels."""
-        if scores.heads != 1 or scores.done == "pairs":
+        if scores.heads != 1 or scores.done == "pairs" or scores.bias is not None:
             raise Unsupported("attention's weights are used by something other than attention")
         query, key, swap = scores.query, scores.key, False
         for x, matrix, swap in ((query, key, False), (key, query, True)):

@@ -152,6 +152,20 @@ class Elements:
             y, op = Constant([-t for t in y.tensors]), "add"
         return self.combine(op, x, y)
 
+    @aten("addcmul.default", "addcdiv.default")
+    def add_product(self, a):
+        op = "mul" if title(self.node) == "addcmul" else "div"
+        x, y = (self.constant_map(v) if isinstance(v, Constant) and op == "div" else v for v in (a.tensor1, a.tensor2))
+        if isinstance(x, Constant) and isinstance(y, Constant):
+            x = self.constant_map(x)
+        return self.combine("add", self.scale(self.combine(op, x, y), a.value), a.self)
+
+    @aten("lerp.Scalar", "lerp.Tensor")
+    def lerp(self, a):
+        less = self.combine("sub", self.activation(a.end), self.activation(a.self))
+        part = self.scale(less, a.weight) if number(a.weight) else self.combine("mul", less, a.weight)
+        return self.combine("add", part, a.self)
+
     @aten("maximum.default", "max.other", "minimum.default", "min.other", "gt.Tensor", "ge.Tensor", "lt.Tensor", "le.Tensor",
           "eq.Tensor", "ne.Tensor", "gt.Scalar", "ge.Scalar", "lt.Scalar", "le.Scalar", "eq.Scalar", "ne.Scalar",
           "logical_and.default", "bitwise_and.Tensor", "logical_or.default", "bitwise_or.Tensor")
@@ -200,8 +214,13 @@ class Elements:
         """An operation of two tensors, that broadcasts; one may be a constant, the second one if the order matters."""
         if isinstance(x, Constant):
             x, y = y, x
-        if hasattr(x, "scaled") and isinstance(y, Constant) and op == "mul" and y.uniform() is not None:
-            return x.scaled(y.uniform())
+        if hasattr(x, "scaled") and isinstance(y, Constant):
+            if op == "mul" and y.uniform() is not None:
+                return x.scaled(y.uniform())
+            if op in ("add", "sub") and not x.done:
+                return self.biased(x, y if op == "add" else Constant([-t for t in y.tensors]))
+            if op == "mul" and x.heads > 1:
+                return self.scaled_heads(x, y)
         if isinstance(y, Constant):
             x = self.activation(x)
             value = y.uniform()
@@ -225,6 +244,7 @@ class Elements:
         rank = max(len(x.view), len(y.view))
         if any(v.made.op == "?" for v in (x, y)):
             return Value(self.emit("?", [], x.made.shape if len(x.view) == rank else y.made.shape), (x if len(x.view) == rank else y).view)
+        x, y = self.of_factors(x, y, rank), self.of_factors(y, x, rank)
         try:
             view = self.common_view([self.ranked(v, rank) for v in (x, y)])
         except Unsupported:
@@ -234,6 +254,22 @@ class Elements:
             view = self.common_view([self.ranked(v, rank) for v in (x, y)])
         mades = [self.fitted(v, view) for v in (x, y)]
         return Value(self.emit(op, mades, self.broadcast(*(m.shape for m in mades))), view)
+
+    def of_factors(self, x, other, rank):
+        """The value whose channels are some of the factors of the other's channels, such as one number for each head, with the
+        places of these factors."""
+        views = [self.ranked(v, rank) for v in (x, other)]
+        if len(of_axis(views[0], "c")) >= len(of_axis(views[1], "c")):
+            return x
+        pairs = {}
+        for own, theirs in zip(*views):
+            if [(a.axis, a.size) for a in own] == [(a.axis, a.size) for a in theirs]:
+                pairs.update(zip(own, theirs))
+        own = of_axis(views[0], "c")
+        if any(a not in pairs for a in own) or [pairs[a] for a in own] != [a for a in of_axis(views[1], "c") if a in pairs.values()]:
+            return x
+        view = tuple(tuple(pairs[a] if a.axis == "c" else a for a in d) for d in views[0])
+        return Value(self.tensor(x), view)
 
     @staticmethod
     def ranked(value, rank):
@@ -380,10 +416,14 @@ class Elements:
         if len(joined) != 1 or joined[0].axis != "c" or op not in ("sum", "mean", "amax", "amin"):
             raise Unsupported("over a part of the channels")
         atom, channels = joined[0], made.shape[1]
-        if atom.size > 16:
-            raise Unsupported("over a part of the channels")
         outer = channels // (atom.size * atom.stride)
         shape = [made.shape[0], channels // atom.size, *made.shape[2:]]
+        inner = tuple(tuple(Atom("c", a.size, a.stride // atom.size) if a.axis == "c" and a.stride > atom.stride else a for a in d)
+                      for d in view)
+        if op in ("sum", "mean") and atom.size > 4:
+            return Value(self.sum_of_groups(op, made, atom, shape), tidy(inner))
+        if atom.size > 16:
+            raise Unsupported("over a part of the channels")
         if made.op == "cat" and outer == 1 and len(made.inputs) == atom.size and all(m.shape[1] == atom.stride for m in made.inputs):
             parts = list(made.inputs)
         else:
@@ -394,9 +434,16 @@ class Elements:
             result = self.emit({"amax": "maximum", "amin": "minimum"}.get(op, "add"), [result, part], shape)
         if op == "mean":
             result = self.emit("scale", [result], shape, factor=1.0 / atom.size)
-        inner = tuple(tuple(Atom("c", a.size, a.stride // atom.size) if a.axis == "c" and a.stride > atom.stride else a for a in d)
-                      for d in view)
         return Value(result, tidy(inner))
+
+    def sum_of_groups(self, op, made, atom, shape):
+        """Sums or means of runs of channels, by a convolution in groups."""
+        groups, channels = shape[1], made.shape[1]
+        order = torch.arange(channels).reshape(-1, atom.size, atom.stride).transpose(1, 2).flatten().tolist()
+        made = self.select_channels(made, order)
+        weight = torch.full([groups, atom.size, 1, 1], 1.0 if op == "sum" else 1.0 / atom.size, dtype=torch.float64)
+        name = self.weight(Constant([weight]), name=self.parameter_name("sums"))
+        return self.emit("conv2d", [made, name], shape, groups=groups)
 
 
 def fits(tensor, x):

@@ -201,22 +201,21 @@ class Geometry:
     @aten("roll.default")
     def roll(self, a):
         x = self.activation(a.self)
-        dims = list(a.dims) if a.dims else []
-        made = self.map(x)
-        for shift, dim in zip(a.shifts, dims):
-            if isinstance(shift, Series) or dim % 4 == 0:
+        made, letters = self.tensor(x), [self.axis(x, d) for d in a.dims]
+        for shift, letter in zip(a.shifts, letters):
+            place = AXES.index(letter)
+            if isinstance(shift, Series) or letter == "n":
                 raise Unsupported("by a number that depends on the picture's size, or of pictures")
-            size = made.shape[dim % 4]
-            if dim % 4 == 1:
-                shift %= size
+            size = made.shape[place]
+            if letter == "c":
                 made = self.select_channels(made, [(i - shift) % size for i in range(size)])
-            elif shift:  # circular padding before, and as much cut off behind
-                ahead = {2: [0, 0, max(shift, 0), max(-shift, 0)], 3: [max(shift, 0), max(-shift, 0), 0, 0]}[dim % 4]
+            elif shift and size != 1:  # circular padding before, and as much cut off behind
+                ahead = {2: [0, 0, max(shift, 0), max(-shift, 0)], 3: [max(shift, 0), max(-shift, 0), 0, 0]}[place]
                 shape = list(made.shape)
                 made = self.padded(made, ahead, "circular")
                 begin, end = (0, -shift) if shift > 0 else (-shift, None)
-                made = self.emit("slice", [made], shape, dim=dim % 4, start=begin, end=end)
-        return self.value(made)
+                made = self.emit("slice", [made], shape, dim=place, start=begin, end=end)
+        return Value(made, x.view)
 
     @aten("repeat.default", "tile.default", "repeat_interleave.self_int")
     def repeat(self, a):
@@ -427,7 +426,8 @@ class Geometry:
                     continue
                 axis = AXES[place]
                 if axis == "n" or of_axis(view, axis) or x.made.shape[AXES.index(axis)] != 1:
-                    raise Unsupported(f"from {x.shape} to {list(shape)}")
+                    result.append(dimension)
+                    continue
                 dimension = (Atom(axis, size),)
             result.append(dimension)
         return Value(x.made, tuple(result), x.cut, x.size, x.source)

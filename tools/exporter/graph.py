@@ -1,6 +1,7 @@
 """Walks over the aligned traces and makes the graph's nodes."""
 
 import types
+from pathlib import Path
 
 import torch
 
@@ -8,6 +9,14 @@ from .align import Node
 from .trace import Ref, title, where
 from .values import DEFAULTS, Constant, ExportError, Made, Series, Unsupported
 from .views import AXES, Value, is_all, of_axis, tidy, whole
+
+
+def failure(problem):
+    """The kind and the place of an exception inside the exporter."""
+    at = problem.__traceback__
+    while at.tb_next is not None:
+        at = at.tb_next
+    return f"{type(problem).__name__} at {Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}"
 
 
 class Walk:
@@ -47,8 +56,10 @@ class Walk:
             try:
                 result = self.call(node)
                 self.values[node.index] = result if isinstance(result, list) else [result]
-            except Unsupported as problem:
-                self.problems.append(f"{title(node)}{where(node)}: {problem}")
+            except Exception as problem:  # noqa: BLE001 - a form of an operation that nobody has thought of is a refusal, too
+                if not self.has_stand_in(node):
+                    text = problem if isinstance(problem, Unsupported) else f"in a form that the exporter does not know ({failure(problem)})"
+                    self.problems.append(f"{title(node)}{where(node)}: {text}")
                 self.values[node.index] = [self.stand_in(shape) for shape in node.shapes]
         if not self.problems:
             try:
@@ -101,6 +112,12 @@ class Walk:
             return [self.stand_in(shape) for shape in node.shapes]
         return handler(self, types.SimpleNamespace(**arguments))
 
+    def has_stand_in(self, node):
+        """Whether an input was not translated: then this operation tells nothing."""
+        refs = [r for r in torch.utils._pytree.tree_leaves(node.arguments) if isinstance(r, Ref)]
+        values = [self.values[r.call][r.result] for r in refs if r.call in self.values and r.result < len(self.values[r.call])]
+        return any(v is None or isinstance(v, Value) and v.made.op == "?" for v in values)
+
     def stand_in(self, shape):
         """A value for an untranslated result, to check the remaining nodes too."""
         if len(shape) != 4:
@@ -145,7 +162,10 @@ class Walk:
         for key, value in attributes.items():
             if any(isinstance(leaf, Series) for leaf in torch.utils._pytree.tree_leaves([value])):
                 raise Unsupported(f"with {key} {value} that depends on the picture's size")
-        made = Made(op, [i for i in inputs if i is not None], attributes, list(shape), self.node)
+        inputs = [i for i in inputs if i is not None]
+        if any(isinstance(i, Made) and i.op == "?" for i in inputs):
+            return Made("?", [], {}, list(shape), self.node)
+        made = Made(op, inputs, attributes, list(shape), self.node)
         self.made.append(made)
         return made
 

@@ -94,6 +94,9 @@ class Layers:
             name = self.weight(weight, [out, *made.shape[1:]], self.parameter_name("weight"))
             made = self.emit("conv2d", [made, name, *names], [1, out, 1, 1])
             return Value(made, (*x.view[:-1], () if out == 1 else (Atom("c", out),)))
+        if not is_all(last, made, "c"):
+            x = self.channels_at(x, len(x.view) - 1)
+            made, last = x.made, x.view[-1]
         if not (is_all(last, made, "c") and (last or self.axis(x, -1) == "c")):
             raise Unsupported(f"along an axis other than the channels, of {x.shape}")
         name = self.weight(weight, [out, into, 1, 1], self.parameter_name("weight"))
@@ -155,6 +158,9 @@ class Layers:
     def layer_norm(self, a):
         x = self.activation(a.input)
         made, count = self.tensor(x), len(a.normalized_shape)
+        if count == 1 and not is_all(x.view[-1], made, "c") and not self.is_flat(x.view[-1], made):
+            x = self.channels_at(x, len(x.view) - 1)
+            made = x.made
         if count == 1 and is_all(x.view[-1], made, "c"):
             return Value(self.emit("layer_norm", [made, *self.affine(a)], made.shape, eps=a.eps), x.view)
         atoms = [atom for dimension in x.view[-count:] for atom in dimension]

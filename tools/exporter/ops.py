@@ -1,6 +1,7 @@
 """Translates ATen operations into fullconv's."""
 
 from .attention import Products, Scores
+from .batches import Batches
 from .elements import Elements
 from .geometry import Geometry
 from .graph import Walk
@@ -12,7 +13,7 @@ from .sizes import Sizes
 from .tokens import Tokens
 
 
-class Translator(Layers, Elements, Geometry, Reshapes, Products, Tokens, Sizes, Walk):
+class Translator(Layers, Elements, Geometry, Reshapes, Products, Batches, Tokens, Sizes, Walk):
     """Translates each ATen operation."""
 
     handlers = HANDLERS

@@ -1,5 +1,7 @@
 """Reshapes and permutations are views of a node. `arrange` makes a node of a view when an operation needs a map."""
 
+import itertools
+
 from .registry import aten
 from .trace import title
 from .values import Series, Unsupported, each, product
@@ -31,22 +33,16 @@ class Reshapes:
     def reread(self, made, view, shape):
         """A reshape that cuts across axes: the elements in the view's order, as another map."""
         atoms = sum(view, ())
-        follows = any(isinstance(a.size, Series) for a in atoms)
-        if len(shape) > 4 or shape[0] != 1 or follows and (len(shape) != 4 or isinstance(shape[1], Series) or len(atoms) != 3):
+        if not any(isinstance(a.size, Series) for a in atoms):
+            flat = len(shape) > 4 or shape[0] != 1
+            size = [1, product(shape), 1, 1] if flat else [*shape, *[1] * (4 - len(shape))]
+            made = self.rearrange(made, ((), atoms, (), ()), size)
+            return Value(made, regroup(whole(size), shape) if flat else whole(size)[:len(shape)])
+        # The map's height and width are another node's.
+        if len(shape) != 4 or shape[0] != 1 or isinstance(shape[1], Series) or len(atoms) != 3 or {a.axis for a in atoms} != set("chw"):
             raise Unsupported(f"from {[product(a.size for a in d) for d in view]} to {list(shape)}, across the axes")
-        if follows:  # the map's height and width are another node's
-            if {a.axis for a in atoms} != set("chw"):
-                raise Unsupported(f"from {[product(a.size for a in d) for d in view]} to {list(shape)}, across the axes")
-            made = self.emit("permute", [made], [1, *(a.size for a in atoms)], dims=[0, *(AXES.index(a.axis) for a in atoms)])
-            return self.on("reshape", [made, self.need_like(shape[2:])], shape, shape=[shape[1], -1, -1])
-        runs, _ = join_runs([a for axis in AXES for a in of_axis([atoms], axis)], atoms)
-        order = [tuple(run) for run in sorted(runs, key=lambda run: atoms.index(run[0]))]
-        if len(order) > 3:
-            raise Unsupported("its input's axes are in an order that takes several steps")
-        order += [()] * (3 - len(order))
-        made = self.rearrange(made, ((), *order), [1, *(product(a.size for a in d) for d in order)])
-        shape = [*shape, *[1] * (4 - len(shape))]
-        return Value(self.emit("reshape", [made], shape, shape=list(shape[1:])), whole(shape)[:len(self.shape_of_result())])
+        made = self.emit("permute", [made], [1, *(a.size for a in atoms)], dims=[0, *(AXES.index(a.axis) for a in atoms)])
+        return self.on("reshape", [made, self.need_like(shape[2:])], shape, shape=[shape[1], -1, -1])
 
     @aten("permute.default", "transpose.int", "t.default", "movedim.int", "movedim.intlist", "swapaxes.default",
           "moveaxis.int", "numpy_T.default", "mT.default", "swapdims.default")
@@ -78,6 +74,16 @@ class Reshapes:
         if is_grid(made, rows, columns) and {a.axis for a in channels} <= {"c"}:
             made = self.select_channels(made, self.channel_order(made, channels))
             return self.grid(made, shape)
+        try:
+            return self.arrange_map(made, view, shape)
+        except Unsupported:
+            if any(isinstance(s, Series) for s in made.shape[1:]):
+                raise
+            return self.rearrange(made, view, shape)
+
+    def arrange_map(self, made, view, shape):
+        """The same where the map has operations for it, at every size."""
+        channels, rows, _ = view[1:]
         letters = ["".join(a.axis for a in d) for d in view]
         if set(letters[1]) <= {"c"} and view[2:] == whole(made.shape)[2:]:
             return self.select_channels(made, self.channel_order(made, channels))
@@ -85,8 +91,6 @@ class Reshapes:
             return self.depth_to_space(made, view, shape)
         if letters[2] == "h" and letters[3] == "w" and set(letters[1]) <= set("chw") and rows[0].stride != 1:
             return self.space_to_depth(made, view, shape)
-        if not any(isinstance(s, Series) for s in made.shape[1:]):
-            return self.rearrange(made, view, shape)
         raise Unsupported("its input's axes are in an order that fullconv cannot make: "
                           f"{' '.join(l or '1' for l in letters)} for [n, c, h, w]")
 
@@ -129,19 +133,14 @@ class Reshapes:
         source = [a for axis in AXES for a in of_axis([atoms], axis)]
         if product(a.size for a in source) != product(made.shape):
             raise Unsupported("its input is a part of a tensor")
-        if len(source) > 3:
-            joined, order = join_runs(source, atoms)
-            if len(joined) > 3:
-                raise Unsupported("its input's axes are in an order that takes several steps")
-        else:
-            joined, order = [[a] for a in source], [source.index(a) for a in atoms]
-        sizes = [product(a.size for a in run) for run in joined] + [1] * (3 - len(joined))
-        order = order + list(range(len(order), 3))
-        if sizes != list(made.shape[1:]):
-            made = self.emit("reshape", [made], [1, *sizes], shape=sizes)
-        if order != [0, 1, 2]:
-            sizes = [sizes[o] for o in order]
-            made = self.emit("permute", [made], [1, *sizes], dims=[0, *(o + 1 for o in order)])
+        runs, order = join_runs(source, atoms)
+        for blocks, turn in turns(order):
+            joined = [product(product(a.size for a in runs[r]) for r in block) for block in blocks] + [1] * (3 - len(blocks))
+            if joined != list(made.shape[1:]):
+                made = self.emit("reshape", [made], [1, *joined], shape=joined)
+            turn = [*turn, *range(len(turn), 3)]
+            made = self.emit("permute", [made], [1, *(joined[t] for t in turn)], dims=[0, *(t + 1 for t in turn)])
+        sizes = list(made.shape[1:])
         if sizes != list(shape[1:]):
             made = self.emit("reshape", [made], list(shape), shape=list(shape[1:]))
         return made
@@ -157,3 +156,21 @@ def join_runs(source, wanted):
             runs.append([atom])
     inside = sorted(runs, key=lambda run: source.index(run[0]))
     return inside, [inside.index(run) for run in runs]
+
+
+def turns(wanted):
+    """The steps that bring runs 0, 1, 2 … into the wanted order. A step is up to three blocks of neighbouring runs and the
+    order in which they stand afterwards; there are as few steps as possible."""
+    start, wanted = tuple(range(len(wanted))), tuple(wanted)
+    paths, rest = {start: []}, [start]
+    while wanted not in paths:
+        now = rest.pop(0)
+        for one in range(1, len(now)):
+            for two in range(one + 1, len(now) + 1):
+                blocks = [b for b in (now[:one], now[one:two], now[two:]) if b]
+                for turn in itertools.permutations(range(len(blocks))):
+                    after = sum((blocks[t] for t in turn), ())
+                    if after not in paths:
+                        paths[after] = [*paths[now], (blocks, turn)]
+                        rest.append(after)
+    return paths[wanted]

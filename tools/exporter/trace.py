@@ -77,7 +77,9 @@ class InDouble(TorchDispatchMode):
             return torch.float64 if value in NARROW else value
         if isinstance(value, torch.Tensor) and value.dtype in NARROW:
             if id(value) not in self.wide:
-                self.wide[id(value)] = (value, value.double())
+                # A view of an ordinary tensor has to be an ordinary one.
+                with torch.inference_mode(value.is_inference()):
+                    self.wide[id(value)] = (value, value.detach().double())
             return self.wide[id(value)][1]
         return value
 
@@ -161,7 +163,7 @@ class Recorder(InDouble):
                 self.hold(results[0], self.find(leaves[0]))
             else:
                 self.record(str(func), arguments, results)
-        elif len(results) == 1 and results[0].dtype.is_floating_point:
+        elif len(results) == 1 and results[0].dtype.is_floating_point and not any(results[0] is leaf for leaf in leaves):
             self.origins[id(results[0])] = (func, args, kwargs, leaves, self.place())
             self.alive.append(results[0])
         return result
