@@ -35,7 +35,8 @@ class Windows(nn.Module):
         super().__init__()
         self.stem, self.head = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 3, 1)
         self.qkv, self.out, self.norm = nn.Linear(8, 24), nn.Linear(8, 8), nn.LayerNorm(8)
-        self.table, self.factor, self.merge = nn.Parameter(torch.randn(2, 16, 16)), nn.Parameter(torch.rand(2, 1, 1)), nn.Linear(32, 8)
+        self.table = nn.Parameter(torch.randint(-9, 9, (2, 16, 16)) / 8)  # exact in f32 beside the mask
+        self.factor, self.merge = nn.Parameter(torch.rand(2, 1, 1)), nn.Linear(32, 8)
 
     def attend(self, x, shift, cosine):
         n, h, w, c = x.shape

@@ -57,8 +57,8 @@ class Walk:
                 result = self.call(node)
                 self.values[node.index] = result if isinstance(result, list) else [result]
             except Exception as problem:  # noqa: BLE001 - a form of an operation that nobody has thought of is a refusal, too
-                if not self.has_stand_in(node):
-                    text = problem if isinstance(problem, Unsupported) else f"in a form that the exporter does not know ({failure(problem)})"
+                text = str(problem) if isinstance(problem, Unsupported) else f"in a form that the exporter does not know ({failure(problem)})"
+                if not self.has_stand_in(node) or node.target not in self.handlers or "picture's size" in text:
                     self.problems.append(f"{title(node)}{where(node)}: {text}")
                 self.values[node.index] = [self.stand_in(shape) for shape in node.shapes]
         if not self.problems:
@@ -113,7 +113,7 @@ class Walk:
         return handler(self, types.SimpleNamespace(**arguments))
 
     def has_stand_in(self, node):
-        """Whether an input was not translated: then this operation tells nothing."""
+        """Whether an input was not translated: then the axes of this operation's inputs tell nothing."""
         refs = [r for r in torch.utils._pytree.tree_leaves(node.arguments) if isinstance(r, Ref)]
         values = [self.values[r.call][r.result] for r in refs if r.call in self.values and r.result < len(self.values[r.call])]
         return any(v is None or isinstance(v, Value) and v.made.op == "?" for v in values)
