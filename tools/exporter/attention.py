@@ -130,6 +130,8 @@ class Products:
                 return self.attend(one, other, turned)
         x, y = self.as_tensor(x), self.as_tensor(y)
         if x.view[-1] != () and y.view[-2] != () and self.kind(x, x.view[-1]) == "pixels" == self.kind(y, y.view[-2]):
+            if any(x.view[:-2]) or any(y.view[:-2]):
+                return self.gram_of_heads(x, y)
             return self.gram(x, y)
         one, two = self.side(x, -1, -2), self.side(y, -2, -1)
         batch = tidy([(a,) for a in strided([product(b.size for b in d) for d in (x if one.heads != 1 else y).view[:-2]], "heads")])
@@ -287,6 +289,10 @@ class Products:
             return Value(self.emit(op, [made], made.shape, dim=[2, 3]), x.view)
         if not any(isinstance(s, Series) for s in made.shape) and len(dimension) == 1 and dimension[0].axis == "c":
             return self.softmax_of_factor(op, x, made, dimension[0])
+        if {a.axis for a in dimension} <= set("hw"):  # patches, for each place in a patch
+            made, now = self.moved(Value(made, x.view), [a for d in x.view for a in d if a not in dimension], dimension)
+            made, back = self.moved_back(self.emit(op, [made], made.shape, dim=[2, 3]), now)
+            return Value(made, tuple(tuple(back[a] for a in d) for d in x.view))
         raise Unsupported(f"over a dimension of {x.shape} that is neither the channels nor all pixels")
 
     def softmax_of_factor(self, op, x, made, atom):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from .values import Constant, Series, Unsupported, product
-from .views import AXES, Atom, Value, tidy
+from .views import AXES, Atom, Value, tidy, whole
 
 # Far below every score; f16 holds it.
 NEVER = -30000.0
@@ -85,6 +85,26 @@ class Batches:
         batch = [tuple(now[a] for a in d) for d in side.batch]
         return Value(node, tidy(order.view(batch, tuple(now[a] for d in side.rows for a in d), (Atom("c", depth),))))
 
+    def moved(self, x, channels, pixels):
+        """A node of a value whose channels and pixels are these factors, and where each factor is in it."""
+        down, across = [a for a in pixels if a.axis != "w"], [a for a in pixels if a.axis == "w"]
+        if down + across != list(pixels):
+            down, across = pixels, []
+        made = self.map(Value(self.tensor(x), ((), tuple(channels), tuple(down), tuple(across))))
+        now = {}
+        for axis, atoms in (("c", channels), ("h", down), ("w", across)):
+            now.update(zip(atoms, strided([a.size for a in atoms], axis)))
+        return made, now
+
+    def moved_back(self, made, now):
+        """A node in which each factor is in its former axis, and where it is there."""
+        axes = {axis: sorted((a for a in now if a.axis == axis), key=lambda a: -first(a.stride)) for axis in AXES}
+        made = self.map(Value(made, tidy([(), *(tuple(now[a] for a in axes[axis]) for axis in "chw")])))
+        back = {}
+        for axis in "chw":
+            back.update(zip(axes[axis], strided([a.size for a in axes[axis]], axis)))
+        return made, back
+
     def channels_at(self, x, dim):
         """The value in a node whose channels are this dimension; as it is where no such node can be made."""
         before = [a for i, d in enumerate(x.view) for a in d if i != dim]
@@ -107,6 +127,61 @@ class Batches:
         made = self.tensor(side.value)
         depth = made.shape[1]
         return Side(self.value(self.emit("repeat", [made], [1, depth * heads, *made.shape[2:]], repeats=[heads, 1, 1])), heads)
+
+    def gram_of_heads(self, x, y):
+        """Products over all pixels for each head: [heads · b, a, 1] of heads · a and heads · b channels."""
+        batches = [product(a.size for a in d) for d in x.view[:-2]]
+        heads, nodes = product(batches), []
+        if heads > 64:
+            raise Unsupported(f"over pixels, for {heads} heads or windows")
+        for value, place in ((x, -2), (y, -1)):
+            channels = (*sum(value.view[:-2], ()), *value.view[place])
+            nodes.append(self.map(Value(self.tensor(value), ((), channels, *whole(value.made.shape)[2:]))))
+        if any(n.shape[1] % heads for n in nodes):
+            raise Unsupported("over pixels, with different heads")
+        a, b = (n.shape[1] // heads for n in nodes)
+        parts = []
+        for head in range(heads):
+            one, two = (self.select_channels(n, list(range(head * k, head * k + k))) for n, k in zip(nodes, (a, b)))
+            parts.append(self.emit("gram", [one, two], [1, b, a, 1]))
+        made = self.emit("cat", parts, [1, heads * b, a, 1])
+        dims = [(atom,) for atom in strided(batches, "c", b)]
+        return Value(made, tidy([*dims, (Atom("h", a),), (Atom("c", b),)]))
+
+    def lowered_heads(self, scores):
+        """Scores of several heads as a map, head by head: the side of constant size becomes channels."""
+        query, key, heads = scores.query, scores.key, scores.heads
+        sides = [(query, key, "key", "query"), (key, query, "query", "key")]
+        best = [s for s in sides if not any(isinstance(v, Series) for v in s[1].shape)]
+        if not best or heads > 64:
+            raise Unsupported("the products of all pairs of pixels are used by something other than attention")
+        x, matrix, own, other = next((s for s in best if s[1].shape[3] == 1 and any(isinstance(v, Series) for v in s[0].shape)), best[0])
+        count, depth, parts = product(matrix.shape[2:]), x.shape[1] // heads, []
+        if matrix.shape[3] != 1:
+            matrix = self.emit("reshape", [matrix], [1, matrix.shape[1], count, 1], shape=[matrix.shape[1], count, 1])
+        for head in range(heads):
+            one, two = (self.select_channels(m, list(range(head * depth, head * depth + depth))) for m in (x, matrix))
+            made = self.emit("mix_channels", [one, two], [1, count, *x.shape[2:]])
+            made = made if scores.scale == 1 else self.emit("scale", [made], made.shape, factor=float(scores.scale))
+            if scores.bias is not None:
+                table = scores.bias[head] if own == "query" else scores.bias[head].T
+                name = self.weight(Constant([table.reshape(made.shape)]), name=self.parameter_name("table"))
+                made = self.emit("add", [made, name], made.shape)
+            if scores.done:
+                made = self.emit("softmax", [made], made.shape, **({} if own == "key" else {"dim": [2, 3]}))
+            parts.append(made)
+        made = self.emit("cat", parts, [1, heads * count, *x.shape[2:]])
+        pixels = tuple(Atom(axis, s) for axis, s in zip("hw", made.shape[2:]) if s != 1)
+
+        def now(atom):
+            if atom.axis == other and atom.size != product(x.shape[2:]):
+                if made.shape[3] != 1:
+                    raise Unsupported("the products of pairs of pixels are in an order that fullconv cannot make")
+                return (Atom("h", atom.size, atom.stride),)
+            if atom.axis == other:
+                return pixels
+            return (Atom("c", atom.size, atom.stride if atom.axis == own else product([atom.stride, count])),)
+        return Value(made, tidy([sum((now(a) for a in d), ()) for d in scores.view]))
 
     # -- tables of attention -------------------------------------------------------------------------------------
 

@@ -298,6 +298,7 @@ class Elements:
     def fitted(self, value, view):
         """The node of a value, whose channels are repeated if the view has more factors of the channels than it."""
         made = self.tensor(value)
+        made = self.tiled(value, made, view)
         own, common = of_axis(value.view, "c"), of_axis(view, "c")
         count = product(a.size for a in common)
         if not own or made.shape[1] in (1, count):
@@ -314,6 +315,25 @@ class Elements:
                 step = torch.zeros(atom.size, dtype=torch.long)
             order = (order[:, None] + step).flatten()
         return self.select_channels(made, order.tolist())
+
+    def tiled(self, value, made, view):
+        """The node of a value that has only the places in a patch, repeated for every patch."""
+        patches = []
+        for place, axis in ((2, "h"), (3, "w")):
+            own, common = of_axis(value.view, axis), of_axis(view, axis)
+            if not own or own == common or made.shape[place] == 1:
+                return made
+            if len(common) != 2 or own != common[1:] or own[0].stride != 1:
+                raise Unsupported("of tensors whose axes are in different orders")
+            patches.append((own[0].size, common[0].size))
+        factor = patches[0][0]
+        if patches[1][0] != factor:
+            raise Unsupported("of patches that are not square")
+        channels = made.shape[1] * factor * factor
+        made = self.emit("pixel_unshuffle", [made], [1, channels, 1, 1], downscale_factor=factor)
+        made = self.resize(made, [count for _, count in patches], {"mode": "nearest"})
+        size = [product([factor, count]) for _, count in patches]
+        return self.emit("pixel_shuffle", [made], [1, channels // factor ** 2, *size], upscale_factor=factor)
 
     def grown(self, view, made, tensor):
         """The view after broadcasting to a constant that is larger where the view has size 1."""
@@ -340,15 +360,15 @@ class Elements:
         seen = [atom for size, dimension in zip(shape, view) if size != 1 for atom in dimension]
         if len(shape) > len(view) or any(size not in (1, product(a.size for a in d)) for size, d in zip(shape, view)):
             raise Unsupported(f"with a tensor of shape {list(tensor.shape)}")
-        result = [1, 1, 1, 1]
-        for axis in {a.axis for a in seen}:
-            if len(of_axis(view, axis)) != sum(a.axis == axis for a in seen):
-                raise Unsupported(f"with a tensor of shape {list(tensor.shape)}, of a part of the channels")
-            result[AXES.index(axis)] = int(product(a.size for a in seen if a.axis == axis))
-        order = sorted(range(len(seen)), key=lambda i: (AXES.index(seen[i].axis), -seen[i].stride))
-        if order != sorted(order):
+        full = [a for axis in AXES if any(a.axis == axis for a in seen) for a in of_axis(view, axis)]
+        if any(isinstance(a.size, Series) for a in full):
+            raise Unsupported(f"with a tensor of shape {list(tensor.shape)}, for a part of a size that follows the picture's")
+        result = [int(product(a.size for a in full if a.axis == axis)) for axis in AXES]
+        if full != seen:
             name = constant.name or name
-            constant = Constant([tensor.reshape([a.size for a in seen]).permute(order)])
+            places = [seen.index(a) for a in full if a in seen]
+            tensor = tensor.reshape([a.size for a in seen]).permute(places).reshape([a.size if a in seen else 1 for a in full])
+            constant = Constant([tensor.expand([a.size for a in full])])
         return self.weight(constant, result, name)
 
     # -- reductions ----------------------------------------------------------------------------------------------
@@ -399,10 +419,19 @@ class Elements:
         if partial:
             return self.reduce_factor(op, made, view, atoms)
         if any(len(of_axis(x.view, a.axis)) != sum(b.axis == a.axis for b in atoms) for a in atoms):
-            raise Unsupported("over a part of the rows or columns")
+            return self.reduce_patches(op, Value(made, x.view), view, dims, attributes)
         over = sorted({AXES.index(a.axis) for a in atoms})
         shape = [1 if i in over else s for i, s in enumerate(made.shape)]
         return Value(self.emit(op, [made], shape, dim=over, **attributes), view)
+
+    def reduce_patches(self, op, x, view, dims, attributes):
+        """A reduction over the patches of a map, for each place in a patch: the places become channels."""
+        rest = [a for i, d in enumerate(x.view) if i not in dims for a in d]
+        made, now = self.moved(x, rest, [a for d in sorted(dims) for a in x.view[d]])
+        made = self.emit(op, [made], [1, made.shape[1], 1, 1], dim=[2, 3], **attributes)
+        kept = {a: now[a] for a in rest}
+        made, back = self.moved_back(made, kept)
+        return Value(made, tidy([tuple(back[a] for a in d) for d in view]))
 
     def spread_view(self, made, view):
         """The node, repeated where the view is larger."""

@@ -69,6 +69,8 @@ class Geometry:
                 raise Unsupported("of channels or pictures")
             sizes = dict(zip(AXES, made.shape))
             return Value(made, tuple(() if sizes[k] == 1 else (Atom(k, sizes[k]),) for k in letters))
+        if mode == "constant" and not any(p != 0 for p in padding[2:]) and len(x.view[-1]) == 1 and x.view[-1][0].axis == "c":
+            return self.pad_channels(x, padding[:2], value)
         made = self.map(x)
         left, right, top, bottom = [*padding[:4], *[0] * (4 - len(padding[:4]))]
         made = self.padded(made, [left, right, top, bottom], mode, value)
@@ -84,6 +86,21 @@ class Geometry:
             parts = [p for p in (extra[0], made, extra[1]) if p]
             made = self.emit("cat", parts, [1, sum(p.shape[1] for p in parts), *made.shape[2:]])
         return self.value(made)
+
+    def pad_channels(self, x, padding, value):
+        """Padding of the last dimension where it is the innermost factor of the channels."""
+        atom, made = x.view[-1][0], self.tensor(x)
+        if atom.stride != 1 or any(isinstance(p, Series) or p < 0 for p in padding):
+            raise Unsupported("of a part of the channels")
+        count, runs = atom.size + sum(padding), made.shape[1] // atom.size
+        more = sum(padding)
+        wide = self.emit("full", [made], [1, more, *made.shape[2:]], channels=more, fill_value=float(value)) if more else made
+        both = self.emit("cat", [made, wide], [1, made.shape[1] + more, *made.shape[2:]])
+        extra = list(range(made.shape[1], made.shape[1] + more))
+        order = [i for run in range(runs) for i in (*extra[:padding[0]], *range(run * atom.size, (run + 1) * atom.size), *extra[padding[0]:])]
+        both = self.select_channels(both, order)
+        view = [tuple(Atom("c", a.size, a.stride // atom.size * count) if a.axis == "c" and a is not atom else a for a in d) for d in x.view]
+        return Value(both, (*view[:-1], (Atom("c", count),)))
 
     @aten("slice.Tensor")
     def slice(self, a):
@@ -334,18 +351,22 @@ class Geometry:
         else:
             start, step = a.start or 0, a.step
             size = None
-        if len(base.view[dim]) != 1 or base.view[dim][0].axis != "c" or isinstance(start, Series) or step != 1:
-            raise Unsupported("in place, not of channels")
+        if len(base.view[dim]) != 1 or step != 1:
+            raise Unsupported("in place, with a step" if step != 1 else "in place, of a part of an axis")
         whole = base.shape[dim]
-        start = start % whole if start < 0 else start
+        start = calculate(lambda s, n: min(max(s + n if s < 0 else s, 0), n), start, whole)
         if size is None:
-            size = src.shape[dim] if src.view[dim] else min(a.end if a.end is not None else whole, whole) % (whole + 1) - start
-        parts = []
-        if start:
-            parts.append(self.pick(base, dim, list(range(start))))
-        parts.append(self.expanded(src, [size if d == dim else base.shape[d] for d in range(rank)]))
-        if start + size < whole:
-            parts.append(self.pick(base, dim, list(range(start + size, whole))))
+            end = whole if a.end is None else a.end
+            size = calculate(lambda s, e, n: max(min(e + n if e < 0 else e, n) - s, 0), start, end, whole)
+        behind = calculate(lambda n, s, z: n - s - z, whole, start, size)
+        if size == 0:
+            return base
+        parts = [self.expanded(src, [size if d == dim else base.shape[d] for d in range(rank)])]
+        if start != 0:
+            parts.insert(0, self.narrow(base, dim, 0, start))
+        if behind != 0:
+            first = -behind if not isinstance(behind, Series) else None
+            parts.append(self.narrow(base, dim, calculate(lambda s, z: s + z, start, size), behind, 1, first))
         from types import SimpleNamespace
         return self.cat(SimpleNamespace(tensors=parts, dim=dim))
 

@@ -17,8 +17,15 @@ class Layers:
     def conv2d(self, a):
         if getattr(a, "transposed", False):
             return self.conv_transpose2d(a)
-        made, weight = self.map(a.input), self.parameter(a.weight, "weight")
-        stride, dilation, padding = pair(a.stride), pair(a.dilation), a.padding
+        weight, stride, dilation, padding = self.parameter(a.weight, "weight"), pair(a.stride), pair(a.dilation), a.padding
+        if self.is_pointwise(a, weight):
+            x = self.activation(a.input)
+            made = self.tensor(x)
+            out = weight.tensor.shape[0]
+            if len(x.view) == 4 and not x.view[0] and is_all(x.view[1], made, "c") and x.view != self.value(made).view:
+                made = self.emit("conv2d", [made, *self.weight_and_bias(a)], [1, out, *made.shape[2:]], groups=a.groups)
+                return Value(made, replaced_at(x.view, 1, out))
+        made = self.map(a.input)
         if padding == "valid":
             padding = 0
         elif padding == "same":
@@ -29,6 +36,12 @@ class Layers:
                 made, padding = self.padded(made, [left, right, top, bottom]), 0
         return self.on("conv2d", [made, *self.weight_and_bias(a)], self.shape_of_result(), stride=stride,
                        padding=pair(padding), dilation=dilation, groups=a.groups)
+
+    @staticmethod
+    def is_pointwise(a, weight):
+        """Whether a convolution computes each pixel from itself, so that the order of pixels does not matter."""
+        return weight.tensor.dim() == 4 and list(weight.tensor.shape[2:]) == [1, 1] and pair(a.stride) == [1, 1] \
+            and (isinstance(a.padding, str) or pair(a.padding) == [0, 0])
 
     def weight_and_bias(self, a, shape=None):
         weight, bias = self.parameter(a.weight, "weight"), self.parameter(a.bias, "bias")
@@ -232,6 +245,20 @@ class Layers:
         return self.on("avg_pool2d", [made], shape, kernel_size=pair(a.kernel_size), stride=pair(a.stride or a.kernel_size),
                        padding=pair(a.padding), ceil_mode=a.ceil_mode, count_include_pad=a.count_include_pad,
                        divisor_override=a.divisor_override)
+
+    @aten("avg_pool1d.default", "max_pool1d.default")
+    def pool1d(self, a):
+        """Over tokens in a row."""
+        x = self.sequence(self.activation(a.self), 2)
+        made = self.tensor(x)
+        if len(x.view) != 3 or x.view[2] != ((Atom("h", made.shape[2]),) if made.shape[2] != 1 else ()) or made.shape[3] != 1:
+            raise Unsupported("not over pixels in their order")
+        (size,), (stride,), (padding,) = (list(v) for v in (a.kernel_size, a.stride or a.kernel_size, a.padding))
+        count = self.shape_of_result()[2]
+        more = {"count_include_pad": a.count_include_pad} if hasattr(a, "count_include_pad") else {"dilation": [*a.dilation, 1]}
+        made = self.emit(title(self.node).replace("1d", "2d"), [made], [*made.shape[:2], count, 1], kernel_size=[size, 1],
+                         stride=[stride, 1], padding=[padding, 0], ceil_mode=a.ceil_mode, **more)
+        return Value(made, (*x.view[:2], (Atom("h", count),) if count != 1 else ()))
 
     @aten("adaptive_avg_pool2d.default", "adaptive_max_pool2d.default", "_adaptive_avg_pool2d.default")
     def adaptive_pool2d(self, a):

@@ -22,6 +22,11 @@ class Translator(Layers, Elements, Geometry, Reshapes, Products, Batches, Tokens
         super().__init__(nodes, sizes, channels)
         self.patterns = find_patterns(nodes)
 
+    def lowered(self, scores):
+        if scores.done != "pairs" and (scores.heads > 1 or scores.bias is not None):
+            return self.lowered_heads(scores)
+        return super().lowered(scores)
+
     def map(self, value):
         return super().map(self.lowered(value) if isinstance(value, Scores) else value)
 

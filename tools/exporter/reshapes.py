@@ -160,8 +160,10 @@ def join_runs(source, wanted):
 
 def turns(wanted):
     """The steps that bring runs 0, 1, 2 … into the wanted order. A step is up to three blocks of neighbouring runs and the
-    order in which they stand afterwards; there are as few steps as possible."""
+    order in which they stand afterwards. There are as few steps as possible, unless there are too many runs to try them all."""
     start, wanted = tuple(range(len(wanted))), tuple(wanted)
+    if len(wanted) > 6:
+        return one_by_one(start, wanted)
     paths, rest = {start: []}, [start]
     while wanted not in paths:
         now = rest.pop(0)
@@ -174,3 +176,15 @@ def turns(wanted):
                         paths[after] = [*paths[now], (blocks, turn)]
                         rest.append(after)
     return paths[wanted]
+
+
+def one_by_one(now, wanted):
+    """Steps that bring the first run to its place, then the second …"""
+    steps = []
+    for place, run in enumerate(wanted):
+        at = now.index(run)
+        if at != place:
+            blocks = [b for b in (now[:place], now[place:at], now[at:]) if b]
+            steps.append((blocks, (0, 2, 1) if place else (1, 0)))
+            now = now[:place] + now[at:] + now[place:at]
+    return steps
