@@ -15,13 +15,12 @@ UNET_ENCODERS = (
     "tu-regnetx_002", "tu-regnety_002", "timm-skresnet18", "tu-gernet_s", "tu-resnest26d", "tu-mobilenetv3_large_100",
     "mobileone_s0", "tu-resnet18d", "tu-convnext_atto", "tu-convnextv2_atto", "tu-mobilevit_s", "tu-mobilevitv2_050",
     "tu-hrnet_w18_small", "tu-mobilenetv4_conv_small", "tu-mobilenetv4_hybrid_medium", "tu-efficientvit_b0", "tu-edgenext_xx_small",
-    "tu-repvit_m0_9", "tu-fastvit_t8", "tu-efficientformerv2_s0", "tu-mambaout_femto", "tu-ghostnet_100", "tu-tf_efficientnetv2_b0",
-    "tu-cspdarknet53", "tu-dla34", "tu-eca_resnet33ts", "tu-gcresnet33ts", "tu-bat_resnext26ts", "tu-lambda_resnet26t", "tu-poolformer_s12",
+    "tu-repvit_m0_9", "tu-fastvit_t8", "tu-mambaout_femto", "tu-ghostnet_100", "tu-tf_efficientnetv2_b0",
+    "tu-cspdarknet53", "tu-dla34", "tu-eca_resnet33ts", "tu-gcresnet33ts", "tu-lambda_resnet26t", "tu-poolformer_s12",
     "tu-pvt_v2_b0", "tu-twins_svt_small", "tu-starnet_s1", "tu-inception_next_atto", "tu-nextvit_small", "tu-rexnet_100",
-    "tu-levit_conv_128", "tu-focalnet_tiny_srf", "tu-hgnetv2_b0", "tu-selecsls42b", "tu-vovnet39a", "tu-xcit_nano_12_p16_224",
-    "tu-davit_tiny", "tu-caformer_s18", "tu-tiny_vit_5m_224",
+    "tu-focalnet_tiny_srf", "tu-hgnetv2_b0", "tu-selecsls42b", "tu-vovnet39a", "tu-davit_tiny", "tu-caformer_s18", "tu-tiny_vit_5m_224",
 )
-ONE_SIZE_ENCODERS = ("tu-swin_tiny_patch4_window7_224", "tu-swinv2_tiny_window8_256", "tu-maxvit_tiny_tf_224", "tu-coatnet_0_rw_224",
+ONE_SIZE_ENCODERS = ("tu-efficientformerv2_s0", "tu-swin_tiny_patch4_window7_224", "tu-swinv2_tiny_window8_256", "tu-maxvit_tiny_tf_224", "tu-coatnet_0_rw_224",
                      "tu-hiera_tiny_224")
 SMP_OPTIONS = {
     ("Unet", "scse"): {"decoder_attention_type": "scse"},
@@ -57,9 +56,10 @@ DPT = ("tu-vit_tiny_patch16_224", "tu-vit_base_patch16_224.augreg_in21k", "tu-de
 
 @dataclass(frozen=True)
 class Further:
-    """What makes a network, and its one size, if it has one."""
+    """What makes a network, its one size, if it has one, and the channels of its pictures."""
     make: object
     size: tuple = None
+    channels: int = 3
 
 
 def smp(network, encoder, **options):
@@ -104,7 +104,7 @@ MONAI = {
     "FlexibleUNet-resnet": Further(monai("FlexibleUNet", 3, CLASSES, "resnet18", spatial_dims=2)),
     "SegResNetDS": Further(monai("SegResNetDS", init_filters=16, **PLAIN)),
     "SegResNetVAE": Further(monai("SegResNetVAE", (128, 160), spatial_dims=2, init_filters=8, in_channels=3, out_channels=CLASSES)),
-    "VNet": Further(monai("VNet", spatial_dims=2, in_channels=1, out_channels=CLASSES)),
+    "VNet": Further(monai("VNet", spatial_dims=2, in_channels=1, out_channels=CLASSES), channels=1),
     "HighResNet": Further(monai("HighResNet", **PLAIN)),
     "UNETR": Further(monai("UNETR", 3, CLASSES, (96, 96), spatial_dims=2, feature_size=8, hidden_size=96, mlp_dim=192, num_heads=4), (96, 96)),
     "SwinUNETR": Further(monai("SwinUNETR", 3, CLASSES, feature_size=12, spatial_dims=2), (128, 160)),
@@ -129,6 +129,8 @@ def further():
     result = {("smp", "Unet", encoder): Further(smp("Unet", encoder)) for encoder in UNET_ENCODERS}
     result.update({("smp", "Unet", encoder): Further(smp("Unet", encoder), (256, 256) if "256" in encoder else WINDOWS)
                    for encoder in ONE_SIZE_ENCODERS})
+    for encoder in ("tu-twins_svt_small", "tu-davit_tiny", "tu-tiny_vit_5m_224"):  # windows
+        result["smp", "Unet-fixed", encoder] = Further(smp("Unet", encoder), WINDOWS)
     result["smp", "Segformer", "mit_b1"] = Further(smp("Segformer", "mit_b1"))
     for network in ("FPN", "UPerNet", "Segformer"):
         result["smp", network, "tu-convnext_atto"] = Further(smp(network, "tu-convnext_atto"))
@@ -140,3 +142,6 @@ def further():
         result["torchvision", f"{network}-aux", ""] = Further(torchvision(network, aux_loss=True))
     result.update({("monai", network, ""): made for network, made in MONAI.items()})
     return result
+
+
+FURTHER = further()

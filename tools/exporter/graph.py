@@ -58,7 +58,7 @@ class Walk:
                 self.values[node.index] = result if isinstance(result, list) else [result]
             except Exception as problem:  # noqa: BLE001 - a form of an operation that nobody has thought of is a refusal, too
                 text = str(problem) if isinstance(problem, Unsupported) else f"in a form that the exporter does not know ({failure(problem)})"
-                if not self.has_stand_in(node) or node.target not in self.handlers or "picture's size" in text:
+                if not self.has_stand_in(node) or node.target not in self.handlers or "with a number" in text:
                     self.problems.append(f"{title(node)}{where(node)}: {text}")
                 self.values[node.index] = [self.stand_in(shape) for shape in node.shapes]
         if not self.problems:
