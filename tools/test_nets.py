@@ -233,6 +233,8 @@ SIZED = {
     "int": lambda net, x: to(net.pool(x), map(int, x.shape[2:])),
     "half": lambda net, x: to(to(x, (int(x.shape[2] * 0.5), int(x.shape[3] / 2))), x.shape[2:]),
     "ceil": lambda net, x: to(to(x, (math.ceil(x.shape[2] / 8), math.ceil(x.shape[3] / 8))), x.shape[2:]),
+    "round": lambda net, x: to(to(x, (round(x.shape[2] * 0.5), round(x.shape[3] * 0.25))), x.shape[2:]),
+    "half_up": lambda net, x: to(to(x, (int(x.shape[2] * 0.75 + 0.5), int(x.shape[3] / 8 + 0.5))), x.shape[2:]),
     "tensor": lambda net, x: to(net.pool(x), torch.tensor(x.shape[2:]).tolist()),
     "whole_kernel": lambda net, x: x * F.avg_pool2d(x, x.size()[2:]) + F.max_pool2d(x, x.size()[2:], stride=x.size()[2:]),
     "pad_if_odd": pad_if_odd, "pad_sides_if_odd": pad_sides_if_odd, "crop_if_larger": crop_if_larger,
@@ -416,6 +418,8 @@ class InPlace(nn.Module):
         swapped[:, :4], swapped[:, 4:] = x[:, 4:], x[:, :4]
         fresh = torch.zeros(x.shape, dtype=x.dtype)
         fresh[:, 1] = x[:, 0]
+        fresh[:, :, 3:-2], fresh[:, :, :, -1:] = x[:, :, 4:-1], x[:, :, :, :1]
+        fresh[:, 2:4, 1:6, 2:] = 1
         copied = x.clone()
         copied -= swapped
         copied[copied < 0] = 0.5

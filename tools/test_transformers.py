@@ -83,7 +83,35 @@ class Patches(nn.Module):
         return self.head(x + F.scaled_dot_product_attention(q, one, one).transpose(2, 3).reshape(n, c, h, w))
 
 
+class Heads(nn.Module):
+    """Products of channels in heads: over all pixels with a softmax, as in Restormer and XCiT, and without one, as in EfficientViT.
+    Attention over the patches for each place in a patch, as in MobileViT's second version; pooled tokens, as in NextViT."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head, self.factor = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 3, 1), nn.Parameter(torch.rand(2, 1, 1))
+        self.qkv, self.weight, self.value = nn.Conv2d(8, 24, 1), nn.Conv2d(8, 1, 1), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        n, c, h, w = x.shape
+        q, k, v = (t.reshape(n, 2, 4, h * w) for t in self.qkv(x).chunk(3, 1))
+        share = (F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1) * self.factor).softmax(-1)
+        x = x + (share @ v).reshape(n, c, h, w)
+        q, k, v = (t.transpose(-1, -2) for t in (q.relu(), k.relu(), v))
+        v = F.pad(v, (0, 1), value=1.0)
+        sums = q @ (k.transpose(-1, -2) @ v)
+        x = x + (sums[..., :-1] / (sums[..., -1:] + 1)).transpose(-1, -2).reshape(n, c, h, w)
+        y = x.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(n, c, 4, -1)
+        context = (y * self.weight(y).softmax(-1)).sum(-1, keepdim=True)
+        y = self.value(y).relu() * context.expand(n, c, 4, h // 2 * (w // 2))
+        x = x + y.reshape(n, c, 2, 2, h // 2, w // 2).permute(0, 1, 4, 2, 5, 3).reshape(n, c, h, w)
+        few = F.avg_pool1d(x.flatten(2), 4, 4).transpose(1, 2).unsqueeze(1)
+        return self.head(x + F.scaled_dot_product_attention(x.flatten(2).transpose(1, 2).unsqueeze(1), few, few).transpose(2, 3).reshape(n, c, h, w))
+
+
 NETS = {
+    "heads": (Heads, [(64, 96), (44, 68)]),
     "vision": (Vision, [(64, 96), (45, 62)]),
     "windows": (Windows, [(64, 96)]),
     "patches": (Patches, [(64, 96), (44, 68)]),

@@ -174,12 +174,14 @@ class Batches:
         pixels = tuple(Atom(axis, s) for axis, s in zip("hw", made.shape[2:]) if s != 1)
 
         def now(atom):
-            if atom.axis == other and atom.size != product(x.shape[2:]):
-                if made.shape[3] != 1:
-                    raise Unsupported("the products of pairs of pixels are in an order that fullconv cannot make")
-                return (Atom("h", atom.size, atom.stride),)
-            if atom.axis == other:
+            if atom.axis == other and atom.size == product(x.shape[2:]):
                 return pixels
+            if atom.axis == other:
+                rows, columns = x.shape[2:]
+                axis = "h" if columns == 1 else {(rows, columns): "h", (columns, 1): "w"}.get((atom.size, atom.stride))
+                if axis is None:
+                    raise Unsupported("the products of pairs of pixels are in an order that fullconv cannot make")
+                return (Atom(axis, atom.size, atom.stride if columns == 1 else 1),)
             return (Atom("c", atom.size, atom.stride if atom.axis == own else product([atom.stride, count])),)
         return Value(made, tidy([sum((now(a) for a in d), ()) for d in scores.view]))
 

@@ -439,10 +439,10 @@ class Geometry:
     def expanded(self, x, shape):
         """The value with dimensions of size 1 repeated; the node stays as it is until its size matters."""
         view = ((),) * (len(shape) - len(x.view)) + x.view
-        result = []
+        result, usual = [], len(shape) == 4 and all(a.axis == AXES[i] for i, d in enumerate(view) for a in d)
         for place, (size, dimension) in enumerate(zip(shape, view)):
             if size != 1 and not dimension:
-                if len(shape) != 4:  # the operation that follows broadcasts, or is refused
+                if not usual:  # the operation that follows broadcasts, or is refused
                     result.append(dimension)
                     continue
                 axis = AXES[place]

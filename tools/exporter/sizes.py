@@ -8,6 +8,10 @@ from .values import Constant, Series, Unsupported, calculate, each
 FACTORS = sorted({Fraction(n, d) for d in (1, 2, 3, 4, 5, 8, 10, 16, 20, 32) for n in range(1, 4 * d)} - {Fraction(1)},
                  key=lambda f: (f.denominator & (f.denominator - 1) != 0, f.denominator, f.numerator))
 LARGEST = 64
+# round(size · f), where halves go to the even number: ⌊(t · size + a) / s⌋ twice.
+ROUNDED = {Fraction(1, 2): ((3, 0, 4), (2, 2, 3)), Fraction(1, 4): ((3, 0, 8), (2, 2, 3)), Fraction(1, 8): ((5, 7, 16), (2, 2, 5)),
+           Fraction(1, 16): ((9, 15, 32), (2, 4, 9)), Fraction(3, 4): ((7, 2, 8), (6, 4, 7)), Fraction(3, 2): ((5, 0, 4), (6, 4, 5)),
+           Fraction(5, 4): ((15, 0, 8), (2, 2, 3)), Fraction(5, 2): ((15, 0, 4), (2, 2, 3))}
 
 
 def difference(a, b):
@@ -46,6 +50,10 @@ class Sizes:
                 if all(calculate(lambda v: math.floor(v * float(factor)), b) == s for b, s in zip(base.shape[2:], size)):
                     small = self.emit("full", [base], [1, 1, *base.shape[2:]], channels=1)
                     return self.emit("interpolate", [small], [1, 1, *size], scale_factor=[float(factor)] * 2, mode="nearest")
+        for base in bases:
+            lines = [self.rounding(v, s) for v, s in zip(base.shape[2:], size)]
+            if None not in lines:
+                return self.emit_rounded(base, lines, size)
         raise Unsupported(f"a size, {size[0]} × {size[1]} for pictures of {self.input.shape[2]} × {self.input.shape[3]}, "
                           "that no other node has and no usual formula gives")
 
@@ -82,6 +90,42 @@ class Sizes:
         if b_h or b_w:
             made = step("pad", lambda v, i: v + (b_h, b_w)[i], padding=[0, b_w, 0, b_h])
         return made
+
+    @staticmethod
+    def rounding(base, size):
+        """Steps (t, a, s), each ⌊(t · base + a) / s⌋, that round a multiple of the base to the size; None if there are none."""
+        if size == base:
+            return ()
+        for f in FACTORS:
+            n, d = f.numerator, f.denominator
+            for steps in (((n, d - 1, d),), ((2 * n, d, 2 * d),), ROUNDED.get(f)):
+                value = base
+                for t, a, s in steps or ():
+                    value = calculate(lambda v, t=t, a=a, s=s: (t * v + a) // s, value)
+                if steps and value == size:
+                    return steps
+        return None
+
+    def emit_rounded(self, base, lines, size):
+        """The nodes of these steps: on a column for the height, on a row for the width, whose sum has both."""
+        made = []
+        for place, steps in enumerate(lines):
+            line = self.emit("full", [base], [1, 1, *base.shape[2:]], channels=1)
+            now = base.shape[2 + place]
+            line = self.emit("slice", [line], [1, 1, 1, now] if place else [1, 1, now, 1], dim=3 - place, start=0, end=1)
+
+            def step(op, line, count, **attributes):
+                return self.emit(op, [line], [1, 1, 1, count] if place else [1, 1, count, 1], **attributes)
+            for t, a, s in steps:
+                pairs = [[1, v] if place else [v, 1] for v in (t, s)]
+                now = calculate(lambda v, t=t: v * t, now)
+                line = step("interpolate", line, now, scale_factor=[float(v) for v in pairs[0]], mode="nearest") if t > 1 else line
+                now = calculate(lambda v, a=a: v + a, now)
+                line = step("pad", line, now, padding=[0, a, 0, 0] if place else [0, 0, 0, a]) if a else line
+                now = calculate(lambda v, s=s: v // s, now)
+                line = step("max_pool2d", line, now, kernel_size=pairs[1], stride=pairs[1]) if s > 1 else line
+            made.append(line)
+        return self.emit("add", made, [1, 1, *size])
 
     # -- windows -------------------------------------------------------------------------------------------------
 
