@@ -42,6 +42,8 @@ OPS = load("torch_ops").OPS
 
 # Both compute in f64 from f32 weights; only the order of sums differs.
 EXACT = 1e-11
+# … and where the file has tensors that the exporter computed from the module's, which are f32 too.
+DERIVED = 1e-7
 # `fullconv run` against PyTorch in f64: ‖found − expected‖ / ‖expected‖.
 CLOSE = 2e-5
 
@@ -108,7 +110,7 @@ def check(name, folder):
         expected = scores(module, x)
         with torch.no_grad():
             error = relative(file.run(x.double()), expected)
-        assert error <= EXACT, f"{name} at {size}: the file computes something else, by {error:.2e}"
+        assert error <= (DERIVED if getattr(module, "derived", False) else EXACT), f"{name} at {size}: the file computes something else, by {error:.2e}"
         report = f"{name} {size[0]}×{size[1]}: {len(file.graph['nodes'])} nodes, {error:.1e}"
         if os.environ.get("FULLCONV"):
             error = relative(run_program(path, x, folder), expected)

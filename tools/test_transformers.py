@@ -110,7 +110,29 @@ class Heads(nn.Module):
         return self.head(x + F.scaled_dot_product_attention(x.flatten(2).transpose(1, 2).unsqueeze(1), few, few).transpose(2, 3).reshape(n, c, h, w))
 
 
+class Queries(nn.Module):
+    """Learned queries that attend to the pixels and become classes, as in MaskFormer; positions cut from a longer table."""
+
+    derived = True  # the queries after their linear layer
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.queries, self.positions = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.randn(1, 6, 8)), nn.Parameter(torch.randn(1, 1024, 8))
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x):
+        x = self.stem(x)
+        n, c, h, w = x.shape
+        tokens = x.flatten(2).transpose(1, 2) + self.positions[:, :h * w]
+        tokens = tokens + self.attend(tokens, tokens, tokens, need_weights=False)[0]
+        queries = self.queries.expand(n, -1, -1)
+        queries = self.layer(queries + self.attend(queries, tokens, tokens)[0])
+        return torch.einsum("nqc,nchw->nqhw", queries, tokens.transpose(1, 2).reshape(n, c, h, w))
+
+
 NETS = {
+    "queries": (Queries, [(64, 96), (45, 62)]),
     "heads": (Heads, [(64, 96), (44, 68)]),
     "vision": (Vision, [(64, 96), (45, 62)]),
     "windows": (Windows, [(64, 96)]),

@@ -45,6 +45,9 @@ class Products:
     @aten("matmul.default", "bmm.default", "mm.default")
     def matmul(self, a):
         x, y = a.self, getattr(a, "other", None) or getattr(a, "mat2", None)
+        if len({isinstance(v, Constant) for v in (x, y)}) == 2:
+            x, y = (self.batch_of(v, inner) if isinstance(v, Constant) and v.tensors[0].dim() > 2 and v.tensors[0].shape[0] > 1 else v
+                    for v, inner in ((x, -1), (y, -2)))
         if isinstance(y, Constant):
             if y.tensor.dim() == 2 or y.tensor.dim() == 3 and y.tensor.shape[0] == 1:
                 return self.product_with(self.activation(x), Constant([y.tensor.reshape(y.tensor.shape[-2:]).T]))
@@ -70,6 +73,7 @@ class Products:
     def scaled_dot_product_attention(self, a):
         if a.is_causal or a.attn_mask is not None and not isinstance(a.attn_mask, Constant):
             raise Unsupported("with a mask that depends on the picture")
+        a.query, a.key, a.value = (self.batch_of(v, -1) if isinstance(v, Constant) else v for v in (a.query, a.key, a.value))
         key = Value(a.key.made, (*a.key.view[:-2], a.key.view[-1], a.key.view[-2]), a.key.cut, a.key.size, a.key.source)
         scores = self.contract(a.query, key)
         if not isinstance(scores, Scores):
@@ -113,7 +117,7 @@ class Products:
             views = [value.view[letters.index(g)] if isinstance(g, str) else sum((value.view[letters.index(c)] for c in g), ())
                      for g in groups]
             return value.permuted(tuple(views)) if isinstance(value, Scores) else Value(
-                self.tensor(value), tuple(views))
+                self.tensor(value), tidy(views))
         value = self.contract(joined(x, one, [*both, rows, summed]), joined(y, two, [*both, summed, columns]))
         sizes = {c: s for v, t in ((x, one), (y, two)) for c, s in zip(t, v.shape)}
         letters = [*both, *rows, *columns]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .values import Constant, Series, Unsupported, product
+from .values import Constant, Made, Series, Unsupported, product
 from .views import AXES, Atom, Value, tidy, whole
 
 # Far below every score; f16 holds it.
@@ -84,6 +84,17 @@ class Batches:
             now.update(zip(axes[axis], strided([a.size for a in axes[axis]], axis, last)))
         batch = [tuple(now[a] for a in d) for d in side.batch]
         return Value(node, tidy(order.view(batch, tuple(now[a] for d in side.rows for a in d), (Atom("c", depth),))))
+
+    def batch_of(self, constant, inner):
+        """A constant […, rows, channels] of a product, or […, channels, rows], as heads of pixels."""
+        tensor = constant.tensor if inner == -1 else constant.tensor.transpose(-1, -2)
+        *batch, rows, depth = tensor.shape
+        turned = tensor.reshape(-1, rows, depth).transpose(1, 2)
+        shape = [1, turned.shape[0] * depth, rows, 1]
+        made = Made("tensor", [], {}, shape, self.node, self.weight(Constant([turned]), shape, self.parameter_name("tensor")))
+        dims = [(atom,) for atom in strided(batch, "c", depth)]
+        last = [(Atom("h", rows),), (Atom("c", depth),)]
+        return Value(made, tidy([*dims, *(last if inner == -1 else last[::-1])]))
 
     def moved(self, x, channels, pixels):
         """A node of a value whose channels and pixels are these factors, and where each factor is in it."""

@@ -248,9 +248,12 @@ class Elements:
         try:
             view = self.common_view([self.ranked(v, rank) for v in (x, y)])
         except Unsupported:
-            if rank != 4:
+            if rank == 3:
+                x, y = (self.tokens_of(v) for v in (x, y))
+            elif rank != 4:
                 raise
-            x, y = self.value(self.map(x)), self.value(self.map(y))
+            else:
+                x, y = (self.value(self.map(v)) for v in (x, y))
             view = self.common_view([self.ranked(v, rank) for v in (x, y)])
         mades = [self.fitted(v, view) for v in (x, y)]
         return Value(self.emit(op, mades, self.broadcast(*(m.shape for m in mades))), view)

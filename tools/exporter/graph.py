@@ -66,6 +66,8 @@ class Walk:
                 return self.result(self.values[output.call][output.result])
             except Unsupported as problem:
                 self.problems.append(f"{title(self.node)}{where(self.node)}: {problem}")
+        if len(self.sizes) > 1 and any("picture's" in text for text in self.problems) and not any("--fixed-size" in t for t in self.problems):
+            self.problems.append("--fixed-size HxW exports for pictures of one size, where sizes are numbers")
         raise ExportError("\n".join(dict.fromkeys(self.problems)))
 
     def result(self, value):

@@ -32,6 +32,11 @@ class Tokens:
         made = self.emit("reshape", [made], [1, made.shape[1], count, 1], shape=[made.shape[1], -1, 1])
         return Value(made, (*x.view[:dim], (Atom("h", count),), *x.view[dim + 1:]))
 
+    def tokens_of(self, x):
+        """The value with its pixels as a row of tokens, if they are one dimension."""
+        place = next((i for i, d in enumerate(x.view) if axes(d) == "hw"), None)
+        return x if place is None else self.sequence(x, place)
+
     def grid(self, made, shape):
         """A row of tokens as a map of this shape."""
         if not any(isinstance(s, Series) for s in shape[2:]):
