@@ -188,6 +188,8 @@ def test_dependent():
         text = refusal(nets.Sized(something), 3, 64, 96)
         line = next(i for i, text in enumerate(source, 1) if f'"{name}": lambda' in text and i > source.index("DEPENDENT = {"))
         assert f"test_nets.py:{line}" in text, (name, text)
+    assert "too small for larger pictures; --fixed-size" in refusal(nets.test_transformers.Cut(), 3, 64, 96)
+    assert "number depends on the picture's size; --fixed-size" in refusal(nets.test_transformers.Windows(), 3, 64, 96)
 
 
 def test_fixed_size():

@@ -111,27 +111,41 @@ class Heads(nn.Module):
 
 
 class Queries(nn.Module):
-    """Learned queries that attend to the pixels and become classes, as in MaskFormer; positions cut from a longer table."""
+    """Learned queries that attend to the pixels and become classes, as in MaskFormer."""
 
     derived = True  # the queries after their linear layer
 
     def __init__(self):
         super().__init__()
-        self.stem, self.queries, self.positions = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.randn(1, 6, 8)), nn.Parameter(torch.randn(1, 1024, 8))
+        self.stem, self.queries = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.randn(1, 6, 8))
         self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
         self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
 
     def forward(self, x):
         x = self.stem(x)
         n, c, h, w = x.shape
-        tokens = x.flatten(2).transpose(1, 2) + self.positions[:, :h * w]
+        tokens = x.flatten(2).transpose(1, 2)
         tokens = tokens + self.attend(tokens, tokens, tokens, need_weights=False)[0]
         queries = self.queries.expand(n, -1, -1)
         queries = self.layer(queries + self.attend(queries, tokens, tokens)[0])
         return torch.einsum("nqc,nchw->nqhw", queries, tokens.transpose(1, 2).reshape(n, c, h, w))
 
 
+class Cut(nn.Module):
+    """A table of positions that is cut to the picture, which has to be a picture of one size."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head, self.positions = nn.Conv2d(3, 8, 4, 4), nn.Conv2d(8, 3, 1), nn.Parameter(torch.randn(1, 1024, 8))
+
+    def forward(self, x):
+        x = self.stem(x)
+        tokens = x.flatten(2).transpose(1, 2) + self.positions[:, :x.shape[2] * x.shape[3]]
+        return self.head(tokens.transpose(1, 2).reshape(x.shape))
+
+
 NETS = {
+    "cut": (Cut, [(64, 96)]),
     "queries": (Queries, [(64, 96), (45, 62)]),
     "heads": (Heads, [(64, 96), (44, 68)]),
     "vision": (Vision, [(64, 96), (45, 62)]),

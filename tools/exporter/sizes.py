@@ -134,6 +134,9 @@ class Sizes:
         whole = made.shape[2:]
         if list(size) == list(whole):
             return made
+        if any(isinstance(s, Series) and not isinstance(w, Series) for s, w in zip(size, whole)):
+            raise Unsupported(f"a window that follows the picture's size, of {whole[0]} × {whole[1]}, which is too small for larger "
+                              "pictures; --fixed-size HxW exports it for one")
         shape = [*made.shape[:2], *size]
         left_over = [difference(w, s) for w, s in zip(whole, size)]
         if not any(isinstance(s, Series) for s in start):
