@@ -107,7 +107,8 @@ class Heads(nn.Module):
         y = self.value(y).relu() * context.expand(n, c, 4, h // 2 * (w // 2))
         x = x + y.reshape(n, c, 2, 2, h // 2, w // 2).permute(0, 1, 4, 2, 5, 3).reshape(n, c, h, w)
         few = F.avg_pool1d(x.flatten(2), 4, 4).transpose(1, 2).unsqueeze(1)
-        return self.head(x + F.scaled_dot_product_attention(x.flatten(2).transpose(1, 2).unsqueeze(1), few, few).transpose(2, 3).reshape(n, c, h, w))
+        x = x + F.scaled_dot_product_attention(x.flatten(2).transpose(1, 2).unsqueeze(1), few, few).transpose(2, 3).reshape(n, c, h, w)
+        return self.head(x)
 
 
 class Queries(nn.Module):

@@ -10,15 +10,17 @@ CLASSES = 5
 WINDOWS = (224, 224)
 
 UNET_ENCODERS = (
-    "resnext50_32x4d", "se_resnet50", "se_resnext50_32x4d", "senet154", "dpn68", "inceptionresnetv2", "inceptionv4", "xception",
-    "vgg11", "densenet169", "efficientnet-b1", "timm-tf_efficientnet_lite0", "timm-efficientnet-b0", "tu-res2net50_26w_4s",
-    "tu-regnetx_002", "tu-regnety_002", "timm-skresnet18", "tu-gernet_s", "tu-resnest26d", "tu-mobilenetv3_large_100",
-    "mobileone_s0", "tu-resnet18d", "tu-convnext_atto", "tu-convnextv2_atto", "tu-mobilevit_s", "tu-mobilevitv2_050",
-    "tu-hrnet_w18_small", "tu-mobilenetv4_conv_small", "tu-mobilenetv4_hybrid_medium", "tu-efficientvit_b0", "tu-edgenext_xx_small",
-    "tu-repvit_m0_9", "tu-fastvit_t8", "tu-mambaout_femto", "tu-ghostnet_100", "tu-tf_efficientnetv2_b0",
-    "tu-cspdarknet53", "tu-dla34", "tu-eca_resnet33ts", "tu-gcresnet33ts", "tu-lambda_resnet26t", "tu-poolformer_s12",
-    "tu-pvt_v2_b0", "tu-twins_svt_small", "tu-starnet_s1", "tu-inception_next_atto", "tu-nextvit_small", "tu-rexnet_100",
-    "tu-focalnet_tiny_srf", "tu-hgnetv2_b0", "tu-selecsls42b", "tu-vovnet39a", "tu-davit_tiny", "tu-caformer_s18", "tu-tiny_vit_5m_224",
+    "resnext50_32x4d", "se_resnet50", "se_resnext50_32x4d", "senet154", "dpn68", "inceptionresnetv2", "inceptionv4",
+    "xception", "vgg11", "densenet169", "efficientnet-b1", "timm-tf_efficientnet_lite0", "timm-efficientnet-b0",
+    "tu-res2net50_26w_4s", "tu-regnetx_002", "tu-regnety_002", "timm-skresnet18", "tu-gernet_s", "tu-resnest26d",
+    "tu-mobilenetv3_large_100", "mobileone_s0", "tu-resnet18d", "tu-convnext_atto", "tu-convnextv2_atto",
+    "tu-mobilevit_s", "tu-mobilevitv2_050", "tu-hrnet_w18_small", "tu-mobilenetv4_conv_small",
+    "tu-mobilenetv4_hybrid_medium", "tu-efficientvit_b0", "tu-edgenext_xx_small", "tu-repvit_m0_9", "tu-fastvit_t8",
+    "tu-mambaout_femto", "tu-ghostnet_100", "tu-tf_efficientnetv2_b0", "tu-cspdarknet53", "tu-dla34",
+    "tu-eca_resnet33ts", "tu-gcresnet33ts", "tu-lambda_resnet26t", "tu-poolformer_s12", "tu-pvt_v2_b0",
+    "tu-twins_svt_small", "tu-starnet_s1", "tu-inception_next_atto", "tu-nextvit_small", "tu-rexnet_100",
+    "tu-focalnet_tiny_srf", "tu-hgnetv2_b0", "tu-selecsls42b", "tu-vovnet39a", "tu-davit_tiny", "tu-caformer_s18",
+    "tu-tiny_vit_5m_224",
 )
 ONE_SIZE_ENCODERS = ("tu-efficientformerv2_s0", "tu-swin_tiny_patch4_window7_224", "tu-swinv2_tiny_window8_256", "tu-maxvit_tiny_tf_224", "tu-coatnet_0_rw_224",
                      "tu-hiera_tiny_224")
@@ -106,7 +108,8 @@ MONAI = {
     "SegResNetVAE": Further(monai("SegResNetVAE", (128, 160), spatial_dims=2, init_filters=8, in_channels=3, out_channels=CLASSES)),
     "VNet": Further(monai("VNet", spatial_dims=2, in_channels=1, out_channels=CLASSES), channels=1),
     "HighResNet": Further(monai("HighResNet", **PLAIN)),
-    "UNETR": Further(monai("UNETR", 3, CLASSES, (96, 96), spatial_dims=2, feature_size=8, hidden_size=96, mlp_dim=192, num_heads=4), (96, 96)),
+    "UNETR": Further(monai("UNETR", 3, CLASSES, (96, 96), spatial_dims=2, feature_size=8, hidden_size=96, mlp_dim=192, num_heads=4),
+                     (96, 96)),
     "SwinUNETR": Further(monai("SwinUNETR", 3, CLASSES, feature_size=12, spatial_dims=2), (128, 160)),
     "SwinUNETR-v2": Further(monai("SwinUNETR", 3, CLASSES, feature_size=12, spatial_dims=2, use_v2=True), (128, 160)),
     "RegUNet": Further(monai("RegUNet", 2, 3, 8, 3, out_channels=CLASSES)),

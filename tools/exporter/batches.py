@@ -49,7 +49,8 @@ class Batches:
                 return self.gathered(x, inner, rows, batch)
             except Unsupported:
                 if any(isinstance(a.size, Series) for i in batch for a in x.view[i]):
-                    raise Unsupported("for windows whose number depends on the picture's size; --fixed-size HxW exports it for one") from None
+                    raise Unsupported("for windows whose number depends on the picture's size; --fixed-size HxW exports it for "
+                                      "one") from None
                 raise problem from None
 
     def gathered(self, x, inner, rows, batch):

@@ -69,7 +69,8 @@ class Geometry:
                 raise Unsupported("of channels or pictures")
             sizes = dict(zip(AXES, made.shape))
             return Value(made, tuple(() if sizes[k] == 1 else (Atom(k, sizes[k]),) for k in letters))
-        if mode == "constant" and not any(p != 0 for p in padding[2:]) and len(x.view[-1]) == 1 and x.view[-1][0].axis == "c":
+        last = x.view[-1]
+        if mode == "constant" and not any(p != 0 for p in padding[2:]) and len(last) == 1 and last[0].axis == "c":
             return self.pad_channels(x, padding[:2], value)
         made = self.map(x)
         left, right, top, bottom = [*padding[:4], *[0] * (4 - len(padding[:4]))]
@@ -99,8 +100,10 @@ class Geometry:
         extra = list(range(made.shape[1], made.shape[1] + more))
         order = [i for run in range(runs) for i in (*extra[:padding[0]], *range(run * atom.size, (run + 1) * atom.size), *extra[padding[0]:])]
         both = self.select_channels(both, order)
-        view = [tuple(Atom("c", a.size, a.stride // atom.size * count) if a.axis == "c" and a is not atom else a for a in d) for d in x.view]
-        return Value(both, (*view[:-1], (Atom("c", count),)))
+
+        def moved(a):
+            return Atom("c", a.size, a.stride // atom.size * count) if a.axis == "c" else a
+        return Value(both, (*(tuple(map(moved, d)) for d in x.view[:-1]), (Atom("c", count),)))
 
     @aten("slice.Tensor")
     def slice(self, a):

@@ -57,7 +57,9 @@ class Walk:
                 result = self.call(node)
                 self.values[node.index] = result if isinstance(result, list) else [result]
             except Exception as problem:  # noqa: BLE001 - a form of an operation that nobody has thought of is a refusal, too
-                text = str(problem) if isinstance(problem, Unsupported) else f"in a form that the exporter does not know ({failure(problem)})"
+                text = str(problem)
+                if not isinstance(problem, Unsupported):
+                    text = f"in a form that the exporter does not know ({failure(problem)})"
                 if not self.has_stand_in(node) or node.target not in self.handlers or "with a number" in text:
                     self.problems.append(f"{title(node)}{where(node)}: {text}")
                 self.values[node.index] = [self.stand_in(shape) for shape in node.shapes]
@@ -66,7 +68,8 @@ class Walk:
                 return self.result(self.values[output.call][output.result])
             except Unsupported as problem:
                 self.problems.append(f"{title(self.node)}{where(self.node)}: {problem}")
-        if len(self.sizes) > 1 and any("picture's" in text for text in self.problems) and not any("--fixed-size" in t for t in self.problems):
+        follows, said = ("picture's", "--fixed-size")
+        if len(self.sizes) > 1 and any(follows in t for t in self.problems) and not any(said in t for t in self.problems):
             self.problems.append("--fixed-size HxW exports for pictures of one size, where sizes are numbers")
         raise ExportError("\n".join(dict.fromkeys(self.problems)))
 
