@@ -200,6 +200,12 @@ class Batches:
     # -- tables of attention -------------------------------------------------------------------------------------
 
     @staticmethod
+    def is_map(scores):
+        """Whether scores of pictures of every size have a side of constant size, which becomes channels."""
+        sides = [any(isinstance(s, Series) for s in made.shape) for made in (scores.query, scores.key)]
+        return sides in ([True, False], [False, True])
+
+    @staticmethod
     def table(scores, constant):
         """A constant as [heads, queries, keys] of scores, to which it is broadcast."""
         shape, tensor = scores.shape, constant.tensor.double()

@@ -218,7 +218,8 @@ class Elements:
             if op == "mul" and y.uniform() is not None:
                 return x.scaled(y.uniform())
             if op in ("add", "sub") and not x.done:
-                return self.biased(x, y if op == "add" else Constant([-t for t in y.tensors]))
+                return self.combine(op, self.lowered(x), y) if self.is_map(x) else self.biased(
+                    x, y if op == "add" else Constant([-t for t in y.tensors]))
             if op == "mul" and x.heads > 1:
                 return self.scaled_heads(x, y)
         if isinstance(y, Constant):
