@@ -336,7 +336,7 @@ class Functions(nn.Module):
         x = x * torch.sigmoid(self.gate(torch.cat([x.mean(1, keepdim=True), x.max(1, keepdim=True)[0]], 1)))
         x = x / (x.sum((2, 3), keepdim=True).abs() + 1) + x.amax((2, 3), keepdim=True) - x.mean(2, keepdim=True) + x.var(3, keepdim=True)
         one, two = F.glu(torch.cat([x, x * 0.5], 1), 1).chunk(2, 1)
-        x = torch.stack([torch.cat([one, two], 1), x, x * 2]).sum(0)
+        x = torch.stack([torch.stack([torch.cat([one, two], 1)]).mean(0), x, x * 2]).sum(0)
         zeros = torch.zeros(x.shape[0], 3, *x.shape[2:])
         return F.log_softmax(self.head(torch.cat([x, zeros], 1)[:, 3:]), 1)
 

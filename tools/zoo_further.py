@@ -114,15 +114,15 @@ MONAI = {
     "SwinUNETR-v2": Further(monai("SwinUNETR", 3, CLASSES, feature_size=12, spatial_dims=2, use_v2=True), (128, 160)),
     "RegUNet": Further(monai("RegUNet", 2, 3, 8, 3, out_channels=CLASSES)),
     "DiNTS": Further(dints),
-    "MedNeXt": Further(monai("MedNeXtS", spatial_dims=2, init_filters=8, in_channels=3, out_channels=CLASSES)),
+    "MedNeXt": Further(monai("MedNeXtS", spatial_dims=2, in_channels=3, out_channels=CLASSES)),
     "UNet-batch": Further(monai("UNet", norm="batch", **UNET)),
     "UNet-group": Further(monai("UNet", norm=("group", {"num_groups": 4}), act="swish", **UNET)),
     "UNet-instance-affine": Further(monai("UNet", norm=("instance", {"affine": True}), act="prelu", num_res_units=1, **UNET)),
-    "UNet-layer": Further(monai("UNet", norm="localresponse", act="mish", adn_ordering="AND", **UNET)),
+    "UNet-localresponse": Further(monai("UNet", norm=("localresponse", {"size": 3}), act="mish", adn_ordering="AND", **UNET)),
     "UNet-leaky": Further(monai("UNet", act=("leakyrelu", {"negative_slope": 0.2}), kernel_size=5, up_kernel_size=5, dropout=0.1, **UNET)),
     "UNet-gelu": Further(monai("UNet", act="gelu", num_res_units=3, **UNET)),
     "UNet-elu": Further(monai("UNet", act="elu", **UNET)),
-    "UNet-geglu": Further(monai("UNet", act="memswish", **UNET)),
+    "UNet-memswish": Further(monai("UNet", act="memswish", **UNET)),
 }
 TORCHVISION = ("fcn_resnet50", "deeplabv3_resnet50", "deeplabv3_mobilenet_v3_large")
 

@@ -320,7 +320,7 @@ class Geometry:
         channels, rank = mades[0].shape[1], len(values[0].view)
         dim = a.dim % (rank + 1)
         made = self.emit("cat", mades, [1, channels * len(mades), *mades[0].shape[2:]])
-        return Value(made, (*values[0].view[:dim], (Atom("c", len(mades), channels),), *values[0].view[dim:]))
+        return Value(made, tidy((*values[0].view[:dim], (Atom("c", len(mades), channels),), *values[0].view[dim:])))
 
     @aten("index.Tensor", "index_select.default")
     def index(self, a):
