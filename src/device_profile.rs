@@ -14,6 +14,10 @@ pub const DX12_BINDING_BYTES: u64 = 4 << 27;
 /// Invocations that fill a large GPU: 128 multiprocessors with four workgroups of 128 each.
 pub const INVOCATIONS_AT_ONCE: u32 = 1 << 16;
 
+/// The longest dispatch on a device of unknown speed, in floating-point operations: under a second at 10 GFLOP/s, well
+/// under the two seconds after which Windows resets a GPU.
+pub const DISPATCH_FLOPS: u64 = 8_000_000_000;
+
 /// A product of small matrices, of f16 with sums in f32, that a subgroup computes at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CooperativeMatrix {
@@ -43,6 +47,8 @@ pub struct DeviceProfile {
     /// Invocations that keep the whole device busy. Not a limit: a dispatch with fewer prefers kernels with smaller
     /// tiles. An estimate, as devices do not report it.
     pub invocations_at_once: u32,
+    /// The longest dispatch, in floating-point operations: well under the two seconds after which Windows resets a GPU.
+    pub dispatch_flops: u64,
     /// Most storage buffers that a shader may bind.
     pub max_storage_buffers: u32,
     /// A binding's offset into its buffer is a multiple of this, in bytes.
@@ -74,6 +80,7 @@ impl DeviceProfile {
         max_texture_side: 8192,
         max_workgroup_bytes: 16 << 10,
         invocations_at_once: INVOCATIONS_AT_ONCE,
+        dispatch_flops: DISPATCH_FLOPS,
         max_storage_buffers: 8,
         binding_alignment: 256,
         subgroup_size: None,

@@ -2,12 +2,13 @@
 
 use super::adapters::{Backend, adapters, describe, invocations, pick, too_little};
 use super::cache::{ChoicesCache, PipelineCache};
+use super::families;
 use super::kernel_names::check_kernel_names;
 use super::lost::Lost;
 use super::quirks;
 use super::shared::Shared;
 use super::waiter::Signal;
-use crate::device_profile::{CooperativeMatrix, DeviceProfile, INVOCATIONS_AT_ONCE};
+use crate::device_profile::{CooperativeMatrix, DeviceProfile};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::plan::Choices;
 use crate::target::{PlanOptions, Target};
@@ -390,7 +391,7 @@ impl fmt::Display for Gpu {
 }
 
 fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions) -> DeviceProfile {
-    let limits = device.limits();
+    let (limits, family) = (device.limits(), families::of(info));
     let fixed = info.subgroup_min_size == info.subgroup_max_size;
     let is_cpu = info.device_type == wgpu::DeviceType::Cpu && !options.plan_as_gpu;
     DeviceProfile {
@@ -407,7 +408,8 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
             _ => limits.max_texture_dimension_2d,
         },
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
-        invocations_at_once: INVOCATIONS_AT_ONCE,
+        invocations_at_once: family.invocations_at_once,
+        dispatch_flops: family.dispatch_flops,
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
         binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
         subgroup_size: (device.features().contains(wgpu::Features::SUBGROUP) && fixed)

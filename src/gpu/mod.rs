@@ -5,6 +5,7 @@ mod buffers;
 mod cache;
 mod device;
 mod executor;
+mod families;
 mod kernel_names;
 mod layout;
 mod lost;

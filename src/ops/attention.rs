@@ -113,11 +113,11 @@ impl Op for Attention {
         })
     }
 
-    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let heads = self.heads(inputs)?;
         Ok(match self.over_pairs() {
             true => vec![Candidate::stages(pairs::stages(&heads))],
-            false => stages::candidates(&heads),
+            false => stages::candidates(&heads, target),
         })
     }
 

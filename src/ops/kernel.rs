@@ -15,10 +15,6 @@ use std::borrow::Cow;
 /// Mesa's lavapipe ends loops silently after 65,535 steps; real devices have watchdogs.
 pub const MAX_LOOP_STEPS: u64 = 60_000;
 
-/// The longest dispatch, in floating-point operations: under a second at 10 GFLOP/s, well under the
-/// two seconds after which Windows resets a GPU.
-pub const DISPATCH_FLOPS: u64 = 8_000_000_000;
-
 /// The layout of a tensor in a device buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {

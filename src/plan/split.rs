@@ -10,9 +10,7 @@ use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId};
 use crate::ops::Op;
 use crate::ops::grid::{Grid, Region};
-use crate::ops::kernel::{
-    Binding, DISPATCH_FLOPS, Format, Kernel, MAX_LOOP_STEPS, Packing, Param, Rows, Word,
-};
+use crate::ops::kernel::{Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Param, Rows, Word};
 use crate::target::Target;
 use crate::tensor::Shape;
 use std::collections::HashMap;
@@ -98,7 +96,8 @@ pub(super) fn add_layer<'a>(
     let shape = program.shape(operation.id);
     let flops = operation.op.flops(&inputs);
     let shards = shards(kernel, &inputs, shape, program.target)?;
-    let term_runs = term_runs(kernel, least_flops(kernel, flops, shape, shards.len()))?;
+    let least = least_flops(kernel, flops, shape, shards.len());
+    let term_runs = term_runs(kernel, least, program.target)?;
 
     let layer = plan.layers.len();
     let read = program.reads(i).map(|(id, _)| places[&id].bytes());
@@ -299,9 +298,9 @@ fn least_flops(kernel: &Kernel, flops: u64, output: Shape, shards: usize) -> u64
 
 /// Whether a kernel of `op` can keep its dispatches short: it adds up runs of terms, or its smallest worthwhile
 /// dispatch is short enough with all terms.
-pub(super) fn is_short(op: &dyn Op, kernel: &Kernel, inputs: &[Shape]) -> bool {
+pub(super) fn is_short(op: &dyn Op, kernel: &Kernel, inputs: &[Shape], target: &Target) -> bool {
     let of = |output| least_flops(kernel, op.flops(inputs), output, 1);
-    kernel.terms.is_some() || op.output_shape(inputs).map_or(0, of) <= DISPATCH_FLOPS
+    kernel.terms.is_some() || op.output_shape(inputs).map_or(0, of) <= target.device.dispatch_flops
 }
 
 /// How many runs of terms a kernel of `op` takes on `device`.
@@ -316,6 +315,7 @@ pub(super) fn runs(
     Ok(term_runs(
         kernel,
         least_flops(kernel, op.flops(inputs), output, shards),
+        target,
     )?
     .len())
 }
@@ -344,7 +344,7 @@ fn whole_blocks(y: usize, count: usize, rows: usize, height: usize) -> usize {
 
 /// Runs of terms, each short enough for the loops of an invocation and for one dispatch of the fewest worthwhile
 /// rows, whose work with all terms is `flops`.
-fn term_runs(kernel: &Kernel, flops: u64) -> Result<Vec<Range<usize>>> {
+fn term_runs(kernel: &Kernel, flops: u64, target: &Target) -> Result<Vec<Range<usize>>> {
     let steps = kernel.steps_per_term.max(1);
     let per_run = MAX_LOOP_STEPS.saturating_sub(kernel.fixed_steps) / steps;
     if per_run == 0 {
@@ -356,7 +356,7 @@ fn term_runs(kernel: &Kernel, flops: u64) -> Result<Vec<Range<usize>>> {
     }
     // A kernel that cannot add up runs of terms has one term, the whole sum.
     let terms = kernel.terms.unwrap_or(1);
-    let in_time = terms as u64 / flops.div_ceil(DISPATCH_FLOPS).max(1);
+    let in_time = terms as u64 / flops.div_ceil(target.device.dispatch_flops).max(1);
     let most = per_run.min(in_time.max(1)) as usize;
     // Of equal length, as bands are planned for.
     let per_run = terms.div_ceil(terms.div_ceil(most).max(1)).max(1);
@@ -440,7 +440,7 @@ impl Cut<'_> {
         };
         let row_flops = self.flops / (shape.n * shape.h * parts).max(1) as u64;
         let least_rows = rows_at_once(self.kernel, shape) as u64;
-        let most_rows = DISPATCH_FLOPS / row_flops.max(1);
+        let most_rows = self.target.device.dispatch_flops / row_flops.max(1);
         let most_rows = most_rows.clamp(least_rows, u64::from(u32::MAX)) as usize;
         let mut bands = Vec::new();
         let mut begin = rows.start;

@@ -6,8 +6,8 @@ use crate::error::Result;
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{
-    Binding, DISPATCH_FLOPS, Format, Kernel, MAX_LOOP_STEPS, Rows, Shader, Word, counts, floats,
-    shader, sizes, words,
+    Binding, Format, Kernel, MAX_LOOP_STEPS, Rows, Shader, Word, counts, floats, shader, sizes,
+    words,
 };
 use crate::ops::numerics::{FLUSHED, Numerics, UNIT, sum_units};
 use crate::ops::{Op, Stage, StageInput, shapes, take_inputs};
@@ -134,14 +134,14 @@ fn work(heads: &Heads) -> u64 {
 }
 
 /// The kernel that computes the attention in one dispatch a band, if that is short enough; else the stages.
-pub(super) fn candidates(heads: &Heads) -> Vec<Candidate> {
+pub(super) fn candidates(heads: &Heads, target: &Target) -> Vec<Candidate> {
     if heads.are_aligned() {
         let kernel = kernel(heads, false);
         let output = heads.output();
         let rows = (output.n * output.h).max(1) as u64;
         let of_block = work(heads) / rows * BLOCK[0] as u64;
         let steps = kernel.steps_per_term.saturating_add(kernel.fixed_steps);
-        if steps <= MAX_LOOP_STEPS && of_block <= DISPATCH_FLOPS {
+        if steps <= MAX_LOOP_STEPS && of_block <= target.device.dispatch_flops {
             return vec![Candidate::kernel(kernel)];
         }
     }

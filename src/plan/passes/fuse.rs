@@ -23,7 +23,7 @@ pub(super) fn fuse(draft: &mut Draft) -> Result<()> {
         !loses_one
             && best_kernel(op, &inputs, target).is_ok_and(|kernel| {
                 let steps = kernel.steps_per_term.saturating_add(kernel.fixed_steps);
-                steps <= MAX_LOOP_STEPS && split::is_short(op, &kernel, &inputs)
+                steps <= MAX_LOOP_STEPS && split::is_short(op, &kernel, &inputs, target)
             })
     });
     Ok(())

@@ -9,8 +9,8 @@ use super::sum_parts::SumParts;
 use super::template::fill;
 use super::{Convolution, KernelParts};
 use crate::ops::grid::{Count, Grid};
-use crate::ops::kernel::{DISPATCH_FLOPS, Format, Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
-use crate::ops::{Op, Stage, StageInput};
+use crate::ops::kernel::{Format, Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
+use crate::ops::{Stage, StageInput};
 use crate::target::Target;
 use crate::tensor::Shape;
 use std::sync::Arc;
@@ -110,32 +110,25 @@ struct LayerWork {
     terms: usize,
     /// Groups of four input channels.
     groups: usize,
-    /// The share of the output that one dispatch may compute.
-    at_once: f64,
     /// Invocations that keep the device busy.
     busy: f64,
 }
 
 impl LayerWork {
-    fn new(op: &Convolution, inputs: &[Shape], output: Shape, target: &Target) -> Self {
+    fn new(inputs: &[Shape], output: Shape, target: &Target) -> Self {
         let weight = inputs[1];
-        let flops = op.flops(inputs).max(1) as f64;
         Self {
             output: output.with_channels(weight.n),
             terms: weight.c * weight.h * weight.w,
             groups: weight.c4(),
-            at_once: (DISPATCH_FLOPS as f64 / flops).min(1.0),
             busy: f64::from(target.device.invocations_at_once),
         }
     }
 
-    /// The share of the device that one dispatch in one part keeps busy with this tile; above 1, all of it. A
-    /// dispatch is at least one row of blocks.
+    /// The share of the device that the layer in one part keeps busy with this tile; above 1, all of it. Dispatches that
+    /// the layer is cut into may overlap, so they do not count.
     fn share(&self, tile: Tile) -> f64 {
-        let workgroups = tile.workgroups(self.output) * tile.invocations();
-        let rows = (self.output.n * self.output.h.div_ceil(tile.rows)).max(1) as f64;
-        let at_once = (self.at_once * rows).max(1.0) / rows;
-        workgroups as f64 * at_once / self.busy
+        (tile.workgroups(self.output) * tile.invocations()) as f64 / self.busy
     }
 
     /// As many parts as keep the device busy, of at least [`LEAST_TERMS`] products each.
@@ -263,7 +256,7 @@ fn choices(
     parts: Option<usize>,
 ) -> Vec<(Tile, Staging, usize)> {
     let bytes = MOST_BYTES.min(target.device.max_workgroup_bytes as usize);
-    let work = LayerWork::new(op, inputs, map, target);
+    let work = LayerWork::new(inputs, map, target);
     let pool = op.pool_side();
     let mut choices: Vec<_> = TILES
         .into_iter()
@@ -306,7 +299,7 @@ pub(super) fn other_stages(op: &Convolution, inputs: &[Shape], target: &Target) 
     if target.device.is_cpu || op.conv.groups > 1 || op.parts > 1 {
         return Vec::new();
     }
-    let work = LayerWork::new(op, inputs, map, target);
+    let work = LayerWork::new(inputs, map, target);
     let is_idle =
         |tile: Tile| ((tile.workgroups(work.output) * tile.invocations()) as f64) < work.busy;
     if !TILES.into_iter().any(is_idle) {
@@ -513,7 +506,7 @@ fn products(tile: Tile, stage: Staging) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Conv2d;
+    use crate::ops::{Conv2d, Op};
 
     fn stage(conv: Conv2d, weight: [usize; 4], tile: Tile) -> Option<Staging> {
         let [out, c, h, w] = weight;
