@@ -235,8 +235,8 @@ def page(results):
         "# Networks of other libraries", "",
         "`tools/zoo.py` (`./check zoo`) exports these networks with `tools/export.py`, runs them with `fullconv run` and writes",
         "this page. Weights are random, batch norms have the statistics of batches that ran through. The errors are relative",
-        "L2 errors of the scores against PyTorch in f64, at a size that the exporter traced and at one that it did not; they",
-        f"have to be below {BOUND:.0e}. Beside them are PyTorch's own errors in f32. {versions}.", "",
+        "L2 errors of the scores against PyTorch in f64, at a size that the exporter traced and at one that it did not. Beside",
+        f"them are PyTorch's own errors in f32: random weights may amplify every rounding. {versions}.", "",
         *table({name: results[title(name)] for name in names() if title(name) in results}),
     ]
     further = {name: results[title(name)] for name in FURTHER if title(name) in results}
@@ -250,8 +250,10 @@ def table(done):
     """The lines of a table of results."""
     taken = {name: result for name, result in done.items() if result["status"] != "library"}
     right = sum(result["status"] == "ok" for result in taken.values())
+    below = sum(result["status"] == "ok" and max(result["errors"]) < BOUND for result in taken.values())
     lines = [
-        f"**{right} of {len(taken)} networks** are equal to PyTorch. Their library refuses {len(done) - len(taken)} other combinations.", "",
+        f"**{right} of {len(taken)} networks** are equal to PyTorch: {below} with errors below {BOUND:.0e}, {right - below} where PyTorch's",
+        f"own error in f32 is above it. Their library refuses {len(done) - len(taken)} other combinations.", "",
         "| network | encoder | sizes | errors | PyTorch in f32 | export | remark |", "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     kinds = {"refused": "refused", "run": "fullconv run", "wrong": "wrong", "above": "above the bound", "endless": "no end", "crash": "crash",
