@@ -20,7 +20,10 @@ const PHOTOGRAPH: &[u8] =
 #[command(
     after_help = "A node's error bound follows from the reduction lengths up to it. A label may differ only where \
                   the\ntwo best scores lie within rounding error. `segment` fuses some nodes into others; here \
-                  each is\ncomputed by itself."
+                  each is\ncomputed by itself.\n\nComparisons, floor, sign, threshold, hardshrink, where and \
+                  the indices of a pooling jump. An element\nmay be on another side of a jump than the CPU's only \
+                  where the device's own input is, within its\nbound. Such elements are counted; what follows is \
+                  compared for the device's side."
 )]
 pub struct Args {
     /// A picture, or a safetensors file with a preprocessed tensor `input` [n, c, h, w] [default: a photograph of a
@@ -60,6 +63,9 @@ struct Node<'a> {
     worst: [usize; 4],
     within_bound: bool,
     fused_into: Option<&'a str>,
+    jumped: usize,
+    jumped_at: &'a [[usize; 4]],
+    wrong: usize,
 }
 
 #[derive(Serialize)]
@@ -102,6 +108,9 @@ pub fn run(args: &Args) -> Outcome {
     } else {
         terminal::say(describe(&segmenter))?;
         terminal::say(table(&report))?;
+        if let Some(jumps) = jumps(&report) {
+            terminal::say(jumps)?;
+        }
         if let Some(labels) = &report.labels {
             terminal::say(sentence(labels))?;
         }
@@ -184,6 +193,9 @@ fn node(report: &NodeReport) -> Node<'_> {
         worst: report.worst,
         within_bound: report.is_within_bound(),
         fused_into: report.fused_into.as_deref(),
+        jumped: report.jumped,
+        jumped_at: &report.jumped_at,
+        wrong: report.wrong,
     }
 }
 
@@ -206,6 +218,9 @@ fn table(report: &Report) -> String {
         };
         let fused = node.fused_into.as_ref();
         let fused = fused.map_or(String::new(), |into| format!(", fused into {into}"));
+        let jumped = node.jumped_at.first().map_or(String::new(), |first| {
+            format!(", {} at a jump, the first at {first:?}", node.jumped)
+        });
         vec![
             node.name.clone(),
             node.op.to_owned(),
@@ -214,11 +229,27 @@ fn table(report: &Report) -> String {
             format!("{:.2e}", node.relative_error),
             format!("{:.2e}", node.bound),
             format!("{:?}", node.worst),
-            format!("{verdict}{fused}"),
+            format!("{verdict}{fused}{jumped}"),
         ]
     };
     let rows: Vec<_> = report.nodes.iter().map(row).collect();
     terminal::table(&heads, &rows)
+}
+
+/// What is claimed where elements jumped.
+fn jumps(report: &Report) -> Option<String> {
+    let nodes = report.nodes.iter().filter(|node| node.jumped > 0);
+    let elements: usize = nodes.clone().map(|node| node.jumped).sum();
+    (elements > 0).then(|| {
+        let nodes = match nodes.count() {
+            1 => "one node".to_owned(),
+            count => format!("{count} nodes"),
+        };
+        format!(
+            "jumps: {elements} elements of {nodes} are on another side of a jump than on the CPU, as near to it as \
+             their inputs may err; what follows is compared for the device's side"
+        )
+    })
 }
 
 fn share_equal(labels: &LabelReport) -> f64 {
@@ -241,13 +272,22 @@ fn verdict(report: &Report) -> Error {
     let message = match (report.first_outside(), &report.labels) {
         (Some(node), _) => {
             let all = report.nodes.iter().filter(|n| !n.is_within_bound());
+            let why = match node.wrong {
+                0 => format!(
+                    "relative error {:.2e}, bound {:.2e}",
+                    node.relative_error, node.bound
+                ),
+                wrong => format!(
+                    "{wrong} of its elements differ, and no jump within the bound of its inputs explains it; the \
+                     largest difference is at {:?}",
+                    node.worst
+                ),
+            };
             format!(
-                "{} ({}) is the first node outside its bound, of {}: relative error {:.2e}, bound {:.2e}",
+                "{} ({}) is the first node outside its bound, of {}: {why}",
                 node.name,
                 node.op,
-                all.count(),
-                node.relative_error,
-                node.bound
+                all.count()
             )
         }
         (None, Some(labels)) => format!(
@@ -276,7 +316,39 @@ mod tests {
             bound: 1e-6,
             worst: [0, 1, 2, 3],
             fused_into: None,
+            jumped: 0,
+            jumped_at: Vec::new(),
+            wrong: 0,
         }
+    }
+
+    #[test]
+    fn elements_at_a_jump_are_counted_and_wrong_ones_are_the_verdict() {
+        let mut jumped = node("mask", 0.0);
+        (jumped.jumped, jumped.jumped_at) = (3, vec![[0, 1, 0, 2], [0, 1, 1, 0], [0, 1, 2, 3]]);
+        let mut report = Report {
+            nodes: vec![node("a", 1e-7), jumped],
+            labels: None,
+        };
+        let table = table(&report);
+        let last = table.lines().last().unwrap();
+        assert!(
+            last.ends_with("ok, 3 at a jump, the first at [0, 1, 0, 2]"),
+            "{table}"
+        );
+        let said = jumps(&report).unwrap();
+        assert!(
+            said.starts_with("jumps: 3 elements of one node are on another side"),
+            "{said}"
+        );
+        assert!(report.is_within_bounds());
+        report.nodes[1].wrong = 2;
+        let said = verdict(&report).to_string();
+        let expected =
+            "mask (relu) is the first node outside its bound, of 1: 2 of its elements differ";
+        assert!(said.starts_with(expected), "{said}");
+        report.nodes.truncate(1);
+        assert_eq!(jumps(&report), None);
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Op for Argmax {
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
-        Numerics::exact()
+        Numerics::steps()
     }
 
     fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {

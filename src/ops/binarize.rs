@@ -52,7 +52,7 @@ impl Op for Binarize {
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
-        Numerics::exact()
+        Numerics::steps()
     }
 
     fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {

@@ -19,7 +19,7 @@ broadcasting!(
         number: 10,
         value: |a, b| f64::from(u8::from(a == b)),
     },
-    Numerics::exact(),
+    Numerics::steps(),
     |_| 0.0
 );
 

@@ -2,6 +2,7 @@
 //!
 //! Source: `torch.floor`.
 
+use super::numerics::Jumps;
 use super::unary::Unary;
 use super::{Case, case};
 use serde::Deserialize;
@@ -21,6 +22,10 @@ impl Unary for Floor {
 
     fn error(&self, _x: f64, _y: f64) -> f64 {
         0.0
+    }
+
+    fn jumps(&self) -> Jumps<'_> {
+        Jumps::Steps
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Source: `torch.nn.functional.hardshrink`.
 
+use super::numerics::Jumps;
 use super::unary::Unary;
 use super::{Case, case};
 use serde::Deserialize;
@@ -35,6 +36,11 @@ impl Unary for Hardshrink {
 
     fn error(&self, _x: f64, _y: f64) -> f64 {
         0.0
+    }
+
+    fn jumps(&self) -> Jumps<'_> {
+        let passes = |x: f32| f32::from(u8::from(x.abs() > self.lambd));
+        Jumps::Branches(Box::new(move |inputs| Ok(inputs[0].map(passes))))
     }
 }
 

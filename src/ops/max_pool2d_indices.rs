@@ -72,7 +72,7 @@ impl Op for MaxPool2dIndices {
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
-        Numerics::exact()
+        Numerics::steps()
     }
 
     fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {

@@ -13,6 +13,8 @@ pub const MAX: f32 = 65504.0;
 pub const UNIT: f64 = 1.0 / (1u32 << 11) as f64;
 /// The smallest positive f16.
 pub const LEAST_STEP: f64 = 1.0 / (1u32 << 24) as f64;
+/// The smallest normal f16: devices may flush smaller values to zero.
+pub const FLUSHED: f64 = 1.0 / (1u32 << 14) as f64;
 
 /// Whether `x` is within the finite range of f16; false for NaN.
 pub fn holds(x: f32) -> bool {
@@ -26,7 +28,6 @@ pub(crate) fn from_f32(numbers: &[f32]) -> Vec<u16> {
 }
 
 /// The f16 nearest to `x`.
-#[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn rounded(x: f32) -> f32 {
     half::f16::from_f32(x).to_f32()
 }

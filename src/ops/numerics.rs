@@ -21,6 +21,37 @@ pub struct Numerics<'a> {
     pub error: ErrorBound<'a>,
     /// Position of the weight among the inputs; kernels keep it in `f16` where they keep activations in `f16`.
     pub weight: Option<usize>,
+    /// Whether the output jumps.
+    pub jumps: Jumps<'a>,
+}
+
+/// Whether the output of an op jumps: at an edge, it changes by more than a multiple of its input's change.
+pub enum Jumps<'a> {
+    /// No.
+    No,
+    /// Yes, and between jumps it is constant: comparisons, rounding, indices.
+    Steps,
+    /// Yes, and between jumps it passes on an input or a number. This function of the inputs gives the number of each
+    /// element's branch.
+    Branches(Branches<'a>),
+}
+
+/// The branches of all elements, from the inputs.
+type Branches<'a> = Box<dyn Fn(&[&Tensor]) -> Result<Tensor> + 'a>;
+
+impl Jumps<'_> {
+    /// The step or the branch that each element of `output` is on, for the inputs that it was computed from. `None` for
+    /// an op that does not jump.
+    ///
+    /// # Errors
+    /// As [`Op::reference`].
+    pub fn sides(&self, inputs: &[&Tensor], output: &Tensor) -> Result<Option<Tensor>> {
+        match self {
+            Self::No => Ok(None),
+            Self::Steps => Ok(Some(output.clone())),
+            Self::Branches(branches) => branches(inputs).map(Some),
+        }
+    }
 }
 
 /// The error bound of an element.
@@ -46,6 +77,7 @@ impl<'a> Numerics<'a> {
             reduction_length,
             error,
             weight: None,
+            jumps: Jumps::No,
         }
     }
 
@@ -70,7 +102,24 @@ impl<'a> Numerics<'a> {
             reduction_length,
             error: ErrorBound::Sum,
             weight: Some(1),
+            jumps: Jumps::No,
         }
+    }
+
+    /// Numerics of an op without errors that is constant between jumps.
+    pub const fn steps() -> Self {
+        Self {
+            reduction_length: 1,
+            error: ErrorBound::Exact,
+            weight: None,
+            jumps: Jumps::Steps,
+        }
+    }
+
+    /// The same, of an op that jumps.
+    #[must_use]
+    pub fn with_jumps(self, jumps: Jumps<'a>) -> Self {
+        Self { jumps, ..self }
     }
 
     /// Numerics of a function of one number; `error(x, y)` bounds the error of its value y at x.
@@ -189,3 +238,66 @@ pub(super) fn softplus_units(x: f64) -> f64 {
 /// The error of sine and cosine of sine.wgsl, in units. Cutting the fraction to 24 bits errs by two, π / 2 and the product
 /// with it by one each; an error of the angle counts less than once. The sums add less than four.
 pub(super) const SINE_UNITS: f64 = 8.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn number(x: f32) -> Tensor {
+        Tensor::new(Shape::new(1, 1, 1, 1), vec![x]).unwrap()
+    }
+
+    /// Whether the value at some x jumps: it differs by more than a tenth at neighbouring numbers, and is not large.
+    fn is_seen_to_jump(value: &dyn Fn(f32) -> f32) -> bool {
+        let differ = |a: f32, b: f32| (value(a) - value(b)).abs() > 0.1;
+        let jumps = |mut low: f32, mut high: f32| {
+            while differ(low, high) {
+                let middle = low + (high - low) / 2.0;
+                if middle <= low || middle >= high {
+                    return value(low).abs().max(value(high).abs()) < 100.0;
+                }
+                if differ(low, middle) {
+                    high = middle;
+                } else {
+                    low = middle;
+                }
+            }
+            false
+        };
+        let points: Vec<f32> = (-160..=160).map(|i| i as f32 / 40.0).collect();
+        points.windows(2).any(|pair| jumps(pair[0], pair[1]))
+    }
+
+    #[test]
+    fn an_op_says_whether_it_jumps() {
+        let (mut said, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        for case in super::super::cases() {
+            let op = &case.op;
+            if !matches!(op.numerics(&case.inputs).jumps, Jumps::No) {
+                said.insert(op.name());
+            }
+            // Ops that take single numbers: one varies, the others are these.
+            let count = case.inputs.len();
+            let numbers: Vec<Tensor> = [0.5, 2.0, -1.0].map(number).to_vec();
+            if count > numbers.len() || op.output_shape(&vec![numbers[0].shape(); count]).is_err() {
+                continue;
+            }
+            for varied in 0..count {
+                let value = |x: f32| {
+                    let mut inputs = numbers[..count].to_vec();
+                    inputs[varied] = number(x);
+                    let inputs: Vec<_> = inputs.iter().collect();
+                    let value = op.reference(&inputs);
+                    value.map_or(f32::NAN, |value| value.data()[0])
+                };
+                if is_seen_to_jump(&value) {
+                    seen.insert(op.name());
+                }
+            }
+        }
+        // Their jumps need several numbers.
+        seen.extend(["argmax", "max_pool2d_indices"]);
+        assert_eq!(said, seen);
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! Source: `torch.sign`.
 
+use super::numerics::Jumps;
 use super::unary::Unary;
 use super::{Case, case};
 use serde::Deserialize;
@@ -25,6 +26,10 @@ impl Unary for Sign {
 
     fn error(&self, _x: f64, _y: f64) -> f64 {
         0.0
+    }
+
+    fn jumps(&self) -> Jumps<'_> {
+        Jumps::Steps
     }
 }
 

@@ -1,6 +1,6 @@
 //! Functions of one number, applied to every element. Their ops share this implementation and one shader.
 
-use super::numerics::{Numerics, UNIT};
+use super::numerics::{Jumps, Numerics, UNIT};
 use super::{Op, Probabilities, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
@@ -33,6 +33,11 @@ pub trait Unary: Debug + Send + Sync + 'static {
     /// correctly.
     fn error(&self, _x: f64, y: f64) -> f64 {
         UNIT * y.abs()
+    }
+
+    /// Whether the value jumps.
+    fn jumps(&self) -> Jumps<'_> {
+        Jumps::No
     }
 
     /// Whether the values are probabilities of classes, see [`Op::probabilities`].
@@ -70,18 +75,25 @@ impl<U: Unary> Op for U {
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
-        Numerics::function(|x, y| self.error(x, y))
+        Numerics::function(|x, y| self.error(x, y)).with_jumps(self.jumps())
     }
 
     fn probabilities(&self) -> Probabilities {
         Unary::probabilities(self)
     }
 
-    /// Errors of the input, equally large everywhere, times the slope at each element.
+    /// Errors of the input, equally large everywhere, times the slope at each element. Where a function jumps, of the
+    /// slopes to both sides the smaller one: the other may lead over the jump.
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
+        let jumps = !matches!(Unary::jumps(self), Jumps::No);
         let slope = |x: f32| {
             let (x, step) = (f64::from(x), 1e-4 * f64::from(x.abs().max(1.0)));
-            ((self.value(x + step) - self.value(x - step)) / (2.0 * step)) as f32
+            let [below, at, above] = [x - step, x, x + step].map(|x| self.value(x));
+            let slope = match jumps {
+                true => (at - below).abs().min((above - at).abs()) / step,
+                false => (above - below) / (2.0 * step),
+            };
+            slope as f32
         };
         inputs[0].map(slope).root_mean_square() * inputs[0].root_mean_square()
     }

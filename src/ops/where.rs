@@ -4,7 +4,7 @@
 //! Inputs: condition, a and b. Source: `torch.where`.
 
 use super::broadcast::{at, binding, strides, together};
-use super::numerics::Numerics;
+use super::numerics::{Jumps, Numerics};
 use super::{Case, Op, case, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
@@ -57,7 +57,12 @@ impl Op for Where {
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
-        Numerics::exact()
+        Numerics::exact().with_jumps(Jumps::Branches(Box::new(|inputs| {
+            let output = self.output_shape(&super::shapes(inputs))?;
+            Tensor::from_fn(output, |n, c, y, x| {
+                f32::from(u8::from(at(inputs[0], [n, c, y, x]) != 0.0))
+            })
+        })))
     }
 
     fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {

@@ -10,6 +10,7 @@ mod embed;
 mod errors;
 mod flow;
 mod heads;
+mod jumps;
 mod models;
 mod pool;
 mod unpool;
