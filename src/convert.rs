@@ -4,7 +4,7 @@
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::files;
 use crate::graph::NodeKind;
-use crate::model_file::{self, METADATA_VERSION, Metadata, Model};
+use crate::model_file::{self, METADATA_VERSION, Metadata, Model, Values};
 use crate::models::{self, ArchitectureOverride, Checkpoint};
 use crate::ops::Activation;
 use crate::ops::narrow;
@@ -33,6 +33,8 @@ pub struct Conversion {
     pub preprocess: Option<Preprocessing>,
     /// The function that makes probabilities of the scores; by default the checkpoint's own.
     pub activation: Option<Activation>,
+    /// What the network's output holds, if its graph does not tell; by default the checkpoint's own.
+    pub values: Option<Values>,
     /// The probability from which a pixel is class 1 of a binary network; by default the checkpoint's own.
     pub threshold: Option<f32>,
     /// The names of the classes.
@@ -159,6 +161,7 @@ impl Conversion {
                 self.start.is_some().then_some(Preprocessing::TORCHVISION)
             }),
             activation: self.activation.or(old.activation),
+            values: self.values.or(old.values),
             threshold: self.threshold.or(old.threshold),
             classes: match self.classes.is_empty() {
                 true => old.classes,

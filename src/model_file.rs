@@ -2,13 +2,15 @@
 //!
 //! The format of the `fullconv` metadata is documented in `docs/model-file.md`.
 
+mod end;
 mod head;
 mod prepare;
 
-pub use head::{Head, Values};
+pub use end::Values;
+pub use head::Head;
 
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::graph::{Graph, NodeKind};
+use crate::graph::{Graph, Node, NodeKind};
 use crate::mask::Palette;
 use crate::models::{
     self, ArchitectureOverride, Checkpoint, Description, FcnStage, InputConvention,
@@ -20,6 +22,7 @@ use crate::parameters::{Derived, Parameters, TensorFile};
 use crate::preprocess::Preprocessing;
 use crate::size::Size;
 use crate::tensor::Shape;
+use head::Declared;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
@@ -33,6 +36,9 @@ pub(crate) const METADATA_VERSION: u32 = 1;
 const NOMINAL_SIDE: usize = 512;
 /// Sides tried in search of one that a network takes: VGG classifiers begin at 224.
 const SIDES_TRIED: usize = 256;
+
+/// The most numbers of a tensor that is looked at when a file is opened: a factor, one for each channel.
+const MOST_NUMBERS: usize = 1 << 16;
 
 /// The `fullconv` entry of a file's metadata.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,6 +55,8 @@ pub(crate) struct Metadata {
     pub preprocess: Option<Preprocessing>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<Values>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -140,12 +148,13 @@ impl Model {
             let error = Error::new(ErrorKind::ModelFile, e.to_string());
             error.at(network.architecture).with_source(e)
         })?;
-        let head = Head::of(
-            &network.graph,
-            &shapes,
-            metadata.activation,
-            metadata.threshold,
-        )?;
+        let declared = Declared {
+            activation: metadata.activation,
+            values: metadata.values,
+            threshold: metadata.threshold,
+        };
+        let end = end::of(&network.graph, &shapes, &|node| number(&file, node));
+        let head = Head::of(shapes[network.graph.output().index()].c, end, declared)?;
         let classes = head.class_names(metadata.classes)?;
         let palette = head.palette(metadata.palette)?;
         let assumes_preprocessing = metadata.preprocess.is_none();
@@ -403,6 +412,20 @@ fn of_shard(error: Error, path: &Path) -> Error {
         }
         _ => error,
     }
+}
+
+/// The number that the tensor of a node holds everywhere, if it is a small tensor and does.
+fn number(file: &TensorFile, node: &Node) -> Option<f64> {
+    let NodeKind::Parameter(shape) = node.kind else {
+        return None;
+    };
+    if shape.elements() > MOST_NUMBERS {
+        return None;
+    }
+    let tensor = file.tensor(&node.name).ok()?;
+    let first = *tensor.data().first()?;
+    let same = tensor.data().iter().all(|x| *x == first);
+    same.then_some(f64::from(first))
 }
 
 /// Names and shapes of the tensors of `file`.

@@ -3,7 +3,8 @@
 
     python tools/export.py MODULE:CALLABLE|FILE.onnx OUT.safetensors [--weights FILE [--key KEY] [--trust]] [--args JSON]
         [--size HxW | --fixed-size HxW] [--channels N] [--output N|NAME|PATH] [--half] [--classes FILE]
-        [--preprocess torchvision|caffe|JSON] [--activation softmax|sigmoid] [--threshold T]
+        [--preprocess torchvision|caffe|JSON] [--activation softmax|sigmoid]
+        [--values scores|probabilities|log_probabilities] [--threshold T]
 
     python tools/export.py torchvision.models.segmentation:fcn_resnet50 fcn.safetensors \\
         --args '{"weights_backbone": null}' --weights fcn.pth --preprocess torchvision
@@ -48,6 +49,7 @@ from exporter.translate import translate  # noqa: E402
 from exporter.values import ExportError, number  # noqa: E402
 
 VERSION = 1
+VALUES = ("scores", "probabilities", "log_probabilities")
 RESIZES = ("long_side", "short_side", "size")
 PREPROCESS = {
     "torchvision": {"channels": "rgb", "range": 1.0, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
@@ -56,21 +58,22 @@ PREPROCESS = {
 
 
 def export(module, example_input, path, classes=None, palette=None, preprocess=None, half=False, output=None,
-           fixed_size=False, activation=None, threshold=None):
+           fixed_size=False, activation=None, threshold=None, values=None):
     """Writes `module` as a model file at `path`.
 
     `example_input` is [n, c, h, w]; its height and width matter only if the module refuses small or odd sizes, or with
     `fixed_size`: then the file is for pictures of this size only. `classes` are the names of the classes, `palette` their
     colours [red, green, blue]; `preprocess` is "torchvision", "caffe" or a dict as in docs/model-file.md. With `half`,
     four-dimensional weights are stored as f16. `output` chooses one of several results: a number, a key, or a path with
-    dots. `activation` ("softmax" or "sigmoid") and `threshold` are written as they are. Raises ExportError, and writes
-    nothing, if an operation is unsupported or the graph is not verified.
+    dots. `activation` ("softmax" or "sigmoid"), `values` ("scores", "probabilities" or "log_probabilities") and `threshold`
+    are written as they are. Raises ExportError, and writes nothing, if an operation is unsupported or the graph is not
+    verified.
     """
     if example_input.dim() != 4:
         raise ExportError(f"the example must be [n, c, h, w], not {list(example_input.shape)}")
     example = example_input.detach().cpu()[:1]
     translation = translate(module, example, output, fixed_size)
-    metadata = describe(translation, example, classes, palette, preprocess, activation, threshold, fixed_size)
+    metadata = describe(translation, example, classes, palette, preprocess, activation, threshold, values, fixed_size)
     tensors = {name: tensor.to(torch.float32) for name, tensor in translation.tensors.items()}
     for name, tensor in tensors.items():
         if half and tensor.dim() == 4:
@@ -86,7 +89,7 @@ def export(module, example_input, path, classes=None, palette=None, preprocess=N
     return translation
 
 
-def describe(translation, example, classes, palette, preprocess, activation, threshold, fixed_size):
+def describe(translation, example, classes, palette, preprocess, activation, threshold, values, fixed_size):
     """The file's metadata."""
     into, out = example.shape[1], translation.channels
     graph = translation.graph
@@ -107,6 +110,10 @@ def describe(translation, example, classes, palette, preprocess, activation, thr
         raise ExportError(f"activation {activation!r} is neither softmax nor sigmoid")
     if activation is not None:
         metadata["activation"] = activation
+    if values not in (None, *VALUES):
+        raise ExportError(f"values {values!r} is none of {', '.join(VALUES)}")
+    if values is not None:
+        metadata["values"] = values
     if threshold is not None:
         if out != 1:
             raise ExportError(f"a threshold is for a network of one output channel; this one has {out}")
@@ -227,6 +234,8 @@ def main(arguments=None):
                         "inside whose result they are")
     parser.add_argument("--activation", choices=["softmax", "sigmoid"], help="what makes probabilities of the scores, if the "
                         "network does not show it: softmax for classes that exclude each other, sigmoid for classes that do not")
+    parser.add_argument("--values", choices=VALUES, help="what the network gives, if its end does not show it, such as a sum "
+                        "of softmaxes")
     parser.add_argument("--threshold", type=float, metavar="T", help="of a network of one class: the probability from which a "
                         "pixel belongs to it, 0.5 when absent")
     parser.add_argument("--half", action="store_true", help="store weights as f16")
@@ -248,7 +257,7 @@ def main(arguments=None):
         opened = open_module(options, keywords, tuple(map(int, size.groups())))
         classes = read_classes(options.classes) if options.classes else opened.classes
         done = export(opened.module, opened.example, options.out, classes, None, preprocess, options.half, opened.output,
-                      opened.fixed_size, options.activation, options.threshold)
+                      opened.fixed_size, options.activation, options.threshold, options.values)
         report(done, preprocess, opened.example.shape[1])
     except (ExportError, OSError, TypeError) as problem:
         for line in str(problem).splitlines():

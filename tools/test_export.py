@@ -253,12 +253,14 @@ def test_preprocess():
         assert words in refusal(module, 3, 64, 96, preprocess={**right, **change}), change
     assert "lacks std" in refusal(module, 3, 64, 96, preprocess={k: v for k, v in right.items() if k != "std"})
     assert "threshold" in refusal(module, 3, 64, 96, threshold=0.4)
+    assert "log_probabilities" in refusal(module, 3, 64, 96, values="logits")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "out.safetensors"
         exporter.export(torch.nn.Conv2d(3, 1, 1), torch.zeros(1, 3, 64, 96), path, classes=["road"], threshold=0.4, activation="sigmoid",
-                        preprocess={**right, "short_side": 96})
+                        preprocess={**right, "short_side": 96}, values="scores")
         metadata = File(path).metadata
         assert (metadata["threshold"], metadata["activation"], metadata["preprocess"]["short_side"]) == (0.4, "sigmoid", 96)
+        assert metadata["values"] == "scores"
 
 
 def test_command():

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use fullconv::convert::{Conversion, Converted, Origin};
 use fullconv::models::{self, ArchitectureOverride};
-use fullconv::{Activation, ErrorKind, Preprocessing, Result, TensorFile};
+use fullconv::{Activation, ErrorKind, Preprocessing, Result, TensorFile, Values};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -51,6 +51,9 @@ pub struct Args {
     /// What makes probabilities of the scores, if the network does not end in it
     #[arg(long, value_enum, value_name = "NAME")]
     activation: Option<ActivationChoice>,
+    /// What the network's output holds, if its graph does not tell
+    #[arg(long, value_enum, value_name = "NAME")]
+    values: Option<ValuesChoice>,
     /// The probability from which a pixel is class 1 of a binary network
     #[arg(long, value_name = "P")]
     threshold: Option<f32>,
@@ -78,6 +81,18 @@ enum ActivationChoice {
     Softmax,
     /// Every channel for itself; a network of one channel is binary
     Sigmoid,
+}
+
+/// What an output may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ValuesChoice {
+    /// Class scores
+    Scores,
+    /// Probabilities
+    Probabilities,
+    /// The natural logarithms of probabilities
+    #[value(name = "log_probabilities")]
+    LogProbabilities,
 }
 
 fn rename(text: &str) -> Result<(String, String), String> {
@@ -119,6 +134,11 @@ pub fn run(args: &Args) -> Outcome {
         activation: args.activation.map(|choice| match choice {
             ActivationChoice::Softmax => Activation::Softmax,
             ActivationChoice::Sigmoid => Activation::Sigmoid,
+        }),
+        values: args.values.map(|choice| match choice {
+            ValuesChoice::Scores => Values::Scores,
+            ValuesChoice::Probabilities => Values::Probabilities,
+            ValuesChoice::LogProbabilities => Values::LogProbabilities,
         }),
         threshold: args.threshold,
         classes: args.classes.as_deref().map_or(Ok(Vec::new()), classes)?,

@@ -1,10 +1,10 @@
 //! The head of a network: what the channels of its output mean, and so how labels and probabilities are made of them.
 
+use super::end::{End, Sum, Values};
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::graph::Graph;
 use crate::mask::Palette;
-use crate::ops::{Activation, Argmax, Binarize, Op, Probabilities, Sigmoid, Softmax};
-use crate::tensor::{Shape, Tensor};
+use crate::ops::{Activation, Argmax, Binarize, Op, Sigmoid, Softmax};
+use crate::tensor::Tensor;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,49 +28,86 @@ pub struct Head {
     pub threshold: Option<f32>,
 }
 
-/// What a network's output holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Values {
-    /// Class scores: the activation makes probabilities of them.
-    Scores,
-    /// Probabilities: the network ends in its activation.
-    Probabilities,
-    /// The natural logarithms of probabilities: the network ends in the logarithm of its activation.
-    LogProbabilities,
+/// What the metadata of a file says about its network's output.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Declared {
+    pub activation: Option<Activation>,
+    pub values: Option<Values>,
+    pub threshold: Option<f32>,
 }
 
-impl Head {
-    /// The head of `graph`, whose nodes have these `shapes`, with the activation and the threshold that its file
-    /// declares.
-    pub(super) fn of(
-        graph: &Graph,
-        shapes: &[Shape],
-        declared: Option<Activation>,
-        threshold: Option<f32>,
-    ) -> Result<Self> {
-        let channels = shapes[graph.output().index()].c;
-        let end = end(graph, shapes);
-        let (activation, values) = match (end, declared) {
-            (Some(end), _) if end.activation == Activation::Softmax && end.channels == 1 => bail!(
+impl Declared {
+    /// Activation and values of a network whose end is known.
+    ///
+    /// # Errors
+    /// `ModelFile` if the file says otherwise.
+    fn fitting(&self, channels: usize, end: Sum) -> Result<(Activation, Values)> {
+        if end.activation == Activation::Softmax && end.channels == 1 {
+            bail!(
                 ModelFile,
                 "the network ends in a softmax of one channel, which is 1 everywhere: a binary network ends in a \
                  sigmoid or in its scores"
-            ),
-            (Some(end), Some(declared)) if end.activation != declared && channels > 1 => bail!(
+            );
+        }
+        match (self.activation, self.values) {
+            (Some(activation), _) if activation != end.activation && channels > 1 => bail!(
                 ModelFile,
-                "fullconv metadata: the activation is {declared}, but the network ends in {}",
+                "fullconv metadata: the activation is {activation}, but the network ends in {}",
                 end.activation
             ),
-            (Some(end), _) => (end.activation, end.values),
-            (None, Some(Activation::Softmax)) if channels == 1 => bail!(
+            (_, Some(values)) if values != end.values => bail!(
+                ModelFile,
+                "fullconv metadata: the values are {}, but the network ends in {}{}",
+                values.name(),
+                if end.values == Values::LogProbabilities {
+                    "the logarithm of "
+                } else {
+                    ""
+                },
+                end.activation
+            ),
+            _ => Ok((end.activation, end.values)),
+        }
+    }
+
+    /// The activation of a network whose end is not known: `usual` for several channels, if the file does not say it.
+    ///
+    /// # Errors
+    /// `ModelFile` for a softmax of one channel.
+    fn activation(&self, channels: usize, usual: Activation) -> Result<Activation> {
+        match self.activation {
+            Some(Activation::Softmax) if channels == 1 => bail!(
                 ModelFile,
                 "fullconv metadata: the activation is softmax, but the network has one output channel, whose \
                  softmax is 1 everywhere"
             ),
-            (None, Some(declared)) => (declared, Values::Scores),
-            (None, None) if channels == 1 => (Activation::Sigmoid, Values::Scores),
-            (None, None) => (Activation::Softmax, Values::Scores),
+            Some(activation) => Ok(activation),
+            None if channels == 1 => Ok(Activation::Sigmoid),
+            None => Ok(usual),
+        }
+    }
+}
+
+impl Head {
+    /// The head of a network of `channels` output channels, from its end and from what its file declares.
+    pub(super) fn of(channels: usize, end: End, declared: Declared) -> Result<Self> {
+        let (activation, values) = match end {
+            End::Probabilities(end) => declared.fitting(channels, end)?,
+            End::Scores => {
+                let values = declared.values.unwrap_or(Values::Scores);
+                (declared.activation(channels, Activation::Softmax)?, values)
+            }
+            End::Unclear { activation, how } => {
+                let Some(values) = declared.values else {
+                    bail!(
+                        ModelFile,
+                        "the network ends in {activation} probabilities that are {how}: the graph does not tell whether \
+                         the output holds probabilities or scores; say it by the key \"values\" of the metadata \
+                         (fullconv convert IN OUT --values probabilities|scores)"
+                    );
+                };
+                (declared.activation(channels, activation)?, values)
+            }
         };
         let head = Self {
             channels,
@@ -78,7 +115,7 @@ impl Head {
             values,
             threshold: (channels == 1).then_some(THRESHOLD),
         };
-        match threshold {
+        match declared.threshold {
             Some(threshold) => head.with_threshold(threshold).map_err(|e| {
                 let text = format!("fullconv metadata: {e}");
                 Error::new(ErrorKind::ModelFile, text)
@@ -223,79 +260,13 @@ impl fmt::Display for Head {
     }
 }
 
-/// An activation at the end of a network.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct End {
-    activation: Activation,
-    values: Values,
-    /// The channels that it was applied to.
-    channels: usize,
-}
-
-/// The activation that the output of `graph` goes through last, apart from ops that keep probabilities.
-fn end(graph: &Graph, shapes: &[Shape]) -> Option<End> {
-    let mut ends: Vec<Option<End>> = Vec::with_capacity(shapes.len());
-    for (node, shape) in graph.nodes().iter().zip(shapes) {
-        let made = |activation, values| {
-            let channels = shape.c;
-            Some(End {
-                activation,
-                values,
-                channels,
-            })
-        };
-        let end = node.op().and_then(|op| match op.probabilities() {
-            Probabilities::No => None,
-            Probabilities::Of(activation) => made(activation, Values::Probabilities),
-            Probabilities::LogOf(activation) => made(activation, Values::LogProbabilities),
-            Probabilities::OfInputs => {
-                let read = node.inputs.iter().enumerate().filter(|(i, _)| op.reads(*i));
-                let mut read = read.map(|(_, id)| ends[id.index()]);
-                let first = read.next()??;
-                let same = |end: Option<End>| {
-                    end.is_some_and(|end| {
-                        (end.activation, end.values) == (first.activation, first.values)
-                    })
-                };
-                read.all(same).then_some(first)
-            }
-        });
-        ends.push(end);
-    }
-    ends[graph.output().index()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::Relu;
-    use crate::ops::numerics::Numerics;
-
-    /// An op that gives logarithms of softmax.
-    #[derive(Debug)]
-    struct Logarithms;
-
-    impl Op for Logarithms {
-        fn name(&self) -> &'static str {
-            "logarithms"
-        }
-
-        fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
-            Ok(inputs[0])
-        }
-
-        fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-            Ok(Softmax::default().reference(inputs)?.map(f32::ln))
-        }
-
-        fn probabilities(&self) -> Probabilities {
-            Probabilities::LogOf(Activation::Softmax)
-        }
-
-        fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
-            Numerics::rounded()
-        }
-    }
+    use crate::graph::Graph;
+    use crate::model_file::end;
+    use crate::ops::{LogSoftmax, Relu};
+    use crate::tensor::Shape;
 
     fn row(channels: usize, values: &[f32]) -> Tensor {
         let shape = Shape::new(1, channels, 1, values.len() / channels);
@@ -334,9 +305,12 @@ mod tests {
     fn logarithms_become_probabilities() {
         let mut graph = Graph::new("input");
         let scores = graph.op("scores", Relu {}, &[graph.input()]).unwrap();
-        graph.op("logarithms", Logarithms, &[scores]).unwrap();
+        graph
+            .op("logarithms", LogSoftmax::default(), &[scores])
+            .unwrap();
         let shapes = graph.shapes(Shape::new(1, 2, 1, 1)).unwrap();
-        let head = Head::of(&graph, &shapes, None, None).unwrap();
+        let end = end::of(&graph, &shapes, &|_| None);
+        let head = Head::of(2, end, Declared::default()).unwrap();
         assert_eq!(
             (head.activation, head.values),
             (Activation::Softmax, Values::LogProbabilities)

@@ -3,7 +3,7 @@
 //! Source: `torch.abs`.
 
 use super::unary::Unary;
-use super::{Case, case};
+use super::{Case, Probabilities, case};
 use serde::Deserialize;
 
 /// The function has no attributes.
@@ -14,6 +14,10 @@ pub struct Abs {}
 impl Unary for Abs {
     const NAME: &'static str = "abs";
     const FUNCTION: u8 = 8;
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
+    }
 
     fn value(&self, x: f64) -> f64 {
         x.abs()

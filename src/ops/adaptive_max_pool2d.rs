@@ -7,7 +7,7 @@ use super::adaptive_avg_pool2d::{sizes, windows};
 use super::candidate::Candidate;
 use super::means::Means;
 use super::numerics::Numerics;
-use super::{Case, Op, case, take_inputs};
+use super::{Case, Op, Probabilities, case, take_inputs};
 use crate::error::Result;
 use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
@@ -46,6 +46,10 @@ impl Op for AdaptiveMaxPool2d {
     fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let [input] = take_inputs(self.name(), inputs)?;
         self.windows(input)?.candidates(inputs, target)
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

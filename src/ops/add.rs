@@ -4,7 +4,7 @@
 
 use super::broadcast::Arithmetic;
 use super::numerics::Numerics;
-use super::{Case, Op, case};
+use super::{Case, Op, Probabilities, case};
 use crate::error::Result;
 use crate::ops::candidate::Candidate;
 use crate::target::Target;
@@ -43,6 +43,10 @@ impl Op for Add {
 
     fn broadcasts(&self) -> bool {
         true
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::Sum
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

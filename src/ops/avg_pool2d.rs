@@ -144,7 +144,10 @@ impl Op for AvgPool2d {
     }
 
     fn probabilities(&self) -> Probabilities {
-        Probabilities::OfInputs
+        match self.divisor_override {
+            None => Probabilities::OfInputs,
+            Some(_) => Probabilities::Changed,
+        }
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {

@@ -130,10 +130,19 @@ pub(super) fn strides(operand: Shape, [image, row, pixel, group]: [&'static str;
     ])
 }
 
-/// An op without attributes that broadcasts, from its [`Arithmetic`], its `numerics`, and its `noise` from the inputs' root
-/// mean squares.
+/// An op without attributes that broadcasts, from its [`Arithmetic`], its `numerics`, its `noise` from the inputs' root
+/// mean squares, and what it makes of probabilities.
 macro_rules! broadcasting {
     ($op:ident, $arithmetic:expr, $numerics:expr, $noise:expr) => {
+        $crate::ops::broadcast::broadcasting!(
+            $op,
+            $arithmetic,
+            $numerics,
+            $noise,
+            $crate::ops::Probabilities::Changed
+        );
+    };
+    ($op:ident, $arithmetic:expr, $numerics:expr, $noise:expr, $probabilities:expr) => {
         impl $op {
             const ARITHMETIC: $crate::ops::broadcast::Arithmetic = $arithmetic;
         }
@@ -164,6 +173,10 @@ macro_rules! broadcasting {
 
             fn broadcasts(&self) -> bool {
                 true
+            }
+
+            fn probabilities(&self) -> $crate::ops::Probabilities {
+                $probabilities
             }
 
             fn numerics(

@@ -29,7 +29,7 @@ impl Unary for Clamp {
     }
 
     fn probabilities(&self) -> Probabilities {
-        Probabilities::OfInputs
+        Probabilities::Clamped
     }
 
     fn value(&self, x: f64) -> f64 {

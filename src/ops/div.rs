@@ -4,7 +4,7 @@
 
 use super::broadcast::{Arithmetic, broadcasting};
 use super::numerics::{FLUSHED, Numerics, absolute};
-use super::{Case, case};
+use super::{Case, Probabilities, case};
 use crate::tensor::Tensor;
 use serde::Deserialize;
 
@@ -24,7 +24,8 @@ broadcasting!(
     Numerics::elements(1, |_, expected| {
         Ok(expected.map(|y| absolute(5.0, f64::from(y), FLUSHED) as f32))
     }),
-    noise
+    noise,
+    Probabilities::Quotient
 );
 
 /// A relative error of either factor is one of the quotient.

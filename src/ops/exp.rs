@@ -4,7 +4,7 @@
 
 use super::numerics::{FLUSHED, absolute, exp_units};
 use super::unary::Unary;
-use super::{Case, case};
+use super::{Case, Probabilities, case};
 use serde::Deserialize;
 
 /// The function has no attributes.
@@ -15,6 +15,10 @@ pub struct Exp {}
 impl Unary for Exp {
     const NAME: &'static str = "exp";
     const FUNCTION: u8 = 9;
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::Exponential
+    }
 
     fn value(&self, x: f64) -> f64 {
         x.exp()

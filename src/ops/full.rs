@@ -4,7 +4,7 @@
 //! Source: `torch.full`, `zeros` and `ones` of the size of a tensor.
 
 use super::numerics::Numerics;
-use super::{Case, Op, case, take_inputs};
+use super::{Case, Op, Probabilities, case, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Kernel, floats, shader, sizes};
@@ -47,6 +47,10 @@ impl Op for Full {
 
     fn reads(&self, _input: usize) -> bool {
         false
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::Number(self.fill_value)
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

@@ -6,7 +6,7 @@
 
 use super::candidate::Candidate;
 use super::numerics::Numerics;
-use super::{Case, Op, Stage, StageInput, case, take_inputs};
+use super::{Case, Op, Probabilities, Stage, StageInput, case, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, Word, counts, shader, sizes, words};
@@ -75,6 +75,10 @@ impl Op for Gram {
             },
         ];
         Ok(vec![Candidate::stages(stages), kernel])
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::Changed
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {

@@ -4,7 +4,7 @@
 
 use super::numerics::{FLUSHED, LOG_UNITS, absolute};
 use super::unary::Unary;
-use super::{Case, case};
+use super::{Case, Probabilities, case};
 use serde::Deserialize;
 
 /// The function has no attributes.
@@ -15,6 +15,10 @@ pub struct Log {}
 impl Unary for Log {
     const NAME: &'static str = "log";
     const FUNCTION: u8 = 10;
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::Logarithm
+    }
 
     fn value(&self, x: f64) -> f64 {
         x.ln()

@@ -3,7 +3,7 @@
 //! Source: `torch.mean` with `keepdim`; over height and width, global average pooling.
 
 use super::reduce::{Dims, Reduce, Reduction, reduction};
-use super::{Case, case};
+use super::{Case, Probabilities, case};
 use serde::Deserialize;
 
 /// The dimensions.
@@ -24,7 +24,10 @@ impl Mean {
     }
 }
 
-reduction!(Mean);
+reduction!(Mean, |dim| match dim.channels {
+    true => Probabilities::Changed,
+    false => Probabilities::OfInputs,
+});
 
 /// Shapes to try.
 pub fn cases() -> Vec<Case> {

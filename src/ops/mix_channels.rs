@@ -6,7 +6,7 @@
 //! regions (OCR), non-local blocks without softmax.
 
 use super::numerics::Numerics;
-use super::{Case, Op, case, take_inputs};
+use super::{Case, Op, Probabilities, case, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::{Count, Grid};
@@ -110,6 +110,10 @@ impl Op for MixChannels {
             steps_per_term: 1,
             fixed_steps: 0,
         })])
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::Changed
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {

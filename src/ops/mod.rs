@@ -266,7 +266,7 @@ pub trait Op: Any + Debug + Send + Sync {
         false
     }
 
-    /// Whether the output holds probabilities of classes.
+    /// What the op makes of probabilities of classes.
     fn probabilities(&self) -> Probabilities {
         Probabilities::No
     }

@@ -3,7 +3,7 @@
 //! Source: `torch.permute`.
 
 use super::numerics::Numerics;
-use super::{Case, Op, case, rearrange, take_inputs};
+use super::{Case, Op, Probabilities, case, rearrange, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::target::Target;
@@ -68,6 +68,10 @@ impl Op for Permute {
         let (output, steps) = self.plan(inputs)?;
         let kernel = rearrange::kernel(inputs[0], output, steps);
         Ok(vec![Candidate::kernel(kernel)])
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

@@ -6,7 +6,7 @@
 
 use super::numerics::Numerics;
 use super::windows::{self, Windows};
-use super::{Case, Op, case, take_inputs};
+use super::{Case, Op, Probabilities, case, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::target::Target;
@@ -58,6 +58,10 @@ impl Op for PixelUnshuffle {
     fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         self.output_shape(inputs)?;
         windows::candidates(&self.windows(), inputs[0])
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

@@ -4,7 +4,7 @@
 //! Source: `torch.nn.functional.prelu`.
 
 use super::numerics::Numerics;
-use super::{Case, Op, case, take_inputs};
+use super::{Case, Op, Probabilities, case, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Binding, Kernel, Packing, shader, sizes};
@@ -44,6 +44,10 @@ impl Op for Prelu {
                 value => (f64::from(slope) * f64::from(value)) as f32,
             }
         })
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::Changed
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

@@ -1,5 +1,5 @@
-//! What an op says about probabilities: a network that ends in such an op gives probabilities of its classes, and none
-//! have to be made of its output.
+//! What an op makes of probabilities. A network that ends in an activation, or in a mean of several, gives probabilities of
+//! its classes, and none have to be made of its output.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -20,15 +20,37 @@ impl fmt::Display for Activation {
     }
 }
 
-/// Whether the output of an op holds probabilities of classes, one a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What an op makes of probabilities of classes, one a channel.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Probabilities {
-    /// No.
+    /// Values of another kind: features, scores.
     No,
-    /// Yes, made by this function.
+    /// Probabilities, made by this function.
     Of(Activation),
     /// Their natural logarithms.
     LogOf(Activation),
-    /// If all inputs that the op reads do: their values are moved, cut out, joined, interpolated, averaged or clamped.
+    /// What all inputs that the op reads hold: their values are moved, cut out, joined, interpolated or averaged.
     OfInputs,
+    /// What the input holds, if those are probabilities: they are clamped.
+    Clamped,
+    /// What the second and the third input hold: a value of either, by the first.
+    Chosen,
+    /// The input, times this factor.
+    Scaled(f32),
+    /// The sum of two inputs.
+    Sum,
+    /// The difference of two inputs.
+    Difference,
+    /// The product of two inputs.
+    Product,
+    /// The first input, divided by the second.
+    Quotient,
+    /// The natural logarithm of the input.
+    Logarithm,
+    /// The exponential of the input.
+    Exponential,
+    /// This number everywhere.
+    Number(f32),
+    /// Another function of the inputs' values alone, without weights of its own.
+    Changed,
 }

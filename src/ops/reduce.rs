@@ -348,9 +348,12 @@ pub(super) fn cases<O: Op>(of: impl Fn(Dims) -> O) -> Vec<Case> {
     ]
 }
 
-/// Implements [`Op`] for a type by the [`Reduce`] that its method `reduce` gives.
+/// Implements [`Op`] for a type by the [`Reduce`] that its method `reduce` gives, and by what it makes of probabilities.
 macro_rules! reduction {
     ($op:ident) => {
+        $crate::ops::reduce::reduction!($op, |_| $crate::ops::Probabilities::Changed);
+    };
+    ($op:ident, $probabilities:expr) => {
         impl $crate::ops::Op for $op {
             fn name(&self) -> &'static str {
                 self.reduce().name
@@ -376,6 +379,11 @@ macro_rules! reduction {
                 target: &$crate::target::Target,
             ) -> $crate::error::Result<Vec<$crate::ops::candidate::Candidate>> {
                 self.reduce().candidates(inputs, target)
+            }
+
+            fn probabilities(&self) -> $crate::ops::Probabilities {
+                let probabilities: fn(Dims) -> $crate::ops::Probabilities = $probabilities;
+                probabilities(self.dim)
             }
 
             fn numerics(

@@ -3,7 +3,7 @@
 //! Source: `torch.nn.functional.relu`.
 
 use super::numerics::Numerics;
-use super::{Case, Op, case, take_inputs};
+use super::{Case, Op, Probabilities, case, take_inputs};
 use crate::error::Result;
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Kernel, shader};
@@ -29,6 +29,10 @@ impl Op for Relu {
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let [input] = take_inputs(self.name(), inputs)?;
         Ok(input.map(|x| if x < 0.0 { 0.0 } else { x }))
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

@@ -4,7 +4,7 @@
 //! Source: `torch.reshape`, which keeps the batch.
 
 use super::numerics::Numerics;
-use super::{Case, Op, case, rearrange};
+use super::{Case, Op, Probabilities, case, rearrange};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::target::Target;
@@ -82,6 +82,10 @@ impl Op for Reshape {
 
     fn reads(&self, input: usize) -> bool {
         input == 0
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

@@ -4,7 +4,7 @@
 //! `fcn8s-atonce`.
 
 use super::numerics::Numerics;
-use super::{Case, Op, case, take_inputs};
+use super::{Case, Op, Probabilities, case, take_inputs};
 use crate::error::Result;
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Kernel, floats, shader};
@@ -33,6 +33,10 @@ impl Op for Scale {
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let [input] = take_inputs(self.name(), inputs)?;
         Ok(input.map(|x| x * self.factor))
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::Scaled(self.factor)
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

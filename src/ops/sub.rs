@@ -4,7 +4,7 @@
 
 use super::broadcast::Arithmetic;
 use super::numerics::Numerics;
-use super::{Case, Op, case};
+use super::{Case, Op, Probabilities, case};
 use crate::error::Result;
 use crate::ops::candidate::Candidate;
 use crate::target::Target;
@@ -43,6 +43,10 @@ impl Op for Sub {
 
     fn broadcasts(&self) -> bool {
         true
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::Difference
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

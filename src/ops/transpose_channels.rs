@@ -4,7 +4,7 @@
 //! Source: `torch.transpose(1, 2)`.
 
 use super::numerics::Numerics;
-use super::{Case, Op, case, rearrange, take_inputs};
+use super::{Case, Op, Probabilities, case, rearrange, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::target::Target;
@@ -43,6 +43,10 @@ impl Op for TransposeChannels {
         let output = self.output_shape(inputs)?;
         let kernel = rearrange::kernel(inputs[0], output, steps(inputs[0]));
         Ok(vec![Candidate::kernel(kernel)])
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

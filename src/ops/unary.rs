@@ -40,9 +40,9 @@ pub trait Unary: Debug + Send + Sync + 'static {
         Jumps::No
     }
 
-    /// Whether the values are probabilities of classes, see [`Op::probabilities`].
+    /// What the function makes of probabilities, see [`Op::probabilities`].
     fn probabilities(&self) -> Probabilities {
-        Probabilities::No
+        Probabilities::Changed
     }
 
     /// An error if the attributes are invalid.

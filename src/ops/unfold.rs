@@ -7,7 +7,7 @@
 use super::attributes::pair;
 use super::numerics::Numerics;
 use super::windows::{self, Windows};
-use super::{Case, Op, case, take_inputs};
+use super::{Case, Op, Probabilities, case, take_inputs};
 use crate::error::Result;
 use crate::ops::candidate::Candidate;
 use crate::target::Target;
@@ -65,6 +65,10 @@ impl Op for Unfold {
     fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
         let [input] = take_inputs(self.name(), inputs)?;
         windows::candidates(&self.windows(), input)
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::OfInputs
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

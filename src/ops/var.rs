@@ -9,7 +9,7 @@ use super::normalize::Moments;
 use super::numerics::{FLUSHED, Numerics, UNIT, sum_units};
 use super::reduce::{Dims, Reduce, Reduction};
 use super::statistics::statistics;
-use super::{Case, Op, Stage, StageInput, case, shapes, take_inputs};
+use super::{Case, Op, Probabilities, Stage, StageInput, case, shapes, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::kernel::{Binding, Format, Kernel, Rows, shader, sizes};
 use crate::target::Target;
@@ -89,6 +89,10 @@ impl Op for Var {
         let moments = self.moments(inputs[0], output);
         let variances = moments.iter().map(|m| (m.variance * factor) as f32);
         Tensor::new(output, variances.collect())
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::Changed
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {

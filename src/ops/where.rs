@@ -5,7 +5,7 @@
 
 use super::broadcast::{at, binding, strides, together};
 use super::numerics::{Jumps, Numerics};
-use super::{Case, Op, case, take_inputs};
+use super::{Case, Op, Probabilities, case, take_inputs};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::kernel::{Kernel, shader, sizes};
@@ -54,6 +54,10 @@ impl Op for Where {
 
     fn broadcasts(&self) -> bool {
         true
+    }
+
+    fn probabilities(&self) -> Probabilities {
+        Probabilities::Chosen
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {

@@ -61,6 +61,7 @@ const HOMES: &[(&str, &[&str])] = &[
         &[
             "gpu/cache.rs",
             "model_file.rs",
+            "model_file/end.rs",
             "models/described.rs",
             "ops/",
             "plan/",

@@ -41,6 +41,10 @@ const RESIZED: &str = r#", {"name": "q", "op": "interpolate", "inputs": ["p", "i
 const CROPPED: &str = r#", {"name": "padded", "op": "pad", "inputs": ["p"],
     "attributes": {"padding": [0, 3, 0, 3], "mode": "replicate"}},
     {"name": "q", "op": "crop", "inputs": ["padded", "score"], "attributes": {"offset": [1, 1]}}"#;
+/// `q`, of the negative scores by the function of `p`; and `mean`, the mean of both.
+const MEAN: &str = r#", {"name": "less", "op": "scale", "inputs": ["score"], "attributes": {"factor": -1.5}},
+    {"name": "q", "op": "FUNCTION", "inputs": ["less"]}, {"name": "sum", "op": "add", "inputs": ["p", "q"]},
+    {"name": "mean", "op": "scale", "inputs": ["sum"], "attributes": {"factor": 0.5}}"#;
 const UPSAMPLED: &str = r#", {"name": "up", "op": "conv_transpose2d", "inputs": ["score", "up.weight"],
     "attributes": {"stride": 2, "padding": 1}}"#;
 
@@ -150,6 +154,11 @@ fn heads() -> Vec<(&'static str, Model, Classes)> {
     let joined = r#", {"name": "less", "op": "scale", "inputs": ["score"], "attributes": {"factor": -1}},
         {"name": "q", "op": "sigmoid", "inputs": ["less"]}, {"name": "both", "op": "cat", "inputs": ["q", "p"]}"#;
     let joined = [SIGMOID, joined].concat();
+    let mean_of = |function: &str, name: &str| [function, &MEAN.replace("FUNCTION", name)].concat();
+    let [softmaxes, sigmoids_too] = [mean_of(SOFTMAX, "softmax"), mean_of(SIGMOID, "sigmoid")];
+    let larger = r#", {"name": "larger", "op": "maximum", "inputs": ["p", "q"]}"#;
+    let larger = [&sigmoids_too, larger].concat();
+    let as_probabilities = r#", "values": "probabilities""#;
     let threshold = |p: f32| format!(r#", "threshold": {p}"#);
     let sigmoids = r#", "activation": "sigmoid""#;
     vec![
@@ -188,6 +197,31 @@ fn heads() -> Vec<(&'static str, Model, Classes)> {
         ("sigmoids", model(3, "score", "", sigmoids), each_sigmoid),
         ("sigmoids inside", model(3, "q", &bilinear, ""), as_it_is),
         ("sigmoids joined", model(1, "both", &joined, ""), as_it_is),
+        (
+            "softmax inside, the mean of two",
+            model(3, "mean", &softmaxes, ""),
+            as_it_is,
+        ),
+        (
+            "sigmoids inside, the mean of two",
+            model(3, "mean", &sigmoids_too, ""),
+            as_it_is,
+        ),
+        (
+            "binary, sigmoid, the mean of two",
+            model(1, "mean", &sigmoids_too, ""),
+            binary_as_it_is,
+        ),
+        (
+            "softmax of a sum, as declared",
+            model(3, "sum", &softmaxes, r#", "values": "scores""#),
+            softmax,
+        ),
+        (
+            "sigmoids inside, the larger, as declared",
+            model(3, "larger", &larger, as_probabilities),
+            as_it_is,
+        ),
     ]
 }
 
@@ -311,7 +345,8 @@ fn the_end_of_a_network_is_seen() {
 }
 
 #[test]
-fn what_contradicts_the_network_is_refused() {
+fn what_contradicts_the_network_or_is_unclear_is_refused() {
+    let sum = [SOFTMAX, &MEAN.replace("FUNCTION", "softmax")].concat();
     let cases = [
         (
             3,
@@ -333,6 +368,34 @@ fn what_contradicts_the_network_is_refused() {
             SOFTMAX,
             "",
             "a softmax of one channel, which is 1 everywhere",
+        ),
+        (
+            3,
+            "sum",
+            &sum,
+            "",
+            "softmax probabilities that are summed with weights of 2 together, not 1",
+        ),
+        (
+            3,
+            "sum",
+            &sum,
+            r#", "activation": "softmax""#,
+            "(fullconv convert IN OUT --values probabilities|scores)",
+        ),
+        (
+            3,
+            "p",
+            SOFTMAX,
+            r#", "values": "scores""#,
+            "the values are scores, but the network ends in softmax",
+        ),
+        (
+            3,
+            "score",
+            "",
+            r#", "values": "logits""#,
+            "unknown variant `logits`",
         ),
         (
             1,

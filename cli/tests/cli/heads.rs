@@ -10,10 +10,15 @@ use std::path::{Path, PathBuf};
 /// A network of 1 × 1 convolutions: each channel's score is `weight` · (red + green + blue) + `bias`, for colours from
 /// 0 to 1. `further` is further metadata.
 fn write_model(path: &Path, channels: &[(f32, f32)], further: &str) {
+    write_network(path, channels, "score", "", further);
+}
+
+/// The same, and then `rest`, the nodes up to `output`.
+fn write_network(path: &Path, channels: &[(f32, f32)], output: &str, rest: &str, further: &str) {
     let metadata = format!(
         r#"{{"version": 1, "preprocess": {{"channels": "rgb", "range": 1, "mean": [0, 0, 0], "std": [1, 1, 1]}},
-            "graph": {{"output": "score", "nodes": [
-            {{"name": "score", "op": "conv2d", "inputs": ["input", "weight", "bias"]}}]}}{further}}}"#
+            "graph": {{"output": "{output}", "nodes": [
+            {{"name": "score", "op": "conv2d", "inputs": ["input", "weight", "bias"]}}{rest}]}}{further}}}"#
     );
     let weights: Vec<f32> = channels.iter().flat_map(|(w, _)| [*w; 3]).collect();
     let biases: Vec<f32> = channels.iter().map(|(_, bias)| *bias).collect();
@@ -202,6 +207,32 @@ fn convert_keeps_and_writes_activation_and_threshold() {
     );
     assert!(done.expect(1).stderr.contains("softmax is 1 everywhere"));
     assert!(!folder.path().join("no").exists());
+}
+
+#[test]
+fn convert_says_what_the_output_holds_where_the_graph_does_not() {
+    let (folder, _, picture) = folder();
+    let [sum, said] = ["sum.safetensors", "said.safetensors"].map(|n| folder.path().join(n));
+    let rest = r#", {"name": "p", "op": "sigmoid", "inputs": ["score"]},
+        {"name": "larger", "op": "maximum", "inputs": ["p", "p"]}"#;
+    write_network(&sum, &[(10.0, -15.0)], "larger", rest, "");
+    let line = "segment {} -m {} --backend cpu --probabilities safetensors";
+    let done = fullconv_with(line, &[&picture, &sum]).expect(1);
+    let expected = "sigmoid probabilities that are changed by larger (maximum)";
+    assert!(done.stderr.contains(expected), "{}", done.stderr);
+    assert_eq!(done.stderr.lines().count(), 1);
+    let convert = "convert {} {} --values probabilities";
+    fullconv_with(convert, &[&sum, &said]).expect(0);
+    let inspected = fullconv_with("inspect {} --default-limits", &[&said]).expect(0);
+    let expected = "output         1 channel, sigmoid in the network, class 1 from 0.5\n";
+    assert!(inspected.stdout.contains(expected), "{}", inspected.stdout);
+    fullconv_with(line, &[&picture, &said]).expect(0);
+    let file = folder.path().join("a.probabilities.safetensors");
+    let found = TensorFile::open(&file).unwrap().tensor("probabilities");
+    for (grey, found) in GREYS.into_iter().zip(&found.unwrap().data()[4..]) {
+        let p = 1.0 / (1.0 + (-score(grey)).exp());
+        assert!((found - p).abs() < 1e-5, "{found}, not {p}");
+    }
 }
 
 #[test]
