@@ -92,37 +92,43 @@ struct Image {
     first_c: u32,
 }
 
-// Stages the halo for the input channels from group c on; zeros outside the image and from group c_end on.
-// (y, x) is the halo's first pixel in the padded image.
-fn stage_halo(local: u32, image: Image, y: u32, x: u32, c: u32, c_end: u32) {
-    for (var i = local; i < STAGE_GROUPS * HALO_ROWS * HALO_COLUMNS; i += INVOCATIONS) {
-        let pixel = i / STAGE_GROUPS;
-        let group = i - pixel * STAGE_GROUPS;
-        let row = pixel / HALO_COLUMNS;
-        let column = pixel - row * HALO_COLUMNS;
-        let from_y = i32(y + row * SOURCE_STEP_H) - i32(params.padding_h);
-        let from_x = i32(x + column * SOURCE_STEP_W) - i32(params.padding_w);
-        let inside_y = from_y >= 0 && from_y < image.end;
-        let inside_x = from_x >= 0 && from_x < i32(params.in_width);
-        var value = vec4<f32>();
-        if inside_y && inside_x && c + group < c_end {
-            let source = (image.first_row + u32(from_y)) * params.in_width + u32(from_x);
-            value = vec4<f32>(input[source * params.in_c4 + image.first_c + c + group - params.input_start]);
-        }
-        halo[(group * HALO_ROWS + row) * HALO_PITCH + column] = value;
+// Element `i` of the halo, for the input channels from group c on; zeros outside the image and from group c_end on.
+// (y, x) is the halo's first pixel in the padded image. Reads never depend on a branch, so that all of a stage's are under
+// way at once.
+fn halo_value(i: u32, image: Image, y: u32, x: u32, c: u32, c_end: u32) -> vec4<f32> {
+    let pixel = i / STAGE_GROUPS;
+    let group = i - pixel * STAGE_GROUPS;
+    let row = pixel / HALO_COLUMNS;
+    let column = pixel - row * HALO_COLUMNS;
+    let from_y = i32(y + row * SOURCE_STEP_H) - i32(params.padding_h);
+    let from_x = i32(x + column * SOURCE_STEP_W) - i32(params.padding_w);
+    let inside_y = row < HALO_ROWS && from_y >= 0 && from_y < image.end;
+    let inside = inside_y && from_x >= 0 && from_x < i32(params.in_width) && c + group < c_end;
+    let source = (image.first_row + u32(from_y)) * params.in_width + u32(from_x);
+    let at = source * params.in_c4 + image.first_c + c + group - params.input_start;
+    return select(vec4<f32>(), vec4<f32>(input[select(0u, at, inside)]), inside);
+}
+
+fn store_halo(i: u32, value: vec4<f32>) {
+    let pixel = i / STAGE_GROUPS;
+    let row = pixel / HALO_COLUMNS;
+    if row < HALO_ROWS {
+        halo[((i - pixel * STAGE_GROUPS) * HALO_ROWS + row) * HALO_PITCH + pixel - row * HALO_COLUMNS] = value;
     }
 }
 
-// Stages the weights of the taps from number `first` on, counted through all tiles, for the input channels from
+// Element `i` of the weights of the taps from number `first` on, counted through all tiles, for the input channels from
 // group c on; zeros from group c_end on.
-fn stage_taps(local: u32, first: u32, c: u32, c_end: u32) {
-    for (var i = local; i < TAPS_SIZE; i += INVOCATIONS) {
-        let tap = i / (STAGE_GROUPS * 4u * QUADS);
-        let rest = i - tap * STAGE_GROUPS * 4u * QUADS;
-        var value = vec4<f32>();
-        if c + rest / (4u * QUADS) < c_end {
-            value = vec4<f32>(weight[((first + tap) * params.group_in_c4 + c) * 4u * QUADS + rest]);
-        }
+fn tap_value(i: u32, first: u32, c: u32, c_end: u32) -> vec4<f32> {
+    let tap = i / (STAGE_GROUPS * 4u * QUADS);
+    let rest = i - tap * STAGE_GROUPS * 4u * QUADS;
+    let inside = i < TAPS_SIZE && c + rest / (4u * QUADS) < c_end;
+    let at = ((first + tap) * params.group_in_c4 + c) * 4u * QUADS + rest;
+    return select(vec4<f32>(), vec4<f32>(weight[select(0u, at, inside)]), inside);
+}
+
+fn store_tap(i: u32, value: vec4<f32>) {
+    if i < TAPS_SIZE {
         taps[i] = value;
     }
 }
@@ -246,10 +252,26 @@ fn main(
     let c_end = min(first_c + params.term_end, params.group_in_c4);
     for (var c = first_c + params.term_begin; c < c_end; c += STAGE_GROUPS) {
         for (var ky = 0u; ky < KERNEL_H; ky += STAGE_ROWS) {
-            workgroupBarrier();
             let from_y = block_y * STRIDE_H + ky * DILATION_H;
-            stage_halo(local, image, from_y, block_x * STRIDE_W, c, c_end);
-            stage_taps(local, (tile * KERNEL_H + ky) * KERNEL_W, c, c_end);
+            let from_x = block_x * STRIDE_W;
+            let tap = (tile * KERNEL_H + ky) * KERNEL_W;
+            // tile: stage
+            let h0 = halo_value(local + 0u, image, from_y, from_x, c, c_end);
+            let h1 = halo_value(local + 128u, image, from_y, from_x, c, c_end);
+            let t0 = tap_value(local + 0u, tap, c, c_end);
+            let t1 = tap_value(local + 128u, tap, c, c_end);
+            let t2 = tap_value(local + 256u, tap, c, c_end);
+            let t3 = tap_value(local + 384u, tap, c, c_end);
+            let t4 = tap_value(local + 512u, tap, c, c_end);
+            workgroupBarrier();
+            store_halo(local + 0u, h0);
+            store_halo(local + 128u, h1);
+            store_tap(local + 0u, t0);
+            store_tap(local + 128u, t1);
+            store_tap(local + 256u, t2);
+            store_tap(local + 384u, t3);
+            store_tap(local + 512u, t4);
+            // end
             workgroupBarrier();
             for (var r = 0u; r < STAGE_ROWS; r++) {
                 for (var kx = 0u; kx < KERNEL_W; kx++) {

@@ -35,6 +35,8 @@ const MOST_PART_BYTES: u64 = 256 << 20;
 const PART_COST: usize = 56;
 /// The cost of loading an element into workgroup memory, with its address, in reads of workgroup memory.
 const STAGING_COST: f64 = 4.0;
+/// Reads of a stage that are under way at a time: each takes four registers beside the sums.
+const READS_AT_ONCE: usize = 8;
 
 /// What a workgroup computes and how its invocations share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,12 +228,14 @@ impl Staging {
         (4 * tile.pixels * tile.own_quads) as f64 / reads
     }
 
+    /// Elements of the halo that are read.
+    const fn halo_count(&self) -> usize {
+        self.groups * self.halo[0] * self.halo[1]
+    }
+
     /// Loop steps of an invocation for one stage's groups of channels, over all rows of the window.
-    fn steps(&self, kernel: [usize; 2], tile: Tile) -> u64 {
-        let bring = |size: usize| size.div_ceil(tile.invocations());
-        let sums = self.rows * (1 + kernel[1] * (1 + self.groups));
-        let halo = self.groups * self.halo[0] * self.halo[1];
-        let once = 1 + bring(halo) + bring(self.taps_size) + sums;
+    fn steps(&self, kernel: [usize; 2]) -> u64 {
+        let once = 1 + self.rows * (1 + kernel[1] * (1 + self.groups));
         (1 + kernel[0].div_ceil(self.rows) * once) as u64
     }
 }
@@ -399,7 +403,7 @@ fn kernel(
         )
         .ok()?;
     kernel.constants.push(("PARTS", parts as f64));
-    let steps = stage.steps([inputs[1].h, inputs[1].w], tile);
+    let steps = stage.steps([inputs[1].h, inputs[1].w]);
     kernel.steps_per_term = steps.div_ceil(stage.groups as u64);
     if kernel.terms.is_none() {
         kernel.steps_per_term *= inputs[1].c4() as u64;
@@ -433,6 +437,7 @@ fn part(name: &str, tile: Tile, stage: Staging) -> Vec<String> {
             .map(|(p, q)| (p, q, p / (tile.pool * tile.pool)))
             .map(|(p, q, square)| format!("var sum{p}_{q} = begin_sum(own, {square}u, {q}u);"))
             .collect(),
+        "stage" => staging(tile, stage),
         "sums" => products(tile, stage),
         "stores" => (0..tile.squares())
             .flat_map(|s| (0..tile.own_quads).map(move |q| (s, q)))
@@ -474,6 +479,33 @@ fn value(tile: Tile, s: usize, q: usize) -> String {
     }
     let sums: Vec<_> = (4 * s..4 * s + 4).map(|p| format!("sum{p}_{q}")).collect();
     format!("largest(own, {s}u, {})", sums.join(", "))
+}
+
+/// The reads and stores of a stage: [`READS_AT_ONCE`] reads are under way before their stores. The barrier before the first
+/// store waits for the products of the stage before.
+fn staging(tile: Tile, stage: Staging) -> Vec<String> {
+    let each = |size: usize| 0..size.div_ceil(tile.invocations());
+    let halo = each(stage.halo_count()).map(|i| ("halo", "h", i));
+    let all: Vec<_> = halo
+        .chain(each(stage.taps_size).map(|i| ("tap", "t", i)))
+        .collect();
+    let mut lines = Vec::new();
+    for (chunk, some) in all.chunks(READS_AT_ONCE).enumerate() {
+        lines.extend(some.iter().map(|(what, name, i)| {
+            let from = match *what {
+                "halo" => "image, from_y, from_x",
+                _ => "tap",
+            };
+            let at = i * tile.invocations();
+            format!("let {name}{i} = {what}_value(local + {at}u, {from}, c, c_end);")
+        }));
+        lines.extend((chunk == 0).then(|| "workgroupBarrier();".into()));
+        lines.extend(some.iter().map(|(what, name, i)| {
+            let at = i * tile.invocations();
+            format!("store_{what}(local + {at}u, {name}{i});")
+        }));
+    }
+    lines
 }
 
 /// The multiply-adds of one tap and four input channels.
