@@ -4,7 +4,7 @@
 //! Adding up K products in `f32` errs by about √K · 2⁻²⁴ of the partial sums, since roundings go either way; the error
 //! of the inputs comes on top. A layer that cancels most of its sums amplifies both. With r the error of the inputs, a
 //! node's bound is g · (r + √K · 2⁻²⁴). Here g is the layer's output for noise as large as its input
-//! ([`Op::noise`]) over the size of its output, or 1 if that is larger. Labels may differ only
+//! ([`Op::noise`](crate::ops::Op::noise)) over the size of its output, or 1 if that is larger. Labels may differ only
 //! where the two best scores are closer than twice the bound times the largest score; those of a binary network, where
 //! the score is closer to the threshold than the bound times the largest score.
 //!
