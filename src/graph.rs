@@ -202,6 +202,15 @@ impl Graph {
         self.nodes.iter().position(|n| n.name == name).map(NodeId)
     }
 
+    /// `name`, or if a node is called so, `name` with the first number that makes it free: `labels_1`.
+    pub fn free_name(&self, name: &str) -> String {
+        let numbered = (1..).map(|i| format!("{name}_{i}"));
+        let mut names = std::iter::once(name.to_owned()).chain(numbered);
+        names
+            .find(|name| self.find(name).is_none())
+            .unwrap_or_else(|| name.to_owned())
+    }
+
     /// The op called `name`, for fetching its value.
     ///
     /// # Errors
@@ -299,6 +308,17 @@ mod tests {
     fn names_are_unique() {
         let mut graph = Graph::new("x");
         assert!(graph.op("x", Relu {}, &[graph.input()]).is_err());
+    }
+
+    #[test]
+    fn a_free_name_is_the_name_itself_unless_it_is_taken() {
+        let mut graph = Graph::new("x");
+        assert_eq!(
+            (&*graph.free_name("y"), &*graph.free_name("x")),
+            ("y", "x_1")
+        );
+        graph.parameter("x_1", Shape::vector(3)).unwrap();
+        assert_eq!(graph.free_name("x"), "x_2");
     }
 
     #[test]

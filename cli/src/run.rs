@@ -103,10 +103,15 @@ fn fetched<'a>(asked: &'a [String], model: &Model) -> Result<Vec<&'a str>> {
     let mut names: Vec<&str> = Vec::with_capacity(asked.len());
     for name in asked.iter().map(String::as_str) {
         if [OUTPUT, LABELS].contains(&name) {
-            return Err(Error::new(
-                ErrorKind::Request,
-                format!("--fetch {name}: the output file always holds {OUTPUT} and {LABELS}"),
-            ));
+            let but = match model.graph().find_op(name) {
+                Ok(node) if node != model.graph().output() => {
+                    "; the network's own node of this name cannot be written beside them"
+                }
+                _ => "",
+            };
+            let text =
+                format!("--fetch {name}: the output file always holds {OUTPUT} and {LABELS}{but}");
+            return Err(Error::new(ErrorKind::Request, text));
         }
         model.graph().find_op(name).map_err(|e| e.at("--fetch"))?;
         if !names.contains(&name) {

@@ -1,12 +1,15 @@
 //! The request to a network: the key of the executor pool, and the graph that answers it.
+//!
+//! The nodes that a request adds have names that no node of the network has.
 
 use crate::error::{Result, bail};
 use crate::graph::{Graph, NodeId};
 use crate::model_file::Model;
-use crate::ops::Interpolate;
+use crate::ops::{Interpolate, Op};
 use crate::preprocess::{Form, PictureInput};
 use crate::size::Size;
 use crate::tensor::Shape;
+use std::sync::Arc;
 
 /// The node that holds the class of each pixel.
 const LABELS: &str = "labels";
@@ -147,7 +150,7 @@ impl Request {
                 let output = graph.output();
                 let scores = at_size(&mut graph, "resized", output, self.input)?;
                 if let Some(op) = model.head().to_probabilities() {
-                    graph.shared_op("probabilities", op, &[scores])?;
+                    add(&mut graph, "probabilities", op, scores)?;
                 }
                 Ok(Task::of_output(graph))
             }
@@ -224,14 +227,14 @@ fn picture_graph(model: &Model, pictures: PictureInput, network_size: Size) -> R
     let mut graph = network_graph(model, pictures.form, network_size)?;
     let output = graph.output();
     let scores = at_size(&mut graph, "resized", output, pictures.shape)?;
-    graph.shared_op(LABELS, model.head().labels(), &[scores])?;
+    add(&mut graph, LABELS, model.head().labels(), scores)?;
     Ok(graph)
 }
 
 /// Pictures in `form`, preprocessed to `network_size`, and the network.
 fn network_graph(model: &Model, form: Form, network_size: Size) -> Result<Graph> {
-    let preprocess = model.preprocessing().op(network_size, form);
-    model.graph().after(PICTURE, preprocess)
+    let (graph, preprocess) = (model.graph(), model.preprocessing().op(network_size, form));
+    graph.after(&graph.free_name(PICTURE), preprocess)
 }
 
 /// Adds the labels to the network's own graph, if it has any.
@@ -239,8 +242,13 @@ fn add_labels(graph: &mut Graph, model: &Model) -> Result<Option<NodeId>> {
     if !model.has_labels() {
         return Ok(None);
     }
-    let labels = graph.shared_op(LABELS, model.head().labels(), &[graph.output()])?;
-    Ok(Some(labels))
+    let output = graph.output();
+    add(graph, LABELS, model.head().labels(), output).map(Some)
+}
+
+/// Adds a node of this name, or of one like it that is free.
+fn add(graph: &mut Graph, name: &str, op: Arc<dyn Op>, input: NodeId) -> Result<NodeId> {
+    graph.shared_op(graph.free_name(name), op, &[input])
 }
 
 /// The labels of `pictures` at each of the network's strides, the network's own last.
@@ -260,7 +268,7 @@ fn stages(model: &Model, pictures: PictureInput) -> Result<Task> {
         let name = format!("resized{stride}");
         let resized = at_size(&mut graph, &name, scores, pictures.shape)?;
         let name = format!("labels{stride}");
-        outputs.push(graph.shared_op(name, model.head().labels(), &[resized])?);
+        outputs.push(add(&mut graph, &name, model.head().labels(), resized)?);
     }
     Ok(Task { graph, outputs })
 }
@@ -289,5 +297,6 @@ fn at_size(graph: &mut Graph, name: &str, scores: NodeId, input: Shape) -> Resul
     if Size::new(h, w) == size {
         return Ok(scores);
     }
-    graph.op(name, Interpolate::bilinear(size.axes(), false), &[scores])
+    let resize = Interpolate::bilinear(size.axes(), false);
+    add(graph, name, Arc::new(resize), scores)
 }

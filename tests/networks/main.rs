@@ -12,6 +12,7 @@ mod flow;
 mod heads;
 mod jumps;
 mod models;
+mod names;
 mod pool;
 mod unpool;
 mod widths;

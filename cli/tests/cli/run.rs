@@ -110,6 +110,26 @@ fn run_says_in_json_what_it_wrote_and_refuses_before_it_works() {
 }
 
 #[test]
+fn a_node_called_labels_is_no_obstacle_and_is_fetched_by_no_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let [m, x, y] =
+        ["m", "x", "y"].map(|name| folder.path().join(name).with_extension("safetensors"));
+    let metadata = r#"{"version": 1, "graph": {"output": "score", "nodes": [
+        {"name": "labels", "op": "relu", "inputs": ["input"]},
+        {"name": "score", "op": "scale", "inputs": ["labels"], "attributes": {"factor": 2}}]}}"#;
+    let metadata = [("fullconv".to_owned(), metadata.to_owned())].into();
+    let nothing: [(&str, safetensors::tensor::TensorView); 0] = [];
+    fs::write(&m, safetensors::serialize(nothing, Some(metadata)).unwrap()).unwrap();
+    write_tensors(&x, &[("input", &[1, 3, 2, 2], &[0.25; 12])]);
+    let line = "run -m {} --input {} --output {} --backend cpu";
+    fullconv_with(line, &[&m, &x, &y]).expect(0);
+    check_labels(&y);
+    let done = fullconv_with(&format!("{line} --fetch labels"), &[&m, &x, &y]).expect(1);
+    let expected = "always holds output and labels; the network's own node of this name cannot be";
+    assert!(done.stderr.contains(expected), "{}", done.stderr);
+}
+
+#[test]
 fn compare_finds_every_node_within_its_bound() {
     if !has_adapter() {
         return;
