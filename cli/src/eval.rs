@@ -7,13 +7,14 @@ mod survey;
 
 use crate::inputs::read_picture;
 use crate::options::{DeviceOptions, ModelOptions, TuneOptions, describe, report_multi_label};
+use crate::pictures::{PictureOptions, report_transparent};
 use crate::presets::Colour;
 use crate::{Outcome, terminal, text_files};
 use fullconv::{
     BoundaryIou, ConfusionMatrix, Error, ErrorKind, LabelImage, Model, Result, Segmenter, Size,
 };
 use map::{Label, LabelMap, Meaning};
-use pairs::{Pair, pairs};
+use pairs::{Pair, Pairs, pairs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ A label map has lines `label = class`, or is a JSON object or list: a label is a
 is other and class = id - 1.
 
 The labels of NAME.jpg are NAME.png, or of the one kind of name that is found for the pictures, such as NAME_L.png; of
-NAME_leftImg8bit.png, those of NAME.
+NAME_leftImg8bit.png, those of NAME. With --recursive, the labels of FOLDER/NAME.jpg are in the FOLDER of the labels.
 
 IoU is intersection over union, Dice 2·hits / (labelled + predicted); boundary IoU looks only at pixels within 2 % of
 the picture's diagonal from the edge of a class.")]
@@ -55,6 +56,8 @@ pub struct Args {
     /// Leave out pixels with this label, an id or a colour; may be given more than once
     #[arg(long, value_name = "ID", value_parser = Label::parse, allow_hyphen_values = true)]
     ignore: Vec<Label>,
+    #[command(flatten)]
+    pictures: PictureOptions,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -80,7 +83,16 @@ pub fn run(args: &Args) -> Outcome {
         .as_deref()
         .map(text_files::palette)
         .transpose()?;
-    let (pairs, unmatched) = pairs(&args.images, &args.labels, args.pattern.as_deref())?;
+    let Pairs {
+        pairs,
+        unmatched,
+        left_out: files_left_out,
+    } = pairs(
+        &args.images,
+        &args.labels,
+        args.pattern.as_deref(),
+        args.pictures.recursive,
+    )?;
     let model = args.model.open()?;
     let classes = model.class_count();
     // Before anything is read, so that too many classes are an error at once.
@@ -97,12 +109,20 @@ pub fn run(args: &Args) -> Outcome {
     let segmenter = args.device.segmenter(&model, &args.model)?;
     if !args.json {
         terminal::say(describe(&segmenter))?;
+        if let Some(line) = files_left_out.line() {
+            terminal::say(line)?;
+        }
     }
     let first = pairs.first().map(|pair| pair.picture.as_path());
     args.tune.tune_for(&segmenter, first, args.json)?;
     let counted = count(args, &segmenter, &pairs, &reading, counted)?;
     let left_out = survey.left_out(&reading.map);
-    let output = report::Output::new(&segmenter, &counted, (pairs.len(), unmatched), &left_out);
+    let files = report::Files {
+        images: pairs.len(),
+        unmatched,
+        files_left_out,
+    };
+    let output = report::Output::new(&segmenter, &counted, files, &left_out);
     if args.json {
         terminal::json(&output)?;
     } else {
@@ -181,13 +201,15 @@ fn count(
     mut counted: Counted,
 ) -> Result<Counted> {
     let bar = terminal::progress(pairs.len());
+    let mut transparent = 0;
     for Pair {
         picture: path,
         labels,
     } in pairs
     {
         bar.set_message(path.display().to_string());
-        let picture = read_picture(path)?;
+        let picture = args.pictures.prepared(read_picture(path)?);
+        transparent += usize::from(picture.is_transparent());
         let (size, truth) = reading.classes(&LabelImage::read(labels)?);
         if size != picture.size() {
             return Err(other_size((labels, size), (path, picture.size())));
@@ -202,6 +224,7 @@ fn count(
         bar.inc(1);
     }
     bar.finish_and_clear();
+    report_transparent(transparent, pairs.len(), segmenter.model());
     Ok(counted)
 }
 

@@ -23,6 +23,9 @@ const UNREAD: [(&str, &str); 6] = [
     ("dcm", "DICOM"),
 ];
 
+/// The kind of files that `segment` wrote.
+pub const OF_RESULTS: &str = "results of an earlier run";
+
 /// The pictures of a folder.
 #[derive(Debug, Default)]
 pub struct Folder {
@@ -37,7 +40,8 @@ pub struct Folder {
 pub struct LeftOut(BTreeMap<String, usize>);
 
 impl LeftOut {
-    fn count(&mut self, kind: impl Into<String>) {
+    /// Counts a file of this kind.
+    pub fn count(&mut self, kind: impl Into<String>) {
         *self.0.entry(kind.into()).or_default() += 1;
     }
 
@@ -71,29 +75,10 @@ enum Kind {
 /// `Io` if a folder cannot be read, `Request` if there is no picture.
 pub fn pictures_in(folder: &Path, recursive: bool) -> Result<Folder> {
     let mut found = Folder::default();
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        let unreadable = |reason| {
-            Error::new(
-                ErrorKind::Io,
-                format!("cannot read folder {}: {reason}", folder.display()),
-            )
-        };
-        for entry in fs::read_dir(&folder).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            let path = entry.path();
-            let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
-            // A link to a folder is not followed: it may lead into a circle.
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            match () {
-                () if is_hidden => found.left_out.count("hidden"),
-                () if is_folder && recursive => folders.push(path),
-                () if path.is_dir() => found.left_out.count("folders (--recursive)"),
-                () => match kind(&path) {
-                    Kind::Picture => found.pictures.push(path),
-                    Kind::LeftOut(kind) => found.left_out.count(kind),
-                },
-            }
+    for path in files_in(folder, recursive, &mut found.left_out)? {
+        match kind(&path) {
+            Kind::Picture => found.pictures.push(path),
+            Kind::LeftOut(kind) => found.left_out.count(kind),
         }
     }
     if found.pictures.is_empty() {
@@ -110,6 +95,37 @@ pub fn pictures_in(folder: &Path, recursive: bool) -> Result<Folder> {
     Ok(found)
 }
 
+/// The files in `folder`, and in its folders if `recursive`. Hidden ones, and folders otherwise, are counted as left out.
+///
+/// # Errors
+/// `Io` if a folder cannot be read.
+pub fn files_in(folder: &Path, recursive: bool, left_out: &mut LeftOut) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let unreadable = |reason| {
+            Error::new(
+                ErrorKind::Io,
+                format!("cannot read folder {}: {reason}", folder.display()),
+            )
+        };
+        for entry in fs::read_dir(&folder).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let path = entry.path();
+            let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
+            // A link to a folder is not followed: it may lead into a circle.
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            match () {
+                () if is_hidden => left_out.count("hidden"),
+                () if is_folder && recursive => folders.push(path),
+                () if path.is_dir() => left_out.count("folders (--recursive)"),
+                () => files.push(path),
+            }
+        }
+    }
+    Ok(files)
+}
+
 /// What the file at `path` is, by its name if that is a result's, then by its content, else by its ending.
 fn kind(path: &Path) -> Kind {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -117,19 +133,26 @@ fn kind(path: &Path) -> Kind {
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
     let mut of_results = [MASK, OVERLAY].into_iter().chain(INSIGHT);
     if of_results.any(|ending| name.ends_with(ending)) || name.contains(PROBABILITY) {
-        return Kind::LeftOut("results of an earlier run".into());
+        return Kind::LeftOut(OF_RESULTS.into());
     }
     let unread = UNREAD.iter().find(|(unread, _)| *unread == ending);
-    let by_ending = unread.map(|(_, name)| PictureFormat::Unread(name));
+    let unread = unread.map(|(_, name)| PictureFormat::Unread(name));
     match head(path)
         .and_then(|head| PictureFormat::of(&head))
-        .or(by_ending)
+        .or(unread)
     {
         Some(format) if format.is_read() => Kind::Picture,
         Some(format) => Kind::LeftOut(format!("{format} ({})", format.advice())),
         None if ENDINGS.contains(&ending) => Kind::Picture,
-        None if ending.is_empty() => Kind::LeftOut("without an ending".into()),
-        None => Kind::LeftOut(format!(".{ending}")),
+        None => Kind::LeftOut(by_ending(ending)),
+    }
+}
+
+/// The kind of a file that is left out, of which only the ending is known.
+pub fn by_ending(ending: &str) -> String {
+    match ending {
+        "" => "without an ending".into(),
+        _ => format!(".{ending}"),
     }
 }
 

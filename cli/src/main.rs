@@ -20,6 +20,7 @@ mod manual;
 mod names;
 mod options;
 mod outputs;
+mod pictures;
 mod pipeline;
 mod presets;
 mod profile;

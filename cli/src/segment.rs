@@ -7,12 +7,12 @@ use crate::options::{
     DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe, report_multi_label,
 };
 use crate::outputs::{Only, Parts, Place, is_done};
+use crate::pictures::{PictureOptions, report_transparent};
 use crate::pipeline::{self, Inbox, Outbox};
 use crate::{Failure, Outcome, interrupt, terminal, text_files};
 use fullconv::low_level::files;
 use fullconv::{
-    Channels, Error, ErrorKind, Frames, Mask, Model, Palette, Picture, PictureNote, Result,
-    Segmenter, Size,
+    Error, ErrorKind, Frames, Mask, Model, Palette, Picture, PictureNote, Result, Segmenter, Size,
 };
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -54,13 +54,8 @@ pub struct Args {
     /// Opacity of the overlay's colours, from 0 (only the picture) to 1 (only the colours)
     #[arg(long, default_value = "0.5", value_parser = opacity)]
     opacity: f32,
-    /// Take the pictures in the folders of a folder too
-    #[arg(long)]
-    recursive: bool,
-    /// Put a colour behind transparent pixels: `white`, `black`, or red, green and blue as #RRGGBB [default: their own
-    /// colour, as if opaque]
-    #[arg(long, value_name = "COLOUR", value_parser = colour)]
-    background: Option<[u8; 3]>,
+    #[command(flatten)]
+    pictures: PictureOptions,
     #[command(flatten)]
     insight: InsightOptions,
     /// Print one JSON object
@@ -78,17 +73,6 @@ fn opacity(text: &str) -> Result<f32, String> {
     match text.parse() {
         Ok(opacity) if (0.0..=1.0).contains(&opacity) => Ok(opacity),
         _ => Err("an opacity is a number from 0 to 1".into()),
-    }
-}
-
-fn colour(text: &str) -> Result<[u8; 3], String> {
-    let digits = text.strip_prefix('#').unwrap_or(text);
-    let channel = |i: usize| u8::from_str_radix(digits.get(2 * i..2 * i + 2)?, 16).ok();
-    match (text, channel(0), channel(1), channel(2)) {
-        ("white", ..) => Ok([255; 3]),
-        ("black", ..) => Ok([0; 3]),
-        (_, Some(red), Some(green), Some(blue)) if digits.len() == 6 => Ok([red, green, blue]),
-        _ => Err("a colour is white, black, or #RRGGBB".into()),
     }
 }
 
@@ -148,7 +132,7 @@ struct Task<'a> {
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
     let place = Place::of(args.output.as_deref(), &args.inputs)?;
-    let (mut jobs, left_out) = place.jobs(&args.inputs, args.recursive)?;
+    let (mut jobs, left_out) = place.jobs(&args.inputs, args.pictures.recursive)?;
     let palette = args.palette.as_deref().map(text_files::palette);
     let palette = palette.transpose()?;
     let model = args.model.open()?;
@@ -317,35 +301,13 @@ fn segment_all(
     };
     pipeline::run(
         jobs,
-        |job| {
-            let picture = read(job)?;
-            Ok(match task.args.background {
-                Some(colour) => picture.over(colour),
-                None => picture,
-            })
-        },
+        |job| Ok(task.args.pictures.prepared(read(job)?)),
         |pictures, labelled| label(segmenter, task.wanted, pictures, labelled),
         |job, labelled| finish(task, job, labelled?),
         report,
     )?;
-    let model = segmenter.model();
-    if transparent > 0 && !takes_alpha(model) {
-        terminal::report(format!(
-            "{transparent} of {} pictures have transparent pixels, whose colours count as if opaque: --background \
-             COLOUR puts a colour behind them",
-            jobs.len()
-        ));
-    }
+    report_transparent(transparent, jobs.len(), segmenter.model());
     Ok(())
-}
-
-/// Whether the network has a channel for alpha.
-fn takes_alpha(model: &Model) -> bool {
-    match model.preprocessing().channels {
-        Channels::Rgb | Channels::Bgr => false,
-        Channels::Grey => model.input_channels() == 2,
-        _ => true,
-    }
 }
 
 /// Reports the failures on stderr and returns the exit status.

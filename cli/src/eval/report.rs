@@ -2,6 +2,7 @@
 
 use super::Counted;
 use super::survey::LeftOut;
+use crate::folders;
 use crate::options::ModelSummary;
 use crate::terminal;
 use fullconv::{Model, Segmenter};
@@ -13,9 +14,8 @@ use std::time::Duration;
 pub struct Output {
     device: String,
     model: ModelSummary,
-    images: usize,
-    /// Pictures without labels, and labels without a picture.
-    unmatched: Vec<String>,
+    #[serde(flatten)]
+    files: Files,
     /// Pixels whose label is a class of the model.
     pixels: u64,
     ignored_pixels: u64,
@@ -31,6 +31,17 @@ pub struct Output {
     mean_dice: Option<f64>,
     mean_boundary_iou: Option<f64>,
     classes: Vec<Class>,
+}
+
+/// The files of both folders.
+#[derive(Serialize)]
+pub struct Files {
+    /// Pictures with labels.
+    pub images: usize,
+    /// Pictures without labels, and labels without a picture.
+    pub unmatched: Vec<String>,
+    /// The other files, counted by kind.
+    pub files_left_out: folders::LeftOut,
 }
 
 #[derive(Serialize)]
@@ -56,11 +67,11 @@ struct Class {
 }
 
 impl Output {
-    /// The figures for so many pictures, beside files without a counterpart, and the labels left out.
+    /// The figures for the pictures of these files, and the labels left out.
     pub fn new(
         segmenter: &Segmenter,
         counted: &Counted,
-        (images, unmatched): (usize, Vec<String>),
+        files: Files,
         left_out: &[LeftOut],
     ) -> Self {
         let Counted {
@@ -90,8 +101,7 @@ impl Output {
         Self {
             device: segmenter.device(),
             model: ModelSummary::from(model),
-            images,
-            unmatched,
+            files,
             pixels,
             ignored_pixels,
             counted_share: pixels as f64 / all,
@@ -143,7 +153,7 @@ impl Output {
             share(self.frequency_weighted_iou),
             share(self.mean_boundary_iou),
             share(self.mean_dice),
-            self.images,
+            self.files.images,
             self.pixels,
             100.0 * self.counted_share,
             self.ignored_pixels,

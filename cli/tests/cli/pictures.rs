@@ -145,3 +145,48 @@ fn every_file_of_a_folder_is_done_or_named() {
             .contains("a colour is white, black, or #RRGGBB")
     );
 }
+
+#[test]
+fn eval_goes_into_folders_and_says_what_it_leaves_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let [network, images, labels, out] = ["m.safetensors", "images", "labels", "out"].map(path);
+    model(&network, 3);
+    for of in [&images, &labels] {
+        fs::create_dir_all(of.join("town")).unwrap();
+    }
+    fs::copy(fixture("rgb.jpg"), images.join("a.jpg")).unwrap();
+    fs::copy(fixture("alpha.png"), images.join("town/b.png")).unwrap();
+    fs::write(images.join("town/notes.txt"), "BMW").unwrap();
+    fs::write(labels.join("town/b.json"), "{}").unwrap();
+    let background = "--recursive --background #80ff00";
+    let line = format!("segment {{}} -m {{}} -o {{}} --only mask {background}");
+    fullconv_with(&line, &[&images, &network, &out]).expect(0);
+    fs::rename(out.join("a.mask.png"), labels.join("a.png")).unwrap();
+    fs::rename(out.join("b.mask.png"), labels.join("town/b.png")).unwrap();
+
+    let eval = |options: &str| {
+        let line = format!("eval --images {{}} --labels {{}} -m {{}}{options}");
+        fullconv_with(&line, &[&images, &labels, &network]).expect(0)
+    };
+    let done = eval(&format!(" {background} --json"));
+    assert_eq!(done.stderr, "");
+    let json = done.json();
+    assert_eq!(
+        (&json["images"], &json["pixel_accuracy"]),
+        (&2.into(), &1.0.into())
+    );
+    assert_eq!(
+        json["files_left_out"],
+        serde_json::json!({".json": 1, ".txt": 1})
+    );
+    let done = eval(" --recursive");
+    let line = "left out: 1 .json, 1 .txt\n";
+    assert!(done.stdout.contains(line), "{}", done.stdout);
+    let line = "1 of 2 pictures have transparent pixels, whose colours count as if opaque";
+    assert!(done.stderr.contains(line), "{}", done.stderr);
+    let done = eval("");
+    let line = "left out: 2 folders (--recursive)\n";
+    assert!(done.stdout.contains(line), "{}", done.stdout);
+    assert_eq!(done.stderr, "");
+}
