@@ -45,6 +45,10 @@ pub mod plan {
 pub mod reference {
     pub use crate::reference::*;
 }
+/// The graphs of requests.
+pub mod segmenter {
+    pub use crate::segmenter::labels_graph;
+}
 /// What plans are made for: a device, and what is wished.
 pub mod target {
     pub use crate::target::*;

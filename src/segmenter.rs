@@ -13,6 +13,7 @@ pub use executors::PoolStats;
 pub use frames::BlockingFrames;
 pub use frames::Frames;
 pub use insight::StageMask;
+pub use request::labels_graph;
 pub(crate) use request::{Begin, Request, whole_graph};
 pub use texture::{Colours, MaskTexture, TexturePass};
 

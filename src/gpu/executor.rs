@@ -69,9 +69,17 @@ impl Network {
     /// Compiles `pipelines`. Failures are only logged; they are reported when the pipeline is needed.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) async fn compile_ahead(&self, pipelines: &[Pipeline]) {
-        if let Err(error) = self.pipelines.make(&self.gpu, pipelines).await {
+        if let Err(error) = self.compile(pipelines).await {
             tracing::debug!("{error}");
         }
+    }
+
+    /// Compiles `pipelines`.
+    ///
+    /// # Errors
+    /// `Device` if a shader does not compile.
+    pub async fn compile(&self, pipelines: &[Pipeline]) -> Result<()> {
+        self.pipelines.make(&self.gpu, pipelines).await
     }
 
     /// Compiles the pipelines and uploads the weights that `plan` of `graph` needs and the network lacks.

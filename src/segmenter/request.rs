@@ -222,6 +222,18 @@ pub(super) fn nominal_graphs(model: &Model) -> Result<Vec<(Graph, Shape)>> {
         .collect()
 }
 
+/// The graph that [`Segmenter::segment`](super::Segmenter::segment) runs for a picture of `size`, and the shape of its
+/// input.
+///
+/// # Errors
+/// `Shape` if the network cannot take the size.
+pub fn labels_graph(model: &Model, size: Size) -> Result<(Graph, Shape)> {
+    let preprocessing = model.preprocessing();
+    let pictures = preprocessing.input(1, size, preprocessing.usual_form());
+    let graph = picture_graph(model, pictures, model.network_size(size)?)?;
+    Ok((graph, pictures.shape))
+}
+
 /// Preprocess, the network at `network_size`, scores at the pictures' size, labels.
 fn picture_graph(model: &Model, pictures: PictureInput, network_size: Size) -> Result<Graph> {
     let mut graph = network_graph(model, pictures.form, network_size)?;

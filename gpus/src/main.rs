@@ -1,0 +1,130 @@
+//! What Mesa's compilers for real GPUs make of fullconv's pipelines, without a GPU. tests/gpus.sh installs the drivers
+//! and runs this program on each.
+
+mod chips;
+mod compile;
+mod isa;
+mod model;
+mod networks;
+mod record;
+mod report;
+mod rules;
+mod shader;
+
+use fullconv::{Error, ErrorKind, Result};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "fullconv-gpus chips | compile CHIP FOLDER | report FOLDER CHIP… | layers FOLDER CHIP… | \
+                     write FOLDER DOCUMENT CHIP…";
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.as_slice() {
+        ["chips"] => {
+            for chip in &chips::CHIPS {
+                let [shim, manifest] = chip.family.maker.files();
+                let [name, value] = chip.variable;
+                println!("{} {shim} {manifest} {name}={value}", chip.name);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        ["compile", chip, folder] => compile(chip, Path::new(folder)),
+        ["report", folder, names @ ..] => report(Path::new(folder), names),
+        ["layers", folder, names @ ..] => layers(Path::new(folder), names),
+        ["write", folder, document, names @ ..] => {
+            write(Path::new(folder), Path::new(document), names)
+        }
+        _ => {
+            eprintln!("usage: {USAGE}");
+            Ok(ExitCode::from(2))
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("fullconv-gpus: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn chip(name: &str) -> Result<&'static chips::Chip> {
+    let unknown = || Error::new(ErrorKind::Request, format!("no chip is called {name}"));
+    chips::find(name).ok_or_else(unknown)
+}
+
+/// An error of a file.
+fn of_file(path: &Path, error: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Io, format!("{}: {error}", path.display()))
+}
+
+/// Compiles everything on the chip at hand, and keeps what was seen.
+fn compile(name: &str, folder: &Path) -> Result<ExitCode> {
+    let Some(records) = std::env::var_os(record::FOLDER).map(PathBuf::from) else {
+        let text = format!("{} names no folder: run tests/gpus.sh", record::FOLDER);
+        return Err(Error::new(ErrorKind::Request, text));
+    };
+    let seen = compile::run(chip(name)?, folder, &records)?;
+    let path = folder.join(format!("{name}.json"));
+    let text = serde_json::to_vec(&seen).map_err(|error| of_file(&path, error))?;
+    std::fs::write(&path, text).map_err(|error| of_file(&path, error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was seen on each of the chips.
+fn seen(folder: &Path, names: &[&str]) -> Result<Vec<report::OnChip>> {
+    let read = |name: &&str| {
+        let path = folder.join(format!("{name}.json"));
+        let text = std::fs::read(&path).map_err(|error| of_file(&path, error))?;
+        let seen = serde_json::from_slice(&text).map_err(|error| of_file(&path, error))?;
+        Ok((chip(name)?, seen))
+    };
+    names.iter().map(read).collect()
+}
+
+fn report(folder: &Path, names: &[&str]) -> Result<ExitCode> {
+    let errors = report::print(&seen(folder, names)?);
+    Ok(if errors == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn layers(folder: &Path, names: &[&str]) -> Result<ExitCode> {
+    for (chip, seen) in seen(folder, names)? {
+        println!("{}", report::layers(chip, &seen));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Replaces the tables between the marks of a document.
+fn write(folder: &Path, document: &Path, names: &[&str]) -> Result<ExitCode> {
+    let all = seen(folder, names)?;
+    let mut text = std::fs::read_to_string(document).map_err(|error| of_file(document, error))?;
+    let drivers: std::collections::BTreeSet<_> =
+        all.iter().map(|(_, seen)| &seen.device[1]).collect();
+    let drivers: Vec<_> = drivers.into_iter().map(String::as_str).collect();
+    let tables = [
+        ("drivers", format!("Drivers: {}.\n", drivers.join(", "))),
+        ("summary", report::summary(&all)),
+        ("times", report::times(&all)),
+        ("kernels", report::kernels(&all)),
+        ("assumptions", report::assumptions()),
+    ];
+    for (place, table) in tables {
+        let [begin, end] = [
+            format!("<!-- {place} -->\n"),
+            format!("<!-- end of {place} -->"),
+        ];
+        let from = text.find(&begin).map(|at| at + begin.len());
+        let to = text
+            .find(&end)
+            .filter(|to| from.is_some_and(|from| from <= *to));
+        let (Some(from), Some(to)) = (from, to) else {
+            return Err(of_file(document, format!("no place for {place}")));
+        };
+        text.replace_range(from..to, &table);
+    }
+    std::fs::write(document, text).map_err(|error| of_file(document, error))?;
+    Ok(ExitCode::SUCCESS)
+}
