@@ -333,8 +333,11 @@ unsafe fn describe(
         let statistics = list(|count, data| unsafe { statistics(*device, &info, count, data) })?;
         let values = statistics.iter().map(|of| (text(&of.name), number(of)));
         record.statistics.extend(values);
+        // The final instructions; the intermediate code before them is much longer.
+        let is_final = |(name, _): &(String, String)| name.contains("ssembly");
         // SAFETY: as above.
-        record.texts.extend(unsafe { texts(executables, &info) }?);
+        let texts = unsafe { texts(executables, &info) }?;
+        record.texts.extend(texts.into_iter().filter(is_final));
     }
     Ok(())
 }

@@ -14,6 +14,6 @@ pub struct Record {
     pub subgroup: u32,
     /// The driver's statistics, under its names.
     pub statistics: Vec<(String, f64)>,
-    /// The driver's texts: its intermediate code, the final instructions.
+    /// The final instructions, as the driver prints them.
     pub texts: Vec<(String, String)>,
 }

@@ -79,12 +79,8 @@ fn class(line: &str, name: &str) -> Option<Class> {
 
 /// Bytes of a memory instruction, from the end of its name.
 fn bytes(name: &str) -> u32 {
-    let two = if name.contains("2addr")
-        || name.contains("load2")
-        || name.contains("read2")
-        || name.contains("store2")
-        || name.contains("write2")
-    {
+    let pairs = ["2addr", "read2", "write2"];
+    let two = if pairs.iter().any(|pair| name.contains(pair)) {
         2
     } else {
         1
