@@ -3,6 +3,8 @@
 mod adreno;
 mod amd;
 mod nvidia;
+#[cfg(test)]
+mod tests;
 
 use crate::chips::{Chip, Maker};
 use crate::shader::Facts;

@@ -4,48 +4,69 @@ use crate::chips::Chip;
 use crate::compile::{Compiled, Seen};
 use crate::rules::{self, Breach, KNOWN, Known};
 use crate::{chips, model};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// A chip and what was seen on it.
 pub type OnChip = (&'static Chip, Seen);
 
-/// The kernels whose instructions have a table.
-const SHOWN: [&str; 2] = ["conv2d_tiled", "conv2d_coop"];
+/// The kernels whose instructions have a table, and whether in f16.
+const SHOWN: [(&str, bool); 2] = [("conv2d_tiled", false), ("conv2d_coop", true)];
 
 /// Prints everything, and returns the number of errors.
 pub fn print(all: &[OnChip]) -> usize {
     println!("{}\n{}\n{}", summary(all), kernels(all), times(all));
-    let breaches: Vec<_> = all
+    let breaches = all
         .iter()
-        .flat_map(|(chip, seen)| rules::breaches(chip, seen))
-        .collect();
-    let (known, new): (Vec<_>, Vec<_>) = breaches.iter().partition(|of| rules::known(of).is_some());
-    for breach in &known {
-        println!("known: {breach}");
+        .flat_map(|(chip, seen)| rules::breaches(chip, seen));
+    let breaches: Vec<_> = breaches.collect();
+    let is_known = |of: &&Breach<'_>| rules::known(of).is_some();
+    let (known, new): (Vec<_>, Vec<_>) = breaches.iter().partition(is_known);
+    print_worst("known", &known);
+    print_worst("ERROR", &new);
+    let mut gone = 0;
+    for (chip, known) in all.iter().flat_map(|(chip, _)| of_chip(chip)) {
+        let occurs = |breach: &&&Breach<'_>| {
+            breach.chip.name == chip.name
+                && rules::known(breach).is_some_and(|of| std::ptr::eq(of, known))
+        };
+        if !breaches.iter().any(|breach| occurs(&&breach)) {
+            gone += 1;
+            let Known { kernel, rule, .. } = known;
+            println!(
+                "ERROR {} {kernel} keeps {rule:?} again: change gpus/src/rules.rs",
+                chip.name
+            );
+        }
     }
-    for breach in &new {
-        println!("ERROR {breach}");
-    }
-    let gone = gone(all, &known);
-    for known in &gone {
-        let Known {
-            chip, kernel, rule, ..
-        } = known;
-        println!("ERROR {chip} {kernel} keeps {rule:?} again: take it out of gpus/src/rules.rs");
-    }
-    new.len() + gone.len()
+    new.len() + gone
 }
 
-/// The exceptions for these chips that did not occur.
-fn gone(all: &[OnChip], known: &[&Breach<'_>]) -> Vec<&'static Known> {
-    let seen: Vec<_> = known.iter().filter_map(|of| rules::known(of)).collect();
-    let is_here = |known: &&Known| all.iter().any(|(chip, _)| chip.name == known.chip);
-    let occurred = |known: &Known| seen.iter().any(|of| std::ptr::eq(*of, known));
-    KNOWN
-        .iter()
-        .filter(is_here)
-        .filter(|known| !occurred(known))
-        .collect()
+/// The exceptions that a chip has.
+fn of_chip(chip: &'static Chip) -> impl Iterator<Item = (&'static Chip, &'static Known)> {
+    let has = |known: &&Known| known.chips.contains(&chip.name);
+    KNOWN.iter().filter(has).map(move |known| (chip, known))
+}
+
+/// A line for the worst breach of each rule by each kernel on each chip.
+fn print_worst(word: &str, breaches: &[&Breach<'_>]) {
+    let key = |of: &Breach<'_>| {
+        (
+            of.chip.name,
+            of.compiled.kernel.clone(),
+            format!("{:?}", of.rule),
+        )
+    };
+    let mut groups: BTreeMap<_, Vec<&Breach<'_>>> = BTreeMap::new();
+    for breach in breaches {
+        groups.entry(key(breach)).or_default().push(breach);
+    }
+    for group in groups.values() {
+        if let Some(worst) = group.iter().max_by(|a, b| a.amount.total_cmp(&b.amount)) {
+            let why = rules::known(worst).map_or(String::new(), |known| format!(": {}", known.why));
+            println!("{word} {worst} (the worst of {}){why}", group.len());
+        }
+    }
 }
 
 /// A row for each chip.
@@ -61,7 +82,8 @@ pub fn summary(all: &[OnChip]) -> String {
             .iter()
             .filter(|of| of.error.is_some())
             .count();
-        let is_spilled = |of: &&Compiled| of.error.is_none() && !rules::spills(chip, of).is_empty();
+        let is_spilled =
+            |of: &&Compiled| of.error.is_none() && !rules::spills(chip, of).1.is_empty();
         let spilled = seen.pipelines.iter().filter(is_spilled).count();
         let registers = seen
             .pipelines
@@ -85,25 +107,33 @@ pub fn summary(all: &[OnChip]) -> String {
     text
 }
 
-/// A row for each kind of kernel with a register tile, on each chip.
+/// A row for the largest tile of each kernel of products and each window, on each chip.
 pub fn kernels(all: &[OnChip]) -> String {
     let mut text = String::from(
         "| GPU | kernel | registers | subgroups a scheduler | products | other arithmetic | shared loads | \
          global loads | products' share |\n|---|---|--:|--:|--:|--:|--:|--:|--:|\n",
     );
     for (chip, seen) in all {
-        let mut rows: Vec<String> = Vec::new();
-        let shown = seen
-            .pipelines
-            .iter()
-            .filter(|of| of.is_default || of.facts.matrices);
-        for compiled in shown.filter(|of| SHOWN.contains(&of.kernel.as_str())) {
-            let row = kernel(chip, compiled);
-            if !rows.contains(&row) {
-                rows.push(row);
+        let mut largest: BTreeMap<_, &Compiled> = BTreeMap::new();
+        for compiled in seen.pipelines.iter().filter(|of| of.error.is_none()) {
+            let of = |name: &str| compiled.facts.constant(name).unwrap_or(0.0) as u32;
+            let is_shown = SHOWN.contains(&(compiled.kernel.as_str(), compiled.half));
+            if !is_shown || of("STRIDE_H") > 1 {
+                continue;
+            }
+            let size = |of: &Compiled| -> f64 {
+                let sides = ["ROWS", "COLUMNS", "QUADS"].iter();
+                sides.filter_map(|name| of.facts.constant(name)).product()
+            };
+            let key = (compiled.kernel.clone(), of("KERNEL_H"), of("KERNEL_W"));
+            let known = largest.entry(key).or_insert(compiled);
+            if (size(compiled), compiled.is_default) > (size(known), known.is_default) {
+                *known = compiled;
             }
         }
-        rows.iter().for_each(|row| text += row);
+        largest
+            .values()
+            .for_each(|compiled| text += &kernel(chip, compiled));
     }
     text
 }

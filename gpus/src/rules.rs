@@ -27,6 +27,8 @@ pub struct Breach<'a> {
     pub compiled: &'a Compiled,
     /// The rule.
     pub rule: Rule,
+    /// How much: spills, registers, reads of 16 bits, the per cent that are missing.
+    pub amount: f64,
     /// What was seen.
     pub what: String,
 }
@@ -38,6 +40,7 @@ impl fmt::Display for Breach<'_> {
             compiled,
             rule,
             what,
+            ..
         } = self;
         let precision = if compiled.half { "f16" } else { "f32" };
         let role = if compiled.is_default {
@@ -46,22 +49,28 @@ impl fmt::Display for Breach<'_> {
             ", a candidate"
         };
         let kernel = &compiled.kernel;
+        let layer = &compiled.layer;
         write!(
             f,
-            "{} {kernel} {precision} of {}{role}: {rule:?}: {what}",
-            chip.name, compiled.layer
+            "{} {kernel} {precision} of {layer}{role}: {rule:?}: {what}",
+            chip.name
         )
     }
 }
 
 /// Pipelines known to break a rule.
+#[derive(Debug)]
 pub struct Known {
-    /// The chip's name.
-    pub chip: &'static str,
+    /// The chips' names. Each of them has such a pipeline.
+    pub chips: &'static [&'static str],
     /// The kernel's name.
     pub kernel: &'static str,
+    /// The begin of the layer's name.
+    pub layer: &'static str,
     /// The rule.
     pub rule: Rule,
+    /// The largest [`Breach::amount`].
+    pub most: f64,
     /// The evidence, and what would mend it.
     pub why: &'static str,
 }
@@ -96,83 +105,83 @@ pub fn registers(chip: &Chip, compiled: &Compiled) -> Option<f64> {
         .copied()
 }
 
-/// The driver's counts of spills that are not 0, and of those that it no longer has.
-pub fn spills(chip: &Chip, compiled: &Compiled) -> Vec<String> {
+/// The driver's counts of spills that are not 0, or that it no longer has, and their sum.
+pub fn spills(chip: &Chip, compiled: &Compiled) -> (f64, Vec<String>) {
     let (zero, _) = statistics(chip.family.maker);
     let of = |name: &&str| match compiled.statistics.get(*name) {
         Some(0.0) => None,
-        Some(value) => Some(format!("{name} {value}")),
-        None => Some(format!("{name} is not reported")),
+        Some(value) => Some((*value, format!("{name} {value}"))),
+        None => Some((f64::INFINITY, format!("{name} is not reported"))),
     };
-    zero.iter().filter_map(of).collect()
+    let (values, texts): (Vec<_>, Vec<_>) = zero.iter().filter_map(of).unzip();
+    (values.iter().sum(), texts)
 }
 
 /// All breaches on a chip.
 pub fn breaches<'a>(chip: &'static Chip, seen: &'a Seen) -> Vec<Breach<'a>> {
+    let of = |compiled: &'a Compiled| {
+        let broken = broken(chip, compiled).into_iter();
+        broken.map(move |(rule, amount, what)| Breach {
+            chip,
+            compiled,
+            rule,
+            amount,
+            what,
+        })
+    };
+    seen.pipelines.iter().flat_map(of).collect()
+}
+
+/// The rules that a pipeline breaks, how much, and what was seen.
+fn broken(chip: &Chip, compiled: &Compiled) -> Vec<(Rule, f64, String)> {
+    if let Some(error) = &compiled.error {
+        return vec![(Rule::Compiles, f64::INFINITY, error.clone())];
+    }
     let mut all = Vec::new();
-    for compiled in &seen.pipelines {
-        let mut breach = |rule, what| {
-            all.push(Breach {
-                chip,
-                compiled,
-                rule,
-                what,
-            })
-        };
-        if let Some(error) = &compiled.error {
-            breach(Rule::Compiles, error.clone());
-            continue;
+    let (sum, spills) = spills(chip, compiled);
+    if !spills.is_empty() {
+        all.push((Rule::NoSpills, sum, spills.join(", ")));
+    }
+    let budget = chip.family.budget;
+    match registers(chip, compiled) {
+        Some(number) if number <= budget => {}
+        Some(number) => all.push((Rule::Registers, number, format!("{number} of {budget}"))),
+        None => all.push((Rule::Registers, f64::INFINITY, "not reported".into())),
+    }
+    let Some(mix) = &compiled.mix else {
+        if chip.family.maker != Maker::Apple {
+            let what = "its instructions cannot be read".into();
+            all.push((Rule::Compiles, f64::INFINITY, what));
         }
-        let spills = spills(chip, compiled);
-        if !spills.is_empty() {
-            breach(Rule::NoSpills, spills.join(", "));
-        }
-        match registers(chip, compiled) {
-            Some(number) if number <= chip.family.budget => {}
-            Some(number) => breach(
-                Rule::Registers,
-                format!("{number} of {}", chip.family.budget),
-            ),
-            None => breach(Rule::Registers, "not reported".into()),
-        }
-        instructions(chip, compiled, &mut breach);
+        return all;
+    };
+    let narrow = mix.stage.narrow_loads;
+    if compiled.facts.matrices && mix.stage.matrix == 0.0 {
+        let what = "no matrix instructions in the main loop".into();
+        all.push((Rule::Matrices, f64::INFINITY, what));
+    } else if compiled.facts.matrices && narrow > 0.0 {
+        let what = format!(
+            "{narrow} reads of 16 bits beside {} products",
+            mix.stage.matrix
+        );
+        all.push((Rule::Matrices, narrow, what));
+    }
+    let share = mix.stage.share();
+    if TILED.contains(&compiled.kernel.as_str()) && share < LEAST_SHARE {
+        let missing = 100.0 * (LEAST_SHARE - share);
+        all.push((Rule::Share, missing, format!("{:.0} %", 100.0 * share)));
     }
     all
 }
 
-fn instructions(chip: &Chip, compiled: &Compiled, breach: &mut dyn FnMut(Rule, String)) {
-    let Some(mix) = &compiled.mix else {
-        if chip.family.maker != Maker::Apple {
-            breach(Rule::Compiles, "its instructions cannot be read".into());
-        }
-        return;
-    };
-    if compiled.facts.matrices {
-        if mix.stage.matrix == 0.0 {
-            breach(
-                Rule::Matrices,
-                "no matrix instructions in the main loop".into(),
-            );
-        } else if mix.stage.narrow_loads > 0.0 {
-            let what = format!(
-                "{} reads of 16 bits beside {} products",
-                mix.stage.narrow_loads, mix.stage.matrix
-            );
-            breach(Rule::Matrices, what);
-        }
-    }
-    let share = mix.stage.share();
-    if TILED.contains(&compiled.kernel.as_str()) && share < LEAST_SHARE {
-        breach(Rule::Share, format!("{:.0} %", 100.0 * share));
-    }
-}
-
-/// The exception for a breach.
+/// The exception for a breach, unless the breach is larger.
 pub fn known(breach: &Breach<'_>) -> Option<&'static Known> {
     let is = |known: &&Known| {
-        known.chip == breach.chip.name
+        known.chips.contains(&breach.chip.name)
             && known.kernel == breach.compiled.kernel
+            && breach.compiled.layer.starts_with(known.layer)
             && known.rule == breach.rule
+            && breach.amount <= known.most
     };
     KNOWN.iter().find(is)
 }
