@@ -79,8 +79,8 @@ on_chip() {
 compile() {
     local name=$1 records
     records=$home/records/$name
-    rm -rf "$records" "$home/$name.json"
-    mkdir -p "$records"
+    rm -rf "$records" "$home/isa/$name" "$home/$name.json"
+    mkdir -p "$records" "$home/isa/$name" "$home/networks/$name"
     FULLCONV_GPUS_RECORDS=$records VK_ADD_LAYER_PATH=$home/layer VK_INSTANCE_LAYERS=VK_LAYER_FULLCONV_gpus \
         on_chip "$name" "$built/fullconv-gpus" compile "$name" "$home" >"$home/$name.log" 2>&1 || {
         echo "$name: the pipelines were not compiled:" >&2

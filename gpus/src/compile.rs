@@ -88,8 +88,8 @@ pub struct Dispatch {
     pub params: Vec<u32>,
 }
 
-/// Compiles all of it on `chip`, which has to be the device at hand. `folder` keeps the networks' files and the
-/// drivers' texts; `records` is where the layer writes.
+/// Compiles all of it on `chip`, which has to be the device at hand. `folder` has the folders `networks` and `isa`, with
+/// one for the chip in each; `records` is where the layer writes.
 ///
 /// # Errors
 /// If there is no such device, or a network has no plan on it.
@@ -114,19 +114,12 @@ pub fn run(chip: &'static Chip, folder: &Path, records: &Path) -> Result<Seen> {
         known: HashMap::new(),
         pipelines: Vec::new(),
     };
-    let io = |error| {
-        Error::new(
-            ErrorKind::Io,
-            format!("cannot write to {}: {error}", folder.display()),
-        )
-    };
-    std::fs::create_dir_all(&bench.texts).map_err(io)?;
     // wgpu has pipelines of its own.
     bench.take_record();
     let mut targets = vec![gpu.target().clone()];
     targets.extend(gpu.half_target().ok());
     let mut plans = Vec::new();
-    for network in networks::all(&folder.join("networks"))? {
+    for network in networks::all(&folder.join("networks").join(chip.name))? {
         for target in &targets {
             plans.push(bench.network(&network, target)?);
         }

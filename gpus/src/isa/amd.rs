@@ -63,7 +63,7 @@ fn class(line: &str, name: &str) -> Option<Class> {
         _ if begins(&["buffer_store", "global_store", "flat_store", "image_store"]) => Class::Store,
         _ if begins(&["s_barrier_wait"]) => Class::Wait,
         _ if begins(&["s_barrier"]) => Class::Barrier,
-        _ if begins(&["s_branch", "s_cbranch"]) => Class::Branch,
+        _ if begins(&["s_branch", "s_cbranch", "s_endpgm"]) => Class::Branch,
         _ if begins(&[
             "s_wait", "s_delay", "s_nop", "s_clause", "s_inst", "s_sleep",
         ]) =>
