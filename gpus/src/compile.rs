@@ -241,7 +241,7 @@ impl Bench {
         }
     }
 
-    /// Keeps the driver's statistics and texts for people to read; nothing depends on it.
+    /// Keeps the driver's statistics and instructions, for people and for `reread`.
     fn keep_text(&self, number: usize, kernel: &str, record: &Record) {
         let mut all = String::new();
         for (name, value) in &record.statistics {
@@ -250,6 +250,11 @@ impl Bench {
         for (name, text) in &record.texts {
             all += &format!("\n=== {name}\n{text}\n");
         }
-        let _ = std::fs::write(self.texts.join(format!("{number:03}-{kernel}.txt")), all);
+        let _ = std::fs::write(text_path(&self.texts, number, kernel), all);
     }
+}
+
+/// The file in `folder` with what the driver said of a pipeline.
+pub fn text_path(folder: &Path, number: usize, kernel: &str) -> PathBuf {
+    folder.join(format!("{number:03}-{kernel}.txt"))
 }

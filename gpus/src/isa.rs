@@ -89,6 +89,7 @@ fn split<'a>(
             }
         }
     }
+    blocks.retain(|block| !block.instructions.is_empty() || !block.label.is_empty());
     blocks
 }
 
@@ -425,7 +426,8 @@ fn dominators(before: &[Vec<usize>]) -> Vec<BTreeSet<usize>> {
         *first = BTreeSet::from([0]);
     }
     while std::mem::take(&mut changed) {
-        for block in 1..before.len() {
+        // A block that nothing leads to says nothing of those after it.
+        for block in (1..before.len()).filter(|block| !before[*block].is_empty()) {
             let mut ways = before[block].iter().map(|from| &passed[*from]);
             let first = ways.next().cloned().unwrap_or_default();
             let mut common = ways.fold(first, |common, way| &common & way);

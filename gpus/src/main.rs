@@ -15,7 +15,7 @@ use fullconv::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const USAGE: &str = "fullconv-gpus chips | compile CHIP FOLDER | report FOLDER CHIP… | layers FOLDER CHIP… | \
+const USAGE: &str = "fullconv-gpus chips | compile CHIP FOLDER | report FOLDER CHIP… | layers FOLDER CHIP… | reread FOLDER CHIP… | \
                      write FOLDER DOCUMENT CHIP…";
 
 fn main() -> ExitCode {
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         }
         ["compile", chip, folder] => compile(chip, Path::new(folder)),
         ["report", folder, names @ ..] => report(Path::new(folder), names),
+        ["reread", folder, names @ ..] => reread(Path::new(folder), names),
         ["layers", folder, names @ ..] => layers(Path::new(folder), names),
         ["write", folder, document, names @ ..] => {
             write(Path::new(folder), Path::new(document), names)
@@ -64,9 +65,35 @@ fn compile(name: &str, folder: &Path) -> Result<ExitCode> {
         return Err(Error::new(ErrorKind::Request, text));
     };
     let seen = compile::run(chip(name)?, folder, &records)?;
-    let path = folder.join(format!("{name}.json"));
-    let text = serde_json::to_vec(&seen).map_err(|error| of_file(&path, error))?;
-    std::fs::write(&path, text).map_err(|error| of_file(&path, error))?;
+    keep(folder, &seen)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn keep(folder: &Path, seen: &compile::Seen) -> Result<()> {
+    let path = folder.join(format!("{}.json", seen.chip));
+    let text = serde_json::to_vec(seen).map_err(|error| of_file(&path, error))?;
+    std::fs::write(&path, text).map_err(|error| of_file(&path, error))
+}
+
+/// Reads the kept instructions again, after a change of a reader.
+fn reread(folder: &Path, names: &[&str]) -> Result<ExitCode> {
+    for (chip, mut seen) in seen(folder, names)? {
+        for (number, compiled) in seen.pipelines.iter_mut().enumerate() {
+            let path = compile::text_path(
+                &folder.join("isa").join(chip.name),
+                number,
+                &compiled.kernel,
+            );
+            let text = std::fs::read_to_string(&path).map_err(|error| of_file(&path, error))?;
+            let parts = text.split("\n=== ").skip(1);
+            let parts = parts.filter_map(|part| part.split_once('\n'));
+            let texts: Vec<_> = parts
+                .map(|(name, text)| (name.to_owned(), text.to_owned()))
+                .collect();
+            compiled.mix = isa::read(chip, &texts, &compiled.facts);
+        }
+        keep(folder, &seen)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -113,6 +113,10 @@ fn adrenos_instructions_repeat_and_its_branches_end_blocks() {
 ; num_ubos: 0
 @in(r48.x)\tin0 (wrmask=0x7)
 (sy)cov.u32f32 r52.z, r50.z
+br !p0.x, #l3
+jump #l5
+l3:
+jump #l5
 l5:
 isam.v.base0 (u32)(xyzw)r5.y, r6.y, s#0, t#4
 isam.v.base0 (u32)(xyzw)r5.y, r6.y, s#0, t#4
