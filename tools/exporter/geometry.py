@@ -285,7 +285,7 @@ class Geometry:
         if letter in "hw":
             return self.cat_space(values, mades, dim, letter)
         if letter != "c":
-            raise Unsupported("of pictures")
+            raise Unsupported("along the batch: a graph is of one picture; call the network once for each part, and add the results")
         total = sum(m.shape[1] for m in mades)
         made = self.emit("cat", mades, [1, total, *mades[0].shape[2:]])
         view = values[0].view
