@@ -117,14 +117,18 @@ compile)
     compile "$2"
     exit
     ;;
-"" | write) chips=$("$built/fullconv-gpus" chips | cut -d ' ' -f 1) ;;
-*) chips=$* ;;
+"" | write)
+    chips=$("$built/fullconv-gpus" chips | cut -d ' ' -f 1)
+    # NVIDIA's take the longest.
+    order=$("$built/fullconv-gpus" chips | sort -r -k 2,2 | cut -d ' ' -f 1)
+    ;;
+*) chips=$* order=$* ;;
 esac
 
-say "compiling for" $chips
+say "compiling for" $order
 failed=0
 running=0
-for chip in $chips; do
+for chip in $order; do
     if [ "$running" -ge "$(nproc)" ]; then
         wait -n || failed=1
         running=$((running - 1))

@@ -76,7 +76,7 @@ pub struct Known {
 }
 
 /// The known exceptions.
-pub const KNOWN: &[Known] = &[
+pub static KNOWN: &[Known] = &[
     Known {
         chips: &["m1"],
         kernel: "conv2d_tiled",
@@ -92,6 +92,14 @@ pub const KNOWN: &[Known] = &[
         rule: Rule::Registers,
         most: 220.0,
         why: "sums of 8 pixels by 2 groups of channels leave one subgroup a SIMD",
+    },
+    Known {
+        chips: &["adreno740"],
+        kernel: "conv2d_tiled",
+        layer: "backbone.conv1",
+        rule: Rule::Share,
+        most: 11.0,
+        why: "a stride of 2: each pixel of a row is read from another address",
     },
     Known {
         chips: &["navi31"],
