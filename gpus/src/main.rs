@@ -78,7 +78,8 @@ fn keep(folder: &Path, seen: &compile::Seen) -> Result<()> {
 /// Reads the kept instructions again, after a change of a reader.
 fn reread(folder: &Path, names: &[&str]) -> Result<ExitCode> {
     for (chip, mut seen) in seen(folder, names)? {
-        for (number, compiled) in seen.pipelines.iter_mut().enumerate() {
+        let all = seen.pipelines.iter_mut().enumerate();
+        for (number, compiled) in all.filter(|(_, of)| of.error.is_none()) {
             let path = compile::text_path(
                 &folder.join("isa").join(chip.name),
                 number,

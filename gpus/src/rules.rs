@@ -83,7 +83,7 @@ pub static KNOWN: &[Known] = &[
         layer: "",
         rule: Rule::NoSpills,
         most: 148.0,
-        why: "sums of 8 pixels by 2 groups of channels take all registers; 6 by 2 had no spills",
+        why: TILE_SPILLS,
     },
     Known {
         chips: &["polaris10", "vega20"],
@@ -91,41 +91,74 @@ pub static KNOWN: &[Known] = &[
         layer: "",
         rule: Rule::Registers,
         most: 220.0,
-        why: "sums of 8 pixels by 2 groups of channels leave one subgroup a SIMD",
+        why: TILE,
     },
     Known {
-        chips: &["adreno740"],
-        kernel: "conv2d_tiled",
-        layer: "backbone.conv1",
-        rule: Rule::Share,
-        most: 11.0,
-        why: "a stride of 2: each pixel of a row is read from another address",
-    },
-    Known {
-        chips: &["navi31"],
+        chips: &["navi21", "navi31", "gfx1201"],
         kernel: "conv2d_tiled",
         layer: "backbone.conv1",
         rule: Rule::Registers,
         most: 228.0,
-        why: "a stride of 2: each pixel of a row is read from another address",
+        why: STEM,
     },
     Known {
-        chips: &["navi31"],
+        chips: &["navi21"],
+        kernel: "conv2d_tiled",
+        layer: "backbone.layer4",
+        rule: Rule::Registers,
+        most: 216.0,
+        why: TILE,
+    },
+    Known {
+        chips: &["navi21"],
+        kernel: "conv2d_tiled",
+        layer: "fc6",
+        rule: Rule::Registers,
+        most: 200.0,
+        why: TILE,
+    },
+    Known {
+        chips: &["navi21"],
+        kernel: "conv2d_tiled",
+        layer: "backbone.conv1",
+        rule: Rule::Share,
+        most: 13.0,
+        why: STEM,
+    },
+    Known {
+        chips: &["adreno740"],
+        kernel: "conv2d_tiled",
+        layer: "",
+        rule: Rule::Share,
+        most: 11.0,
+        why: STEM,
+    },
+    Known {
+        chips: &["navi31", "gfx1201"],
         kernel: "conv2d_coop",
         layer: "",
         rule: Rule::Registers,
         most: 240.0,
-        why: "windows of 7×7 with small matrices are unrolled",
+        why: UNROLLED,
     },
     Known {
-        chips: &["navi31"],
+        chips: &["navi31", "gfx1201"],
         kernel: "conv2d_coop",
         layer: "",
         rule: Rule::Matrices,
         most: 448.0,
-        why: "weights lie with output channels side by side, and are loaded as columns, 16 bits at a time",
+        why: COLUMNS,
     },
 ];
+
+const TILE_SPILLS: &str =
+    "sums of 8 pixels by 2 groups of channels take all registers; 6 by 2 had no spills";
+const TILE: &str =
+    "sums of 8 pixels by 2 groups of channels; 4 by 2 would leave room for more subgroups";
+const STEM: &str = "with strides and dilation, few reads share their address arithmetic";
+const UNROLLED: &str = "windows of 7×7 in small matrices are unrolled";
+const COLUMNS: &str =
+    "output channels of weights lie side by side, and a matrix loads columns, 16 bits at a time";
 
 /// The least share of multiply-adds in the arithmetic of a tiled kernel's main loop.
 const LEAST_SHARE: f64 = 0.7;
