@@ -26,7 +26,7 @@ impl Maker {
 }
 
 /// Chips whose units are alike.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Family {
     /// Its name.
     pub name: &'static str,
@@ -38,10 +38,8 @@ pub struct Family {
     pub because: &'static str,
     /// Schedulers of a unit (SIMDs of a compute unit, parts of a multiprocessor).
     pub schedulers: f64,
-    /// Invocations that a unit holds at once, without regard to registers.
-    pub invocations: f64,
-    /// Registers of 32 bits of a scheduler's lane-slots: subgroups of `width` share them.
-    pub registers: f64,
+    /// Whether the driver counts subgroups of 32 where a kernel has 64.
+    pub counts_of_32: bool,
     /// Cycles of a scheduler for a multiply-add instruction of a whole subgroup.
     pub fma_cycles: f64,
     /// Cycles for any other instruction of lanes.
@@ -88,8 +86,7 @@ const GCN: Family = Family {
     budget: 128.0,
     because: "two subgroups a SIMD: a single one waits for its own latency",
     schedulers: 4.0,
-    invocations: 2560.0,
-    registers: 256.0,
+    counts_of_32: false,
     fma_cycles: 4.0,
     alu_cycles: 4.0,
     issues_all: false,
@@ -108,8 +105,7 @@ const RDNA2: Family = Family {
     budget: 168.0,
     because: "three subgroups of 64 a SIMD",
     schedulers: 2.0,
-    invocations: 2048.0,
-    registers: 512.0,
+    counts_of_32: true,
     fma_cycles: 2.0,
     alu_cycles: 2.0,
     issues_all: false,
@@ -122,7 +118,6 @@ const RDNA3: Family = Family {
     name: "RDNA3",
     budget: 192.0,
     because: "four subgroups of 64 a SIMD",
-    registers: 768.0,
     fma_cycles: 1.0,
     matrix_rate: 128.0,
     ..RDNA2
@@ -138,8 +133,7 @@ const TURING: Family = Family {
     budget: 168.0,
     because: "twelve subgroups a multiprocessor, three a scheduler",
     schedulers: 4.0,
-    invocations: 1024.0,
-    registers: 512.0,
+    counts_of_32: false,
     fma_cycles: 2.0,
     alu_cycles: 1.0,
     issues_all: true,
@@ -150,14 +144,12 @@ const TURING: Family = Family {
 };
 const AMPERE: Family = Family {
     name: "Ampere",
-    invocations: 1536.0,
     fma_cycles: 1.0,
     shared_bytes: 102_400.0,
     ..TURING
 };
 const HOPPER: Family = Family {
     name: "Hopper",
-    invocations: 2048.0,
     matrix_rate: 317.0,
     shared_bytes: 233_472.0,
     latency: 500.0,
@@ -169,8 +161,7 @@ const ADRENO: Family = Family {
     budget: 48.0,
     because: "four subgroups of 128 a core",
     schedulers: 2.0,
-    invocations: 2048.0,
-    registers: 192.0,
+    counts_of_32: false,
     fma_cycles: 1.0,
     alu_cycles: 1.0,
     issues_all: true,
@@ -185,8 +176,7 @@ const M1: Family = Family {
     budget: 256.0,
     because: "all halves of registers that an invocation can name",
     schedulers: 4.0,
-    invocations: 1024.0,
-    registers: 0.0,
+    counts_of_32: false,
     fma_cycles: 1.0,
     alu_cycles: 1.0,
     issues_all: true,

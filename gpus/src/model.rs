@@ -30,8 +30,7 @@ pub fn occupancy(chip: &Chip, compiled: &Compiled) -> Option<f64> {
     let family = chip.family;
     let statistic = |name: &str| compiled.statistics.get(name).copied();
     let by_registers = match family.maker {
-        // RDNA's figure counts subgroups of 32.
-        Maker::Amd if family.registers > 256.0 => {
+        Maker::Amd if family.counts_of_32 => {
             statistic("Subgroups per SIMD")? * 32.0 / f64::from(compiled.subgroup)
         }
         Maker::Amd => statistic("Subgroups per SIMD")?,

@@ -118,14 +118,6 @@ pub static KNOWN: &[Known] = &[
         why: TILE,
     },
     Known {
-        chips: &["navi21"],
-        kernel: "conv2d_tiled",
-        layer: "backbone.conv1",
-        rule: Rule::Share,
-        most: 13.0,
-        why: STEM,
-    },
-    Known {
         chips: &["adreno740"],
         kernel: "conv2d_tiled",
         layer: "",
