@@ -78,6 +78,7 @@ impl Network {
     ///
     /// # Errors
     /// `Device` if a shader does not compile.
+    #[cfg(not(target_arch = "wasm32"))]
     pub async fn compile(&self, pipelines: &[Pipeline]) -> Result<()> {
         self.pipelines.make(&self.gpu, pipelines).await
     }
