@@ -68,7 +68,8 @@ on_chip() {
         return 2
     }
     # wgpu hides drivers that are not known as conformant (Hopper's); NVK hides such chips itself.
-    env "$variable" XDG_RUNTIME_DIR="$home" MESA_SHADER_CACHE_DISABLE=1 NVK_I_WANT_A_BROKEN_VULKAN_DRIVER=1 \
+    # Apple's driver prints its instructions.
+    env "$variable" AGX_MESA_DEBUG=shaders XDG_RUNTIME_DIR="$home" MESA_SHADER_CACHE_DISABLE=1 NVK_I_WANT_A_BROKEN_VULKAN_DRIVER=1 \
         WGPU_ALLOW_UNDERLYING_NONCOMPLIANT_ADAPTER=1 \
         VK_DRIVER_FILES="$root/usr/share/vulkan/icd.d/${manifest}_icd.json" \
         "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" \
@@ -79,10 +80,10 @@ on_chip() {
 compile() {
     local name=$1 records
     records=$home/records/$name
-    rm -rf "$records" "$home/isa/$name" "$home/$name.json"
+    rm -rf "$records" "$home/isa/$name" "$home/$name.json" "$home/$name.log"
     mkdir -p "$records" "$home/isa/$name" "$home/networks/$name"
     FULLCONV_GPUS_RECORDS=$records VK_ADD_LAYER_PATH=$home/layer VK_INSTANCE_LAYERS=VK_LAYER_FULLCONV_gpus \
-        on_chip "$name" "$built/fullconv-gpus" compile "$name" "$home" >"$home/$name.log" 2>&1 || {
+        on_chip "$name" "$built/fullconv-gpus" compile "$name" "$home" >>"$home/$name.log" 2>&1 || {
         echo "$name: the pipelines were not compiled:" >&2
         tail -n 20 "$home/$name.log" >&2
         return 1

@@ -1,7 +1,7 @@
 //! Compiles every pipeline of the networks' plans on the device at hand, one after the other, and keeps what its
 //! driver says.
 
-use crate::chips::Chip;
+use crate::chips::{Chip, Maker};
 use crate::isa::{self, Mix};
 use crate::networks;
 use crate::record::Record;
@@ -15,6 +15,8 @@ use fullconv::{Error, ErrorKind, Gpu, GpuOptions, Result};
 use pollster::block_on;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::ffi::{c_int, c_void};
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
 /// All that was seen on one chip.
@@ -215,7 +217,14 @@ impl Bench {
         match (compiled, record) {
             (Err(error), _) => made.error = Some(error.to_string()),
             (Ok(()), None) => made.error = Some("the layer wrote no record".into()),
-            (Ok(()), Some(record)) => {
+            (Ok(()), Some(mut record)) => {
+                if self.chip.family.maker == Maker::Apple {
+                    let printed = printed();
+                    let listing = isa::apple::listing(&printed).map(str::to_owned);
+                    record
+                        .texts
+                        .extend(listing.map(|text| ("AGX assembly".into(), text)));
+                }
                 self.keep_text(number, &made.kernel, &record);
                 made.subgroup = record.subgroup;
                 made.mix = isa::read(self.chip, &record.texts, &made.facts);
@@ -252,6 +261,24 @@ impl Bench {
         }
         let _ = std::fs::write(text_path(&self.texts, number, kernel), all);
     }
+}
+
+/// What the driver has printed since the last call. Standard output has to be a file that is appended to; it is emptied.
+fn printed() -> String {
+    unsafe extern "C" {
+        fn fflush(stream: *mut c_void) -> c_int;
+    }
+    const OUTPUT: &str = "/proc/self/fd/1";
+    // SAFETY: this function of C's library writes out what all its streams hold.
+    unsafe { fflush(std::ptr::null_mut()) };
+    if !std::fs::metadata(OUTPUT).is_ok_and(|of| of.is_file()) {
+        return String::new();
+    }
+    let text = std::fs::read(OUTPUT).unwrap_or_default();
+    if let Ok(file) = OpenOptions::new().write(true).open(OUTPUT) {
+        let _ = file.set_len(0);
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 /// The file in `folder` with what the driver said of a pipeline.

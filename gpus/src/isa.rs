@@ -2,6 +2,7 @@
 
 mod adreno;
 mod amd;
+pub mod apple;
 mod nvidia;
 #[cfg(test)]
 mod tests;
@@ -233,7 +234,7 @@ pub fn read(chip: &Chip, texts: &[(String, String)], facts: &Facts) -> Option<Mi
         Maker::Amd => amd::blocks(of("Assembly")?),
         Maker::Nvidia => nvidia::blocks(of("NAK")?),
         Maker::Qualcomm => adreno::blocks(of("IR3")?),
-        Maker::Apple => return None,
+        Maker::Apple => apple::blocks(of("AGX")?),
     };
     (!blocks.is_empty()).then(|| mix(&blocks, facts))
 }

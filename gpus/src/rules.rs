@@ -225,10 +225,8 @@ fn broken(chip: &Chip, compiled: &Compiled) -> Vec<(Rule, f64, String)> {
         None => all.push((Rule::Registers, f64::INFINITY, "not reported".into())),
     }
     let Some(mix) = &compiled.mix else {
-        if chip.family.maker != Maker::Apple {
-            let what = "its instructions cannot be read".into();
-            all.push((Rule::Compiles, f64::INFINITY, what));
-        }
+        let what = "its instructions cannot be read".into();
+        all.push((Rule::Compiles, f64::INFINITY, what));
         return all;
     };
     let narrow = mix.stage.narrow_loads;
