@@ -1,6 +1,6 @@
 //! Short kernels in each driver's words: a loop that loads, meets a barrier, and multiplies in an inner loop.
 
-use super::{Block, Mix, adreno, amd, mix, nvidia};
+use super::{Block, Mix, adreno, amd, apple, mix, nvidia};
 use crate::shader::Facts;
 
 /// The text of a kernel that stages one `vec4` of the halo and one of the weights for each of 64 invocations, and whose
@@ -143,4 +143,44 @@ fn a_kernel_without_products_is_all_one_stage() {
     let mix = mix_of(&amd::blocks("BB0:\nv_max_f32 v0, v1, v2\ns_endpgm"));
     assert!(!mix.loops && !mix.staged);
     assert_eq!(mix.stage.alu, 1.0);
+}
+
+#[test]
+fn apples_last_listing_is_read() {
+    let body = format!(
+        "block0 {{
+   $r1 = get_sr sr0
+}} -> block1
+block1 {{
+   $r0...r3 = device_load u0:u1, #9, xyzw, #0x0, slot 0
+   local_store r0...r3, r5l, #0, xyzw, #0x0
+   $r0...r3 = device_load u0:u1, #9, xyzw, #0x0, slot 0
+   threadgroup_barrier
+   r0l = local_load r5l, #0, x, #0x0
+{}   while_icmp r53, r52, #0x0, n=1
+}} -> block1 block2  from block0 block1
+block2 {{
+   stop
+}} from block1
+",
+        repeat("   r1 = ffma r2, r3, r1", 96)
+    );
+    let bytes = "   0: f2050000               mov      $r1, x\n";
+    let printed = format!("block0 {{\n   iadd\n}}\n{body}{bytes}block0 {{\n   iadd\n}}\n");
+    let text = apple::listing(&printed).unwrap();
+    assert_eq!(text, body);
+    let mix = mix_of(&apple::blocks(text));
+    assert!(mix.loops && mix.staged);
+    assert_eq!(
+        (mix.stage.products, mix.stage.alu, mix.rest.alu),
+        (96.0, 0.0, 1.0)
+    );
+    assert_eq!(
+        (
+            mix.stage.load_bytes,
+            mix.stage.narrow_loads,
+            mix.stage.branches
+        ),
+        (32.0, 1.0, 1.0)
+    );
 }
