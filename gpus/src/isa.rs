@@ -278,32 +278,23 @@ fn mix(blocks: &[Block], facts: &Facts) -> Mix {
     };
     let once = sum(&stage);
     let rest = whole.plus(once, -1.0);
-    let mut round_trips = round_trips(blocks, &stage);
-    let mut all = once;
+    let trips = round_trips(blocks, &stage);
     let expected = stage_products(facts, is_staged);
-    if let Some(expected) = &expected {
-        let within = |of: &&&Loop| of.len() < stage.len() && of.is_subset(&stage);
-        let inner = smallest(products.iter().filter(within).copied().collect());
-        if let Some(inner) = inner.map(|inner| sum(&inner)) {
-            let of = |counts: &Counts| counts.products + counts.matrix_products;
-            let turns = 1.0 + (expected.products - of(&once)) / of(&inner);
-            all = all.plus(inner, turns - 1.0);
-        }
-        let staging = loops
-            .iter()
-            .filter(|of| of.len() < stage.len() && of.is_subset(&stage));
-        let staging = staging
-            .map(sum)
-            .filter(|of| !of.multiplies() && of.load_bytes > 0.0);
-        let staging = staging.fold(Counts::default(), |all, of| all.plus(of, 1.0));
-        if staging.load_bytes > 0.0 {
-            let turns = (expected.load_bytes - once.load_bytes) / staging.load_bytes;
-            all = all.plus(staging, turns.max(0.0));
-            round_trips *= (expected.load_bytes / once.load_bytes).max(1.0);
-        }
-    }
+    let within: Vec<&Loop> = {
+        let is_within = |of: &&Loop| of.len() < stage.len() && of.is_subset(&stage);
+        loops.iter().filter(is_within).collect()
+    };
+    let multiplying = within.iter().copied().filter(|of| sum(of).multiplies());
+    let inner = smallest(multiplying.collect()).map(|inner| sum(&inner));
+    let staging = within.into_iter().map(sum);
+    let staging = staging.filter(|of| !of.multiplies() && of.load_bytes > 0.0);
+    let staging = staging.fold(Counts::default(), |all, of| all.plus(of, 1.0));
+    let (stage, round_trips) = match &expected {
+        Some(expected) => expected.stage(once, inner, staging, trips),
+        None => (once, trips),
+    };
     Mix {
-        stage: all,
+        stage,
         rest,
         round_trips,
         loops: true,
@@ -317,6 +308,34 @@ struct Expected {
     products: f64,
     /// Bytes that an invocation loads.
     load_bytes: f64,
+}
+
+impl Expected {
+    /// One stage, and its round trips, from a loop whose instructions count once: `inner` and `staging` are its loops of
+    /// products and of loads, whose turns follow from what is expected. A compiler may join several stages in a turn.
+    fn stage(
+        &self,
+        once: Counts,
+        inner: Option<Counts>,
+        staging: Counts,
+        trips: f64,
+    ) -> (Counts, f64) {
+        let of = |counts: &Counts| counts.products + counts.matrix_products;
+        let (mut all, mut trips) = (once, trips);
+        let joined = (of(&once) / self.products).round();
+        if joined > 1.0 {
+            return (Counts::default().plus(once, 1.0 / joined), trips / joined);
+        }
+        if let Some(inner) = inner {
+            all = all.plus(inner, (self.products - of(&once)) / of(&inner));
+        }
+        if staging.load_bytes > 0.0 {
+            let turns = (self.load_bytes - once.load_bytes) / staging.load_bytes;
+            all = all.plus(staging, turns.max(0.0));
+            trips *= (self.load_bytes / once.load_bytes).max(1.0);
+        }
+        (all, trips)
+    }
 }
 
 fn stage_products(facts: &Facts, is_staged: bool) -> Option<Expected> {

@@ -141,8 +141,43 @@ pub static KNOWN: &[Known] = &[
         most: 448.0,
         why: COLUMNS,
     },
+    Known {
+        chips: &["m1"],
+        kernel: "conv2d_tiled",
+        layer: "",
+        rule: Rule::Share,
+        most: 21.0,
+        why: LOADS,
+    },
+    Known {
+        chips: &["nv164", "nv172", "nv180"],
+        kernel: "conv2d_tiled",
+        layer: "",
+        rule: Rule::Share,
+        most: 19.0,
+        why: LOADS,
+    },
+    Known {
+        chips: &["nv164", "nv172", "nv180"],
+        kernel: "argmax_upsampled",
+        layer: "",
+        rule: Rule::Registers,
+        most: 216.0,
+        why: TAIL,
+    },
+    Known {
+        chips: &["nv164", "nv172", "nv180"],
+        kernel: "conv_transpose2d",
+        layer: "",
+        rule: Rule::Registers,
+        most: 200.0,
+        why: TAIL,
+    },
 ];
 
+const LOADS: &str =
+    "each load of four numbers is four, with a check of bounds each (robustBufferAccess2)";
+const TAIL: &str = "an invocation computes four or eight pixels of many classes";
 const TILE_SPILLS: &str =
     "sums of 8 pixels by 2 groups of channels take all registers; 6 by 2 had no spills";
 const TILE: &str =
