@@ -94,7 +94,7 @@ fn instruction(line: &str) -> Option<Instruction> {
 
 /// Bytes of a memory instruction: words, or halves if its register is one, times the components in its mask.
 fn bytes(line: &str) -> u32 {
-    let masks = line.split(|c: char| c == ',' || c == ' ');
+    let masks = line.split([',', ' ']);
     let is_mask = |word: &&str| !word.is_empty() && "xyzw".contains(*word);
     let components = masks
         .clone()
