@@ -82,7 +82,7 @@ pub static KNOWN: &[Known] = &[
         kernel: "conv2d_tiled",
         layer: "",
         rule: Rule::NoSpills,
-        most: 148.0,
+        most: 151.0,
         why: TILE_SPILLS,
     },
     Known {
@@ -90,8 +90,16 @@ pub static KNOWN: &[Known] = &[
         kernel: "conv2d_tiled",
         layer: "",
         rule: Rule::Registers,
-        most: 220.0,
+        most: 256.0,
         why: TILE,
+    },
+    Known {
+        chips: &["polaris10", "vega20"],
+        kernel: "conv2d_tiled",
+        layer: "backbone.layer2.0.conv2",
+        rule: Rule::NoSpills,
+        most: 5.0,
+        why: SCALARS,
     },
     Known {
         chips: &["navi21", "navi31", "gfx1201"],
@@ -100,6 +108,14 @@ pub static KNOWN: &[Known] = &[
         rule: Rule::Registers,
         most: 228.0,
         why: STEM,
+    },
+    Known {
+        chips: &["navi21"],
+        kernel: "conv2d_tiled",
+        layer: "backbone.layer3",
+        rule: Rule::Registers,
+        most: 208.0,
+        why: TILE,
     },
     Known {
         chips: &["navi21"],
@@ -182,6 +198,8 @@ const TILE_SPILLS: &str =
     "sums of 8 pixels by 2 groups of channels take all registers; 6 by 2 had no spills";
 const TILE: &str =
     "sums of 8 pixels by 2 groups of channels; 4 by 2 would leave room for more subgroups";
+const SCALARS: &str =
+    "masks of a stage's reads are kept in lanes of a register, where all others are taken";
 const STEM: &str = "with strides and dilation, few reads share their address arithmetic";
 const UNROLLED: &str = "windows of 7×7 in small matrices are unrolled";
 const COLUMNS: &str =
