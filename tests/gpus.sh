@@ -69,8 +69,8 @@ on_chip() {
     }
     # wgpu hides drivers that are not known as conformant (Hopper's); NVK hides such chips itself.
     # Apple's driver prints its instructions.
-    env "$variable" AGX_MESA_DEBUG=shaders XDG_RUNTIME_DIR="$home" MESA_SHADER_CACHE_DISABLE=1 NVK_I_WANT_A_BROKEN_VULKAN_DRIVER=1 \
-        WGPU_ALLOW_UNDERLYING_NONCOMPLIANT_ADAPTER=1 \
+    env "$variable" AGX_MESA_DEBUG=shaders XDG_RUNTIME_DIR="$home" MESA_SHADER_CACHE_DISABLE=1 \
+        NVK_I_WANT_A_BROKEN_VULKAN_DRIVER=1 WGPU_ALLOW_UNDERLYING_NONCOMPLIANT_ADAPTER=1 \
         VK_DRIVER_FILES="$root/usr/share/vulkan/icd.d/${manifest}_icd.json" \
         "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" \
         --preload "$libraries/lib${shim}_noop_drm_shim.so" "$@"

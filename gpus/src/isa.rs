@@ -193,6 +193,11 @@ impl Counts {
         self.fma + self.matrix > 0.0
     }
 
+    /// Whether workgroup memory is written among them. Compilers leave out the barriers of a single subgroup.
+    pub fn stages(&self) -> bool {
+        self.barriers + self.shared_stores > 0.0
+    }
+
     /// Instructions that take a slot of the scheduler.
     pub fn issued(&self) -> f64 {
         let memory = self.shared_loads + self.shared_stores + self.loads + self.stores;
@@ -209,8 +214,8 @@ impl Counts {
 /// The work of a subgroup.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Mix {
-    /// One turn of the main loop: from barrier to barrier, its inner loops with all their turns. Without a loop of
-    /// products, the whole kernel.
+    /// One turn of the main loop: from one stage of workgroup memory to the next, its inner loops with all their turns.
+    /// Without a loop of products, the whole kernel.
     pub stage: Counts,
     /// All else, each instruction once.
     pub rest: Counts,
@@ -263,7 +268,7 @@ fn mix(blocks: &[Block], facts: &Facts) -> Mix {
     let stages: Vec<&Loop> = products
         .iter()
         .copied()
-        .filter(|of| sum(of).barriers > 0.0)
+        .filter(|of| sum(of).stages())
         .collect();
     let is_staged = !stages.is_empty();
     let Some(stage) = smallest(if is_staged { stages } else { products.clone() }) else {

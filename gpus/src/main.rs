@@ -15,8 +15,8 @@ use fullconv::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const USAGE: &str = "fullconv-gpus chips | compile CHIP FOLDER | report FOLDER CHIP… | layers FOLDER CHIP… | reread FOLDER CHIP… | \
-                     write FOLDER DOCUMENT CHIP…";
+const USAGE: &str = "fullconv-gpus chips | compile CHIP FOLDER | report FOLDER CHIP… | layers FOLDER CHIP… | \
+                     reread FOLDER CHIP… | write FOLDER DOCUMENT CHIP…";
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();

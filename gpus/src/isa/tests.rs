@@ -75,6 +75,27 @@ BB4:
 }
 
 #[test]
+fn a_single_subgroup_has_a_stage_without_barriers() {
+    let text = format!(
+        "BB1:
+    buffer_load_b128 v[0:3], v4, s[0:3], 0 offen
+    buffer_load_b128 v[0:3], v4, s[0:3], 0 offen
+    ds_store_b128 v1, v[0:3]
+    ds_store_b128 v1, v[0:3]
+BB2:
+{}    s_cbranch_scc0 BB2
+BB3:
+    s_cbranch_scc1 BB1
+BB4:
+    s_endpgm",
+        repeat("v_fmac_f32_e32 v0, v1, v2", 32)
+    );
+    let mix = mix_of(&amd::blocks(&text));
+    assert!(mix.loops && mix.staged);
+    assert_eq!((mix.stage.products, mix.stage.loads), (96.0, 2.0));
+}
+
+#[test]
 fn nvidias_loops_are_natural_loops() {
     let text = format!(
         "block.u 0 L2 [] -> {{
