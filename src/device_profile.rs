@@ -14,6 +14,10 @@ pub const DX12_BINDING_BYTES: u64 = 4 << 27;
 /// Invocations that fill a large GPU: 128 multiprocessors with four workgroups of 128 each.
 pub const INVOCATIONS_AT_ONCE: u32 = 1 << 16;
 
+/// Sums of four channels that an invocation keeps in registers: with what they are made of, under 168 registers, of
+/// which most GPUs have three or more subgroups at work.
+pub const SUMS_IN_REGISTERS: u32 = 16;
+
 /// The longest dispatch on a device of unknown speed, in floating-point operations: under a second at 10 GFLOP/s, well
 /// under the two seconds after which Windows resets a GPU.
 pub const DISPATCH_FLOPS: u64 = 8_000_000_000;
@@ -47,6 +51,9 @@ pub struct DeviceProfile {
     /// Invocations that keep the whole device busy. Not a limit: a dispatch with fewer prefers kernels with smaller
     /// tiles. An estimate, as devices do not report it.
     pub invocations_at_once: u32,
+    /// The most sums, of four channels each, that an invocation should keep in registers. Not a limit: with more, a
+    /// device spills registers, or has few subgroups at work. An estimate, as devices do not report it.
+    pub sums_in_registers: u32,
     /// The longest dispatch, in floating-point operations: well under the two seconds after which Windows resets a GPU.
     pub dispatch_flops: u64,
     /// Most storage buffers that a shader may bind.
@@ -80,6 +87,7 @@ impl DeviceProfile {
         max_texture_side: 8192,
         max_workgroup_bytes: 16 << 10,
         invocations_at_once: INVOCATIONS_AT_ONCE,
+        sums_in_registers: SUMS_IN_REGISTERS,
         dispatch_flops: DISPATCH_FLOPS,
         max_storage_buffers: 8,
         binding_alignment: 256,

@@ -78,28 +78,12 @@ pub struct Known {
 /// The known exceptions.
 pub static KNOWN: &[Known] = &[
     Known {
-        chips: &["m1"],
-        kernel: "conv2d_tiled",
-        layer: "",
-        rule: Rule::NoSpills,
-        most: 151.0,
-        why: TILE_SPILLS,
-    },
-    Known {
         chips: &["polaris10", "vega20"],
         kernel: "conv2d_tiled",
         layer: "",
         rule: Rule::Registers,
-        most: 256.0,
-        why: TILE,
-    },
-    Known {
-        chips: &["polaris10", "vega20"],
-        kernel: "conv2d_tiled",
-        layer: "backbone.layer2.0.conv2",
-        rule: Rule::NoSpills,
-        most: 5.0,
-        why: SCALARS,
+        most: 216.0,
+        why: READS,
     },
     Known {
         chips: &["navi21", "navi31", "gfx1201"],
@@ -115,7 +99,7 @@ pub static KNOWN: &[Known] = &[
         layer: "backbone.layer3",
         rule: Rule::Registers,
         most: 208.0,
-        why: TILE,
+        why: READS,
     },
     Known {
         chips: &["navi21"],
@@ -123,7 +107,7 @@ pub static KNOWN: &[Known] = &[
         layer: "backbone.layer4",
         rule: Rule::Registers,
         most: 216.0,
-        why: TILE,
+        why: READS,
     },
     Known {
         chips: &["navi21"],
@@ -131,7 +115,7 @@ pub static KNOWN: &[Known] = &[
         layer: "fc6",
         rule: Rule::Registers,
         most: 200.0,
-        why: TILE,
+        why: READS,
     },
     Known {
         chips: &["adreno740"],
@@ -194,12 +178,8 @@ pub static KNOWN: &[Known] = &[
 const LOADS: &str =
     "each load of four numbers is four, with a check of bounds each (robustBufferAccess2)";
 const TAIL: &str = "an invocation computes four or eight pixels of many classes";
-const TILE_SPILLS: &str =
-    "sums of 8 pixels by 2 groups of channels take all registers; 6 by 2 had no spills";
-const TILE: &str =
-    "sums of 8 pixels by 2 groups of channels; 4 by 2 would leave room for more subgroups";
-const SCALARS: &str =
-    "masks of a stage's reads are kept in lanes of a register, where all others are taken";
+const READS: &str =
+    "a stage's reads, and those of a row of the window, are under way beside the sums";
 const STEM: &str = "with strides and dilation, few reads share their address arithmetic";
 const UNROLLED: &str = "windows of 7×7 in small matrices are unrolled";
 const COLUMNS: &str =

@@ -409,6 +409,7 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
         },
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
         invocations_at_once: family.invocations_at_once,
+        sums_in_registers: families::sums_in_registers(info),
         dispatch_flops: family.dispatch_flops,
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
         binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment),

@@ -1,6 +1,6 @@
 //! What planning assumes of a family of devices, because no device reports it: a table with the evidence of each figure.
 
-use crate::device_profile::{DISPATCH_FLOPS, INVOCATIONS_AT_ONCE};
+use crate::device_profile::{DISPATCH_FLOPS, INVOCATIONS_AT_ONCE, SUMS_IN_REGISTERS};
 use wgpu::{AdapterInfo, DeviceType};
 
 /// Figures for the devices of a family.
@@ -52,6 +52,50 @@ const UNKNOWN: Family = Family {
     evidence: "at 10 GFLOP/s, a slow CPU behind a graphics driver, 8 GFLOP take 0.8 s",
 };
 
+/// Chips whose registers hold fewer sums than most GPUs'.
+#[derive(Debug)]
+struct Registers {
+    /// The chips.
+    #[expect(dead_code, reason = "for readers of the table")]
+    chips: &'static str,
+    applies: fn(&AdapterInfo) -> bool,
+    /// The most sums, of four channels each.
+    sums: u32,
+    /// Where the figure comes from.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for readers of the table"))]
+    evidence: &'static str,
+}
+
+/// The most sums, of four channels each, that an invocation on the adapter `info` should keep in registers.
+pub(super) fn sums_in_registers(info: &AdapterInfo) -> u32 {
+    let registers = REGISTERS.iter().find(|r| (r.applies)(info));
+    registers.map_or(SUMS_IN_REGISTERS, |r| r.sums)
+}
+
+const AMD: u32 = 0x1002;
+
+const REGISTERS: &[Registers] = &[
+    Registers {
+        chips: "Apple",
+        // The reported maker is 0 with Metal, and Mesa with Mesa's driver.
+        applies: |info| info.name.starts_with("Apple"),
+        sums: SUMS_IN_REGISTERS / 2,
+        evidence: "Mesa's compiler for the M1, predicted by ./check gpus: 16 sums take all 128 registers, and 58 of \
+                   188 pipelines spill; 8 take up to 116, none spills, and a core holds half as many invocations \
+                   again; fcn_resnet50 takes 239 ms, not 267, FCN-8s 199 ms, not 196",
+    },
+    Registers {
+        chips: "AMD before RDNA",
+        // RDNA has subgroups of 32 too.
+        applies: |info| info.vendor == AMD && info.subgroup_min_size == 64,
+        sums: SUMS_IN_REGISTERS / 2,
+        evidence: "Mesa's compiler for Vega and Polaris, predicted by ./check gpus: 16 sums take 128 to 256 of 256 \
+                   registers, so one or two subgroups share a SIMD; 8 sums of 4 pixels take 64 to 124. FCN-8s takes \
+                   28.7 ms, not 29.7, on a Radeon VII, and 61.1 ms, not 64.8, on an RX 580; fcn_resnet50 takes 32.8 \
+                   ms, not 32.9, and 72.4 ms, not 73.4",
+    },
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +108,35 @@ mod tests {
         for family in FAMILIES.iter().chain([&UNKNOWN]) {
             assert!(!family.evidence.is_empty(), "{family:?}");
             assert!(family.dispatch_flops >= DISPATCH_FLOPS, "{family:?}");
+        }
+    }
+
+    #[test]
+    fn chips_with_fewer_sums_are_known_by_name_or_subgroup() {
+        for registers in REGISTERS {
+            assert!(!registers.evidence.is_empty(), "{registers:?}");
+        }
+        let adapter = |name: &str, vendor, subgroup_min_size| AdapterInfo {
+            name: name.into(),
+            vendor,
+            subgroup_min_size,
+            ..AdapterInfo::new(DeviceType::Other, wgpu::Backend::Vulkan)
+        };
+        let fewer = SUMS_IN_REGISTERS / 2;
+        for (name, vendor, subgroup, sums) in [
+            ("Apple M2 Pro", 0, 4, fewer),
+            ("Apple M1 (G13G A0)", 0x10005, 32, fewer),
+            ("AMD Radeon VII (RADV VEGA20)", AMD, 64, fewer),
+            (
+                "AMD Radeon RX 6800 (RADV NAVI21)",
+                AMD,
+                32,
+                SUMS_IN_REGISTERS,
+            ),
+            ("Turnip Adreno (TM) 740", 0x5143, 64, SUMS_IN_REGISTERS),
+        ] {
+            let info = adapter(name, vendor, subgroup);
+            assert_eq!(sums_in_registers(&info), sums, "{name}");
         }
     }
 }

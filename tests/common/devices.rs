@@ -108,18 +108,38 @@ pub fn with_matrices(target: &Target, cooperative: Vec<CooperativeMatrix>) -> Ta
 /// The invocations that keep a small GPU busy.
 pub const FEW_INVOCATIONS: u32 = 128;
 
+/// The fewest sums that a family of GPUs keeps in registers.
+const FEW_SUMS: u32 = 8;
+
 /// `target`, and for GPUs also with few `invocations_at_once`: plans then prefer large tiles even at the small sizes of
-/// tests.
+/// tests. Once with few sums in registers, too.
 pub fn preferences(target: &Target) -> Vec<Target> {
-    let with = |invocations_at_once| Target {
+    let with = |invocations_at_once, sums_in_registers| Target {
         device: DeviceProfile {
             invocations_at_once,
+            sums_in_registers,
             ..target.device.clone()
         },
         ..target.clone()
     };
+    let sums = target.device.sums_in_registers;
     match target.device.is_cpu {
         true => vec![target.clone()],
-        false => vec![target.clone(), with(1), with(FEW_INVOCATIONS)],
+        false => vec![
+            target.clone(),
+            with(1, sums),
+            with(FEW_INVOCATIONS, sums),
+            with(1, FEW_SUMS),
+        ],
     }
+}
+
+/// What is particular about a target of [`preferences`], for messages.
+pub fn preference(target: &Target) -> String {
+    let DeviceProfile {
+        invocations_at_once,
+        sums_in_registers,
+        ..
+    } = &target.device;
+    format!("busy with {invocations_at_once} invocations of {sums_in_registers} sums")
 }

@@ -279,8 +279,7 @@ impl OneOp {
         let targets = preferences(gpu.target());
         let plans = targets.iter().map(|target| self.plan(target).unwrap());
         for (found, target) in self.run_plans(gpu, plans.collect()).iter().zip(&targets) {
-            let busy = target.device.invocations_at_once;
-            self.check_found(found, &format!("{what}, busy with {busy} invocations"));
+            self.check_found(found, &format!("{what}, {}", preference(target)));
         }
     }
 

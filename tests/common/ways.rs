@@ -1,6 +1,6 @@
 //! An op restricted to one of its kernels or stagings, and the devices for which tests plan.
 
-use super::{OneOp, another_gpu, gpu, matrices, preferences, with_matrices};
+use super::{OneOp, another_gpu, gpu, matrices, preference, preferences, with_matrices};
 use fullconv::low_level::device_profile::DeviceProfile;
 use fullconv::low_level::ops::candidate::{Candidate, input_shapes};
 use fullconv::low_level::ops::kernel::Kernel;
@@ -243,7 +243,7 @@ pub fn setups() -> Vec<Setup> {
     // Not `another_gpu`: a device that is a GPU anyway also runs these targets.
     if let Some(gpu) = gpu(as_gpu) {
         for target in preferences(gpu.target()) {
-            let name = format!("as a GPU busy with {}", target.device.invocations_at_once);
+            let name = format!("as a GPU {}", preference(&target));
             all.push(setup(&name, &gpu, target, false));
         }
         let target = gpu.target().clone();

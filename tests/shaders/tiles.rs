@@ -112,8 +112,8 @@ fn a_tile_of_texels_is_as_wide_as_its_packed_weights() {
     assert_eq!(subgroups.into_iter().collect::<Vec<_>>(), [4, 8, 16]);
 }
 
-/// All four blocks of `conv2d_tiled` occur, with windows staged whole and row by row, within the workgroup memory of
-/// every device.
+/// All four blocks of `conv2d_tiled` occur, the large ones with 16 and with 8 sums an invocation, with windows staged
+/// whole and row by row, within the workgroup memory of every device.
 #[test]
 fn every_block_of_conv2d_tiled_occurs_and_fits_workgroup_memory() {
     let (mut blocks, mut stages, mut sides) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
@@ -141,11 +141,12 @@ fn every_block_of_conv2d_tiled_occurs_and_fits_workgroup_memory() {
             matches!(binding, Binding::Parameter { packing: Packing::Conv { tile, .. }, .. } if *tile == channels)
         });
         assert!(packed, "{:?}", kernel.bindings);
-        blocks.insert((rows, columns, channels));
+        let sums = value("PIXELS") * value("OWN_QUADS");
+        blocks.insert((rows, columns, channels, sums));
         stages.insert((value("STAGE_ROWS"), value("STAGE_GROUPS")));
         sides.insert((side, rows, columns));
     }
-    assert_eq!(blocks.len(), 4, "{blocks:?}");
+    assert_eq!(blocks.len(), 6, "{blocks:?}");
     // With and without pooling, for each size.
     assert_eq!(sides.len(), 6, "{sides:?}");
     assert!(stages.len() >= 5, "{stages:?}");

@@ -3,7 +3,9 @@
 //!
 //! With 8 pixels × 8 channels an invocation, 16 `vec4` reads of workgroup memory feed 512 operations: 2 flop a byte of
 //! this memory, and for 3×3 windows 49 flop a byte of the caches behind it. 64 registers of sums, 8 · 4 of pixels and 8
-//! of weights stay under 128. Sums are in registers only if the tile is unrolled, so [`source`] generates the text.
+//! of weights stay under 128. On chips where these are too many (`DeviceProfile::sums_in_registers`), an invocation
+//! computes 4 pixels × 8 channels. Sums are in registers only if the tile is unrolled, so [`source`] generates the
+//! text.
 
 use super::sum_parts::SumParts;
 use super::template::fill;
@@ -37,6 +39,9 @@ const PART_COST: usize = 56;
 const STAGING_COST: f64 = 4.0;
 /// Reads of a stage that are under way at a time: each takes four registers beside the sums.
 const READS_AT_ONCE: usize = 8;
+
+/// The fewest pixels of an invocation: a square that is pooled.
+const LEAST_PIXELS: usize = 4;
 
 /// What a workgroup computes and how its invocations share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +79,15 @@ impl Tile {
             own_quads,
             pool: 1,
         }
+    }
+
+    /// The same block, of more invocations if one has more than so many sums, of four channels each.
+    fn with_sums(self, most: u32) -> Self {
+        let mut tile = self;
+        while tile.pixels * tile.own_quads > most as usize && tile.pixels > LEAST_PIXELS {
+            tile.pixels /= 2;
+        }
+        tile
     }
 
     /// The distance between squares of an invocation, in squares: the number of invocations side by side.
@@ -264,7 +278,10 @@ fn choices(
     let pool = op.pool_side();
     let mut choices: Vec<_> = TILES
         .into_iter()
-        .map(|tile| Tile { pool, ..tile })
+        .map(|tile| Tile {
+            pool,
+            ..tile.with_sums(target.device.sums_in_registers)
+        })
         .filter(|tile| op.conv.groups == 1 || op.group_quads(inputs[1]).is_multiple_of(tile.quads))
         .filter(|tile| tile.invocations() <= target.device.max_invocations_per_workgroup as usize)
         .filter_map(|tile| Some((tile, Staging::best(op, inputs, tile, bytes)?)))
@@ -306,7 +323,8 @@ pub(super) fn other_stages(op: &Convolution, inputs: &[Shape], target: &Target) 
     let work = LayerWork::new(inputs, map, target);
     let is_idle =
         |tile: Tile| ((tile.workgroups(work.output) * tile.invocations()) as f64) < work.busy;
-    if !TILES.into_iter().any(is_idle) {
+    let sums = target.device.sums_in_registers;
+    if !TILES.into_iter().any(|tile| is_idle(tile.with_sums(sums))) {
         return Vec::new();
     }
     let parts = OTHER_PARTS
@@ -557,8 +575,22 @@ mod tests {
     }
 
     #[test]
+    fn an_invocation_has_no_more_sums_than_the_device_keeps_in_registers() {
+        for (most, sums) in [(16, [16, 16, 8, 4]), (8, [8, 8, 8, 4]), (1, [8, 8, 4, 4])] {
+            let tiles = TILES.map(|tile| tile.with_sums(most));
+            assert_eq!(tiles.map(|tile| tile.pixels * tile.own_quads), sums);
+            for (tile, whole) in tiles.iter().zip(TILES) {
+                let block = |tile: Tile| [tile.rows, tile.columns, tile.quads];
+                assert_eq!(block(*tile), block(whole));
+                assert!(tile.invocations() <= 256, "{tile:?}");
+            }
+        }
+    }
+
+    #[test]
     fn every_window_of_the_published_networks_fits_every_tile() {
-        for tile in TILES {
+        let few = TILES.map(|tile| tile.with_sums(8));
+        for tile in TILES.into_iter().chain(few) {
             assert_eq!(tile.quads / tile.own_quads, 8, "{tile:?}");
             for (kernel, stride, dilation) in [
                 (3, 1, 1),
