@@ -1,16 +1,20 @@
-// The input transform of Winograd's F(4×4, 3×3): Bᵀ·d·B of every tile d of 6×6 pixels. Neighbouring tiles overlap by
-// two pixels. Matrices: src/ops/packing/winograd.rs.
+// The input transform of Winograd's algorithm: Bᵀ·d·B of every tile d of SIDE × SIDE pixels, whose window makes
+// OUTPUTS × OUTPUTS pixels. Neighbouring tiles overlap. Matrices: src/ops/packing/winograd.rs. The parts between marks
+// depend on the transform, here F(4×4, 3×3); src/plan/lowered/conv2d/winograd/text.rs writes them for others.
 //
 // One invocation computes four channels of one tile. A tile of a dilated convolution takes every DILATION-th pixel of
-// each axis; DILATION tiles interleave over 4 · DILATION output pixels.
+// each axis; DILATION tiles interleave over OUTPUTS · DILATION output pixels.
 // input [n, h, w, c/4] as texels, ROW in a row of the texture, the first row zeros;
-// output [n, tile rows, 36, tile columns, c/4], all vec4.
+// output [n, tile rows, SIDE², tile columns, c/4], all vec4.
 
 override DILATION: u32 = 1u;
 
+// tile: size
+const OUTPUTS = 4u;
+const SIDE = 6u;
+alias Points = array<vec4<f32>, 6>;
+// end
 const ROW = 8192u;
-const HALF = 0.7071067811865476;
-const TWO = 1.4142135623730951;
 
 struct Params {
     in_height: u32,
@@ -31,30 +35,22 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<vec4<f32>>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-struct Six {
-    a: vec4<f32>,
-    b: vec4<f32>,
-    c: vec4<f32>,
-    d: vec4<f32>,
-    e: vec4<f32>,
-    f: vec4<f32>,
-}
-
 // Bᵀ·v.
-fn transform(v: Six) -> Six {
-    // Points ±√½, then ±√2: the terms even in the point, and the odd ones.
-    let even_half = v.e - 2.0 * v.c;
-    let odd_half = HALF * v.d - TWO * v.b;
-    let even_two = v.e - 0.5 * v.c;
-    let odd_two = TWO * v.d - HALF * v.b;
-    return Six(
-        v.a - 2.5 * v.c + v.e,
-        even_half + odd_half,
-        even_half - odd_half,
-        even_two + odd_two,
-        even_two - odd_two,
-        v.b - 2.5 * v.d + v.f,
+fn transform(v: Points) -> Points {
+    // tile: to_points
+    let even1 = fma(vec4<f32>(-2.0), v[2], v[4]);
+    let odd1 = fma(vec4<f32>(0.70710677), v[3], -1.4142135 * v[1]);
+    let even3 = fma(vec4<f32>(-0.5), v[2], v[4]);
+    let odd3 = fma(vec4<f32>(1.4142135), v[3], -0.70710677 * v[1]);
+    return Points(
+        fma(vec4<f32>(-2.5), v[2], v[0] + v[4]),
+        even1 + odd1,
+        even1 - odd1,
+        even3 + odd3,
+        even3 - odd3,
+        fma(vec4<f32>(-2.5), v[3], v[1] + v[5]),
     );
+    // end
 }
 
 // Four channels of pixel (y, x) of the image whose first row is `top`; zeros outside.
@@ -66,30 +62,34 @@ fn load(top: u32, y: i32, x: i32, c: u32) -> vec4<f32> {
 }
 
 // Row `y` of a tile, transformed along the row.
-fn row(top: u32, y: i32, x: i32, c: u32) -> Six {
-    return transform(Six(
-        load(top, y, x, c),
-        load(top, y, x + i32(DILATION), c),
+fn row(top: u32, y: i32, x: i32, c: u32) -> Points {
+    return transform(Points(
+        // tile: row_of_input
+        load(top, y, x + 0 * i32(DILATION), c),
+        load(top, y, x + 1 * i32(DILATION), c),
         load(top, y, x + 2 * i32(DILATION), c),
         load(top, y, x + 3 * i32(DILATION), c),
         load(top, y, x + 4 * i32(DILATION), c),
         load(top, y, x + 5 * i32(DILATION), c),
+        // end
     ));
 }
 
 // The first pixel of a tile, along one axis.
 fn first_of(tile: u32) -> u32 {
-    return tile / DILATION * 4u * DILATION + tile % DILATION;
+    return tile / DILATION * OUTPUTS * DILATION + tile % DILATION;
 }
 
 // Writes a column of the result from `at` on, its rows `step` apart.
-fn store(at: u32, step: u32, v: Six) {
-    output[at] = v.a;
-    output[at + step] = v.b;
-    output[at + 2u * step] = v.c;
-    output[at + 3u * step] = v.d;
-    output[at + 4u * step] = v.e;
-    output[at + 5u * step] = v.f;
+fn store(at: u32, step: u32, v: Points) {
+    // tile: store_points
+    output[at + 0u * step] = v[0];
+    output[at + 1u * step] = v[1];
+    output[at + 2u * step] = v[2];
+    output[at + 3u * step] = v[3];
+    output[at + 4u * step] = v[4];
+    output[at + 5u * step] = v[5];
+    // end
 }
 
 @compute @workgroup_size(64)
@@ -110,20 +110,24 @@ fn main(
     let y = i32(first_of(tile_row - n * params.tile_rows)) - i32(params.padding_h);
     let x = i32(first_of(tile_column)) - i32(params.padding_w);
 
-    let step_y = i32(DILATION);
-    let r0 = row(top, y, x, c);
-    let r1 = row(top, y + step_y, x, c);
-    let r2 = row(top, y + 2 * step_y, x, c);
-    let r3 = row(top, y + 3 * step_y, x, c);
-    let r4 = row(top, y + 4 * step_y, x, c);
-    let r5 = row(top, y + 5 * step_y, x, c);
-    let at = (tile_row * 36u * params.tile_columns + tile_column) * params.in_c4 + c - params.output_start;
+    // tile: rows_of_input
+    let r0 = row(top, y + 0 * i32(DILATION), x, c);
+    let r1 = row(top, y + 1 * i32(DILATION), x, c);
+    let r2 = row(top, y + 2 * i32(DILATION), x, c);
+    let r3 = row(top, y + 3 * i32(DILATION), x, c);
+    let r4 = row(top, y + 4 * i32(DILATION), x, c);
+    let r5 = row(top, y + 5 * i32(DILATION), x, c);
+    // end
+    let first_point = tile_row * SIDE * SIDE * params.tile_columns + tile_column;
+    let at = first_point * params.in_c4 + c - params.output_start;
     let point = params.line_items;
-    let step = 6u * point;
-    store(at, step, transform(Six(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a)));
-    store(at + point, step, transform(Six(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b)));
-    store(at + 2u * point, step, transform(Six(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c)));
-    store(at + 3u * point, step, transform(Six(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d)));
-    store(at + 4u * point, step, transform(Six(r0.e, r1.e, r2.e, r3.e, r4.e, r5.e)));
-    store(at + 5u * point, step, transform(Six(r0.f, r1.f, r2.f, r3.f, r4.f, r5.f)));
+    let step = SIDE * point;
+    // tile: columns_of_points
+    store(at + 0u * point, step, transform(Points(r0[0], r1[0], r2[0], r3[0], r4[0], r5[0])));
+    store(at + 1u * point, step, transform(Points(r0[1], r1[1], r2[1], r3[1], r4[1], r5[1])));
+    store(at + 2u * point, step, transform(Points(r0[2], r1[2], r2[2], r3[2], r4[2], r5[2])));
+    store(at + 3u * point, step, transform(Points(r0[3], r1[3], r2[3], r3[3], r4[3], r5[3])));
+    store(at + 4u * point, step, transform(Points(r0[4], r1[4], r2[4], r3[4], r4[4], r5[4])));
+    store(at + 5u * point, step, transform(Points(r0[5], r1[5], r2[5], r3[5], r4[5], r5[5])));
+    // end
 }

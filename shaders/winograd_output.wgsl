@@ -1,21 +1,28 @@
-// The output transform of Winograd's F(4×4, 3×3): Aᵀ·m·A of every tile's 6×6 products m gives 4×4 pixels; then the
-// bias. Matrices: src/ops/packing/winograd.rs. POOL is 2 with fused max pooling: the largest of each 2×2 square is
-// written.
+// The output transform of Winograd's algorithm: Aᵀ·m·A of every tile's SIDE × SIDE products m gives OUTPUTS × OUTPUTS
+// pixels; then the bias. Matrices: src/ops/packing/winograd.rs. POOL is 2 with fused max pooling: the largest of each
+// 2×2 square is written. The parts between marks depend on the transform, here F(4×4, 3×3);
+// src/plan/lowered/conv2d/winograd/text.rs writes them for others.
 //
 // One invocation computes four channels of one tile. A workgroup computes four tiles of a row and 64 channels; for a
 // dilated convolution, DILATION × DILATION tiles and 256 / DILATION² channels. A dilated tile takes every DILATION-th
-// pixel of each axis; DILATION tiles interleave over 4 · DILATION pixels. input [n, tile rows, 36, tile columns, c/4]
+// pixel of each axis; DILATION tiles interleave over OUTPUTS · DILATION pixels. input [n, tile rows, SIDE², tile columns, c/4]
 // as texels, ROW in a row of the texture, after one row; bias [c/4], output [n, h, w, c/4], all vec4.
 
 override RELU: bool = false;
 override POOL: u32 = 1u;
 override DILATION: u32 = 1u;
 
+// tile: size
+const OUTPUTS = 4u;
+const SIDE = 6u;
+alias Points = array<vec4<f32>, 6>;
+// end
+// tile: pixels
+alias Pixels = array<vec4<f32>, 4>;
+// end
 // Elements, of four channels of a pixel, that an invocation computes.
-const ELEMENTS = 16u;
+const ELEMENTS = OUTPUTS * OUTPUTS;
 const ROW = 8192u;
-const HALF = 0.7071067811865476;
-const TWO = 1.4142135623730951;
 
 struct Params {
     out_height: u32,
@@ -39,26 +46,20 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> output: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> params: Params;
 
-struct Four {
-    a: vec4<f32>,
-    b: vec4<f32>,
-    c: vec4<f32>,
-    d: vec4<f32>,
-}
-
 // Aᵀ·v.
-fn transform(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, e: vec4<f32>, f: vec4<f32>) -> Four {
-    // Points ±√½, then ±√2: the terms even in the point, and the odd ones.
-    let even_half = b + c;
-    let odd_half = b - c;
-    let even_two = d + e;
-    let odd_two = d - e;
-    return Four(
-        a + even_half + even_two,
-        HALF * odd_half + TWO * odd_two,
-        0.5 * even_half + 2.0 * even_two,
-        0.5 * HALF * odd_half + 2.0 * TWO * odd_two + f,
+fn transform(v: Points) -> Pixels {
+    // tile: to_pixels
+    let even1 = v[1] + v[2];
+    let odd1 = v[1] - v[2];
+    let even3 = v[3] + v[4];
+    let odd3 = v[3] - v[4];
+    return Pixels(
+        even1 + even3 + v[0],
+        fma(vec4<f32>(1.4142135), odd3, 0.70710677 * odd1),
+        fma(vec4<f32>(2.0), even3, 0.5 * even1),
+        fma(vec4<f32>(2.828427), odd3, fma(vec4<f32>(0.35355338), odd1, v[5])),
     );
+    // end
 }
 
 fn load(i: u32) -> vec4<f32> {
@@ -66,15 +67,17 @@ fn load(i: u32) -> vec4<f32> {
 }
 
 // A row of the products, transformed along the row.
-fn row(at: u32, step: u32) -> Four {
-    return transform(
-        load(at),
-        load(at + step),
+fn row(at: u32, step: u32) -> Pixels {
+    return transform(Points(
+        // tile: row_of_points
+        load(at + 0u * step),
+        load(at + 1u * step),
         load(at + 2u * step),
         load(at + 3u * step),
         load(at + 4u * step),
         load(at + 5u * step),
-    );
+        // end
+    ));
 }
 
 // The rows of the image that the dispatch writes, counted through the batch.
@@ -92,16 +95,18 @@ fn store(y: u32, x: u32, band: Band, c: u32, value: vec4<f32>) {
 }
 
 // Writes a column of pixels.
-fn store_column(y: u32, x: u32, band: Band, c: u32, bias_c: vec4<f32>, v: Four) {
-    store(y, x, band, c, v.a + bias_c);
-    store(y + DILATION, x, band, c, v.b + bias_c);
-    store(y + 2u * DILATION, x, band, c, v.c + bias_c);
-    store(y + 3u * DILATION, x, band, c, v.d + bias_c);
+fn store_column(y: u32, x: u32, band: Band, c: u32, bias_c: vec4<f32>, v: Pixels) {
+    // tile: store_column
+    store(y + 0u * DILATION, x, band, c, v[0] + bias_c);
+    store(y + 1u * DILATION, x, band, c, v[1] + bias_c);
+    store(y + 2u * DILATION, x, band, c, v[2] + bias_c);
+    store(y + 3u * DILATION, x, band, c, v[3] + bias_c);
+    // end
 }
 
 // The first pixel of a tile, along one axis.
 fn first_of(tile: u32) -> u32 {
-    return tile / DILATION * 4u * DILATION + tile % DILATION;
+    return tile / DILATION * OUTPUTS * DILATION + tile % DILATION;
 }
 
 // The larger of two, or `best` if `value` is not there; NaN propagates.
@@ -115,13 +120,15 @@ fn largest(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, below: bool, 
 }
 
 // Pools two columns of pixels and writes the result; rows and columns are counted after pooling.
-fn store_pooled(y: u32, x: u32, band: Band, c: u32, bias_c: vec4<f32>, v: Four, w: Four) {
+fn store_pooled(y: u32, x: u32, band: Band, c: u32, bias_c: vec4<f32>, v: Pixels, w: Pixels) {
     let right = 2u * x + 1u < params.map_width;
     let row = 2u * (y % params.out_height);
-    let upper = largest(v.a, w.a, v.b, w.b, row + 1u < params.map_height, right);
-    let lower = largest(v.c, w.c, v.d, w.d, row + 3u < params.map_height, right);
-    store(y, x, band, c, upper + bias_c);
-    store(y + 1u, x, band, c, lower + bias_c);
+    // tile: store_pooled
+    let p0 = largest(v[0], w[0], v[1], w[1], row + 1u < params.map_height, right);
+    store(y + 0u, x, band, c, p0 + bias_c);
+    let p1 = largest(v[2], w[2], v[3], w[3], row + 3u < params.map_height, right);
+    store(y + 1u, x, band, c, p1 + bias_c);
+    // end
 }
 
 @compute @workgroup_size(64)
@@ -142,7 +149,7 @@ fn main(
     let column = block % params.blocks_x * tiles_x + tile % tiles_x;
     let n = params.row_begin / params.out_height + block_row / params.blocks_y;
     let first = params.row_begin % params.out_height;
-    let tile_row = (first * POOL / (4u * DILATION) + block_row % params.blocks_y) * DILATION + tile / tiles_x;
+    let tile_row = (first * POOL / (OUTPUTS * DILATION) + block_row % params.blocks_y) * DILATION + tile / tiles_x;
     if c >= params.out_c4 || column >= params.tile_columns || tile_row >= params.tile_rows {
         return;
     }
@@ -151,31 +158,37 @@ fn main(
     let band = Band(top + first, top + first + height);
 
     let point = params.tile_columns * params.out_c4;
-    let first_point = (n * params.tile_rows + tile_row) * 36u * params.tile_columns + column;
+    let first_point = (n * params.tile_rows + tile_row) * SIDE * SIDE * params.tile_columns + column;
     let at = ROW + first_point * params.out_c4 + c - params.input_start;
-    let r0 = row(at, point);
+    // tile: rows_of_points
+    let r0 = row(at + 0u * point, point);
     let r1 = row(at + 6u * point, point);
     let r2 = row(at + 12u * point, point);
     let r3 = row(at + 18u * point, point);
     let r4 = row(at + 24u * point, point);
     let r5 = row(at + 30u * point, point);
+    // end
     let x = first_of(column) / POOL;
     let bias_c = bias[c];
     if POOL > 1u {
+        // tile: pooled_columns
         store_pooled(
-            y, x, band, c, bias_c,
-            transform(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a),
-            transform(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b),
+            y, x + 0u, band, c, bias_c,
+            transform(Points(r0[0], r1[0], r2[0], r3[0], r4[0], r5[0])),
+            transform(Points(r0[1], r1[1], r2[1], r3[1], r4[1], r5[1])),
         );
         store_pooled(
             y, x + 1u, band, c, bias_c,
-            transform(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c),
-            transform(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d),
+            transform(Points(r0[2], r1[2], r2[2], r3[2], r4[2], r5[2])),
+            transform(Points(r0[3], r1[3], r2[3], r3[3], r4[3], r5[3])),
         );
+        // end
         return;
     }
-    store_column(y, x, band, c, bias_c, transform(r0.a, r1.a, r2.a, r3.a, r4.a, r5.a));
-    store_column(y, x + DILATION, band, c, bias_c, transform(r0.b, r1.b, r2.b, r3.b, r4.b, r5.b));
-    store_column(y, x + 2u * DILATION, band, c, bias_c, transform(r0.c, r1.c, r2.c, r3.c, r4.c, r5.c));
-    store_column(y, x + 3u * DILATION, band, c, bias_c, transform(r0.d, r1.d, r2.d, r3.d, r4.d, r5.d));
+    // tile: columns_of_pixels
+    store_column(y, x + 0u * DILATION, band, c, bias_c, transform(Points(r0[0], r1[0], r2[0], r3[0], r4[0], r5[0])));
+    store_column(y, x + 1u * DILATION, band, c, bias_c, transform(Points(r0[1], r1[1], r2[1], r3[1], r4[1], r5[1])));
+    store_column(y, x + 2u * DILATION, band, c, bias_c, transform(Points(r0[2], r1[2], r2[2], r3[2], r4[2], r5[2])));
+    store_column(y, x + 3u * DILATION, band, c, bias_c, transform(Points(r0[3], r1[3], r2[3], r3[3], r4[3], r5[3])));
+    // end
 }

@@ -1,12 +1,15 @@
-// The products of Winograd's F(4×4, 3×3): for each of the 36 points of a tile, a matrix product over the
-// channels. For a CPU device; input and weight are read as texels.
+// The products of Winograd's algorithm: for each of the POINTS points of a tile, a matrix product over the channels.
+// For a CPU device; input and weight are read as texels.
 //
 // A workgroup computes one point of PIXELS consecutive tiles, counted through the rows, for 4 · LANES · BLOCKS output
 // channels. Lane l of LANES invocations owns channels 4(q · LANES + l) … + 3 for each q < BLOCKS. The parts between
 // marks depend on the tile; src/plan/lowered/conv2d/texels.rs writes them for other tiles.
-// input [n, tile rows, 36, tile columns, c/4] and weight [tile][36][c][BLOCKS][LANES] as texels, ROW in a row
-// of the texture, input after one row; output [n, tile rows, 36, tile columns, out/4], all vec4.
+// input [n, tile rows, POINTS, tile columns, c/4] and weight [tile][POINTS][c][BLOCKS][LANES] as texels, ROW in a row
+// of the texture, input after one row; output [n, tile rows, POINTS, tile columns, out/4], all vec4.
 
+// tile: points
+const POINTS = 36u;
+// end
 // tile: size
 const LANES = 2u;
 const BLOCKS = 1u;
@@ -45,7 +48,7 @@ fn at(i: u32) -> vec2<u32> {
 // The element of `point` of tile `i`, in input and output; tiles are counted from the band's first.
 fn element(i: u32, point: u32) -> u32 {
     let row = params.row_begin + i / params.tile_columns;
-    return (row * 36u + point) * params.tile_columns + i % params.tile_columns;
+    return (row * POINTS + point) * params.tile_columns + i % params.tile_columns;
 }
 
 // The first texel of an element's channels in the input's texture.
@@ -69,7 +72,7 @@ fn main(
     let slice = group / params.pixel_groups;
     let tile = slice % params.channel_groups;
     let point = slice / params.channel_groups;
-    if point >= 36u {
+    if point >= POINTS {
         return;
     }
     let first = group % params.pixel_groups * PIXELS;
@@ -98,7 +101,7 @@ fn main(
     var s6_0 = vec4<f32>();
     var s7_0 = vec4<f32>();
     // end
-    var base = (tile * 36u + point) * params.in_c4 * 4u * LANES * BLOCKS + lane;
+    var base = (tile * POINTS + point) * params.in_c4 * 4u * LANES * BLOCKS + lane;
     for (var c = 0u; c < params.in_c4; c++) {
         // tile: loads
         let k0_0 = textureLoad(weight, at(base + 0u * LANES));
@@ -130,7 +133,7 @@ fn main(
         return;
     }
     // The tiles' elements, each from the one before without a division; past the end the last one repeats.
-    let jump = 35u * params.tile_columns;
+    let jump = (POINTS - 1u) * params.tile_columns;
     let e0 = element(own, point);
     let x0 = own % params.tile_columns;
     // tile: elements

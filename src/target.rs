@@ -64,6 +64,15 @@ impl Target {
         target
     }
 
+    /// The same target without kernels that need transformed weights.
+    #[must_use]
+    pub fn without_transforms(&self) -> Self {
+        let mut target = self.clone();
+        let kernel = "winograd_product".to_owned();
+        target.options.without_kernels.push(kernel);
+        target
+    }
+
     /// Bytes of the largest texture with rows of [`TEXELS_PER_ROW`] texels. 0 if the device's textures are narrower, or
     /// in f16: not every device can read textures of f16.
     pub fn max_texel_bytes(&self) -> u64 {

@@ -6,6 +6,7 @@
 //! replaces by numbers.
 
 use super::grid::{Count, Grid};
+use super::packing::winograd::Transform;
 use crate::target::Target;
 use crate::tensor::Shape;
 use std::borrow::Cow;
@@ -215,11 +216,13 @@ pub enum Packing {
         /// Groups of the convolution.
         groups: usize,
     },
-    /// The weight `[out, in, 3, 3]` of a convolution after Winograd's transform as
-    /// `[out tile][36][in][out in tile]`, input channels padded to a multiple of 4.
+    /// The weight `[out, in, r, r]` of a convolution after one of Winograd's transforms as
+    /// `[out tile][point][in][out in tile]`, input channels padded to a multiple of 4.
     Winograd {
         /// Output channels a tile, a multiple of 4.
         tile: usize,
+        /// The transform.
+        transform: Transform,
     },
     /// The diagonal of a transposed convolution's `[c, c, kh, kw]` as `[c / 4][ky][kx][4]`, zeros in the
     /// padding.

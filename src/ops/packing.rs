@@ -1,12 +1,13 @@
 //! How weights are laid out for the kernels, once, at load.
 
-pub(crate) mod winograd;
+pub mod winograd;
 
 use super::kernel::Packing;
 use crate::error::Result;
 use crate::tensor::Shape;
 use std::borrow::Cow;
 use std::ops::Range;
+use winograd::{Lanes, Transform, Weights};
 
 /// Elements that are packed at a time: 16 KiB, half of a usual first-level cache.
 const CACHED_ELEMENTS: usize = 4096;
@@ -29,7 +30,7 @@ impl Packing {
     /// Output channels in a tile.
     pub fn tile_channels(self) -> usize {
         match self {
-            Self::Conv { tile, .. } | Self::Winograd { tile } => tile,
+            Self::Conv { tile, .. } | Self::Winograd { tile, .. } => tile,
             Self::ConvTranspose { .. } | Self::Diagonal | Self::Vector | Self::Pixels => 4,
         }
     }
@@ -37,7 +38,7 @@ impl Packing {
     /// Tiles in a parameter of `shape`; a whole parameter counts as one.
     pub fn tiles(self, shape: Shape) -> usize {
         match self {
-            Self::Conv { tile, .. } | Self::Winograd { tile } => shape.n.div_ceil(tile),
+            Self::Conv { tile, .. } | Self::Winograd { tile, .. } => shape.n.div_ceil(tile),
             Self::ConvTranspose { groups } => (shape.c * groups).div_ceil(4),
             Self::Diagonal => shape.c.div_ceil(4),
             Self::Vector | Self::Pixels => 1,
@@ -52,7 +53,7 @@ impl Packing {
     fn tile_elements(self, shape: Shape) -> usize {
         match self {
             Self::Conv { tile, .. } => self.inputs(shape) * shape.h * shape.w * tile,
-            Self::Winograd { tile } => self.inputs(shape) * 36 * tile,
+            Self::Winograd { tile, transform } => self.inputs(shape) * transform.points() * tile,
             Self::ConvTranspose { .. } | Self::Diagonal => {
                 self.inputs(shape) * shape.h * shape.w * 4
             }
@@ -78,7 +79,7 @@ impl Packing {
     /// The rows of a parameter of `shape` that are packed into `tiles`.
     pub fn rows(self, shape: Shape, tiles: &Range<usize>) -> Range<usize> {
         match self {
-            Self::Conv { tile, .. } | Self::Winograd { tile } => {
+            Self::Conv { tile, .. } | Self::Winograd { tile, .. } => {
                 (tiles.start * tile).min(shape.n)..(tiles.end * tile).min(shape.n)
             }
             Self::ConvTranspose { .. } | Self::Diagonal | Self::Vector | Self::Pixels => 0..shape.n,
@@ -113,14 +114,11 @@ impl Packing {
                     self.pack_conv_tile(shape, rows, (tiles.start + i) * tile, packed)
                 })
             }
-            Self::Winograd { .. } => {
+            Self::Winograd { tile, transform } => {
                 crate::parallel::try_chunks(packed, self.tile_elements(shape), |i, packed| {
-                    self.pack_winograd_tile(
-                        shape,
-                        rows,
-                        (tiles.start + i) * self.tile_channels(),
-                        packed,
-                    )
+                    let channels =
+                        (tiles.start + i) * tile..shape.n.min((tiles.start + i + 1) * tile);
+                    self.pack_winograd_tile(shape, rows, channels, transform, packed)
                 })
             }
             Self::Diagonal => {
@@ -165,23 +163,34 @@ impl Packing {
         Ok(())
     }
 
-    /// Transforms and packs the tile that begins with row `first`.
+    /// Transforms and packs the tile of `channels`.
     fn pack_winograd_tile(
         self,
         shape: Shape,
         rows: &dyn RowSource,
-        first: usize,
+        channels: Range<usize>,
+        transform: Transform,
         packed: &mut [f32],
     ) -> Result<()> {
-        let (inputs, tile) = (self.inputs(shape), self.tile_channels());
+        let (inputs, tile, taps) = (self.inputs(shape), self.tile_channels(), shape.h * shape.w);
         packed.fill(0.0);
-        let channels = first..shape.n.min(first + tile);
         let sources: Vec<_> = channels.map(|o| rows.row(o)).collect::<Result<_>>()?;
+        let mut weights = Weights::new(transform);
+        let mut windows: Vec<Lanes> = vec![[0.0; 16]; taps];
+        let mut points: Vec<Lanes> = vec![[0.0; 16]; transform.points()];
         for i in 0..shape.c {
-            for (o, source) in sources.iter().enumerate() {
-                let points = winograd::transform_weight(&source[9 * i..9 * i + 9]);
-                for (point, value) in points.enumerate() {
-                    packed[(point * inputs + i) * tile + o] = value;
+            for (group, sources) in sources.chunks(16).enumerate() {
+                for (o, source) in sources.iter().enumerate() {
+                    for (window, tap) in windows.iter_mut().zip(&source[i * taps..(i + 1) * taps]) {
+                        window[o] = f64::from(*tap);
+                    }
+                }
+                weights.transform(&windows, &mut points);
+                for (point, values) in points.iter().enumerate() {
+                    let first = (point * inputs + i) * tile + 16 * group;
+                    for (to, value) in packed[first..first + sources.len()].iter_mut().zip(values) {
+                        *to = *value as f32;
+                    }
                 }
             }
         }

@@ -32,6 +32,26 @@ impl Plan {
         target: &Target,
         choices: &Choices,
     ) -> Result<Self> {
+        let within = |target: &Target| Self::within_limits(graph, input, outputs, target, choices);
+        match within(target) {
+            // Transformed weights take more memory than weights do.
+            Err(limit) if limit.kind() == ErrorKind::Limit && target.device.is_cpu => {
+                match within(&target.without_transforms()) {
+                    Err(e) if e.kind() != ErrorKind::Limit => Err(limit),
+                    plan => plan,
+                }
+            }
+            plan => plan,
+        }
+    }
+
+    fn within_limits(
+        graph: &Graph,
+        input: Shape,
+        outputs: &[NodeId],
+        target: &Target,
+        choices: &Choices,
+    ) -> Result<Self> {
         if input.elements() == 0 {
             bail!(Shape, "the input {input} has no elements");
         }

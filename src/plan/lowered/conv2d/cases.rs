@@ -69,6 +69,15 @@ pub fn cases() -> Vec<Case> {
             pooled(Conv2d::padded(0), true),
             [[3, 9, 3, 1], [70, 9, 1, 1]],
         ),
+        // Windows that Winograd's F(2×2, 7×7) computes.
+        case(
+            relu_of(Conv2d::padded(0)),
+            [[2, 96, 15, 13], [132, 96, 7, 7], [132, 1, 1, 1]],
+        ),
+        case(
+            pooled(Conv2d::padded(3), true),
+            [[1, 98, 5, 8], [128, 98, 7, 7]],
+        ),
         case(pooled_sum, [[2, 36, 5, 7]]),
         case(
             parts.clone(),

@@ -115,7 +115,9 @@ impl Op for Convolution {
         let mut all: Vec<_> = stages.map(Candidate::stages).into_iter().collect();
         let kernels = self.static_kernels(inputs, map, target)?;
         all.extend(kernels.into_iter().map(Candidate::kernel));
-        let others = tiled::other_stages(self, inputs, target).into_iter();
+        let mut others = tiled::other_stages(self, inputs, target);
+        others.extend(winograd::other_stages(self, inputs, target));
+        let others = others.into_iter();
         all.extend(others.map(|stages| Candidate::stages(stages).trusted(Trust::Measured)));
         let output = self.output_shape(inputs)?;
         let by_matrices = coop::kernels(self, inputs, output, target).into_iter();

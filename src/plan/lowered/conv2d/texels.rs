@@ -7,19 +7,23 @@
 //!
 //! With subgroups, all lanes take different channels of the same pixels, load their share of the pixels
 //! and broadcast them. Without, or for few output channels, a lane loads the pixels that it needs.
-//! [`Template::source`] writes the text of this kernel and of Winograd's products.
+//! The text of Winograd's products is generated too.
 
 use super::template::fill;
 use super::{Convolution, KernelParts};
 use crate::device_profile::TEXELS_PER_ROW;
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
+use crate::ops::packing::winograd::Transform;
 use crate::target::Target;
 use crate::tensor::Shape;
 
 /// The widest subgroup that is used as one: Mesa 22.3 with `LP_NATIVE_VECTOR_WIDTH=1024` broadcasts zeros from lanes 16
 /// to 31.
 const MOST_LANES: usize = 16;
+
+/// The pixels whose sums take an invocation as long as its loads of weights.
+const LOADS_AS_PIXELS: usize = 8;
 
 /// How a workgroup divides a tile of pixels and output channels among its invocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +108,28 @@ impl Tile {
         }
     }
 
+    /// The same tile with fewer pixels, if a map of `pixels` pixels then takes at most three quarters of the time. Small
+    /// gains are not worth another shader. A tile of any size reads all weights of its channels.
+    pub(super) fn fitting(self, pixels: usize) -> Self {
+        if !self.broadcast {
+            return self;
+        }
+        let of = |own: usize| Self {
+            pixels: own,
+            ..self
+        };
+        let smaller = (self.lanes..self.pixels).step_by(self.lanes).map(of);
+        let least = smaller.min_by_key(|tile| tile.work(pixels));
+        let gains = |tile: &Self| 4 * tile.work(pixels) <= 3 * self.work(pixels);
+        least.filter(gains).unwrap_or(self)
+    }
+
+    /// The time for `pixels` pixels of a workgroup's channels, in that for the sums of one pixel.
+    pub(super) fn work(self, pixels: usize) -> usize {
+        let shares = self.invocations / self.lanes;
+        pixels.div_ceil(self.all_pixels()) * shares * (self.pixels + LOADS_AS_PIXELS)
+    }
+
     /// Output channels a workgroup.
     pub(super) fn channels(self) -> usize {
         4 * self.lanes * self.blocks
@@ -121,9 +147,12 @@ pub(super) fn kernel(
     map: Shape,
     target: &Target,
 ) -> Option<Kernel> {
-    let tile = Tile {
-        pool: op.pool_side(),
-        ..Tile::of_groups(op, inputs[1], target)
+    let tile = match op.pool_side() {
+        1 => Tile::of_groups(op, inputs[1], target).fitting(map.n * map.pixels()),
+        pool => Tile {
+            pool,
+            ..Tile::of_groups(op, inputs[1], target)
+        },
     };
     let packing = Packing::Conv {
         tile: tile.channels(),
@@ -141,7 +170,7 @@ pub(super) fn kernel(
         return None;
     }
     let parts = KernelParts {
-        shader: Shader::own("conv2d_texels", Template::Conv.source(tile)),
+        shader: Shader::own("conv2d_texels", fill(CONV, |name| unrolled(name, tile))),
         packing,
         grid: Grid::Tiles {
             pixels: tile.all_pixels() / (tile.pool * tile.pool),
@@ -158,36 +187,24 @@ pub(super) fn kernel(
     Some(kernel.reading_texels())
 }
 
-/// The shader files with parts generated for a tile.
-///
-/// Each is the kernel for the tile of the test below, complete and valid. The parts between the marks
-/// `// tile: NAME` and `// end` depend on the tile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Template {
-    /// `shaders/conv2d_texels.wgsl`.
-    Conv,
-    /// `shaders/winograd_product.wgsl`.
-    WinogradProduct,
-}
+/// The kernel for the tile of the test below, complete and valid. The parts between the marks `// tile: NAME` and
+/// `// end` depend on the tile.
+const CONV: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/shaders/conv2d_texels.wgsl"
+));
+/// As [`CONV`]. The part `points` depends on Winograd's transform, here F(4×4, 3×3).
+const PRODUCT: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/shaders/winograd_product.wgsl"
+));
 
-impl Template {
-    fn file(self) -> &'static str {
-        match self {
-            Self::Conv => include_str!(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/shaders/conv2d_texels.wgsl"
-            )),
-            Self::WinogradProduct => include_str!(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/shaders/winograd_product.wgsl"
-            )),
-        }
-    }
-
-    /// The file with its parts generated for `tile`.
-    pub(super) fn source(self, tile: Tile) -> String {
-        fill(self.file(), |name| unrolled(name, tile))
-    }
+/// `shaders/winograd_product.wgsl` for `tile` and `transform`.
+pub(super) fn product_source(tile: Tile, transform: Transform) -> String {
+    fill(PRODUCT, |name| match name {
+        "points" => vec![format!("const POINTS = {}u;", transform.points())],
+        _ => unrolled(name, tile),
+    })
 }
 
 /// The lines of the part called `name`.
@@ -349,8 +366,7 @@ mod tests {
             broadcast: false,
             pool: 1,
         };
-        for template in [Template::Conv, Template::WinogradProduct] {
-            assert_eq!(template.source(tile), template.file());
-        }
+        assert_eq!(fill(CONV, |name| unrolled(name, tile)), CONV);
+        assert_eq!(product_source(tile, Transform::F4X3), PRODUCT);
     }
 }

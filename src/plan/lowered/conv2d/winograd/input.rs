@@ -1,0 +1,130 @@
+//! The input transform: points of tiles.
+
+use super::{Tiling, text};
+use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
+use crate::ops::grid::{Count, Grid, Line, PixelRun};
+use crate::ops::kernel::{Binding, Format, Kernel, Rows, Shader, Word, sizes, words};
+use crate::ops::numerics::Numerics;
+use crate::ops::packing::winograd::on_both_sides;
+use crate::ops::{Op, shapes, take_inputs};
+use crate::target::Target;
+use crate::tensor::{Shape, Tensor};
+
+/// Transforms the tiles of the input.
+#[derive(Clone, Debug)]
+pub(super) struct Input {
+    pub(super) tiling: Tiling,
+    pub(super) padding: [usize; 2],
+}
+
+impl Op for Input {
+    fn name(&self) -> &'static str {
+        "winograd_input"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [input] = take_inputs(self.name(), inputs)?;
+        let [h, w] = [input.h + 2 * self.padding[0], input.w + 2 * self.padding[1]];
+        let reach = self.tiling.reach();
+        if h <= reach || w <= reach {
+            bail!(
+                Shape,
+                "the window of {} pixels is larger than the padded input {input}",
+                reach + 1
+            );
+        }
+        let tiles = |padded: usize| self.tiling.tiles(padded - reach);
+        Ok(input.with_size(tiles(h), self.tiling.points() * tiles(w)))
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let output = self.output_shape(&shapes(inputs))?;
+        let [input] = take_inputs(self.name(), inputs)?;
+        let (size, columns) = (input.shape(), output.w / self.tiling.points());
+        let matrix = self.tiling.transform.of_inputs();
+        Tensor::from_planes(output, |n, c, plane| {
+            let image = input.plane(n, c);
+            let pixel = |y: usize, x: usize| {
+                let y = y.checked_sub(self.padding[0]).filter(|y| *y < size.h);
+                let x = x.checked_sub(self.padding[1]).filter(|x| *x < size.w);
+                y.zip(x)
+                    .map_or(0.0, |(y, x)| f64::from(image[y * size.w + x]))
+            };
+            for tile in 0..output.h * columns {
+                let (row, column) = (tile / columns, tile % columns);
+                let [top, left] = [row, column].map(|tile| self.tiling.first_of(tile));
+                let dilation = self.tiling.dilation;
+                let at = |y, x| pixel(top + dilation * y, left + dilation * x);
+                let values = on_both_sides(&matrix, self.tiling.transform.side(), at);
+                for (point, value) in values.into_iter().flatten().enumerate() {
+                    plane[row * output.w + point * columns + column] = value as f32;
+                }
+            }
+        })
+    }
+
+    fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::sum(self.tiling.points())
+    }
+
+    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
+        let output = self.output_shape(inputs)?;
+        let transform = self.tiling.transform;
+        let dilation = self.tiling.dilation as i64;
+        let (input, columns) = (inputs[0], output.w / self.tiling.points());
+        let mut params = sizes([
+            ("in_height", input.h),
+            ("in_width", input.w),
+            ("in_c4", input.c4()),
+            ("tile_rows", output.h),
+            ("tile_columns", columns),
+            ("padding_h", self.padding[0]),
+            ("padding_w", self.padding[1]),
+        ])
+        .to_vec();
+        params.extend(words([
+            Word::Count(Count::LineItems),
+            Word::RowBegin,
+            Word::RowEnd,
+            Word::InputStart(0),
+            Word::OutputStart,
+        ]));
+        Ok(vec![Candidate::kernel(Kernel {
+            shader: Shader::own("winograd_input", text::input(transform)),
+            constants: vec![("DILATION", self.tiling.dilation as f64)],
+            bindings: vec![Binding::ActivationTexels {
+                input: 0,
+                rows: Rows {
+                    mul: transform.outputs() as i64,
+                    div: 1,
+                    // With dilation, neighbouring tiles begin in neighbouring rows, not a tile's outputs apart.
+                    first: -(self.padding[0] as i64) - self.tiling.drift(),
+                    last: (transform.side() as i64 - 1) * dilation - self.padding[0] as i64,
+                },
+            }],
+            output: Format::Nhwc4,
+            params,
+            grid: Grid::Items {
+                items: 64,
+                // A tile has one value of each point, and the points of a row of tiles stand side by side.
+                run: PixelRun {
+                    elements: transform.points(),
+                    apart: columns,
+                    quads: input.c4(),
+                    line: Line::Row,
+                },
+                channels: 4 * input.c4(),
+            },
+            terms: None,
+            steps_per_term: 1,
+            fixed_steps: 0,
+        })])
+    }
+
+    fn flops(&self, inputs: &[Shape]) -> u64 {
+        let side = self.tiling.transform.side() as u64;
+        // Both passes make each value of about half a row of the matrix.
+        2 * side * self.output_shape(inputs).map_or(0, |s| s.elements() as u64)
+    }
+}

@@ -1,0 +1,133 @@
+//! The products of the points: a matrix product for each.
+
+use crate::device_profile::TEXELS_PER_ROW;
+use crate::error::{Result, bail};
+use crate::ops::candidate::Candidate;
+use crate::ops::grid::{Count, Grid};
+use crate::ops::kernel::{
+    Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader, Word, counts, sizes, words,
+};
+use crate::ops::numerics::Numerics;
+use crate::ops::packing::winograd::Transform;
+use crate::ops::{Op, shapes, take_inputs};
+use crate::plan::lowered::conv2d::texels::{Tile, product_source};
+use crate::target::Target;
+use crate::tensor::{Shape, Tensor};
+
+/// The products, summed over input channels: a matrix product for each point.
+#[derive(Clone, Debug)]
+pub(super) struct Product {
+    pub(super) transform: Transform,
+}
+
+impl Product {
+    pub(super) fn kernel(
+        &self,
+        in_c4: usize,
+        weight: Shape,
+        target: &Target,
+    ) -> Option<(Tile, Packing)> {
+        let tile = Tile::choose(weight.n.div_ceil(4), target);
+        let packing = Packing::Winograd {
+            tile: tile.channels(),
+            transform: self.transform,
+        };
+        let fits = packing.tile_bytes(weight) <= target.max_texel_bytes()
+            && in_c4 <= TEXELS_PER_ROW as usize
+            && (in_c4 as u64) < MAX_LOOP_STEPS;
+        fits.then_some((tile, packing))
+    }
+}
+
+impl Op for Product {
+    fn name(&self) -> &'static str {
+        "winograd_product"
+    }
+
+    fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
+        let [input, weight] = take_inputs(self.name(), inputs)?;
+        let window = self.transform.window();
+        let is_of_points = input.w.is_multiple_of(self.transform.points());
+        if [weight.c, weight.h, weight.w] != [input.c, window, window] || !is_of_points {
+            bail!(
+                Shape,
+                "a weight of shape {weight} does not fit products of {input}"
+            );
+        }
+        Ok(input.with_channels(weight.n))
+    }
+
+    fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let output = self.output_shape(&shapes(inputs))?;
+        let [input, weight] = take_inputs(self.name(), inputs)?;
+        let columns = output.w / self.transform.points();
+        let side = self.transform.window();
+        Tensor::from_planes(output, |n, o, plane| {
+            let mut sums = vec![0.0f64; plane.len()];
+            for i in 0..input.shape().c {
+                let taps = (0..side * side).map(|k| weight.at(o, i, k / side, k % side));
+                let factors: Vec<_> = self.transform.weight(&taps.collect::<Vec<_>>()).collect();
+                let values = input.plane(n, i).iter();
+                for ((at, sum), value) in sums.iter_mut().enumerate().zip(values) {
+                    *sum += f64::from(factors[at % output.w / columns]) * f64::from(*value);
+                }
+            }
+            for (out, sum) in plane.iter_mut().zip(sums) {
+                *out = sum as f32;
+            }
+        })
+    }
+
+    fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
+        let output = self.output_shape(inputs)?;
+        let (input, weight) = (inputs[0], inputs[1]);
+        let Some((tile, packing)) = self.kernel(input.c4(), weight, target) else {
+            bail!(
+                Unsupported,
+                "a weight of shape {weight} does not fit a texture"
+            );
+        };
+        let columns = output.w / self.transform.points();
+        let tile = tile.fitting(output.n * output.h * columns);
+        let mut params = sizes([
+            ("in_c4", input.c4()),
+            ("out_c4", output.c4()),
+            ("tile_columns", columns),
+        ])
+        .to_vec();
+        params.extend(counts([Count::PixelGroups, Count::ChannelGroups]));
+        params.extend(words([
+            Word::RowBegin,
+            Word::RowEnd,
+            Word::ChannelBegin,
+            Word::ChannelEnd,
+            Word::InputStart(0),
+            Word::OutputStart,
+        ]));
+        Ok(vec![Candidate::kernel(Kernel {
+            shader: Shader::own("winograd_product", product_source(tile, self.transform)),
+            constants: Vec::new(),
+            bindings: vec![
+                Binding::ActivationTexels {
+                    input: 0,
+                    rows: Rows::shifted(0),
+                },
+                Binding::ParameterTexels { input: 1, packing },
+            ],
+            output: Format::Nhwc4,
+            params,
+            grid: Grid::Planes {
+                planes: self.transform.points(),
+                items: tile.all_pixels(),
+                channels: tile.channels(),
+            },
+            terms: None,
+            steps_per_term: input.c4() as u64,
+            fixed_steps: 0,
+        })])
+    }
+
+    fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
+        Numerics::weighted_sum(inputs[1].c)
+    }
+}
