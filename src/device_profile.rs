@@ -22,6 +22,9 @@ pub const SUMS_IN_REGISTERS: u32 = 16;
 /// under the two seconds after which Windows resets a GPU.
 pub const DISPATCH_FLOPS: u64 = 8_000_000_000;
 
+/// Floating-point operations for each byte of memory traffic on GPUs.
+pub const FLOPS_PER_BYTE: u32 = 24;
+
 /// A product of small matrices, of f16 with sums in f32, that a subgroup computes at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CooperativeMatrix {
@@ -56,6 +59,9 @@ pub struct DeviceProfile {
     pub sums_in_registers: u32,
     /// The longest dispatch, in floating-point operations: well under the two seconds after which Windows resets a GPU.
     pub dispatch_flops: u64,
+    /// Floating-point operations that the device computes while it moves a byte to or from its memory. An estimate, as
+    /// devices do not report it.
+    pub flops_per_byte: u32,
     /// Most storage buffers that a shader may bind.
     pub max_storage_buffers: u32,
     /// A binding's offset into its buffer is a multiple of this, in bytes.
@@ -89,6 +95,7 @@ impl DeviceProfile {
         invocations_at_once: INVOCATIONS_AT_ONCE,
         sums_in_registers: SUMS_IN_REGISTERS,
         dispatch_flops: DISPATCH_FLOPS,
+        flops_per_byte: FLOPS_PER_BYTE,
         max_storage_buffers: 8,
         binding_alignment: 256,
         subgroup_size: None,

@@ -68,8 +68,8 @@ impl Target {
     #[must_use]
     pub fn without_transforms(&self) -> Self {
         let mut target = self.clone();
-        let kernel = "winograd_product".to_owned();
-        target.options.without_kernels.push(kernel);
+        let kernels = ["winograd_product", "winograd_product_tiled"].map(str::to_owned);
+        target.options.without_kernels.extend(kernels);
         target
     }
 

@@ -411,6 +411,7 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
         invocations_at_once: family.invocations_at_once,
         sums_in_registers: families::sums_in_registers(info),
         dispatch_flops: family.dispatch_flops,
+        flops_per_byte: family.flops_per_byte,
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
         binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
         subgroup_size: (device.features().contains(wgpu::Features::SUBGROUP) && fixed)

@@ -35,7 +35,7 @@ impl Plan {
         let within = |target: &Target| Self::within_limits(graph, input, outputs, target, choices);
         match within(target) {
             // Transformed weights take more memory than weights do.
-            Err(limit) if limit.kind() == ErrorKind::Limit && target.device.is_cpu => {
+            Err(limit) if limit.kind() == ErrorKind::Limit => {
                 match within(&target.without_transforms()) {
                     Err(e) if e.kind() != ErrorKind::Limit => Err(limit),
                     plan => plan,

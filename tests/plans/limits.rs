@@ -304,6 +304,14 @@ fn full_width_fcn8s_fits_webgpus_default_limits() {
     assert!(fc6.len() >= 4, "411 MB in {} parts", fc6.len());
     assert!(fc6.iter().map(|p| p.bytes).sum::<u64>() >= 512 * 49 * 4096 * 4);
     let gflop = plan.flops() as f64 / 1e9;
+    assert!(
+        gflop < 0.45 * 363.0,
+        "{gflop} GFLOP with Winograd's transforms"
+    );
+    let target = target.without_transforms();
+    let plan = Plan::new(&graph, PICTURE, &[graph.output()], &target).unwrap();
+    check_limits(&plan, &target);
+    let gflop = plan.flops() as f64 / 1e9;
     assert!((gflop / 363.0 - 1.0).abs() < 0.02, "{gflop} GFLOP");
 }
 

@@ -18,6 +18,13 @@ fn per_invocation(kernel: &Kernel, module: &Module) -> usize {
     constant(module, "ELEMENTS").unwrap_or(1) / (side * side)
 }
 
+/// The invocations of a workgroup, or the items that several invocations share each, if the shader has a constant `FOURS`.
+/// `ELEMENTS` is then the number of elements of an item.
+fn shares(module: &Module) -> usize {
+    let [x, ..] = module.entry_points[0].workgroup_size;
+    constant(module, "FOURS").unwrap_or(x as usize)
+}
+
 /// Whether each invocation computes all channels of an item of the grid, such as a pixel.
 fn takes_all_channels(kernel: &Kernel, invocations: usize) -> bool {
     match kernel.grid {
@@ -58,6 +65,7 @@ fn a_workgroup_writes_as_many_elements_as_its_grid_says() {
                 assert_eq!(channels % 4, 0, "{name}");
                 rows * columns * channels / 4
             }
+            Grid::Items { items, run, .. } if run.quads > 1 => items * run.elements,
             Grid::Items {
                 items, channels, ..
             } => {
@@ -66,7 +74,7 @@ fn a_workgroup_writes_as_many_elements_as_its_grid_says() {
             }
         };
         if !takes_all_channels(&kernel, x as usize) {
-            let written = x as usize * per_invocation(&kernel, &module);
+            let written = shares(&module) * per_invocation(&kernel, &module);
             assert_eq!(computed, written, "{name}");
         }
     }

@@ -121,15 +121,24 @@ impl Transform {
         all / (self.outputs * self.window) as f64
     }
 
-    /// Whether results over `channels` input channels err no more than the direct sum may: √K units for its K products.
+    /// Whether results over `channels` input channels err no more than the direct sum may, √K units for its K products,
+    /// if products are added up in fours.
     ///
     /// Before the sum, a product of a point is rounded about four times: in both passes over the input, in the weight
     /// and as a product. The sum is one of c / 4 terms, fours of products; a rounding in its middle is half as large as
     /// at its end, and a rounding errs by less than half of its largest error: these count as c / 32 roundings.
     pub fn errs_as_sum(self, channels: usize) -> bool {
-        let roundings = 4.0 + channels as f64 / 32.0;
+        self.errs_as_sum_of(channels, channels as f64 / 32.0)
+    }
+
+    /// Whether products have to be added up in fours for it: a sum of c terms counts as c / 8 roundings.
+    pub fn sums_in_fours(self, channels: usize) -> bool {
+        !self.errs_as_sum_of(channels, channels as f64 / 8.0)
+    }
+
+    fn errs_as_sum_of(self, channels: usize, roundings: f64) -> bool {
         let products = channels * self.window * self.window;
-        self.amplification().powi(2) * roundings <= products as f64
+        self.amplification().powi(2) * (4.0 + roundings) <= products as f64
     }
 
     /// G·g·Gᵀ of a window of weights, point by point.

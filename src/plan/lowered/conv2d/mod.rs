@@ -110,9 +110,9 @@ impl Op for Convolution {
 
     fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let map = self.map_shape(inputs)?;
-        let in_parts = tiled::stages(self, inputs, target);
-        let stages = in_parts.or_else(|| winograd::stages(self, inputs, target));
-        let mut all: Vec<_> = stages.map(Candidate::stages).into_iter().collect();
+        let transformed = winograd::stages(self, inputs, target).into_iter();
+        let stages = transformed.chain(tiled::stages(self, inputs, target));
+        let mut all: Vec<_> = stages.map(Candidate::stages).collect();
         let kernels = self.static_kernels(inputs, map, target)?;
         all.extend(kernels.into_iter().map(Candidate::kernel));
         let mut others = tiled::other_stages(self, inputs, target);

@@ -32,11 +32,13 @@ const OTHER_PARTS: [usize; 4] = [2, 4, 8, 16];
 const TILES_IN_PARTS: usize = 2;
 /// The most bytes of the tensor of all parts.
 const MOST_PART_BYTES: u64 = 256 << 20;
-/// The cost of writing and reading an element of a part, in products: 8 bytes at 14 flop a byte, as on large
-/// GPUs.
-const PART_COST: usize = 56;
+/// Bytes that are moved to write and read an element of a part.
+const PART_BYTES: u64 = 8;
 /// The cost of loading an element into workgroup memory, with its address, in reads of workgroup memory.
-const STAGING_COST: f64 = 4.0;
+pub(super) const STAGING_COST: f64 = 4.0;
+/// Multiply-adds of four channels for each read of workgroup memory, at which the cost of traffic is compared with that of
+/// products: [`Staging::speed`] of 3×3 windows in large layers.
+const USUAL_SPEED: f64 = 3.5;
 /// Reads of a stage that are under way at a time: each takes four registers beside the sums.
 const READS_AT_ONCE: usize = 8;
 
@@ -128,6 +130,8 @@ struct LayerWork {
     groups: usize,
     /// Invocations that keep the device busy.
     busy: f64,
+    /// The cost of writing and reading an element of a part, in products.
+    part_cost: f64,
 }
 
 impl LayerWork {
@@ -138,6 +142,7 @@ impl LayerWork {
             terms: weight.c * weight.h * weight.w,
             groups: weight.c4(),
             busy: f64::from(target.device.invocations_at_once),
+            part_cost: products_of_traffic(PART_BYTES, target),
         }
     }
 
@@ -168,9 +173,12 @@ impl LayerWork {
     fn cost(&self, tile: Tile, stage: &Staging, parts: usize) -> f64 {
         let size = tile.rows * tile.columns * 4 * tile.quads;
         let computed = (tile.workgroups(self.output) * size) as f64;
-        let between = if parts > 1 { parts * PART_COST } else { 0 };
+        let between = match parts {
+            1 => 0.0,
+            _ => parts as f64 * self.part_cost,
+        };
         let busy = (self.share(tile) * parts as f64).min(1.0);
-        computed * (self.terms + between) as f64 / (stage.speed(tile) * busy)
+        computed * (self.terms as f64 + between) / (stage.speed(tile) * busy)
     }
 }
 
@@ -295,6 +303,27 @@ fn choices(
         .collect();
     choices.sort_by(|(a, s, i), (b, t, j)| work.cost(*a, s, *i).total_cmp(&work.cost(*b, t, *j)));
     choices
+}
+
+/// The least cost of the convolution; `None` if no tile fits.
+pub(super) fn least_cost(
+    op: &Convolution,
+    inputs: &[Shape],
+    map: Shape,
+    target: &Target,
+) -> Option<f64> {
+    let (tile, stage, parts) = *choices(op, inputs, map, target, None).first()?;
+    Some(LayerWork::new(inputs, map, target).cost(tile, &stage, parts))
+}
+
+/// The cost of moving `bytes`, beside that of products.
+pub(super) fn cost_of_traffic(bytes: u64, target: &Target) -> f64 {
+    products_of_traffic(bytes, target) / USUAL_SPEED
+}
+
+/// The products that a device computes while it moves `bytes`.
+fn products_of_traffic(bytes: u64, target: &Target) -> f64 {
+    bytes as f64 * f64::from(target.device.flops_per_byte) / 2.0
 }
 
 /// In how many parts the sum is best left, if in more than one.

@@ -1,10 +1,10 @@
 //! The input transform: points of tiles.
 
-use super::{Tiling, text};
+use super::{Tiling, activation, text};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::{Count, Grid, Line, PixelRun};
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Shader, Word, sizes, words};
+use crate::ops::kernel::{Format, Kernel, Rows, Word, sizes, words};
 use crate::ops::numerics::Numerics;
 use crate::ops::packing::winograd::on_both_sides;
 use crate::ops::{Op, shapes, take_inputs};
@@ -68,8 +68,9 @@ impl Op for Input {
         Numerics::sum(self.tiling.points())
     }
 
-    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
+        let is_cpu = target.device.is_cpu;
         let transform = self.tiling.transform;
         let dilation = self.tiling.dilation as i64;
         let (input, columns) = (inputs[0], output.w / self.tiling.points());
@@ -90,23 +91,21 @@ impl Op for Input {
             Word::InputStart(0),
             Word::OutputStart,
         ]));
+        let rows = Rows {
+            mul: transform.outputs() as i64,
+            div: 1,
+            // With dilation, neighbouring tiles begin in neighbouring rows, not a tile's outputs apart.
+            first: -(self.padding[0] as i64) - self.tiling.drift(),
+            last: (transform.side() as i64 - 1) * dilation - self.padding[0] as i64,
+        };
         Ok(vec![Candidate::kernel(Kernel {
-            shader: Shader::own("winograd_input", text::input(transform)),
+            shader: text::input(transform, is_cpu),
             constants: vec![("DILATION", self.tiling.dilation as f64)],
-            bindings: vec![Binding::ActivationTexels {
-                input: 0,
-                rows: Rows {
-                    mul: transform.outputs() as i64,
-                    div: 1,
-                    // With dilation, neighbouring tiles begin in neighbouring rows, not a tile's outputs apart.
-                    first: -(self.padding[0] as i64) - self.tiling.drift(),
-                    last: (transform.side() as i64 - 1) * dilation - self.padding[0] as i64,
-                },
-            }],
+            bindings: vec![activation(rows, is_cpu)],
             output: Format::Nhwc4,
             params,
             grid: Grid::Items {
-                items: 64,
+                items: if is_cpu { 64 } else { 16 },
                 // A tile has one value of each point, and the points of a row of tiles stand side by side.
                 run: PixelRun {
                     elements: transform.points(),

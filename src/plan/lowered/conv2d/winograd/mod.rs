@@ -1,5 +1,4 @@
-//! Winograd's transforms for CPU devices: a convolution of stride 1 in three stages that take a fraction of the
-//! multiplications.
+//! Winograd's transforms: a convolution of stride 1 in three stages that take a fraction of the multiplications.
 //!
 //! The matrices are those of [`Transform`]; the products are summed over input channels. Between the stages are tensors
 //! `[n, c, tile rows, points · tile columns]`: point p of a tile lies in column p · tile columns + tile column.
@@ -11,9 +10,11 @@ mod input;
 mod output;
 mod product;
 mod text;
+mod tiled;
 
-use super::Convolution;
-use super::texels::Tile;
+use super::tiled as direct;
+use super::{Convolution, texels};
+use crate::ops::kernel::{Binding, Format, Rows};
 use crate::ops::packing::winograd::Transform;
 use crate::ops::{Stage, StageInput};
 use crate::target::Target;
@@ -22,11 +23,15 @@ use input::Input;
 use output::Output;
 use product::Product;
 use std::sync::Arc;
+use tiled::Products;
 
 /// The dilations D that have stages: their blocks of D² tiles fill workgroups of the last stage.
 const DILATIONS: [usize; 3] = [1, 2, 4];
-/// With fewer input or output channels, the stages around the products cost more than is saved.
+/// With fewer input or output channels, on CPU devices, the stages around the products cost more than is saved.
 const LEAST_CHANNELS: [usize; 2] = [64, 128];
+/// The most bytes of a tensor of points on GPUs. Larger ones, or ones larger than a buffer, would run in bands, whose
+/// edges compute tiles twice.
+const MOST_POINT_BYTES: u64 = 1 << 30;
 
 /// How the outputs of a convolution are divided into tiles: tile T makes m outputs in each direction, from
 /// ⌊T / D⌋ · m·D + T mod D on, D apart.
@@ -92,24 +97,75 @@ pub(super) fn other_stages(op: &Convolution, inputs: &[Shape], target: &Target) 
         .collect()
 }
 
-/// The transform with the least work, if it takes at most three quarters of the work of the whole convolution;
-/// `map` is the convolution's shape before it is pooled. Weights of small maps are read for few pixels, and
-/// transformed weights are larger.
+/// The transform with the least cost, if it costs at most three quarters of the direct convolution; `map` is the
+/// convolution's shape before it is pooled. Weights of small maps are read for few pixels, and transformed weights are
+/// larger.
 fn best(op: &Convolution, inputs: &[Shape], map: Shape, target: &Target) -> Option<Transform> {
-    let weight = inputs[1];
-    let tile = Tile::choose(weight.n.div_ceil(4), target);
-    let work = |pixels: usize| tile.fitting(pixels).work(pixels);
-    let of_transform = |transform: Transform| {
-        let tiling = Tiling::new(transform, op);
-        transform.points() * work(map.n * tiling.tiles(map.h) * tiling.tiles(map.w))
+    let cost = |transform| match target.device.is_cpu {
+        true => Some(cost_on_cpu(op, inputs, map, target, transform)),
+        false => cost_on_gpu(op, inputs, map, target, transform),
     };
-    let whole = weight.h * weight.w * work(map.pixels());
+    let direct = cost(None)?;
     let all = Transform::ALL.into_iter();
     all.filter(|transform| applies(op, *transform, inputs, target))
-        .map(|transform| (of_transform(transform), transform))
-        .filter(|(work, _)| 4 * work <= 3 * whole)
-        .min_by_key(|(work, _)| *work)
+        .filter_map(|transform| Some((cost(Some(transform))?, transform)))
+        .filter(|(cost, _)| *cost <= 0.75 * direct)
+        .min_by(|(a, _), (b, _)| a.total_cmp(b))
         .map(|(_, transform)| transform)
+}
+
+/// The cost of all products on a CPU device, of a transform or of the direct convolution.
+fn cost_on_cpu(
+    op: &Convolution,
+    inputs: &[Shape],
+    map: Shape,
+    target: &Target,
+    transform: Option<Transform>,
+) -> f64 {
+    let weight = inputs[1];
+    let tile = texels::Tile::choose(weight.n.div_ceil(4), target);
+    let work = |pixels: usize| tile.fitting(pixels).work(pixels);
+    let all = match transform {
+        Some(transform) => {
+            let tiling = Tiling::new(transform, op);
+            transform.points() * work(map.n * tiling.tiles(map.h) * tiling.tiles(map.w))
+        }
+        None => weight.h * weight.w * work(map.pixels()),
+    };
+    all as f64
+}
+
+/// The cost of the products on a GPU and of the tensors between the stages, or of the direct convolution; `None` if it
+/// cannot be computed this way, or the tensors are too large.
+fn cost_on_gpu(
+    op: &Convolution,
+    inputs: &[Shape],
+    map: Shape,
+    target: &Target,
+    transform: Option<Transform>,
+) -> Option<f64> {
+    let (input, weight) = (inputs[0], inputs[1]);
+    let Some(transform) = transform else {
+        return direct::least_cost(op, inputs, map, target);
+    };
+    let tiling = Tiling::new(transform, op);
+    let [rows, columns] = [map.h, map.w].map(|side| tiling.tiles(side));
+    let points = [input, map].map(|of| of.with_size(rows, transform.points() * columns));
+    let [of_input, of_output] = points.map(|points| Format::Nhwc4.bytes(points));
+    if of_input.max(of_output) > MOST_POINT_BYTES.min(target.device.max_buffer_bytes) {
+        return None;
+    }
+    let products = Products {
+        transform,
+        tiles: map.n * rows * columns,
+        inputs: input.c,
+        outputs: weight.n,
+    };
+    let (_, cost) = tiled::Tile::cheapest(products, target)?;
+    // Points are written and read, and the transforms read and write pixels.
+    let pixels = Format::Nhwc4.bytes(input) + Format::Nhwc4.bytes(map);
+    let traffic = 2 * (of_input + of_output) + pixels;
+    Some(cost + direct::cost_of_traffic(traffic, target))
 }
 
 /// Whether the stages of a transform compute `op` on the device, as precisely as a sum.
@@ -123,15 +179,31 @@ fn applies(op: &Convolution, transform: Transform, inputs: &[Shape], target: &Ta
         && [weight.h, weight.w] == [window; 2];
     // The pixels of a pooled square lie in one tile only without dilation.
     let is_tiled = DILATIONS.contains(&dilation) && (dilation == 1 || op.pool.is_none());
-    let gains = input.c >= LEAST_CHANNELS[0] && weight.n >= LEAST_CHANNELS[1];
-    target.device.is_cpu
-        && is_plain
+    is_plain
         && is_tiled
-        && gains
+        && !target.options.half
         && transform.errs_as_sum(weight.c)
+        && (!target.device.is_cpu || applies_on_cpu(transform, input, weight, target))
+}
+
+fn applies_on_cpu(transform: Transform, input: Shape, weight: Shape, target: &Target) -> bool {
+    let gains = input.c >= LEAST_CHANNELS[0] && weight.n >= LEAST_CHANNELS[1];
+    gains
         && (Product { transform })
-            .kernel(input.c4(), weight, target)
+            .on_cpu(input.c4(), weight, target)
             .is_some()
+}
+
+/// How a stage reads the tensor before it.
+fn activation(rows: Rows, is_cpu: bool) -> Binding {
+    match is_cpu {
+        true => Binding::ActivationTexels { input: 0, rows },
+        false => Binding::Activation {
+            input: 0,
+            format: Format::Nhwc4,
+            rows,
+        },
+    }
 }
 
 /// The stages of `transform`, where it applies; `map` is the shape of the convolution before it is pooled.
@@ -168,6 +240,35 @@ mod tests {
     use super::*;
     use crate::ops::{Conv2d, Op, shapes};
     use crate::tensor::Tensor;
+
+    /// The layers of FCN-8s at 500×500 that GPUs compute by a transform: where points are few, the tensors between the
+    /// stages cost more than the products that are saved.
+    #[test]
+    fn gpus_transform_the_layers_of_many_channels() {
+        let best_of = |channels: usize, side: usize, out: usize, window: usize| {
+            let op = Convolution::from(Conv2d::padded(if window == 3 { 1 } else { 0 }));
+            let inputs = [[1, channels, side, side], [out, channels, window, window]]
+                .map(|[n, c, h, w]| Shape::new(n, c, h, w));
+            let map = op.map_shape(&inputs).unwrap();
+            best(&op, &inputs, map, &Target::WEBGPU_DEFAULTS)
+        };
+        assert_eq!(best_of(3, 698, 64, 3), None);
+        assert_eq!(best_of(64, 698, 64, 3), None);
+        for (channels, side, out) in [
+            (128, 349, 128),
+            (256, 175, 256),
+            (512, 88, 512),
+            (512, 44, 512),
+        ] {
+            assert_eq!(
+                best_of(channels, side, out, 3),
+                Some(Transform::F4X3),
+                "{channels}"
+            );
+        }
+        assert_eq!(best_of(512, 22, 4096, 7), Some(Transform::F2X7));
+        assert_eq!(best_of(4096, 16, 4096, 1), None);
+    }
 
     #[test]
     fn every_output_belongs_to_one_tile() {

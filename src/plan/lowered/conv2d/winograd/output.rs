@@ -1,10 +1,10 @@
 //! The output transform: pixels of points.
 
-use super::{Tiling, text};
+use super::{Tiling, activation, text};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::{Count, Grid};
-use crate::ops::kernel::{Binding, Format, Kernel, Rows, Shader, Word, counts, sizes, words};
+use crate::ops::kernel::{Format, Kernel, Rows, Word, counts, sizes, words};
 use crate::ops::numerics::Numerics;
 use crate::ops::packing::winograd::on_both_sides;
 use crate::ops::{MaxPool2d, Op, shapes};
@@ -87,9 +87,9 @@ impl Op for Output {
         Numerics::sum(self.tiling.points())
     }
 
-    fn candidates(&self, inputs: &[Shape], _target: &Target) -> Result<Vec<Candidate>> {
+    fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
-        let input = inputs[0];
+        let (input, is_cpu) = (inputs[0], target.device.is_cpu);
         let Tiling {
             transform,
             dilation,
@@ -107,7 +107,15 @@ impl Op for Output {
         .to_vec();
         let side = pool::side(self.pool.as_ref());
         // A workgroup computes `dilation` rows and `tiles_x` columns of tiles.
-        let tiles_x = if dilation == 1 { 4 } else { dilation };
+        let (items, undilated) = if is_cpu { (64, 4) } else { (32, 2) };
+        let tiles_x = if dilation == 1 { undilated } else { dilation };
+        let rows = Rows {
+            mul: 1,
+            div: (outputs / side) as i64,
+            // With dilation, neighbouring outputs belong to neighbouring tiles.
+            first: -self.tiling.drift(),
+            last: self.tiling.drift(),
+        };
         params.extend(counts(Count::OF_BLOCKS));
         params.extend(words([
             Word::RowBegin,
@@ -116,23 +124,14 @@ impl Op for Output {
             Word::OutputStart,
         ]));
         Ok(vec![Candidate::kernel(Kernel {
-            shader: Shader::own("winograd_output", text::output(transform)),
+            shader: text::output(transform, is_cpu),
             constants: vec![
                 ("RELU", f64::from(u8::from(self.relu))),
                 ("POOL", side as f64),
                 ("DILATION", dilation as f64),
             ],
             bindings: vec![
-                Binding::ActivationTexels {
-                    input: 0,
-                    rows: Rows {
-                        mul: 1,
-                        div: (outputs / side) as i64,
-                        // With dilation, neighbouring outputs belong to neighbouring tiles.
-                        first: -self.tiling.drift(),
-                        last: self.tiling.drift(),
-                    },
-                },
+                activation(rows, is_cpu),
                 bias_binding(inputs.len() > 1, 1, output.c),
             ],
             output: Format::Nhwc4,
@@ -140,7 +139,7 @@ impl Op for Output {
             grid: Grid::Blocks {
                 rows: outputs * dilation / side,
                 columns: outputs * tiles_x / side,
-                channels: 4 * 64 / (dilation * tiles_x),
+                channels: 4 * items / (dilation * tiles_x),
                 parts: 1,
             },
             terms: None,

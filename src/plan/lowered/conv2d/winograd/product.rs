@@ -1,5 +1,6 @@
 //! The products of the points: a matrix product for each.
 
+use super::tiled::{self, Products};
 use crate::device_profile::TEXELS_PER_ROW;
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
@@ -21,7 +22,18 @@ pub(super) struct Product {
 }
 
 impl Product {
-    pub(super) fn kernel(
+    /// The products of `input`, a tensor of points.
+    fn products(&self, input: Shape, weight: Shape) -> Products {
+        Products {
+            transform: self.transform,
+            tiles: input.n * input.h * input.w / self.transform.points(),
+            inputs: weight.c,
+            outputs: weight.n,
+        }
+    }
+
+    /// The tile of the kernel for CPU devices, with the packing of its weights.
+    pub(super) fn on_cpu(
         &self,
         in_c4: usize,
         weight: Shape,
@@ -81,7 +93,11 @@ impl Op for Product {
     fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let (input, weight) = (inputs[0], inputs[1]);
-        let Some((tile, packing)) = self.kernel(input.c4(), weight, target) else {
+        if !target.device.is_cpu {
+            let kernel = tiled::kernel(self.products(input, weight), input, target);
+            return Ok(kernel.into_iter().map(Candidate::kernel).collect());
+        }
+        let Some((tile, packing)) = self.on_cpu(input.c4(), weight, target) else {
             bail!(
                 Unsupported,
                 "a weight of shape {weight} does not fit a texture"

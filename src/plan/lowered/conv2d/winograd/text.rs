@@ -1,6 +1,7 @@
 //! The text of the shaders of both transforms. The files in `shaders/` are those of F(4×4, 3×3); the parts between the
 //! marks `// tile: NAME` and `// end` depend on the transform.
 
+use crate::ops::kernel::Shader;
 use crate::ops::packing::winograd::Transform;
 use crate::plan::lowered::conv2d::template::fill;
 
@@ -13,14 +14,33 @@ const OUTPUT: &str = include_str!(concat!(
     "/shaders/winograd_output.wgsl"
 ));
 
-/// `shaders/winograd_input.wgsl` for `transform`.
-pub(super) fn input(transform: Transform) -> String {
-    fill(INPUT, |name| part(name, transform))
+const INPUT_TILED: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/shaders/winograd_input_tiled.wgsl"
+));
+const OUTPUT_TILED: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/shaders/winograd_output_tiled.wgsl"
+));
+
+/// The shader of the input transform, on a CPU device or a GPU.
+pub(super) fn input(transform: Transform, is_cpu: bool) -> Shader {
+    match is_cpu {
+        true => Shader::own("winograd_input", text(INPUT, transform)),
+        false => Shader::own("winograd_input_tiled", text(INPUT_TILED, transform)),
+    }
 }
 
-/// `shaders/winograd_output.wgsl` for `transform`.
-pub(super) fn output(transform: Transform) -> String {
-    fill(OUTPUT, |name| part(name, transform))
+/// The shader of the output transform, on a CPU device or a GPU.
+pub(super) fn output(transform: Transform, is_cpu: bool) -> Shader {
+    match is_cpu {
+        true => Shader::own("winograd_output", text(OUTPUT, transform)),
+        false => Shader::own("winograd_output_tiled", text(OUTPUT_TILED, transform)),
+    }
+}
+
+fn text(file: &str, transform: Transform) -> String {
+    fill(file, |name| part(name, transform))
 }
 
 /// The lines of the part called `name`.
@@ -38,6 +58,19 @@ fn part(name: &str, transform: Transform) -> Vec<String> {
         "to_pixels" => to_pixels(transform),
         "row_of_input" => each(side, &|i| {
             format!("load(top, y, x + {i} * i32(DILATION), c),")
+        }),
+        "tiled_row_of_input" => each(side, &|i| {
+            format!("load(top, y, x + {i} * i32(DILATION), c, exists),")
+        }),
+        "row_of_products" => each(side, &|i| format!("vec4<f32>(input[at + {i}u * step]),")),
+        "store_row_of_points" => each(side, &store_in_row),
+        "store_row_of_pixels" => each(outputs, &store_in_row),
+        "column_of_rows" => each(side, &|i| format!("rows[in_column + {i}u * SIDE * FOURS],")),
+        "column_of_pixels" => each(side, &|i| {
+            format!("rows[in_column + {i}u * OUTPUTS * FOURS],")
+        }),
+        "store_column_of_points" => each(side, &|i| {
+            format!("output[at + {i}u * SIDE * point] = Written(column[{i}]);")
         }),
         "row_of_points" => each(side, &|i| format!("load(at + {i}u * step),")),
         "store_points" => each(side, &|i| format!("output[at + {i}u * step] = v[{i}];")),
@@ -60,7 +93,7 @@ fn part(name: &str, transform: Transform) -> Vec<String> {
         "pooled_columns" => (0..outputs / 2)
             .flat_map(|i| {
                 [
-                    format!("store_pooled("),
+                    "store_pooled(".into(),
                     format!("    y, x + {i}u, band, c, bias_c,"),
                     format!("    transform({}),", column(2 * i, side)),
                     format!("    transform({}),", column(2 * i + 1, side)),
@@ -76,6 +109,11 @@ fn part(name: &str, transform: Transform) -> Vec<String> {
         }),
         _ => vec![format!("unknown part {name}")],
     }
+}
+
+/// Stores value `i` of a row in workgroup memory.
+fn store_in_row(i: usize) -> String {
+    format!("rows[in_row + {i}u * FOURS] = row[{i}];")
 }
 
 /// Column `i` of the rows `r0`, `r1` ….
@@ -165,7 +203,8 @@ mod tests {
 
     #[test]
     fn the_files_are_what_the_generator_writes_for_tiles_of_four() {
-        assert_eq!(input(Transform::F4X3), INPUT);
-        assert_eq!(output(Transform::F4X3), OUTPUT);
+        for file in [INPUT, OUTPUT, INPUT_TILED, OUTPUT_TILED] {
+            assert_eq!(text(file, Transform::F4X3), file);
+        }
     }
 }
