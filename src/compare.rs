@@ -23,14 +23,16 @@
 mod jumps;
 mod run;
 
+pub use crate::deviation::LabelReport;
+use crate::deviation::{difference, rounding};
 use crate::error::Result;
 use crate::graph::NodeId;
 use crate::picture::Picture;
 use crate::plan::Plan;
 use crate::preprocess::Form;
-use crate::segmenter::{Begin, Request, Segmenter, whole_graph};
+use crate::segmenter::{Begin, Precision, Request, Segmenter, whole_graph};
 use crate::tensor::{Shape, Tensor};
-use run::{Reference, Values, rounding};
+use run::{Reference, Values};
 
 /// The difference of one node from the reference.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,29 +64,27 @@ pub struct NodeReport {
 }
 
 impl NodeReport {
+    /// The figures of a node; the rest is left empty.
+    fn of(expected: &Tensor, found: &Tensor) -> Self {
+        let difference = difference(expected, found);
+        Self {
+            name: String::new(),
+            op: "",
+            shape: expected.shape(),
+            max_abs_error: difference.max_abs_error,
+            relative_error: difference.relative_error,
+            bound: 0.0,
+            worst: difference.worst,
+            fused_into: None,
+            jumped: 0,
+            jumped_at: Vec::new(),
+            wrong: 0,
+        }
+    }
+
     /// Whether the error is within its bound, and every jump within that of its inputs.
     pub fn is_within_bound(&self) -> bool {
         self.relative_error <= self.bound && self.wrong == 0
-    }
-}
-
-/// The difference of the labels from the reference.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LabelReport {
-    /// All pixels.
-    pub pixels: usize,
-    /// Pixels with the reference's label.
-    pub equal: usize,
-    /// Pixels with another label, whose two best scores, or score and threshold, are closer than the margin.
-    pub within_margin: usize,
-    /// The margin, in units of the scores.
-    pub margin: f64,
-}
-
-impl LabelReport {
-    /// Labels that differ outside the margin.
-    pub fn outside_margin(&self) -> usize {
-        self.pixels - self.equal - self.within_margin
     }
 }
 
@@ -160,7 +160,7 @@ async fn compare(segmenter: &Segmenter, begin: Begin, input: &Tensor) -> Result<
         // Words hold bytes, without rounding.
         of_input: match begin {
             Begin::Picture(Form::Words) => 0.0,
-            _ => rounding(precision, input),
+            _ => rounding(precision == Precision::F16, input),
         },
         precision,
         taken_in: &taken_in,

@@ -38,6 +38,7 @@
 pub mod compare;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod convert;
+mod deviation;
 mod device_profile;
 mod error;
 mod files;

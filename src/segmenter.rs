@@ -1,6 +1,7 @@
 //! Picture → [`Mask`]: preprocess, network, labels, all of it on the device.
 
 mod builder;
+mod doubt;
 mod executors;
 mod frames;
 mod insight;
@@ -208,7 +209,8 @@ impl Segmenter {
     /// The class of each pixel of a picture, at the picture's own size.
     ///
     /// # Errors
-    /// `Limit` if the picture is too large for the device, `Device` if the device fails, `NotFinite` if the scores of a
+    /// `Limit` if the picture is too large for the device, `Device` if the device fails, or gives one class for the whole
+    /// picture and computes a small picture wrongly, `NotFinite` if the scores of a
     /// pixel are not finite or, in `f16`, a value is beyond its range.
     pub async fn segment(&self, picture: &Picture) -> Result<Mask> {
         let size = picture.size();
@@ -229,7 +231,8 @@ impl Segmenter {
                 outputs.into_iter().next().unwrap_or_default()
             }
         };
-        self.mask(size, labels)
+        let mask = self.mask(size, labels)?;
+        self.without_doubt(mask).await
     }
 
     /// The class of each pixel of pictures of one size, all in one run; a batch too large for the device runs in parts.
@@ -285,7 +288,8 @@ impl Segmenter {
             for labels in labels.chunks(pixels).take(pictures.len()) {
                 let mask = self.mask(size, labels.to_vec());
                 let at = format!("picture {} of the batch", masks.len());
-                masks.push(mask.map_err(|e| e.at(at))?);
+                let mask = mask.map_err(|e| e.at(at))?;
+                masks.push(self.without_doubt(mask).await?);
             }
         }
         Ok(masks)

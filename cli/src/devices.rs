@@ -1,17 +1,33 @@
-//! `fullconv devices`: lists the adapters and their known quirks.
+//! `fullconv devices`: lists the adapters and their known quirks, and checks that they compute right.
+
+mod check;
 
 use crate::{Outcome, terminal};
-use fullconv::gpu::{Adapter, Backend, adapters, quirks, wgpu};
+use check::Checked;
+use fullconv::gpu::{Adapter, Backend, adapters, find_adapter, quirks, wgpu};
 use fullconv::{Error, ErrorKind};
 use serde::Serialize;
 use std::process::ExitCode;
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "With --check the exit status is 0 if every adapter computes right, 3 if one computes wrongly or not at \
+                  all,\nand 1 if none could be checked."
+)]
 pub struct Args {
     /// Only adapters of this backend: vulkan, metal, dx12 or gl [default: all]
     #[arg(long, value_name = "NAME")]
     backend: Option<Backend>,
+    /// Only this adapter: its index, its PCI address (0000:01:00.0) or a part of its name
+    #[arg(long, value_name = "NAME|INDEX|PCI")]
+    adapter: Option<String>,
+    /// Run a small network on each adapter and compare it with the CPU reference
+    #[arg(long)]
+    check: bool,
+    /// Check without this kernel, by its name in `fullconv inspect`; may be given more than once
+    #[arg(long, value_name = "NAME", requires = "check")]
+    without_kernel: Vec<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -40,6 +56,9 @@ struct Entry {
     /// The known faults and limits of its driver and backend, with the remedies.
     quirks: Vec<QuirkEntry>,
     trouble: Option<String>,
+    /// The result of `--check`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<Checked>,
 }
 
 #[derive(Serialize)]
@@ -62,10 +81,20 @@ struct Limits {
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
     let found = pollster::block_on(adapters(args.backend));
-    let output = Output {
+    let mut output = Output {
         default: found.iter().position(|adapter| adapter.trouble().is_none()),
         adapters: found.iter().enumerate().map(entry).collect(),
     };
+    if let (Some(wanted), false) = (&args.adapter, found.is_empty()) {
+        let only = find_adapter(&found, wanted).ok_or_else(|| no_such(&output, wanted))?;
+        output.adapters.retain(|entry| entry.index == only);
+    }
+    if args.check {
+        let without = crate::options::with_kernels_left_out(&args.without_kernel);
+        for entry in output.adapters.iter_mut().filter(|e| e.trouble.is_none()) {
+            entry.check = Some(Checked::of(entry.index, args.backend, &without)?);
+        }
+    }
     if args.json {
         terminal::json(&output)?;
     } else {
@@ -73,10 +102,22 @@ pub fn run(args: &Args) -> Outcome {
             terminal::say(shown(entry, output.default))?;
         }
     }
-    match output.default {
-        Some(_) => Ok(ExitCode::SUCCESS),
-        None => Err(unusable(&output, args.backend).into()),
+    if output.adapters.iter().all(|entry| entry.trouble.is_some()) {
+        return Err(unusable(&output, args.backend).into());
     }
+    let mut checks = output.adapters.iter().filter_map(|e| e.check.as_ref());
+    match checks.all(Checked::is_right) {
+        true => Ok(ExitCode::SUCCESS),
+        false => Ok(ExitCode::from(check::WRONG)),
+    }
+}
+
+/// The error if no adapter is the one that was named.
+fn no_such(output: &Output, wanted: &str) -> Error {
+    let names = output.adapters.iter();
+    let names: Vec<_> = names.map(|e| format!("{} {}", e.index, e.name)).collect();
+    let text = format!("no adapter is {wanted:?}; there are {}", names.join("; "));
+    Error::new(ErrorKind::Request, text)
 }
 
 fn entry((index, adapter): (usize, &Adapter)) -> Entry {
@@ -115,6 +156,7 @@ fn entry((index, adapter): (usize, &Adapter)) -> Entry {
             })
             .collect(),
         trouble: adapter.trouble(),
+        check: None,
     }
 }
 
@@ -139,10 +181,11 @@ fn shown(entry: &Entry, default: Option<usize>) -> String {
         format!("\n   quirk      {name}: {symptom}; {remedy}")
     });
     let quirks = quirks.collect::<String>();
+    let check = entry.check.as_ref().map_or(String::new(), Checked::shown);
     format!(
         "{}  {}\n   state      {state}\n   backend    {}, {}\n   driver     {}\n   PCI        {}\n   buffers    up to \
          {}; bindings up to {}, {} a shader\n   workgroups {} invocations, {} KiB of memory; {} a \
-         dimension\n   subgroups  {subgroups}{quirks}",
+         dimension\n   subgroups  {subgroups}{quirks}{check}",
         entry.index,
         entry.name,
         entry.backend,

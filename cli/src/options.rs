@@ -129,6 +129,11 @@ enum BackendChoice {
     Cpu,
 }
 
+/// `options`, and the kernels in `FULLCONV_WITHOUT`.
+pub fn with_kernels_left_out(options: &[String]) -> Vec<String> {
+    [options, &kernels_left_out()].concat()
+}
+
 /// How the device stores activations and weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum PrecisionChoice {
@@ -275,9 +280,7 @@ impl DeviceOptions {
 
     /// The kernels to leave out: those of the options, and those in `FULLCONV_WITHOUT`.
     pub fn without_kernels(&self) -> Vec<String> {
-        let mut all = self.without_kernel.clone();
-        all.extend(kernels_left_out());
-        all
+        with_kernels_left_out(&self.without_kernel)
     }
 
     /// Whether the options demand a device: the CPU reference may not replace it.

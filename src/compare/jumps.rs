@@ -6,6 +6,7 @@
 //! on with the device's side of each jump, so that what follows is compared element by element, within bounds that know
 //! nothing of the jump.
 
+use crate::deviation::largest;
 use crate::error::Result;
 use crate::ops::Op;
 use crate::ops::narrow;
@@ -42,11 +43,6 @@ impl Input<'_> {
         }
         near
     }
-}
-
-/// The largest magnitude of `tensor`.
-pub(super) fn largest(tensor: &Tensor) -> f32 {
-    tensor.data().iter().fold(0.0, |max, x| x.abs().max(max))
 }
 
 /// The elements of an op that jumps.

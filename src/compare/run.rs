@@ -2,11 +2,12 @@
 
 use super::jumps::{self, Input, Jumped};
 use super::{LabelReport, NodeReport};
+use crate::deviation::{bound, labels, rounding};
 use crate::error::{Result, bail};
 use crate::graph::{Graph, Node, NodeId, NodeKind};
 use crate::ops::narrow;
-use crate::ops::numerics::{Jumps, UNIT};
-use crate::ops::{Argmax, Binarize, Op};
+use crate::ops::numerics::Jumps;
+use crate::ops::{Argmax, Binarize};
 use crate::parameters::Parameters;
 use crate::plan::lowered;
 use crate::reference;
@@ -44,6 +45,11 @@ impl Reference<'_> {
             jumps.then_some(id)
         };
         Ok(self.graph.iter().filter_map(jumps).collect())
+    }
+
+    /// Whether the device has values in `f16`.
+    fn half(&self) -> bool {
+        self.precision == Precision::F16
     }
 
     /// Whether the node is the labels that a request adds.
@@ -89,7 +95,9 @@ impl Reference<'_> {
             }
             // The lowered op, as the kernels compute it: it knows of a diagonal weight.
             let lowered = lowered::lower_node(self.graph, node).unwrap_or_else(|| op.clone());
-            bounds[id.index()] = bound(&*lowered, node, inputs, expected, &bounds, self.precision);
+            let before = node.inputs.iter().map(|i| bounds[i.index()]);
+            let before = before.fold(0.0, f64::max);
+            bounds[id.index()] = bound(&*lowered, inputs, expected, before, self.half());
             let Some(found) = found else { return Ok(()) };
             let into = self.taken_in.get(&id);
             let report = NodeReport {
@@ -100,7 +108,7 @@ impl Reference<'_> {
                 jumped: jumped.count,
                 jumped_at: jumped.at,
                 wrong: jumped.wrong,
-                ..difference(expected, &found)
+                ..NodeReport::of(expected, &found)
             };
             nodes.push((id, report));
             Ok(())
@@ -128,7 +136,7 @@ impl Reference<'_> {
                 None => Cow::Owned(reference.map(rounded)),
             };
             let bound = match self.graph.node(*id).kind {
-                NodeKind::Parameter(_) => rounding(self.precision, reference),
+                NodeKind::Parameter(_) => rounding(self.half(), reference),
                 _ => bounds[id.index()],
             };
             Input {
@@ -155,124 +163,6 @@ fn check_finite(node: &Node, value: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// The relative error of rounding each element of `value` to `precision`; in `f32` it counts with the sums.
-pub(super) fn rounding(precision: Precision, value: &Tensor) -> f64 {
-    match (precision, value.root_mean_square()) {
-        (Precision::F32, _) => 0.0,
-        (Precision::F16, size) if size > 0.0 => narrow::UNIT + narrow::LEAST_STEP / 2.0 / size,
-        (Precision::F16, _) => narrow::UNIT,
-    }
-}
-
-/// The bound of a node, from the bounds of the nodes before it.
-fn bound(
-    op: &dyn Op,
-    node: &Node,
-    inputs: &[&Tensor],
-    value: &Tensor,
-    before: &[f64],
-    precision: Precision,
-) -> f64 {
-    let shapes: Vec<_> = inputs.iter().map(|t| t.shape()).collect();
-    let numerics = op.numerics(&shapes);
-    // Those that differ have jumped, and the reference goes on with them.
-    if matches!(numerics.jumps, Jumps::Steps) {
-        return 0.0;
-    }
-    let of_weight = |i: usize| rounding(precision, inputs[i]);
-    let of_weights = numerics.weight.map_or(0.0, of_weight);
-    let own = (numerics.reduction_length as f64).sqrt() * UNIT + of_weights;
-    // Values that an op passes on were rounded before.
-    let of_result = match numerics.is_exact() {
-        true => 0.0,
-        false => rounding(precision, value),
-    };
-    let of_inputs = node
-        .inputs
-        .iter()
-        .map(|i| before[i.index()])
-        .fold(0.0, f64::max);
-    let amplified = op.noise(inputs) / value.root_mean_square();
-    let amplified = if amplified.is_finite() {
-        amplified.max(1.0)
-    } else {
-        1.0
-    };
-    amplified * (of_inputs + own) + of_result
-}
-
-/// The figures of a node; the rest of its report is left empty.
-fn difference(expected: &Tensor, found: &Tensor) -> NodeReport {
-    let (mut squares, mut norm, mut max, mut worst) = (0.0, 0.0, 0.0, 0);
-    for (i, (e, f)) in expected.data().iter().zip(found.data()).enumerate() {
-        let (e, f) = (f64::from(*e), f64::from(*f));
-        let difference = (e - f).abs();
-        let difference = if difference.is_nan() {
-            f64::INFINITY
-        } else {
-            difference
-        };
-        if difference > max {
-            (max, worst) = (difference, i);
-        }
-        squares += difference * difference;
-        norm += e * e;
-    }
-    let relative_error = if squares == 0.0 {
-        0.0
-    } else {
-        (squares / norm).sqrt()
-    };
-    NodeReport {
-        name: String::new(),
-        op: "",
-        shape: expected.shape(),
-        max_abs_error: max,
-        relative_error,
-        bound: 0.0,
-        worst: expected.position(worst),
-        fused_into: None,
-        jumped: 0,
-        jumped_at: Vec::new(),
-        wrong: 0,
-    }
-}
-
-/// Compares labels by the margin rule. Argmax compares two scores, both of which err; `binary` labels compare one with
-/// a threshold.
-fn labels(
-    scores: &Tensor,
-    expected: &Tensor,
-    found: &Tensor,
-    bound: f64,
-    binary: Option<&Binarize>,
-) -> LabelReport {
-    let shape = scores.shape();
-    let errs = if binary.is_some() { 1.0 } else { 2.0 };
-    let margin = errs * bound * f64::from(jumps::largest(scores));
-    let (mut equal, mut within_margin) = (0, 0);
-    for (i, (e, f)) in expected.data().iter().zip(found.data()).enumerate() {
-        if e == f {
-            equal += 1;
-            continue;
-        }
-        let [n, _, y, x] = expected.position(i);
-        let score = |label: f32| match (label as usize, binary) {
-            (0, Some(Binarize { threshold })) => f64::from(*threshold),
-            (1, Some(_)) => f64::from(scores.at(n, 0, y, x)),
-            (class, None) if class < shape.c => f64::from(scores.at(n, class, y, x)),
-            _ => f64::NAN,
-        };
-        within_margin += usize::from(score(*e) - score(*f) <= margin);
-    }
-    LabelReport {
-        pixels: expected.shape().elements(),
-        equal,
-        within_margin,
-        margin,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,44 +171,6 @@ mod tests {
 
     fn row(values: &[f32]) -> Tensor {
         Tensor::new(Shape::new(1, 1, 1, values.len()), values.to_vec()).unwrap()
-    }
-
-    #[test]
-    fn a_nan_on_the_device_is_an_infinite_error() {
-        let report = difference(&row(&[1.0, 2.0]), &row(&[1.0, f32::NAN]));
-        assert_eq!(report.worst, [0, 0, 0, 1]);
-        assert!(report.max_abs_error.is_infinite() && !report.is_within_bound());
-    }
-
-    #[test]
-    fn one_wrong_element_is_named() {
-        let report = difference(&row(&[1.0, -2.0, 3.0]), &row(&[1.0, -2.5, 3.0]));
-        assert_eq!((report.max_abs_error, report.worst), (0.5, [0, 0, 0, 1]));
-        assert!((report.relative_error - 0.5 / 14f64.sqrt()).abs() < 1e-12);
-    }
-
-    #[test]
-    fn a_label_may_differ_only_within_the_margin() {
-        let scores = Tensor::new(Shape::new(1, 2, 1, 2), vec![1.0, 1.0, 0.999, 0.5]).unwrap();
-        let report = labels(&scores, &row(&[0.0, 0.0]), &row(&[1.0, 1.0]), 0.001, None);
-        assert_eq!(
-            (report.equal, report.within_margin, report.outside_margin()),
-            (0, 1, 1)
-        );
-    }
-
-    #[test]
-    fn a_binary_label_may_differ_only_near_the_threshold() {
-        let threshold = Binarize { threshold: 0.5 };
-        let scores = row(&[0.4995, 0.498, 0.502, 1.0, 0.0]);
-        let expected = threshold.reference(&[&scores]).unwrap();
-        assert_eq!(expected.data(), [0.0, 0.0, 1.0, 1.0, 0.0]);
-        let found = row(&[1.0, 1.0, 0.0, 1.0, 255.0]);
-        let report = labels(&scores, &expected, &found, 0.001, Some(&threshold));
-        assert_eq!(
-            (report.equal, report.within_margin, report.outside_margin()),
-            (1, 1, 3)
-        );
     }
 
     /// The values times 3, a mask of those above a half, and the values under the mask.

@@ -265,7 +265,7 @@ pub(super) fn pick<'a>(
             }
         };
     };
-    match find(found, wanted) {
+    match find_adapter(found, wanted).map(|i| &found[i]) {
         None => bail!(
             Request,
             "no adapter{through} is {wanted:?}; there are {}",
@@ -278,18 +278,19 @@ pub(super) fn pick<'a>(
     }
 }
 
-/// The adapter with the index, the PCI address or the part of a name that `wanted` gives.
-fn find<'a>(found: &'a [Adapter], wanted: &str) -> Option<&'a Adapter> {
+/// The position in `found` of the adapter that `wanted` names: its position, its PCI address (`0000:01:00.0`, or without
+/// the domain) or a part of its name in upper or lower case. Of several, the first usable one: several backends may list
+/// the same device.
+pub fn find_adapter(found: &[Adapter], wanted: &str) -> Option<usize> {
     if let Ok(index) = wanted.parse::<usize>() {
-        return found.get(index);
+        return (index < found.len()).then_some(index);
     }
     let lower = wanted.to_lowercase();
-    let by_address = |a: &&Adapter| a.pci_address().is_some_and(|at| is_at(at, &lower));
-    let by_name = |a: &&Adapter| a.info.name.to_lowercase().contains(&lower);
-    // The first usable one: several backends may list the same device.
-    let first = |is_wanted: &dyn Fn(&&Adapter) -> bool| {
-        let mut wanted = found.iter().filter(is_wanted);
-        let usable = wanted.clone().find(|a| a.trouble().is_none());
+    let by_address = |a: &Adapter| a.pci_address().is_some_and(|at| is_at(at, &lower));
+    let by_name = |a: &Adapter| a.info.name.to_lowercase().contains(&lower);
+    let first = |is_wanted: &dyn Fn(&Adapter) -> bool| {
+        let mut wanted = (0..found.len()).filter(|i| is_wanted(&found[*i]));
+        let usable = wanted.clone().find(|i| found[*i].trouble().is_none());
         usable.or_else(|| wanted.next())
     };
     first(&by_address).or_else(|| first(&by_name))

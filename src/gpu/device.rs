@@ -10,11 +10,11 @@ use super::shared::Shared;
 use super::waiter::Signal;
 use crate::device_profile::{CooperativeMatrix, DeviceProfile};
 use crate::error::{Error, ErrorKind, Result, bail};
-use crate::plan::Choices;
+use crate::plan::{Choices, Plan};
 use crate::target::{PlanOptions, Target};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 /// Which device to open, and how.
@@ -49,6 +49,16 @@ pub struct GpuOptions {
     pub cache: Option<PathBuf>,
 }
 
+/// A fault of a device, for tests of what detects it: it changes every plan before its execution.
+#[derive(Clone)]
+pub struct Fault(pub Arc<dyn Fn(&mut Plan) + Send + Sync>);
+
+impl fmt::Debug for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fault")
+    }
+}
+
 /// A device to run networks on. Cheap to clone; clones share the device.
 #[derive(Clone, Debug)]
 pub struct Gpu(Arc<Inner>);
@@ -63,6 +73,7 @@ struct Inner {
     shared: Shared,
     checked_shaders: bool,
     poison: bool,
+    fault: Mutex<Option<Fault>>,
     choices: RwLock<Arc<Choices>>,
     choices_cache: Option<ChoicesCache>,
     pipeline_cache: Option<PipelineCache>,
@@ -197,6 +208,7 @@ impl Gpu {
             shared: Shared::default(),
             checked_shaders: options.checked_shaders,
             poison: options.poison,
+            fault: Mutex::default(),
             #[cfg(not(target_arch = "wasm32"))]
             waiter: Default::default(),
         }))
@@ -278,6 +290,21 @@ impl Gpu {
             );
         }
         Ok(self.target().in_half(true))
+    }
+
+    /// From now on, new executors have this fault, or none.
+    #[doc(hidden)]
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        *self.0.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    /// `plan` with the device's fault, if it has one.
+    pub(super) fn with_fault(&self, mut plan: Arc<Plan>) -> Arc<Plan> {
+        let fault = self.0.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Fault(change)) = &*fault {
+            change(Arc::make_mut(&mut plan));
+        }
+        plan
     }
 
     pub(super) fn checked_shaders(&self) -> bool {

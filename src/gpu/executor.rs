@@ -141,8 +141,8 @@ impl Executor {
         graph: &Graph,
         parameters: &Parameters,
     ) -> Result<Self> {
-        let plan = plan.into();
         let gpu = network.gpu.clone();
+        let plan = gpu.with_fault(plan.into());
         let pipelines = network.pipelines.get(&gpu, &plan.pipelines).await?;
         let weights = network.parameters(&plan, graph, parameters).await?;
         let (slots, mirror, bind_groups, saturation) = gpu
@@ -171,7 +171,6 @@ impl Executor {
     }
 
     /// Fills every activation buffer with NaN before each run from now on.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn poison(&mut self) {
         self.poison.get_or_insert_with(|| poison(&self.gpu));
     }

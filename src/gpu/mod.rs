@@ -3,6 +3,7 @@
 mod adapters;
 mod buffers;
 mod cache;
+pub(crate) mod check;
 mod device;
 mod executor;
 mod families;
@@ -13,6 +14,7 @@ pub(crate) mod low_level;
 mod pipelines;
 mod profile;
 pub mod quirks;
+mod random;
 mod readback;
 mod saturation;
 mod shared;
@@ -24,8 +26,9 @@ mod tune;
 mod waiter;
 mod weights;
 
-pub use adapters::{Adapter, Backend, adapters};
+pub use adapters::{Adapter, Backend, adapters, find_adapter};
 pub use cache::cache_folder;
+pub use check::{CheckedLayer, DeviceCheck, Finding, Verdict};
 pub use device::{Gpu, GpuOptions};
 pub use kernel_names::{check_kernel_names, kernel_names, kernels_left_out};
 pub use profile::{LayerTimes, Timer};

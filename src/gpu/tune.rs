@@ -7,6 +7,7 @@
 use super::executor::POISON;
 use super::executor::{Executor, Network};
 use super::layout;
+use super::random::Random;
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeId, NodeKind};
 use crate::ops::kernel::Format;
@@ -428,27 +429,6 @@ fn positions(shape: Shape, random: &mut Random) -> Vec<[usize; 4]> {
         [somewhere(i, 3, n), somewhere(i, 11, c), y, x]
     };
     (0..SAMPLES).map(position).collect()
-}
-
-/// Pseudo-random numbers (splitmix64), the same in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number from −1 to 1.
-    fn float(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1u32 << 23) as f32 - 1.0
-    }
-
-    fn below(&mut self, size: usize) -> usize {
-        (self.next() % size as u64) as usize
-    }
 }
 
 #[cfg(test)]

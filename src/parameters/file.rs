@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result, bail};
 use crate::files;
 use crate::tensor::{Shape, Tensor};
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Metadata, TensorView};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -126,6 +126,28 @@ impl TensorFile {
     /// `ModelFile` if it is not a whole safetensors file.
     pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>) -> Result<Self> {
         Self::parse(Bytes::Memory(bytes.into()), "FILE")
+    }
+
+    /// A file in memory of these `f32` tensors; one of shape `[c, 1, 1, 1]` has one dimension.
+    ///
+    /// # Errors
+    /// `ModelFile` if two tensors have one name.
+    pub(crate) fn of(tensors: &[(String, Tensor)]) -> Result<Self> {
+        let wrong = |reason: safetensors::SafeTensorError| {
+            Error::new(ErrorKind::ModelFile, format!("tensors in memory: {reason}"))
+        };
+        let mut views = Vec::with_capacity(tensors.len());
+        for (name, tensor) in tensors {
+            let Shape { n, c, h, w } = tensor.shape();
+            let dimensions = match [c, h, w] {
+                [1, 1, 1] => vec![n],
+                _ => vec![n, c, h, w],
+            };
+            let bytes = bytemuck::cast_slice(tensor.data());
+            let view = TensorView::new(Dtype::F32, dimensions, bytes);
+            views.push((name.as_str(), view.map_err(wrong)?));
+        }
+        Self::from_bytes(safetensors::serialize(views, None).map_err(wrong)?)
     }
 
     /// The file of `bytes`; commands in messages call it `name`.

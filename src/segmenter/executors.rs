@@ -11,7 +11,7 @@ use crate::plan::Plan;
 use crate::target::Target;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// The most idle executors that are kept, even if device memory allows more: their plans take host memory.
 const MOST_KEPT: usize = 64;
@@ -37,6 +37,9 @@ pub struct PoolStats {
     pub bytes: u64,
 }
 
+/// What is known of a model on a device: `None` inside if it computes right, else what is wrong.
+pub(super) type Known = OnceLock<Option<String>>;
+
 /// Executors of one network, shared by all callers.
 #[derive(Debug)]
 pub(super) struct Executors {
@@ -46,6 +49,7 @@ pub(super) struct Executors {
     target: Target,
     /// The most bytes of device memory for executors: beyond them, idle executors are dropped.
     most_bytes: u64,
+    known: Known,
     state: Mutex<State>,
 }
 
@@ -84,16 +88,24 @@ impl Executors {
             network,
             target,
             most_bytes,
+            known: Known::default(),
             state: Mutex::default(),
         }
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// What is known of the model on the device.
+    pub(super) fn known(&self) -> &Known {
+        &self.known
+    }
+
     pub(super) fn network(&self) -> &Network {
         &self.network
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn target(&self) -> &Target {
         &self.target
     }

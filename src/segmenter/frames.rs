@@ -43,7 +43,7 @@ use std::time::{Duration, Instant};
 /// ```
 ///
 /// As a [`Stream`] it yields the masks of the pictures under way and then ends; it goes on when another picture is
-/// pushed. [`Frames::blocking`] makes it an iterator.
+/// pushed. The stream does not check a device that gives masks of one class. [`Frames::blocking`] makes it an iterator.
 ///
 /// Its futures may be dropped at any time: no mask is lost, and dropping does not wait for the device.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Frames {
     pub async fn push(&mut self, picture: &Picture) -> Option<Result<Mask>> {
         let is_full = self.under_way.len() >= Self::DEPTH;
         if is_full {
-            poll_fn(|context| self.poll_land(0, context)).await;
+            self.land_oldest().await;
         }
         let begin = gpu::now();
         let state = match self.start(picture).await {
@@ -119,7 +119,19 @@ impl Frames {
 
     /// The mask of the oldest picture under way, when it is done; `None` if there is none.
     pub async fn next(&mut self) -> Option<Result<Mask>> {
-        poll_fn(|context| self.poll_oldest(context)).await
+        self.land_oldest().await;
+        self.take_done()
+    }
+
+    /// Waits for the oldest picture under way, and makes its mask an error if the device is found to compute wrongly.
+    async fn land_oldest(&mut self) {
+        poll_fn(|context| self.poll_land(0, context)).await;
+        if let Some(UnderWay { state, .. }) = self.under_way.front_mut()
+            && let State::Done(Ok(mask), _) = state
+            && let Err(error) = self.segmenter.check_if_doubtful(mask).await
+        {
+            *state = State::Done(Err(error), None);
+        }
     }
 
     fn poll_oldest(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Mask>>> {

@@ -4,6 +4,7 @@
 mod bounds;
 mod devices;
 pub mod emulation;
+pub mod faults;
 mod files;
 pub mod known;
 mod one_op;

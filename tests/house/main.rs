@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["model_file"],
     &["convert"],
     &["plan", "reference"],
+    &["deviation"],
     &["gpu"],
     &["segmenter"],
     &["compare"],

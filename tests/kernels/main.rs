@@ -4,6 +4,7 @@
 mod common;
 
 mod cases;
+mod check;
 mod conformance;
 mod edges;
 mod functions;

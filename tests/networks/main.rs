@@ -6,6 +6,7 @@ mod common;
 mod attention;
 mod channels;
 mod described;
+mod doubt;
 mod embed;
 mod errors;
 mod flow;

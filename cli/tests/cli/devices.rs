@@ -75,6 +75,41 @@ fn devices_lists_the_adapters() {
     assert_eq!(has_quirk("loops-end"), name.contains("llvmpipe"), "{text}");
 }
 
+#[test]
+fn devices_checks_the_adapters_and_ends_with_0_if_they_are_right() {
+    if !has_adapter() {
+        return;
+    }
+    let json = fullconv(&["devices", "--check", "--json"]).expect(0).json();
+    let adapters = json["adapters"].as_array().unwrap();
+    let usable = adapters.iter().filter(|a| a["trouble"].is_null());
+    for adapter in usable {
+        let check = &adapter["check"];
+        assert_eq!(check["verdict"], "right", "{check}");
+        assert!(check["layers"].as_u64().unwrap() > 20, "{check}");
+        assert!(check["milliseconds"].as_f64().unwrap() > 0.0, "{check}");
+        assert_eq!(check["wrong"], serde_json::json!([]));
+    }
+    let text = fullconv_with(
+        "devices --check --adapter 0 --without-kernel conv2d_depthwise_texels",
+        &[],
+    )
+    .expect(0)
+    .stdout;
+    assert_eq!(text.matches("   check      right: ").count(), 1, "{text}");
+    let only = fullconv(&["devices", "--adapter", "0", "--json"]).expect(0);
+    let only = only.json()["adapters"].as_array().unwrap().clone();
+    assert_eq!(only.len(), 1);
+    assert!(only[0].get("check").is_none());
+    let unknown = fullconv(&["devices", "--check", "--adapter", "no such"]).expect(1);
+    assert!(unknown.stderr.contains("\"no such\""), "{}", unknown.stderr);
+    let kernel = fullconv_with("devices --check --without-kernel conv3d", &[]).expect(1);
+    assert!(kernel.stderr.contains("\"conv3d\""), "{}", kernel.stderr);
+    let no_other = fullconv_with("devices --check --without-kernel argmax", &[]).expect(1);
+    assert!(no_other.stderr.contains("left out"), "{}", no_other.stderr);
+    fullconv_with("devices --without-kernel argmax", &[]).expect(2);
+}
+
 /// The kernels of the demo model's plan with `options`.
 fn kernels(options: &str, without: &str) -> Vec<String> {
     let arguments = ["inspect", "--size", "96x128", "--json"];
