@@ -30,6 +30,7 @@ mod segment;
 mod tensors;
 mod terminal;
 mod text_files;
+mod vectors;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use fullconv::Error;
@@ -44,7 +45,9 @@ use tracing_subscriber::EnvFilter;
                         log filter for stderr, such as `info` or `wgpu_core=warn`\n  \
                         FULLCONV_CACHE          the folder for tuned kernels and compiled pipelines; \
                         empty: no cache\n  \
-                        FULLCONV_WITHOUT        kernels to leave out, as by --without-kernel: NAME,NAME")]
+                        FULLCONV_WITHOUT        kernels to leave out, as by --without-kernel: NAME,NAME\n  \
+                        FULLCONV_VECTORS        256: a CPU device (Mesa's llvmpipe) computes with vectors of 256 bits, even \
+                        if the CPU has AVX-512")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -93,6 +96,8 @@ impl From<Error> for Failure {
 
 /// Parses the arguments, runs the command and reports.
 fn main() -> ExitCode {
+    // SAFETY: the first statement: there is no other thread.
+    unsafe { vectors::widen() };
     let cli = Cli::parse();
     log();
     let (name, outcome) = match &cli.command {

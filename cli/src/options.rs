@@ -1,6 +1,6 @@
 //! Options shared by commands: model and device.
 
-use crate::{Failure, Outcome, terminal};
+use crate::{Failure, Outcome, terminal, vectors};
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use fullconv::gpu::Backend;
@@ -314,7 +314,7 @@ impl DeviceOptions {
             cache: cache_folder().filter(|_| !self.no_cache),
             ..GpuOptions::default()
         };
-        pollster::block_on(Gpu::with_options(&options))
+        vectors::verified(pollster::block_on(Gpu::with_options(&options))?)
     }
 
     /// A segmenter for `model`, opened by `options`, on the requested device. If no device was requested and none is

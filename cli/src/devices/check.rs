@@ -1,6 +1,6 @@
 //! `fullconv devices --check`: whether an adapter computes right.
 
-use crate::{Outcome, terminal};
+use crate::{Outcome, terminal, vectors};
 use fullconv::gpu::{Backend, CheckedLayer, DeviceCheck, Verdict, check_kernel_names};
 use fullconv::{ErrorKind, Gpu, GpuOptions, Result};
 use serde::Serialize;
@@ -46,7 +46,7 @@ impl Checked {
             ..GpuOptions::default()
         };
         let begin = Instant::now();
-        let gpu = pollster::block_on(Gpu::with_options(&options));
+        let gpu = pollster::block_on(Gpu::with_options(&options)).and_then(vectors::verified);
         let check = gpu.and_then(|gpu| pollster::block_on(gpu.check()));
         match check {
             Err(error) if error.kind() == ErrorKind::Unsupported => Err(error.into()),

@@ -14,3 +14,4 @@ mod run;
 mod segment;
 mod tune;
 mod usage;
+mod vectors;
