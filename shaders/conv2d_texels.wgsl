@@ -5,16 +5,9 @@
 // invocations owns channels 4(q · LANES + l) … + 3 for each q < BLOCKS. POOL is 2 with fused max pooling: pixels are
 // counted by 2×2 squares and the largest of each square is written.
 // The parts between marks depend on the tile; src/plan/lowered/conv2d/texels.rs writes them for other tiles.
+// The model's values are in Params and not overrides: compilation takes long, and layers of one tile share a pipeline.
 // input [n, h, w, c/4] and weight [tile][ky][kx][c/groups][BLOCKS][LANES] as texels, ROW in a row of the texture;
 // the first row of input's texture holds zeros. bias [out/4], output [n, h, w, out/4], all vec4.
-
-override KERNEL_H: u32 = 3u;
-override KERNEL_W: u32 = 3u;
-override STRIDE_H: u32 = 1u;
-override STRIDE_W: u32 = 1u;
-override DILATION_H: u32 = 1u;
-override DILATION_W: u32 = 1u;
-override RELU: bool = false;
 
 // tile: size
 const LANES = 2u;
@@ -47,6 +40,13 @@ struct Params {
     map_width: u32,
     group_in_c4: u32,
     group_out_c4: u32,
+    kernel_h: u32,
+    kernel_w: u32,
+    stride_h: u32,
+    stride_w: u32,
+    dilation_h: u32,
+    dilation_w: u32,
+    has_relu: u32,
 }
 
 @group(0) @binding(0) var input: texture_storage_2d<rgba32float, read>;
@@ -72,8 +72,8 @@ fn window(pixel: u32) -> Window {
     let x = min((place - row * params.out_width) * POOL + in_square % POOL, params.map_width - 1u);
     return Window(
         n * params.in_height * params.in_width,
-        i32(y * STRIDE_H) - i32(params.padding_h),
-        i32(x * STRIDE_W) - i32(params.padding_w),
+        i32(y * params.stride_h) - i32(params.padding_h),
+        i32(x * params.stride_w) - i32(params.padding_w),
     );
 }
 
@@ -84,8 +84,8 @@ fn at(i: u32) -> vec2<u32> {
 
 // The first element of the window's tap (y, x); outside the input, an element of the row of zeros.
 fn tap(w: Window, ky: u32, kx: u32) -> u32 {
-    let y = w.y + i32(ky * DILATION_H);
-    let x = w.x + i32(kx * DILATION_W);
+    let y = w.y + i32(ky * params.dilation_h);
+    let x = w.x + i32(kx * params.dilation_w);
     let inside = y >= 0 && x >= 0 && y < i32(params.in_height) && x < i32(params.in_width);
     let pixel = w.image + u32(y) * params.in_width + u32(x);
     return select(0u, ROW + pixel * params.in_c4 - params.input_start, inside);
@@ -112,7 +112,7 @@ fn larger(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
 }
 
 fn finish(sum: vec4<f32>) -> vec4<f32> {
-    return select(sum, vec4<f32>(), vec4<bool>(RELU) & (sum < vec4<f32>()));
+    return select(sum, vec4<f32>(), vec4<bool>(params.has_relu != 0u) & (sum < vec4<f32>()));
 }
 
 // tile: workgroup
@@ -161,8 +161,8 @@ fn main(
     var s6_0 = bias0;
     var s7_0 = bias0;
     // end
-    for (var ky = 0u; ky < KERNEL_H; ky++) {
-        for (var kx = 0u; kx < KERNEL_W; kx++) {
+    for (var ky = 0u; ky < params.kernel_h; ky++) {
+        for (var kx = 0u; kx < params.kernel_w; kx++) {
             // tile: taps
             let t0 = tap(w0, ky, kx);
             let t1 = tap(w1, ky, kx);
@@ -173,7 +173,7 @@ fn main(
             let t6 = tap(w6, ky, kx);
             let t7 = tap(w7, ky, kx);
             // end
-            var base = ((tile * KERNEL_H + ky) * KERNEL_W + kx) * params.group_in_c4 * 4u * LANES * BLOCKS + lane;
+            var base = ((tile * params.kernel_h + ky) * params.kernel_w + kx) * params.group_in_c4 * 4u * LANES * BLOCKS + lane;
             for (var c = first_c; c < end_c; c++) {
                 // tile: loads
                 let k0_0 = textureLoad(weight, at(base + 0u * LANES));

@@ -1,6 +1,6 @@
 //! Pipelines, compiled once per device, in parallel.
 
-use super::Gpu;
+use super::{Gpu, now};
 use crate::error::{Result, bail};
 use crate::parallel;
 use crate::plan::Pipeline;
@@ -80,6 +80,7 @@ fn compile(
     pipeline: &Pipeline,
 ) -> impl Future<Output = Result<wgpu::ComputePipeline>> + use<> {
     let name = pipeline.shader.name;
+    let begin = now();
     let guard = gpu.guard(&format!("compiling shader {name}"));
     let descriptor = wgpu::ShaderModuleDescriptor {
         label: Some(name),
@@ -108,6 +109,10 @@ fn compile(
             },
             cache: gpu.pipeline_cache(),
         });
+    if let Some(begin) = begin {
+        let constants = &pipeline.constants;
+        tracing::debug!("compiled {name} {constants:?} in {:?}", begin.elapsed());
+    }
     let reports = guard.end();
     async move {
         reports.await?;

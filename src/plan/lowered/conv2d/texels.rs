@@ -12,8 +12,9 @@
 use super::template::fill;
 use super::{Convolution, KernelParts};
 use crate::device_profile::TEXELS_PER_ROW;
+use crate::ops::Conv2d;
 use crate::ops::grid::{Count, Grid};
-use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
+use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Param, Shader, counts, sizes};
 use crate::ops::packing::winograd::Transform;
 use crate::target::Target;
 use crate::tensor::Shape;
@@ -180,11 +181,30 @@ pub(super) fn kernel(
         extra: [
             &counts([Count::PixelGroups])[..],
             &op.sizes_of_groups(map, inputs[1]),
+            &of_model(op, inputs[1]),
         ]
         .concat(),
     };
-    let kernel = op.kernel(inputs, map, parts).ok()?;
+    let mut kernel = op.kernel(inputs, map, parts).ok()?;
+    kernel.constants.clear();
     Some(kernel.reading_texels())
+}
+
+/// The model's values, in place of overrides: a CPU device compiles a tile for a quarter of a second, so layers of one
+/// tile share a pipeline.
+fn of_model(op: &Convolution, weight: Shape) -> [Param; 7] {
+    let Conv2d {
+        stride, dilation, ..
+    } = &op.conv;
+    sizes([
+        ("kernel_h", weight.h),
+        ("kernel_w", weight.w),
+        ("stride_h", stride[0]),
+        ("stride_w", stride[1]),
+        ("dilation_h", dilation[0]),
+        ("dilation_w", dilation[1]),
+        ("has_relu", usize::from(op.relu)),
+    ])
 }
 
 /// The kernel for the tile of the test below, complete and valid. The parts between the marks `// tile: NAME` and
