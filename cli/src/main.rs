@@ -46,8 +46,8 @@ use tracing_subscriber::EnvFilter;
                         FULLCONV_CACHE          the folder for tuned kernels and compiled pipelines; \
                         empty: no cache\n  \
                         FULLCONV_WITHOUT        kernels to leave out, as by --without-kernel: NAME,NAME\n  \
-                        FULLCONV_VECTORS        256: a CPU device (Mesa's llvmpipe) computes with vectors of 256 bits, even \
-                        if the CPU has AVX-512")]
+                        FULLCONV_VECTORS        256: a CPU device (Mesa's llvmpipe) computes with vectors of \
+                        256 bits, even if the CPU has AVX-512")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -98,6 +98,9 @@ impl From<Error> for Failure {
 fn main() -> ExitCode {
     // SAFETY: the first statement: there is no other thread.
     unsafe { vectors::widen() };
+    if let Some(status) = vectors::check() {
+        return status;
+    }
     let cli = Cli::parse();
     log();
     let (name, outcome) = match &cli.command {
@@ -113,7 +116,10 @@ fn main() -> ExitCode {
         Command::Man(args) => ("man", manual::man(args, Cli::command())),
     };
     match outcome {
-        Ok(status) => status,
+        Ok(status) => {
+            vectors::check_later();
+            status
+        }
         Err(Failure::Failed(error)) => {
             terminal::report(&error);
             ExitCode::FAILURE
