@@ -2,8 +2,8 @@
 // as texels.
 //
 // A workgroup computes PIXELS consecutive pixels of 4 · LANES · BLOCKS output channels of one group. Lane l of LANES
-// invocations owns channels 4(q · LANES + l) … + 3 for each q < BLOCKS. POOL is 2 with fused max pooling: pixels are
-// counted by 2×2 squares and the largest of each square is written.
+// invocations owns channels 4(q · LANES + l) … + 3 for each q < BLOCKS. `pool` is 2 with fused max pooling: pixels are
+// counted by 2×2 squares and the largest of each square is written; else it is 1.
 // The parts between marks depend on the tile; src/plan/lowered/conv2d/texels.rs writes them for other tiles.
 // The model's values are in Params and not overrides: compilation takes long, and layers of one tile share a pipeline.
 // input [n, h, w, c/4] and weight [tile][ky][kx][c/groups][BLOCKS][LANES] as texels, ROW in a row of the texture;
@@ -14,7 +14,6 @@ const LANES = 2u;
 const BLOCKS = 1u;
 const OWN = 8u;
 const PIXELS = 128u;
-const POOL = 1u;
 // end
 // Elements, of four channels of a pixel, that an invocation computes.
 const ELEMENTS = OWN * BLOCKS;
@@ -47,6 +46,7 @@ struct Params {
     dilation_h: u32,
     dilation_w: u32,
     has_relu: u32,
+    pool: u32,
 }
 
 @group(0) @binding(0) var input: texture_storage_2d<rgba32float, read>;
@@ -62,18 +62,28 @@ struct Window {
     x: i32,
 }
 
+// The square of a pixel; without pooling, the pixel.
+fn square_of(pixel: u32) -> u32 {
+    return pixel >> (params.pool & 2u);
+}
+
+// The first pixel of a square.
+fn first_of(square: u32) -> u32 {
+    return square << (params.pool & 2u);
+}
+
 // A pixel past the map's end repeats its last row or column, which does not change the maximum.
 fn window(pixel: u32) -> Window {
-    let place = pixel / (POOL * POOL);
-    let in_square = pixel - place * POOL * POOL;
+    let place = square_of(pixel);
+    let in_square = pixel - first_of(place);
     let row = place / params.out_width;
     let n = row / params.out_height;
-    let y = min((row - n * params.out_height) * POOL + in_square / POOL, params.map_height - 1u);
-    let x = min((place - row * params.out_width) * POOL + in_square % POOL, params.map_width - 1u);
+    let y = (row - n * params.out_height) * params.pool + (in_square >> 1u);
+    let x = (place - row * params.out_width) * params.pool + (in_square & 1u);
     return Window(
         n * params.in_height * params.in_width,
-        i32(y * params.stride_h) - i32(params.padding_h),
-        i32(x * params.stride_w) - i32(params.padding_w),
+        i32(min(y, params.map_height - 1u) * params.stride_h) - i32(params.padding_h),
+        i32(min(x, params.map_width - 1u) * params.stride_w) - i32(params.padding_w),
     );
 }
 
@@ -98,12 +108,12 @@ fn bias_of(channel: u32) -> vec4<f32> {
 
 // The pixel itself; past the end, the pixel at the same place in the last square.
 fn existing(pixel: u32, end: u32) -> u32 {
-    return min(pixel, end - POOL * POOL + pixel % (POOL * POOL));
+    return min(pixel, end - first_of(1u) + pixel - first_of(square_of(pixel)));
 }
 
 // The output element of four channels of a pixel, or of its square if pooled.
 fn place(pixel: u32, end: u32, channel: u32) -> u32 {
-    return existing(pixel, end) / (POOL * POOL) * params.out_c4 + channel - params.output_start;
+    return square_of(existing(pixel, end)) * params.out_c4 + channel - params.output_start;
 }
 
 // The larger of two; NaN propagates.
@@ -126,8 +136,8 @@ fn main(
     // end
 ) {
     let group = workgroup.y * workgroups.x + workgroup.x;
-    let begin = params.row_begin * params.out_width * POOL * POOL;
-    let end = params.row_end * params.out_width * POOL * POOL;
+    let begin = first_of(params.row_begin * params.out_width);
+    let end = first_of(params.row_end * params.out_width);
     let tile = group / params.pixel_groups;
     let lane = index % LANES;
     let share = index / LANES;
@@ -173,7 +183,8 @@ fn main(
             let t6 = tap(w6, ky, kx);
             let t7 = tap(w7, ky, kx);
             // end
-            var base = ((tile * params.kernel_h + ky) * params.kernel_w + kx) * params.group_in_c4 * 4u * LANES * BLOCKS + lane;
+            let position = (tile * params.kernel_h + ky) * params.kernel_w + kx;
+            var base = position * params.group_in_c4 * 4u * LANES * BLOCKS + lane;
             for (var c = first_c; c < end_c; c++) {
                 // tile: loads
                 let k0_0 = textureLoad(weight, at(base + 0u * LANES));
@@ -206,16 +217,25 @@ fn main(
     if own >= end {
         return;
     }
-    // tile: stores
-    if channel + 0u * LANES < params.channel_end {
-        output[place(own + 0u, end, channel + 0u * LANES)] = finish(s0_0);
-        output[place(own + 1u, end, channel + 0u * LANES)] = finish(s1_0);
-        output[place(own + 2u, end, channel + 0u * LANES)] = finish(s2_0);
-        output[place(own + 3u, end, channel + 0u * LANES)] = finish(s3_0);
-        output[place(own + 4u, end, channel + 0u * LANES)] = finish(s4_0);
-        output[place(own + 5u, end, channel + 0u * LANES)] = finish(s5_0);
-        output[place(own + 6u, end, channel + 0u * LANES)] = finish(s6_0);
-        output[place(own + 7u, end, channel + 0u * LANES)] = finish(s7_0);
+    if params.pool == 1u {
+        // tile: stores
+        if channel + 0u * LANES < params.channel_end {
+            output[place(own + 0u, end, channel + 0u * LANES)] = finish(s0_0);
+            output[place(own + 1u, end, channel + 0u * LANES)] = finish(s1_0);
+            output[place(own + 2u, end, channel + 0u * LANES)] = finish(s2_0);
+            output[place(own + 3u, end, channel + 0u * LANES)] = finish(s3_0);
+            output[place(own + 4u, end, channel + 0u * LANES)] = finish(s4_0);
+            output[place(own + 5u, end, channel + 0u * LANES)] = finish(s5_0);
+            output[place(own + 6u, end, channel + 0u * LANES)] = finish(s6_0);
+            output[place(own + 7u, end, channel + 0u * LANES)] = finish(s7_0);
+        }
+        // end
+    } else {
+        // tile: pooled_stores
+        if channel + 0u * LANES < params.channel_end {
+            output[place(own + 0u, end, channel + 0u * LANES)] = finish(larger(larger(s0_0, s1_0), larger(s2_0, s3_0)));
+            output[place(own + 4u, end, channel + 0u * LANES)] = finish(larger(larger(s4_0, s5_0), larger(s6_0, s7_0)));
+        }
+        // end
     }
-    // end
 }

@@ -1,5 +1,5 @@
 // The output transform of Winograd's algorithm: Aᵀ·m·A of every tile's SIDE × SIDE products m gives OUTPUTS × OUTPUTS
-// pixels; then the bias. Matrices: src/ops/packing/winograd.rs. POOL is 2 with fused max pooling: the largest of each
+// pixels; then the bias. Matrices: src/ops/packing/winograd.rs. `pool` is 2 with fused max pooling: the largest of each
 // 2×2 square is written. The parts between marks depend on the transform, here F(4×4, 3×3);
 // src/plan/lowered/conv2d/winograd/text.rs writes them for others.
 //
@@ -9,7 +9,6 @@
 // as texels, ROW in a row of the texture, after one row; bias [c/4], output [n, h, w, c/4], all vec4.
 
 override RELU: bool = false;
-override POOL: u32 = 1u;
 override DILATION: u32 = 1u;
 
 // tile: size
@@ -32,6 +31,7 @@ struct Params {
     tile_columns: u32,
     map_height: u32,
     map_width: u32,
+    pool: u32,
     blocks_x: u32,
     blocks_y: u32,
     pixel_groups: u32,
@@ -149,12 +149,12 @@ fn main(
     let column = block % params.blocks_x * tiles_x + tile % tiles_x;
     let n = params.row_begin / params.out_height + block_row / params.blocks_y;
     let first = params.row_begin % params.out_height;
-    let tile_row = (first * POOL / (OUTPUTS * DILATION) + block_row % params.blocks_y) * DILATION + tile / tiles_x;
+    let tile_row = (first * params.pool / (OUTPUTS * DILATION) + block_row % params.blocks_y) * DILATION + tile / tiles_x;
     if c >= params.out_c4 || column >= params.tile_columns || tile_row >= params.tile_rows {
         return;
     }
     let top = n * params.out_height;
-    let y = top + first_of(tile_row) / POOL;
+    let y = top + first_of(tile_row) / params.pool;
     let band = Band(top + first, top + first + height);
 
     let point = params.tile_columns * params.out_c4;
@@ -168,9 +168,9 @@ fn main(
     let r4 = row(at + 24u * point, point);
     let r5 = row(at + 30u * point, point);
     // end
-    let x = first_of(column) / POOL;
+    let x = first_of(column) / params.pool;
     let bias_c = bias[c];
-    if POOL > 1u {
+    if params.pool > 1u {
         // tile: pooled_columns
         store_pooled(
             y, x + 0u, band, c, bias_c,

@@ -1,5 +1,5 @@
 // The output transform of Winograd's algorithm on a GPU: Aᵀ·m·A of every tile's SIDE × SIDE products m gives
-// OUTPUTS × OUTPUTS pixels; then the bias. Matrices: src/ops/packing/winograd.rs. POOL is 2 with fused max pooling: the
+// OUTPUTS × OUTPUTS pixels; then the bias. Matrices: src/ops/packing/winograd.rs. `pool` is 2 with fused max pooling: the
 // largest of each 2×2 square is written. The parts between marks depend on the transform, here F(4×4, 3×3);
 // src/plan/lowered/conv2d/winograd/text.rs writes them for others.
 //
@@ -13,7 +13,6 @@ alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
 
 override RELU: bool = false;
-override POOL: u32 = 1u;
 override DILATION: u32 = 1u;
 
 // tile: size
@@ -36,6 +35,7 @@ struct Params {
     tile_columns: u32,
     map_height: u32,
     map_width: u32,
+    pool: u32,
     blocks_x: u32,
     blocks_y: u32,
     pixel_groups: u32,
@@ -156,7 +156,7 @@ fn main(
     let tile_column = block % params.blocks_x * tiles_x + tile % tiles_x;
     let n = params.row_begin / params.out_height + block_row / params.blocks_y;
     let first = params.row_begin % params.out_height;
-    let tile_row = (first * POOL / (OUTPUTS * DILATION) + block_row % params.blocks_y) * DILATION + tile / tiles_x;
+    let tile_row = (first * params.pool / (OUTPUTS * DILATION) + block_row % params.blocks_y) * DILATION + tile / tiles_x;
     let exists = c < params.out_c4 && tile_column < params.tile_columns && tile_row < params.tile_rows;
 
     let point = params.tile_columns * params.out_c4;
@@ -186,11 +186,11 @@ fn main(
         return;
     }
     let top = n * params.out_height;
-    let y = top + first_of(tile_row) / POOL;
-    let x = first_of(tile_column) / POOL;
+    let y = top + first_of(tile_row) / params.pool;
+    let x = first_of(tile_column) / params.pool;
     let band = Band(top + first, top + first + height);
-    if POOL > 1u {
-        if line < OUTPUTS / POOL {
+    if params.pool > 1u {
+        if line < OUTPUTS / params.pool {
             store_pooled(y, x + line, band, c, bias[c], column(2u * line, item), column(2u * line + 1u, item));
         }
         return;

@@ -15,7 +15,6 @@ const LANES = 2u;
 const BLOCKS = 1u;
 const OWN = 8u;
 const PIXELS = 128u;
-const POOL = 1u;
 // end
 // Elements, of four channels of a pixel, that an invocation computes.
 const ELEMENTS = OWN * BLOCKS;

@@ -55,7 +55,7 @@ pub(crate) fn bound(
 ) -> f64 {
     let shapes: Vec<_> = inputs.iter().map(|t| t.shape()).collect();
     let numerics = op.numerics(&shapes);
-    // At a jump there is no bound: `compare` goes on with the device's side, and other callers have the device's inputs.
+    // There is none at a jump: `compare` goes on with the device's side, and other callers have the device's inputs.
     if matches!(numerics.jumps, Jumps::Steps) {
         return 0.0;
     }

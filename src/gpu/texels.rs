@@ -21,11 +21,13 @@ struct Piece {
 impl Texels {
     /// A texture of zeros for an array of `bytes` bytes.
     pub(super) fn new(gpu: &Gpu, label: &str, bytes: u64) -> Self {
+        let rows = bytes.div_ceil(TEXEL_ROW_BYTES) as u32;
+        let most = gpu.device().limits().max_texture_dimension_2d;
         let texture = gpu.device().create_texture(&wgpu::TextureDescriptor {
             label: Some(label),
             size: wgpu::Extent3d {
                 width: TEXELS_PER_ROW,
-                height: bytes.div_ceil(TEXEL_ROW_BYTES) as u32,
+                height: height(rows, most),
                 depth_or_array_layers: 1,
             },
             mip_level_count: 1,
@@ -92,6 +94,16 @@ impl Texels {
     }
 }
 
+/// The height of a texture of `rows` rows on a device whose textures are at most `most` high: no power of two.
+///
+/// Mesa's lavapipe compiles a pipeline once more for textures with a side that is a power of two. That takes a quarter of
+/// a second, to save a row or two.
+fn height(rows: u32, most: u32) -> u32 {
+    let other = rows.max(3);
+    let other = other + u32::from(other.is_power_of_two());
+    if other <= most { other } else { rows }
+}
+
 /// The rectangles of `length` bytes from `offset` on: the rest of a row, whole rows, the beginning of a row.
 fn pieces(offset: u64, length: u64) -> Vec<Piece> {
     let mut pieces = Vec::new();
@@ -125,6 +137,12 @@ fn pieces(offset: u64, length: u64) -> Vec<Piece> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_height_is_no_power_of_two_unless_the_device_has_no_other() {
+        let heights = [1, 2, 3, 4, 5, 63, 64, 65].map(|rows| height(rows, 64));
+        assert_eq!(heights, [3, 3, 3, 5, 5, 63, 64, 65]);
+    }
 
     #[test]
     fn pieces_are_rectangles_that_hold_every_texel_once_and_in_order() {

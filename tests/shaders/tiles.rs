@@ -4,6 +4,10 @@ use super::*;
 
 /// The side of the squares of pixels that the kernel pools into one value; 1 without pooling.
 fn pool_side(kernel: &Kernel, module: &Module) -> usize {
+    let given = kernel.params.iter().find(|(name, _)| *name == "pool");
+    if let Some((_, Word::Value(side))) = given {
+        return *side as usize;
+    }
     let overridden = kernel.constants.iter().find(|(name, _)| *name == "POOL");
     match overridden {
         Some((_, side)) => *side as usize,
@@ -88,7 +92,8 @@ fn a_tile_of_texels_is_as_wide_as_its_packed_weights() {
         let (module, _) = validated(kernel.shader.name, &kernel.shader.source);
         let of = |name| constant(&module, name).unwrap();
         let channels = 4 * of("LANES") * of("BLOCKS");
-        let pixels = of("PIXELS") / (of("POOL") * of("POOL"));
+        let side = pool_side(kernel, &module);
+        let pixels = of("PIXELS") / (side * side);
         let tile = channels;
         let is_packing = |packing: Packing| match kernel.grid {
             Grid::Tiles {

@@ -223,7 +223,7 @@ impl Convolution {
             if self.parts > 1 {
                 return Ok(kernels);
             }
-            kernels.extend(texels::kernel(self, inputs, map, target));
+            kernels.extend(texels::kernels(self, inputs, map, target));
             kernels.push(direct::kernel(self, inputs, map)?);
         }
         if self.conv.groups > 1 && self.pool.is_none() {

@@ -12,10 +12,10 @@
 use super::template::fill;
 use super::{Convolution, KernelParts};
 use crate::device_profile::TEXELS_PER_ROW;
-use crate::ops::Conv2d;
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Param, Shader, counts, sizes};
 use crate::ops::packing::winograd::Transform;
+use crate::ops::{Conv2d, Op};
 use crate::target::Target;
 use crate::tensor::Shape;
 
@@ -25,6 +25,9 @@ const MOST_LANES: usize = 16;
 
 /// The pixels whose sums take an invocation as long as its loads of weights.
 const LOADS_AS_PIXELS: usize = 8;
+
+/// Floating-point operations of a few milliseconds on a CPU.
+const LITTLE_WORK: u64 = 1 << 26;
 
 /// How a workgroup divides a tile of pixels and output channels among its invocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +42,6 @@ pub(super) struct Tile {
     pixels: usize,
     /// Whether the lanes are one subgroup and share the pixels that they load.
     broadcast: bool,
-    /// Side of the squares that are pooled, 1 without pooling; pixels are counted square by square.
-    pool: usize,
 }
 
 impl Tile {
@@ -60,7 +61,6 @@ impl Tile {
                 blocks,
                 pixels: 32,
                 broadcast: true,
-                pool: 1,
             };
         }
         let (lanes, blocks) = match channels4 {
@@ -79,7 +79,6 @@ impl Tile {
             blocks,
             pixels: 8,
             broadcast: false,
-            pool: 1,
         }
     }
 
@@ -105,7 +104,6 @@ impl Tile {
             blocks: most(quads / lanes),
             pixels: 8,
             broadcast: false,
-            pool: 1,
         }
     }
 
@@ -142,18 +140,44 @@ impl Tile {
     }
 }
 
-pub(super) fn kernel(
+/// The kernels, best first.
+///
+/// Scores of classes that take little work have the tile of the widest layers, which the network is likely to have: most
+/// of the tile is for channels that do not exist, and computing them takes less time than compiling another tile. Scores
+/// are told by their number, no multiple of four: of other small layers a network may have many.
+pub(super) fn kernels(
     op: &Convolution,
     inputs: &[Shape],
     map: Shape,
     target: &Target,
+) -> Vec<Kernel> {
+    let own = Tile::of_groups(op, inputs[1], target);
+    let widest = Tile::choose(usize::MAX, target);
+    let channels = inputs[1].n;
+    let share = widest.channels().div_ceil(channels) as u64;
+    let is_small = op.flops(inputs).saturating_mul(share) < LITTLE_WORK;
+    let takes_widest = is_small && op.conv.groups == 1 && !channels.is_multiple_of(4);
+    let tiles = (takes_widest && widest != own).then_some(widest);
+    tiles
+        .into_iter()
+        .chain([own])
+        .filter_map(|tile| kernel(op, inputs, map, tile, target))
+        .collect()
+}
+
+fn kernel(
+    op: &Convolution,
+    inputs: &[Shape],
+    map: Shape,
+    tile: Tile,
+    target: &Target,
 ) -> Option<Kernel> {
-    let tile = match op.pool_side() {
-        1 => Tile::of_groups(op, inputs[1], target).fitting(map.n * map.pixels()),
-        pool => Tile {
-            pool,
-            ..Tile::of_groups(op, inputs[1], target)
-        },
+    // Pixels are counted square by square.
+    let side = op.pool_side();
+    let tile = if side == 1 {
+        tile.fitting(map.n * map.pixels())
+    } else {
+        tile
     };
     let packing = Packing::Conv {
         tile: tile.channels(),
@@ -174,7 +198,7 @@ pub(super) fn kernel(
         shader: Shader::own("conv2d_texels", fill(CONV, |name| unrolled(name, tile))),
         packing,
         grid: Grid::Tiles {
-            pixels: tile.all_pixels() / (tile.pool * tile.pool),
+            pixels: tile.all_pixels() / (side * side),
             channels: tile.channels(),
         },
         terms: None,
@@ -192,7 +216,7 @@ pub(super) fn kernel(
 
 /// The model's values, in place of overrides: a CPU device compiles a tile for a quarter of a second, so layers of one
 /// tile share a pipeline.
-fn of_model(op: &Convolution, weight: Shape) -> [Param; 7] {
+fn of_model(op: &Convolution, weight: Shape) -> [Param; 8] {
     let Conv2d {
         stride, dilation, ..
     } = &op.conv;
@@ -204,6 +228,7 @@ fn of_model(op: &Convolution, weight: Shape) -> [Param; 7] {
         ("dilation_h", dilation[0]),
         ("dilation_w", dilation[1]),
         ("has_relu", usize::from(op.relu)),
+        ("pool", op.pool_side()),
     ])
 }
 
@@ -235,7 +260,6 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
         blocks,
         pixels,
         broadcast,
-        pool,
     } = tile;
     // The pixels that an invocation loads.
     let loaded: Vec<String> = match broadcast {
@@ -251,7 +275,6 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
             format!("const BLOCKS = {blocks}u;"),
             format!("const OWN = {pixels}u;"),
             format!("const PIXELS = {}u;", tile.all_pixels()),
-            format!("const POOL = {pool}u;"),
         ],
         "workgroup" => vec![format!("@compute @workgroup_size({invocations})")],
         "lane" => vec![match broadcast {
@@ -270,12 +293,9 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
             .collect(),
         "loads" => loads(blocks, loaded.len()),
         "sums" => (0..pixels).flat_map(|p| add(p, tile)).collect(),
-        "stores" => stores(blocks, (0..pixels).step_by(pool * pool), |p, q| {
-            let value = match pool {
-                1 => format!("s{p}_{q}"),
-                _ => largest(p, q),
-            };
-            format!("output[place(own + {p}u, end, channel + {q}u * LANES)] = finish({value});")
+        "stores" => stores(blocks, 0..pixels, |p, q| store(p, q, &format!("s{p}_{q}"))),
+        "pooled_stores" => stores(blocks, (0..pixels).step_by(4), |p, q| {
+            store(p, q, &largest(p, q))
         }),
         "texels" => (0..loaded.len())
             .map(|i| {
@@ -309,6 +329,11 @@ fn stores(
         lines.push("}".into());
     }
     lines
+}
+
+/// Stores the `value` of pixel `p` or of its square.
+fn store(p: usize, q: usize, value: &str) -> String {
+    format!("output[place(own + {p}u, end, channel + {q}u * LANES)] = finish({value});")
 }
 
 /// The largest of the sums of the four pixels from `p` on.
@@ -384,7 +409,6 @@ mod tests {
             blocks: 1,
             pixels: 8,
             broadcast: false,
-            pool: 1,
         };
         assert_eq!(fill(CONV, |name| unrolled(name, tile)), CONV);
         assert_eq!(product_source(tile, Transform::F4X3), PRODUCT);

@@ -95,6 +95,7 @@ impl Op for Output {
             dilation,
         } = self.tiling;
         let outputs = transform.outputs();
+        let side = pool::side(self.pool.as_ref());
         let mut params = sizes([
             ("out_height", output.h),
             ("out_width", output.w),
@@ -103,9 +104,9 @@ impl Op for Output {
             ("tile_columns", input.w / transform.points()),
             ("map_height", self.size[0]),
             ("map_width", self.size[1]),
+            ("pool", side),
         ])
         .to_vec();
-        let side = pool::side(self.pool.as_ref());
         // A workgroup computes `dilation` rows and `tiles_x` columns of tiles.
         let (items, undilated) = if is_cpu { (64, 4) } else { (32, 2) };
         let tiles_x = if dilation == 1 { undilated } else { dilation };
@@ -127,7 +128,6 @@ impl Op for Output {
             shader: text::output(transform, is_cpu),
             constants: vec![
                 ("RELU", f64::from(u8::from(self.relu))),
-                ("POOL", side as f64),
                 ("DILATION", dilation as f64),
             ],
             bindings: vec![
