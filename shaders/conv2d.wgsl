@@ -14,6 +14,7 @@ override STRIDE_W: u32 = 1u;
 override DILATION_H: u32 = 1u;
 override DILATION_W: u32 = 1u;
 override RELU: bool = false;
+override MOST: f32 = 0.0;
 override POOL: u32 = 1u;
 // Elements, of four channels of a pixel, that an invocation computes.
 const ELEMENTS = 4u;
@@ -90,9 +91,15 @@ fn load(first: i32, c: u32) -> vec4<f32> {
     return vec4<f32>(input[u32(first) + c]);
 }
 
+// ReLU, and at most MOST if that is not 0; NaN propagates.
+fn activated(value: vec4<f32>) -> vec4<f32> {
+    let negative = vec4<bool>(RELU) & (value < vec4<f32>());
+    let large = vec4<bool>(MOST > 0.0) & (value > vec4<f32>(MOST));
+    return select(select(value, vec4<f32>(), negative), vec4<f32>(MOST), large);
+}
+
 fn store(at: u32, value: vec4<f32>) {
-    let negative = vec4<bool>(RELU && params.term_end == params.terms) & (value < vec4<f32>());
-    output[at] = Written(select(value, vec4<f32>(), negative));
+    output[at] = Written(select(value, activated(value), params.term_end == params.terms));
 }
 
 // The larger of two; NaN propagates.

@@ -21,6 +21,7 @@ override STRIDE_W: u32 = 1u;
 override DILATION_H: u32 = 1u;
 override DILATION_W: u32 = 1u;
 override RELU: bool = false;
+override MOST: f32 = 0.0;
 // Partial sums of each channel, side by side in the output; each adds up `terms` groups of input channels.
 override PARTS: u32 = 1u;
 
@@ -196,6 +197,13 @@ fn begin(own: Own, y: u32, x: u32, q: u32) {
     }
 }
 
+// ReLU, and at most MOST if that is not 0; NaN propagates.
+fn activated(value: vec4<f32>) -> vec4<f32> {
+    let negative = vec4<bool>(RELU) & (value < vec4<f32>());
+    let large = vec4<bool>(MOST > 0.0) & (value > vec4<f32>(MOST));
+    return select(select(value, vec4<f32>(), negative), vec4<f32>(MOST), large);
+}
+
 // Copies a tile's sums from scratch to the output.
 fn finish(own: Own, y: u32, x: u32, q: u32) {
     for (var i = own.lane; i < SIZE * SIZE / 4u; i += SUBGROUP) {
@@ -203,8 +211,7 @@ fn finish(own: Own, y: u32, x: u32, q: u32) {
         let value = vec4<f32>(scratch[first], scratch[first + 1u], scratch[first + 2u], scratch[first + 3u]);
         let to = place(own, y, x, q, i);
         if to.exists {
-            let negative = vec4<bool>(RELU && params.term_end == params.terms) & (value < vec4<f32>());
-            output[to.at] = Written(select(value, vec4<f32>(), negative));
+            output[to.at] = Written(select(value, activated(value), params.term_end == params.terms));
         }
     }
 }

@@ -11,6 +11,7 @@ override KERNEL_H: u32 = 3u;
 override STRIDE_H: u32 = 1u;
 override DILATION_H: u32 = 1u;
 override RELU: bool = false;
+override MOST: f32 = 0.0;
 override MULTIPLIER: u32 = 1u;
 
 // tile: size
@@ -73,10 +74,16 @@ fn value(line: u32, x: i32, channel: u32) -> vec4<f32> {
     return spread(textureLoad(input, at_texel(select(0u, texel, inside))), channel);
 }
 
+// ReLU, and at most MOST if that is not 0; NaN propagates.
+fn activated(value: vec4<f32>) -> vec4<f32> {
+    let negative = vec4<bool>(RELU) & (value < vec4<f32>());
+    let large = vec4<bool>(MOST > 0.0) & (value > vec4<f32>(MOST));
+    return select(select(value, vec4<f32>(), negative), vec4<f32>(MOST), large);
+}
+
 fn store(x: u32, at: u32, value: vec4<f32>) {
     if x < params.out_width {
-        let negative = vec4<bool>(RELU) & (value < vec4<f32>());
-        output[at] = select(value, vec4<f32>(), negative);
+        output[at] = activated(value);
     }
 }
 

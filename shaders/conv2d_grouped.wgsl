@@ -14,6 +14,7 @@ override STRIDE_W: u32 = 1u;
 override DILATION_H: u32 = 1u;
 override DILATION_W: u32 = 1u;
 override RELU: bool = false;
+override MOST: f32 = 0.0;
 
 struct Params {
     in_height: u32,
@@ -43,6 +44,13 @@ struct Params {
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> output: array<Written>;
 @group(0) @binding(4) var<uniform> params: Params;
+
+// ReLU, and at most MOST if that is not 0; NaN propagates.
+fn activated(value: vec4<f32>) -> vec4<f32> {
+    let negative = vec4<bool>(RELU) & (value < vec4<f32>());
+    let large = vec4<bool>(MOST > 0.0) & (value > vec4<f32>(MOST));
+    return select(select(value, vec4<f32>(), negative), vec4<f32>(MOST), large);
+}
 
 @compute @workgroup_size(64)
 fn main(
@@ -92,6 +100,5 @@ fn main(
             }
         }
     }
-    let negative = vec4<bool>(RELU && params.term_end == params.terms) & (sum < vec4<f32>());
-    output[at] = Written(select(sum, vec4<f32>(), negative));
+    output[at] = Written(select(sum, activated(sum), params.term_end == params.terms));
 }

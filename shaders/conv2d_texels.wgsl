@@ -46,6 +46,8 @@ struct Params {
     dilation_h: u32,
     dilation_w: u32,
     has_relu: u32,
+    // The bits of the largest value, 0 for none.
+    most: u32,
     pool: u32,
 }
 
@@ -121,8 +123,12 @@ fn larger(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
     return select(a, b, (b > a) | (b != b));
 }
 
+// ReLU, and at most `most`; NaN propagates.
 fn finish(sum: vec4<f32>) -> vec4<f32> {
-    return select(sum, vec4<f32>(), vec4<bool>(params.has_relu != 0u) & (sum < vec4<f32>()));
+    let negative = vec4<bool>(params.has_relu != 0u) & (sum < vec4<f32>());
+    let most = vec4<f32>(bitcast<f32>(params.most));
+    let large = vec4<bool>(params.most != 0u) & (sum > most);
+    return select(select(sum, vec4<f32>(), negative), most, large);
 }
 
 // tile: workgroup

@@ -19,6 +19,7 @@ override STRIDE_W: u32 = 1u;
 override DILATION_H: u32 = 1u;
 override DILATION_W: u32 = 1u;
 override RELU: bool = false;
+override MOST: f32 = 0.0;
 // Partial sums of each channel, side by side in the output; each adds up `terms` groups of input channels.
 override PARTS: u32 = 1u;
 
@@ -182,10 +183,16 @@ fn largest(own: Own, p: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f
     return larger(above, larger(c, d, right), own.below);
 }
 
+// ReLU, and at most MOST if that is not 0; NaN propagates.
+fn activated(value: vec4<f32>) -> vec4<f32> {
+    let negative = vec4<bool>(RELU) & (value < vec4<f32>());
+    let large = vec4<bool>(MOST > 0.0) & (value > vec4<f32>(MOST));
+    return select(select(value, vec4<f32>(), negative), vec4<f32>(MOST), large);
+}
+
 fn store(own: Own, p: u32, q: u32, value: vec4<f32>) {
     if is_inside(own, p, q) {
-        let negative = vec4<bool>(RELU && params.term_end == params.terms) & (value < vec4<f32>());
-        output[place(own, p, q)] = Written(select(value, vec4<f32>(), negative));
+        output[place(own, p, q)] = Written(select(value, activated(value), params.term_end == params.terms));
     }
 }
 

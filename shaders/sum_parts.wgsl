@@ -6,6 +6,7 @@ alias Written = vec4<f32>;
 
 override PARTS: u32 = 2u;
 override RELU: bool = false;
+override MOST: f32 = 0.0;
 
 struct Params {
     row_begin: u32,
@@ -19,6 +20,13 @@ struct Params {
 @group(0) @binding(0) var<storage, read> input: array<Stored>;
 @group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
+
+// ReLU, and at most MOST if that is not 0; NaN propagates.
+fn activated(value: vec4<f32>) -> vec4<f32> {
+    let negative = vec4<bool>(RELU) & (value < vec4<f32>());
+    let large = vec4<bool>(MOST > 0.0) & (value > vec4<f32>(MOST));
+    return select(select(value, vec4<f32>(), negative), vec4<f32>(MOST), large);
+}
 
 @compute @workgroup_size(64)
 fn main(
@@ -37,6 +45,5 @@ fn main(
     for (var part = 1u; part < PARTS; part++) {
         sum += vec4<f32>(input[first + part * params.c4]);
     }
-    let negative = vec4<bool>(RELU) & (sum < vec4<f32>());
-    output[at - params.output_start] = Written(select(sum, vec4<f32>(), negative));
+    output[at - params.output_start] = Written(activated(sum));
 }

@@ -7,6 +7,7 @@ alias Written = vec4<f32>;
 
 override PARTS: u32 = 2u;
 override RELU: bool = false;
+override MOST: f32 = 0.0;
 
 struct Params {
     map_height: u32,
@@ -40,6 +41,13 @@ fn larger(best: vec4<f32>, value: vec4<f32>) -> vec4<f32> {
     return select(best, value, (value > best) | (value != value));
 }
 
+// ReLU, and at most MOST if that is not 0; NaN propagates.
+fn activated(value: vec4<f32>) -> vec4<f32> {
+    let negative = vec4<bool>(RELU) & (value < vec4<f32>());
+    let large = vec4<bool>(MOST > 0.0) & (value > vec4<f32>(MOST));
+    return select(select(value, vec4<f32>(), negative), vec4<f32>(MOST), large);
+}
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -63,6 +71,5 @@ fn main(
     let above = larger(sum_at(top, y, x, c), sum_at(top, y, x + 1u, c));
     let below = larger(sum_at(top, y + 1u, x, c), sum_at(top, y + 1u, x + 1u, c));
     let best = larger(above, below);
-    let negative = vec4<bool>(RELU) & (best < vec4<f32>());
-    output[row * per_row + in_row - params.output_start] = Written(select(best, vec4<f32>(), negative));
+    output[row * per_row + in_row - params.output_start] = Written(activated(best));
 }

@@ -9,6 +9,7 @@
 // as texels, ROW in a row of the texture, after one row; bias [c/4], output [n, h, w, c/4], all vec4.
 
 override RELU: bool = false;
+override MOST: f32 = 0.0;
 override DILATION: u32 = 1u;
 
 // tile: size
@@ -86,11 +87,17 @@ struct Band {
     end: u32,
 }
 
+// ReLU, and at most MOST if that is not 0; NaN propagates.
+fn activated(value: vec4<f32>) -> vec4<f32> {
+    let negative = vec4<bool>(RELU) & (value < vec4<f32>());
+    let large = vec4<bool>(MOST > 0.0) & (value > vec4<f32>(MOST));
+    return select(select(value, vec4<f32>(), negative), vec4<f32>(MOST), large);
+}
+
 fn store(y: u32, x: u32, band: Band, c: u32, value: vec4<f32>) {
     if y >= band.begin && y < band.end && x < params.out_width {
-        let negative = vec4<bool>(RELU) & (value < vec4<f32>());
         let pixel = y * params.out_width + x;
-        output[pixel * params.out_c4 + c - params.output_start] = select(value, vec4<f32>(), negative);
+        output[pixel * params.out_c4 + c - params.output_start] = activated(value);
     }
 }
 

@@ -13,6 +13,7 @@ alias Stored = vec4<f32>;
 alias Written = vec4<f32>;
 
 override RELU: bool = false;
+override MOST: f32 = 0.0;
 override DILATION: u32 = 1u;
 
 // tile: size
@@ -75,11 +76,17 @@ struct Band {
     end: u32,
 }
 
+// ReLU, and at most MOST if that is not 0; NaN propagates.
+fn activated(value: vec4<f32>) -> vec4<f32> {
+    let negative = vec4<bool>(RELU) & (value < vec4<f32>());
+    let large = vec4<bool>(MOST > 0.0) & (value > vec4<f32>(MOST));
+    return select(select(value, vec4<f32>(), negative), vec4<f32>(MOST), large);
+}
+
 fn store(y: u32, x: u32, band: Band, c: u32, value: vec4<f32>) {
     if y >= band.begin && y < band.end && x < params.out_width {
-        let negative = vec4<bool>(RELU) & (value < vec4<f32>());
         let pixel = y * params.out_width + x;
-        output[pixel * params.out_c4 + c - params.output_start] = Written(select(value, vec4<f32>(), negative));
+        output[pixel * params.out_c4 + c - params.output_start] = Written(activated(value));
     }
 }
 

@@ -163,7 +163,7 @@ impl Op for GramSum {
         let output = self.output_shape(inputs)?;
         let extra = sizes([("c4", output.c4())]);
         Ok(vec![Candidate::kernel(Kernel {
-            constants: vec![("PARTS", self.parts as f64), ("RELU", 0.0)],
+            constants: vec![("PARTS", self.parts as f64), ("RELU", 0.0), ("MOST", 0.0)],
             steps_per_term: self.parts as u64,
             ..Kernel::elementwise(shader!("sum_parts"), &["input_start"], &extra, output)
         })])

@@ -9,7 +9,8 @@ use fullconv::low_level::gpu::Network;
 use fullconv::low_level::ops::grid::Grid;
 use fullconv::low_level::ops::{Case, Conv2d, Crop, Interpolate, MaxPool2d, Mean, Op, Preprocess};
 use fullconv::low_level::plan::lowered::{
-    self, Convolution, FusedArgmax, Paste, PasteAxis, Scores, TransposedConvolution, Zeros,
+    self, Activation, Convolution, FusedArgmax, Paste, PasteAxis, Scores, TransposedConvolution,
+    Zeros,
 };
 use fullconv::{Shape, Tensor};
 use std::any::Any;
@@ -155,7 +156,7 @@ fn case(op: impl Op + 'static, inputs: &[[usize; 4]]) -> Case {
 /// Convolutions with pooling in both modes, and dilated ones, with channels for each family of kernels.
 fn convolutions() -> Vec<Case> {
     let relu = |conv: Conv2d| Convolution {
-        relu: true,
+        activation: Activation::Relu,
         ..conv.into()
     };
     let pooled = |ceil_mode| Convolution {

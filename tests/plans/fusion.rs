@@ -5,7 +5,9 @@ use crate::common::{Random, golden, gpu, preferences, run_on, with_labels};
 use fullconv::low_level::device_profile::DeviceProfile;
 use fullconv::low_level::gpu::Network;
 use fullconv::low_level::graph::{Graph, NodeId};
-use fullconv::low_level::ops::{Argmax, Conv2d, ConvTranspose2d, Interpolate, MaxPool2d, Op};
+use fullconv::low_level::ops::{
+    Argmax, Clamp, Conv2d, ConvTranspose2d, Interpolate, MaxPool2d, Op,
+};
 use fullconv::low_level::plan::Plan;
 use fullconv::low_level::target::{PlanOptions, Target};
 use fullconv::{Gpu, GpuOptions, Shape, Tensor};
@@ -34,6 +36,31 @@ fn kernels<'a>(plan: &'a Plan, name: &str) -> Vec<&'a str> {
 fn pools(plan: &Plan) -> usize {
     let is_pool = |kernel: &&str| *kernel == "max_pool2d";
     plan.layers.iter().map(|l| l.kernel).filter(is_pool).count()
+}
+
+#[test]
+fn convolutions_fuse_with_relu6_and_with_no_other_clamp() {
+    let layers = |clamp: Clamp| {
+        let mut graph = Graph::new("input");
+        let weight = graph.parameter("weight", Shape::new(8, 8, 3, 3)).unwrap();
+        let conv = Conv2d::padded(1);
+        let conv = graph.op("conv", conv, &[graph.input(), weight]).unwrap();
+        let last = graph.op("clamp", clamp, &[conv]).unwrap();
+        let input = Shape::new(1, 8, 6, 5);
+        let plan = Plan::new(&graph, input, &[last], &Target::WEBGPU_DEFAULTS).unwrap();
+        plan.layers.len()
+    };
+    let clamp = |min, max| Clamp { min, max };
+    assert_eq!(layers(clamp(Some(0.0), Some(6.0))), 1);
+    for other in [
+        clamp(Some(0.0), None),
+        clamp(None, Some(6.0)),
+        clamp(Some(-1.0), Some(1.0)),
+        clamp(Some(0.0), Some(0.0)),
+        clamp(Some(0.0), Some(-2.0)),
+    ] {
+        assert_eq!(layers(other), 2);
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use fullconv::low_level::ops::{
     Add, Argmax, Attention, Conv2d, ConvTranspose2d, Crop, Interpolate, Op, Relu, Softmax,
 };
 use fullconv::low_level::plan::Plan;
-use fullconv::low_level::plan::lowered::{self, Convolution};
+use fullconv::low_level::plan::lowered::{self, Activation, Convolution};
 use fullconv::low_level::reference;
 use fullconv::low_level::target::{PlanOptions, Target};
 use fullconv::{ErrorKind, Gpu, GpuOptions, Parameters, Picture, Segmenter, Shape, Size, Tensor};
@@ -554,7 +554,7 @@ fn relu_is_applied_after_the_last_dispatch_of_a_sum() {
                 ..Conv2d::default()
             };
             let op = Convolution {
-                relu: true,
+                activation: Activation::Relu,
                 ..conv.into()
             };
             let terms = LONG / groups;
@@ -570,7 +570,7 @@ fn relu_is_applied_after_the_last_dispatch_of_a_sum() {
         let input = Tensor::from_fn(Shape::new(1, 32_768, 3, 4), |_, c, _, _| rising(c));
         let weight = Tensor::from_fn(Shape::new(33, 32_768, 3, 3), |o, _, _, _| (o + 1) as f32);
         let op = Convolution {
-            relu: true,
+            activation: Activation::Relu,
             ..Conv2d::default().into()
         };
         let one = OneOp::new(Arc::new(op), vec![input.unwrap(), weight.unwrap()]);

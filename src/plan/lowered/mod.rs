@@ -13,7 +13,7 @@ pub use add_relu::AddRelu;
 pub use argmax::{FusedArgmax, Scores};
 pub use constant::Constant;
 pub use conv_transpose2d::TransposedConvolution;
-pub use conv2d::{Convolution, SumParts};
+pub use conv2d::{Activation, Convolution, SumParts};
 pub use paste::{Paste, PasteAxis};
 pub use zeros::Zeros;
 

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::plan::draft::{Draft, Operation};
-use crate::plan::lowered::SumParts;
+use crate::plan::lowered::{Activation, SumParts};
 use crate::plan::select::best_kernel;
 use crate::plan::{precision, split};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(super) fn round_sums(draft: &mut Draft) -> Result<()> {
             op: Arc::new(SumParts {
                 parts: 1,
                 channels: output.c,
-                relu: false,
+                activation: Activation::None,
                 pool: None,
             }),
             inputs: vec![sums],

@@ -41,17 +41,20 @@ fn conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
     )
 }
 
-/// The convolution with or without ReLU.
-fn with_relu(
+/// The convolution with or without an activation.
+fn activated(
     convs: impl Strategy<Value = (Conv2d, Vec<Shape>)>,
 ) -> impl Strategy<Value = (Convolution, Vec<Shape>)> {
-    (convs, any::<bool>()).prop_map(|((conv, shapes), relu)| {
-        let op = Convolution {
-            relu,
-            ..conv.into()
-        };
-        (op, shapes)
-    })
+    let activations = [Activation::None, Activation::Relu, Activation::Clamp(0.5)];
+    (convs, proptest::sample::select(activations.to_vec())).prop_map(
+        |((conv, shapes), activation)| {
+            let op = Convolution {
+                activation,
+                ..conv.into()
+            };
+            (op, shapes)
+        },
+    )
 }
 
 /// A depthwise convolution, or one whose groups have multiples of 4 channels, in and out.
@@ -73,7 +76,7 @@ fn grouped_conv2d() -> impl Strategy<Value = (Conv2d, Vec<Shape>)> {
 
 /// An ungrouped convolution, pooled.
 fn pooled_conv2d() -> impl Strategy<Value = (Convolution, Vec<Shape>)> {
-    (with_relu(conv2d()), any::<bool>()).prop_map(|((mut op, mut shapes), ceil_mode)| {
+    (activated(conv2d()), any::<bool>()).prop_map(|((mut op, mut shapes), ceil_mode)| {
         shapes[0].c /= op.conv.groups;
         op.conv.groups = 1;
         let map = op.output_shape(&shapes).unwrap();
@@ -186,12 +189,12 @@ proptest! {
     #![proptest_config(config(ON_DEVICE))]
 
     #[test]
-    fn conv2d_agrees_with_the_reference(sample in samples(with_relu(conv2d()))) {
+    fn conv2d_agrees_with_the_reference(sample in samples(activated(conv2d()))) {
         sample.check();
     }
 
     #[test]
-    fn grouped_conv2d_agrees_with_the_reference(sample in samples(with_relu(grouped_conv2d()))) {
+    fn grouped_conv2d_agrees_with_the_reference(sample in samples(activated(grouped_conv2d()))) {
         sample.check();
     }
 

@@ -24,7 +24,9 @@ use fullconv::low_level::ops::{
     Repeat, Scale, Sigmoid, Silu, Slice, Softmax, Softplus, Sub, Sum, Tanh, Unfold, Var, from_name,
     pad,
 };
-use fullconv::low_level::plan::lowered::{Convolution, FusedArgmax, Scores, TransposedConvolution};
+use fullconv::low_level::plan::lowered::{
+    Activation, Convolution, FusedArgmax, Scores, TransposedConvolution,
+};
 use fullconv::low_level::target::Target;
 use fullconv::{ErrorKind, Gpu, GpuOptions, Shape, Tensor};
 use proptest::prelude::*;

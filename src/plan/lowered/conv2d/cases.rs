@@ -1,6 +1,6 @@
 //! Shapes to try.
 
-use super::{Convolution, SumParts};
+use super::{Activation, Convolution, SumParts};
 use crate::ops::{Case, Conv2d, MaxPool2d, case};
 
 /// Shapes to try.
@@ -12,7 +12,7 @@ pub fn cases() -> Vec<Case> {
         groups,
     };
     let relu_of = |conv: Conv2d| Convolution {
-        relu: true,
+        activation: Activation::Relu,
         ..conv.into()
     };
     let relu = relu_of(Conv2d::padded(1));
@@ -20,12 +20,17 @@ pub fn cases() -> Vec<Case> {
         parts: 3,
         ..Conv2d::padded(1).into()
     };
-    let sum = |channels, relu| SumParts {
+    let sum = |channels, activation| SumParts {
         parts: 3,
         channels,
-        relu,
+        activation,
         pool: None,
     };
+    let clamp_of = |conv: Conv2d| Convolution {
+        activation: Activation::Clamp(0.4),
+        ..conv.into()
+    };
+    let clamped = clamp_of(Conv2d::padded(1));
     let pooled_by = |op: Convolution, ceil_mode| Convolution {
         pool: Some(MaxPool2d::square(2, 2, ceil_mode)),
         ..op
@@ -33,7 +38,7 @@ pub fn cases() -> Vec<Case> {
     let pooled = |conv: Conv2d, ceil_mode| pooled_by(conv.into(), ceil_mode);
     let pooled_sum = SumParts {
         pool: Some(MaxPool2d::square(2, 2, true)),
-        ..sum(10, true)
+        ..sum(10, Activation::Clamp(0.4))
     };
     vec![
         // Pooled: maps of odd and even sides, with and without ReLU, of few and many channels, and of several images.
@@ -84,14 +89,32 @@ pub fn cases() -> Vec<Case> {
             [[2, 18, 9, 7], [66, 18, 3, 3], [66, 1, 1, 1]],
         ),
         case(parts, [[1, 13, 5, 20], [6, 13, 2, 3]]),
-        case(sum(5, false), [[2, 24, 7, 3]]),
-        case(sum(12, true), [[1, 36, 4, 5]]),
+        case(sum(5, Activation::None), [[2, 24, 7, 3]]),
+        case(sum(12, Activation::Relu), [[1, 36, 4, 5]]),
         case(relu.clone(), [[3, 6, 8, 11], [70, 6, 3, 3], [70, 1, 1, 1]]),
         case(
             relu.clone(),
             [[1, 230, 6, 9], [68, 230, 3, 3], [68, 1, 1, 1]],
         ),
         case(relu, [[2, 16, 17, 5], [64, 16, 3, 3], [64, 1, 1, 1]]),
+        // ReLU6 and its like, by every kernel.
+        case(
+            clamped.clone(),
+            [[2, 16, 17, 5], [64, 16, 3, 3], [64, 1, 1, 1]],
+        ),
+        case(
+            pooled_by(clamped.clone(), true),
+            [[1, 96, 9, 11], [132, 96, 3, 3], [132, 1, 1, 1]],
+        ),
+        case(clamped, [[1, 5, 9, 7], [6, 5, 3, 3], [6, 1, 1, 1]]),
+        case(
+            clamp_of(with(1, 1, 1, 70)),
+            [[1, 70, 5, 6], [70, 1, 3, 3], [70, 1, 1, 1]],
+        ),
+        case(
+            clamp_of(with(1, 1, 1, 3)),
+            [[1, 15, 5, 6], [9, 5, 3, 3], [9, 1, 1, 1]],
+        ),
         // Depthwise, with ReLU.
         case(
             relu_of(with(1, 1, 1, 70)),

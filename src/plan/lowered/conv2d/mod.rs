@@ -1,6 +1,7 @@
 //! The lowered convolution, of linear layers too, and its kernels, with or without ReLU, pooling, and sums left in
 //! parts.
 
+mod activation;
 mod cases;
 mod coop;
 mod depthwise;
@@ -13,6 +14,7 @@ mod texels;
 mod tiled;
 mod winograd;
 
+pub use activation::Activation;
 pub use cases::cases;
 pub use sum_parts::SumParts;
 
@@ -24,7 +26,7 @@ use crate::ops::kernel::{
     Binding, Format, Kernel, Packing, Param, Rows, Shader, Word, sizes, words,
 };
 use crate::ops::numerics::Numerics;
-use crate::ops::{Conv2d, Element, Linear, MaxPool2d, Op, Relu, Window, shapes};
+use crate::ops::{Conv2d, Element, Linear, MaxPool2d, Op, Window, shapes};
 use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 use std::any::Any;
@@ -32,12 +34,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// A convolution, with the operations fused into its kernels.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Convolution {
     /// The convolution.
     pub conv: Conv2d,
-    /// Apply ReLU to the result.
-    pub relu: bool,
+    /// Applied to the result.
+    pub activation: Activation,
     /// Pool the result; only windows of 2×2 pixels, side by side.
     pub pool: Option<MaxPool2d>,
     /// Leave the sum in this many parts, 1 for the whole sum. A part is a run of groups of four input channels, in
@@ -49,7 +51,7 @@ impl From<Conv2d> for Convolution {
     fn from(conv: Conv2d) -> Self {
         Self {
             conv,
-            relu: false,
+            activation: Activation::None,
             pool: None,
             parts: 1,
         }
@@ -64,16 +66,19 @@ pub(super) fn lower(op: &dyn Op) -> Option<Convolution> {
     Some(conv.into())
 }
 
-/// Fuses a convolution with a pooling of 2×2 pixels, or with ReLU.
+/// Fuses a convolution with a pooling of 2×2 pixels, or with ReLU or ReLU6.
 pub(super) fn fuse(before: &dyn Op, next: &dyn Op) -> Option<Arc<dyn Op>> {
+    let activation = Activation::of(next);
     let (before, next): (&dyn Any, &dyn Any) = (before, next);
     let before = before.downcast_ref::<Convolution>()?;
     let fused = match next.downcast_ref::<MaxPool2d>() {
         Some(pool) => before.pooled_by(pool),
-        None => (next.is::<Relu>() && !before.relu && before.parts == 1).then(|| Convolution {
-            relu: true,
-            ..before.clone()
-        }),
+        None => activation
+            .filter(|_| before.activation == Activation::None && before.parts == 1)
+            .map(|activation| Convolution {
+                activation,
+                ..before.clone()
+            }),
     };
     fused.map(|fused| Arc::new(fused) as Arc<dyn Op>)
 }
@@ -102,7 +107,7 @@ impl Op for Convolution {
                 return;
             }
             for (out, sum) in plane.iter_mut().zip(sums[part].plane(n, o)) {
-                *out = self.activation(*sum);
+                *out = self.activation.apply(*sum);
             }
         })?;
         pool::pool_map(self.pool.as_ref(), map)
@@ -156,7 +161,13 @@ impl Op for Convolution {
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
         let weight = inputs[1];
-        Numerics::weighted_sum(self.channels(weight, 0).len() * weight.h * weight.w)
+        let terms = self.channels(weight, 0).len() * weight.h * weight.w;
+        self.activation.bounding(Numerics::weighted_sum(terms), || {
+            Box::new(Self {
+                activation: Activation::Relu,
+                ..self.clone()
+            })
+        })
     }
 
     fn noise(&self, inputs: &[&Tensor]) -> f64 {
@@ -175,7 +186,8 @@ impl Convolution {
     /// The shape of the convolution, before it is pooled.
     fn map_shape(&self, inputs: &[Shape]) -> Result<Shape> {
         let map = self.conv.output_shape(inputs)?;
-        let is_plain = self.conv.groups == 1 && !self.relu && self.pool.is_none();
+        let is_plain =
+            self.conv.groups == 1 && self.activation == Activation::None && self.pool.is_none();
         match self.parts {
             1 => Ok(map),
             parts if parts > 1 && is_plain => Ok(map.with_channels(parts * 4 * map.c4())),
@@ -193,10 +205,6 @@ impl Convolution {
         at(part)..at(part + 1)
     }
 
-    fn activation(&self, sum: f32) -> f32 {
-        if self.relu && sum < 0.0 { 0.0 } else { sum }
-    }
-
     fn element(&self, inputs: &[&Tensor], [n, o, y, x]: [usize; 4]) -> Element {
         let weight = inputs[1].shape();
         let padded = 4 * weight.n.div_ceil(4);
@@ -210,7 +218,7 @@ impl Convolution {
         let channels = self.channels(weight, part);
         let sum = self.conv.element(inputs, [n, o, y, x], channels, part == 0);
         Element {
-            value: self.activation(sum.value),
+            value: self.activation.apply(sum.value),
             ..sum
         }
     }
@@ -289,15 +297,17 @@ impl Convolution {
         let side = self.pool_side();
         let kernel = Kernel {
             shader: parts.shader,
-            constants: vec![
+            constants: [
                 ("KERNEL_H", weight.h as f64),
                 ("KERNEL_W", weight.w as f64),
                 ("STRIDE_H", self.conv.stride[0] as f64),
                 ("STRIDE_W", self.conv.stride[1] as f64),
                 ("DILATION_H", self.conv.dilation[0] as f64),
                 ("DILATION_W", self.conv.dilation[1] as f64),
-                ("RELU", f64::from(u8::from(self.relu))),
-            ],
+            ]
+            .into_iter()
+            .chain(self.activation.constants())
+            .collect(),
             bindings: vec![
                 Binding::Activation {
                     input: 0,

@@ -1,7 +1,7 @@
 //! The sum of the parts that a convolution leaves: `out[n, o, y, x] = Σ input[n, p·C + o, y, x]` over the parts p, with
-//! C the channels padded to a multiple of 4; then ReLU and pooling if wanted.
+//! C the channels padded to a multiple of 4; then an activation and pooling if wanted.
 
-use super::pool;
+use super::{Activation, pool};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::Grid;
@@ -12,14 +12,14 @@ use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 
 /// Runs after a convolution in [`parts`](super::Convolution::parts).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SumParts {
     /// Number of parts.
     pub parts: usize,
     /// Channels of the sum.
     pub channels: usize,
-    /// Apply ReLU to the sum.
-    pub relu: bool,
+    /// Applied to the sum.
+    pub activation: Activation,
     /// Pool the result, as [`Convolution::pool`](super::Convolution::pool).
     pub pool: Option<MaxPool2d>,
 }
@@ -95,7 +95,7 @@ impl Op for SumParts {
         let sums = Tensor::from_fn(map, |n, c, y, x| {
             let part = |p: usize| f64::from(input.at(n, p * 4 * map.c4() + c, y, x));
             let sum = (0..self.parts).map(part).sum::<f64>() as f32;
-            if self.relu && sum < 0.0 { 0.0 } else { sum }
+            self.activation.apply(sum)
         })?;
         pool::pool_map(self.pool.as_ref(), sums)
     }
@@ -115,15 +115,20 @@ impl Op for SumParts {
             },
         };
         Ok(vec![Candidate::kernel(Kernel {
-            constants: vec![
-                ("PARTS", self.parts as f64),
-                ("RELU", f64::from(u8::from(self.relu))),
-            ],
+            constants: [("PARTS", self.parts as f64)]
+                .into_iter()
+                .chain(self.activation.constants())
+                .collect(),
             ..kernel
         })])
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
-        Numerics::sum(self.parts)
+        self.activation.bounding(Numerics::sum(self.parts), || {
+            Box::new(Self {
+                activation: Activation::Relu,
+                ..self.clone()
+            })
+        })
     }
 }

@@ -216,7 +216,7 @@ fn kernel(
 
 /// The model's values, in place of overrides: a CPU device compiles a tile for a quarter of a second, so layers of one
 /// tile share a pipeline.
-fn of_model(op: &Convolution, weight: Shape) -> [Param; 8] {
+fn of_model(op: &Convolution, weight: Shape) -> [Param; 9] {
     let Conv2d {
         stride, dilation, ..
     } = &op.conv;
@@ -227,7 +227,8 @@ fn of_model(op: &Convolution, weight: Shape) -> [Param; 8] {
         ("stride_w", stride[1]),
         ("dilation_h", dilation[0]),
         ("dilation_w", dilation[1]),
-        ("has_relu", usize::from(op.relu)),
+        ("has_relu", usize::from(op.activation.has_relu())),
+        ("most", op.activation.most().to_bits() as usize),
         ("pool", op.pool_side()),
     ])
 }

@@ -9,7 +9,7 @@
 
 use super::sum_parts::SumParts;
 use super::template::fill;
-use super::{Convolution, KernelParts};
+use super::{Activation, Convolution, KernelParts};
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{Format, Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
 use crate::ops::{Stage, StageInput};
@@ -372,7 +372,7 @@ fn in_parts(
     parts: usize,
 ) -> Option<Vec<Stage>> {
     let leaving = Convolution {
-        relu: false,
+        activation: Activation::None,
         parts,
         ..op.unpooled()
     };
@@ -380,7 +380,7 @@ fn in_parts(
     let adding = SumParts {
         parts,
         channels: inputs[1].n,
-        relu: op.relu,
+        activation: op.activation,
         pool: op.pool.clone(),
     };
     Some(vec![

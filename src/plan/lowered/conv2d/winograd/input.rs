@@ -1,6 +1,6 @@
 //! The input transform: points of tiles.
 
-use super::{Tiling, activation, text};
+use super::{Tiling, reading, text};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::{Count, Grid, Line, PixelRun};
@@ -101,7 +101,7 @@ impl Op for Input {
         Ok(vec![Candidate::kernel(Kernel {
             shader: text::input(transform, is_cpu),
             constants: vec![("DILATION", self.tiling.dilation as f64)],
-            bindings: vec![activation(rows, is_cpu)],
+            bindings: vec![reading(rows, is_cpu)],
             output: Format::Nhwc4,
             params,
             grid: Grid::Items {

@@ -195,7 +195,7 @@ fn applies_on_cpu(transform: Transform, input: Shape, weight: Shape, target: &Ta
 }
 
 /// How a stage reads the tensor before it.
-fn activation(rows: Rows, is_cpu: bool) -> Binding {
+fn reading(rows: Rows, is_cpu: bool) -> Binding {
     match is_cpu {
         true => Binding::ActivationTexels { input: 0, rows },
         false => Binding::Activation {
@@ -227,7 +227,7 @@ fn stages_of(op: &Convolution, transform: Transform, inputs: &[Shape], map: Shap
             op: Arc::new(Output {
                 tiling,
                 size: [map.h, map.w],
-                relu: op.relu,
+                activation: op.activation,
                 pool: op.pool.clone(),
             }),
             inputs: last,
@@ -239,6 +239,7 @@ fn stages_of(op: &Convolution, transform: Transform, inputs: &[Shape], map: Shap
 mod tests {
     use super::*;
     use crate::ops::{Conv2d, Op, shapes};
+    use crate::plan::lowered::conv2d::Activation;
     use crate::tensor::Tensor;
 
     /// The layers of FCN-8s at 500×500 that GPUs compute by a transform: where points are few, the tensors between the
@@ -319,7 +320,7 @@ mod tests {
                 ..Conv2d::padded(padding)
             };
             let op = Convolution {
-                relu: true,
+                activation: Activation::Relu,
                 ..conv.into()
             };
             let side = transform.window();

@@ -1,6 +1,6 @@
 //! The output transform: pixels of points.
 
-use super::{Tiling, activation, text};
+use super::{Tiling, reading, text};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::{Count, Grid};
@@ -9,7 +9,7 @@ use crate::ops::numerics::Numerics;
 use crate::ops::packing::winograd::on_both_sides;
 use crate::ops::{MaxPool2d, Op, shapes};
 use crate::plan::lowered::bias_binding;
-use crate::plan::lowered::conv2d::pool;
+use crate::plan::lowered::conv2d::{Activation, pool};
 use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
 
@@ -18,7 +18,7 @@ use crate::tensor::{Shape, Tensor};
 pub(super) struct Output {
     pub(super) tiling: Tiling,
     pub(super) size: [usize; 2],
-    pub(super) relu: bool,
+    pub(super) activation: Activation,
     pub(super) pool: Option<MaxPool2d>,
 }
 
@@ -75,7 +75,7 @@ impl Op for Output {
                     let x = left + dilation * (i % outputs);
                     if y < output.h && x < output.w {
                         let sum = (pixel + bias) as f32;
-                        plane[y * output.w + x] = if self.relu && sum < 0.0 { 0.0 } else { sum };
+                        plane[y * output.w + x] = self.activation.apply(sum);
                     }
                 }
             }
@@ -84,7 +84,13 @@ impl Op for Output {
     }
 
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
-        Numerics::sum(self.tiling.points())
+        let numerics = Numerics::sum(self.tiling.points());
+        self.activation.bounding(numerics, || {
+            Box::new(Self {
+                activation: Activation::Relu,
+                ..self.clone()
+            })
+        })
     }
 
     fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
@@ -126,12 +132,12 @@ impl Op for Output {
         ]));
         Ok(vec![Candidate::kernel(Kernel {
             shader: text::output(transform, is_cpu),
-            constants: vec![
-                ("RELU", f64::from(u8::from(self.relu))),
-                ("DILATION", dilation as f64),
-            ],
+            constants: [("DILATION", dilation as f64)]
+                .into_iter()
+                .chain(self.activation.constants())
+                .collect(),
             bindings: vec![
-                activation(rows, is_cpu),
+                reading(rows, is_cpu),
                 bias_binding(inputs.len() > 1, 1, output.c),
             ],
             output: Format::Nhwc4,
