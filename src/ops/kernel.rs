@@ -210,6 +210,12 @@ pub enum Packing {
         /// Pad the input channels to a multiple of 4.
         pad_input: bool,
     },
+    /// An ungrouped convolution's `[out, in, kh, kw]` as `[out tile][ky][kx][in / 4][out in tile][4]`: as `Conv`, but four
+    /// input channels of an output channel lie side by side.
+    ConvTerms {
+        /// Output channels a tile, a multiple of 4.
+        tile: usize,
+    },
     /// A transposed convolution's `[in, out / groups, kh, kw]` with `groups` groups as
     /// `[out / 4][ky][kx][in / groups][4]`, input channels padded to a multiple of 4 when ungrouped.
     ConvTranspose {

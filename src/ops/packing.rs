@@ -30,7 +30,7 @@ impl Packing {
     /// Output channels in a tile.
     pub fn tile_channels(self) -> usize {
         match self {
-            Self::Conv { tile, .. } | Self::Winograd { tile, .. } => tile,
+            Self::Conv { tile, .. } | Self::ConvTerms { tile } | Self::Winograd { tile, .. } => tile,
             Self::ConvTranspose { .. } | Self::Diagonal | Self::Vector | Self::Pixels => 4,
         }
     }
@@ -38,7 +38,9 @@ impl Packing {
     /// Tiles in a parameter of `shape`; a whole parameter counts as one.
     pub fn tiles(self, shape: Shape) -> usize {
         match self {
-            Self::Conv { tile, .. } | Self::Winograd { tile, .. } => shape.n.div_ceil(tile),
+            Self::Conv { tile, .. } | Self::ConvTerms { tile } | Self::Winograd { tile, .. } => {
+                shape.n.div_ceil(tile)
+            }
             Self::ConvTranspose { groups } => (shape.c * groups).div_ceil(4),
             Self::Diagonal => shape.c.div_ceil(4),
             Self::Vector | Self::Pixels => 1,
@@ -52,7 +54,9 @@ impl Packing {
 
     fn tile_elements(self, shape: Shape) -> usize {
         match self {
-            Self::Conv { tile, .. } => self.inputs(shape) * shape.h * shape.w * tile,
+            Self::Conv { tile, .. } | Self::ConvTerms { tile } => {
+                self.inputs(shape) * shape.h * shape.w * tile
+            }
             Self::Winograd { tile, transform } => self.inputs(shape) * transform.points() * tile,
             Self::ConvTranspose { .. } | Self::Diagonal => {
                 self.inputs(shape) * shape.h * shape.w * 4
@@ -68,6 +72,7 @@ impl Packing {
             Self::Conv {
                 pad_input: true, ..
             }
+            | Self::ConvTerms { .. }
             | Self::Winograd { .. } => 4 * shape.c4(),
             Self::Conv { .. } => shape.c,
             Self::ConvTranspose { groups: 1 } => 4 * shape.n.div_ceil(4),
@@ -79,7 +84,7 @@ impl Packing {
     /// The rows of a parameter of `shape` that are packed into `tiles`.
     pub fn rows(self, shape: Shape, tiles: &Range<usize>) -> Range<usize> {
         match self {
-            Self::Conv { tile, .. } | Self::Winograd { tile, .. } => {
+            Self::Conv { tile, .. } | Self::ConvTerms { tile } | Self::Winograd { tile, .. } => {
                 (tiles.start * tile).min(shape.n)..(tiles.end * tile).min(shape.n)
             }
             Self::ConvTranspose { .. } | Self::Diagonal | Self::Vector | Self::Pixels => 0..shape.n,
@@ -112,6 +117,11 @@ impl Packing {
             Self::Conv { tile, .. } => {
                 crate::parallel::try_chunks(packed, self.tile_elements(shape), |i, packed| {
                     self.pack_conv_tile(shape, rows, (tiles.start + i) * tile, packed)
+                })
+            }
+            Self::ConvTerms { tile } => {
+                crate::parallel::try_chunks(packed, self.tile_elements(shape), |i, packed| {
+                    self.pack_terms_tile(shape, rows, (tiles.start + i) * tile, packed)
                 })
             }
             Self::Winograd { tile, transform } => {
@@ -156,6 +166,37 @@ impl Packing {
                 for (i, to) in (begin..end).zip(run.chunks_exact_mut(tile)) {
                     for (to, source) in to.iter_mut().zip(&sources) {
                         *to = source[i * taps + tap];
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Packing::pack_conv_tile`], with the terms of a sum side by side, by fours.
+    fn pack_terms_tile(
+        self,
+        shape: Shape,
+        rows: &dyn RowSource,
+        first: usize,
+        packed: &mut [f32],
+    ) -> Result<()> {
+        let (inputs, taps, tile) = (self.inputs(shape), shape.h * shape.w, self.tile_channels());
+        let channels = first..shape.n.min(first + tile);
+        if channels.len() < tile || shape.c < inputs {
+            packed.fill(0.0);
+        }
+        let sources: Vec<_> = channels.map(|o| rows.row(o)).collect::<Result<_>>()?;
+        let at_once = (CACHED_ELEMENTS / (taps * tile)).next_multiple_of(4).max(4);
+        for begin in (0..shape.c).step_by(at_once) {
+            let end = inputs.min(begin + at_once);
+            for tap in 0..taps {
+                let run = &mut packed[(tap * inputs + begin) * tile..(tap * inputs + end) * tile];
+                for (group, to) in (begin..).step_by(4).zip(run.chunks_exact_mut(4 * tile)) {
+                    for (to, source) in to.chunks_exact_mut(4).zip(&sources) {
+                        for (to, i) in to.iter_mut().zip(group..shape.c) {
+                            *to = source[i * taps + tap];
+                        }
                     }
                 }
             }
@@ -278,30 +319,53 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_weight_of_a_convolution_is_where_the_kernel_looks() {
+    /// `at` gives the place of an output channel, a tap and an input channel.
+    fn check_convolution(packing: Packing, at: impl Fn(usize, usize, usize) -> usize) {
         let shape = Shape::new(10, 3, 2, 3);
-        let (tile, inputs) = (8, 4);
-        let packing = Packing::Conv {
-            tile,
-            pad_input: true,
-        };
         let rows = Counting(shape);
         let all = packed(packing, &rows, 0..packing.tiles(shape));
         assert_eq!(all.len() as u64 * 4, 2 * packing.tile_bytes(shape));
         let mut seen = 0;
-        for o in 0..10 {
-            for (ky, kx, i) in
-                (0..2).flat_map(|y| (0..3).flat_map(move |x| (0..3).map(move |i| (y, x, i))))
-            {
-                let at = (((o / tile * 2 + ky) * 3 + kx) * inputs + i) * tile + o % tile;
-                assert_eq!(all[at], (((o * 3 + i) * 2 + ky) * 3 + kx + 1) as f32);
+        for (o, tap) in (0..10).flat_map(|o| (0..6).map(move |tap| (o, tap))) {
+            for i in 0..3 {
+                assert_eq!(all[at(o, tap, i)], ((o * 3 + i) * 6 + tap + 1) as f32);
                 seen += 1;
             }
         }
         assert_eq!(all.iter().filter(|v| **v != 0.0).count(), seen);
         let second = packed(packing, &rows, 1..2);
         assert_eq!(second, all[all.len() / 2..]);
+    }
+
+    #[test]
+    fn every_weight_of_a_convolution_is_where_the_kernel_looks() {
+        let tile = 8;
+        let packing = Packing::Conv {
+            tile,
+            pad_input: true,
+        };
+        check_convolution(packing, |o, tap, i| {
+            ((o / tile * 6 + tap) * 4 + i) * tile + o % tile
+        });
+        check_convolution(Packing::ConvTerms { tile }, |o, tap, i| {
+            ((o / tile * 6 + tap) * tile + o % tile) * 4 + i
+        });
+    }
+
+    /// In runs of a few groups of channels, as many as are packed at once.
+    #[test]
+    fn terms_of_many_channels_are_packed_in_groups_of_four() {
+        let shape = Shape::new(5, 70, 3, 3);
+        let (tile, inputs) = (32, 72);
+        let packing = Packing::ConvTerms { tile };
+        let all = packed(packing, &Counting(shape), 0..1);
+        for (o, i) in (0..5).flat_map(|o| (0..70).map(move |i| (o, i))) {
+            for tap in 0..9 {
+                let at = ((tap * inputs + i / 4 * 4) * tile) + o * 4 + i % 4;
+                assert_eq!(all[at], ((o * 70 + i) * 9 + tap + 1) as f32);
+            }
+        }
+        assert_eq!(all.iter().filter(|v| **v != 0.0).count(), shape.elements());
     }
 
     #[test]
