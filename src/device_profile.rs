@@ -34,6 +34,8 @@ pub struct CooperativeMatrix {
     pub subgroup: u32,
     /// Matrices can be loaded from arrays of vectors (Vulkan), not only of scalars.
     pub vectors: bool,
+    /// The device was found to compute right with them: plans use them unmeasured.
+    pub checked: bool,
 }
 
 /// Limits and features of a device, as far as a [`Plan`](crate::plan::Plan) depends on them.

@@ -159,6 +159,7 @@ fn target(options: &DeviceOptions) -> Outcome<(String, Target, Arc<Choices>)> {
     }
     match options.gpu() {
         Ok(gpu) if options.precision() == Precision::F16 => {
+            pollster::block_on(gpu.check_matrices())?;
             Ok((format!("{gpu} in f16"), gpu.half_target()?, gpu.choices()))
         }
         Ok(gpu) => Ok((gpu.to_string(), gpu.target().clone(), gpu.choices())),

@@ -110,7 +110,7 @@ impl Adapter {
             required_limits: limits.clone(),
             experimental_features: match experimental {
                 // SAFETY: only this crate's own shaders need an experimental feature. Plans use such a shader only
-                // after the tuner has checked its results on this device.
+                // after `Gpu::check_matrices` or the tuner has checked its results on this device.
                 true => unsafe { wgpu::ExperimentalFeatures::enabled() },
                 false => wgpu::ExperimentalFeatures::disabled(),
             },
@@ -133,6 +133,7 @@ impl Adapter {
                 size: [properties.m_size, properties.n_size, properties.k_size],
                 subgroup: quirks::largest_subgroup(&self.info),
                 vectors: quirks::loads_vectors(&self.info),
+                checked: false,
             };
             if matrix.subgroup > 0 && !found.contains(&matrix) {
                 found.push(matrix);

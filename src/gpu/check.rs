@@ -3,6 +3,7 @@
 //! Each layer is judged alone: the reference computes it from the values that the device gave for its inputs. So a
 //! wrong layer does not make the layers after it look wrong, and the layers are judged on all cores.
 
+pub(super) mod matrices;
 mod network;
 
 use super::Gpu;

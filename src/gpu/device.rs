@@ -14,7 +14,7 @@ use crate::plan::{Choices, Plan};
 use crate::target::{PlanOptions, Target};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 /// Which device to open, and how.
@@ -69,6 +69,8 @@ struct Inner {
     queue: wgpu::Queue,
     info: wgpu::AdapterInfo,
     target: Target,
+    /// The cooperative matrices that f16 plans may use, once they are checked.
+    matrices: OnceLock<Vec<CooperativeMatrix>>,
     lost: Lost,
     shared: Shared,
     checked_shaders: bool,
@@ -204,6 +206,7 @@ impl Gpu {
             queue,
             info,
             target,
+            matrices: OnceLock::new(),
             lost: Lost::default(),
             shared: Shared::default(),
             checked_shaders: options.checked_shaders,
@@ -277,7 +280,8 @@ impl Gpu {
         self.0.pipeline_cache.as_ref().map(PipelineCache::for_new)
     }
 
-    /// The target of f16 plans: activations and weights in f16.
+    /// The target of f16 plans: activations and weights in f16. Until [`Gpu::check_matrices`], plans for it use no
+    /// cooperative matrices.
     ///
     /// # Errors
     /// `Unsupported` if the device was opened without `SHADER_F16`.
@@ -289,7 +293,20 @@ impl Gpu {
                 "{self} computes only in f32: it lacks the feature SHADER_F16, or was opened without it"
             );
         }
-        Ok(self.target().in_half(true))
+        let mut target = self.target().in_half(true);
+        if let Some(matrices) = self.0.matrices.get() {
+            target.device.cooperative.clone_from(matrices);
+        }
+        Ok(target)
+    }
+
+    pub(super) fn has_checked_matrices(&self) -> bool {
+        self.0.matrices.get().is_some()
+    }
+
+    /// Plans for [`Gpu::half_target`] may use only these cooperative matrices. Only the first call has an effect.
+    pub(super) fn use_matrices(&self, matrices: Vec<CooperativeMatrix>) {
+        self.0.matrices.get_or_init(|| matrices);
     }
 
     /// From now on, new executors have this fault, or none.

@@ -68,6 +68,7 @@ fn targets() -> [Target; 4] {
             size: [16; 3],
             subgroup: 32,
             vectors: true,
+            checked: false,
         }],
         ..DeviceProfile::WEBGPU_DEFAULTS
     };

@@ -1,5 +1,6 @@
 //! The items of `fullconv::low_level::gpu`.
 
+pub use super::check::matrices::{CheckedMatrices, checked_matrices};
 pub use super::device::Fault;
 pub use super::executor::{Executor, IN_FLIGHT, Network};
 pub use super::readback::Pending;

@@ -30,7 +30,9 @@ impl Packing {
     /// Output channels in a tile.
     pub fn tile_channels(self) -> usize {
         match self {
-            Self::Conv { tile, .. } | Self::ConvTerms { tile } | Self::Winograd { tile, .. } => tile,
+            Self::Conv { tile, .. } | Self::ConvTerms { tile } | Self::Winograd { tile, .. } => {
+                tile
+            }
             Self::ConvTranspose { .. } | Self::Diagonal | Self::Vector | Self::Pixels => 4,
         }
     }

@@ -192,7 +192,7 @@ impl Plan {
         let (target, choices) = (Target::WEBGPU_DEFAULTS, Choices::default());
         let mut draft = Draft::new(graph, Vec::new(), outputs, &target, &choices);
         passes::lower_nodes(&mut draft);
-        passes::fuse_where(&mut draft, |_, _, _| true);
+        passes::fuse_where(&mut draft, |_, _| true);
         let mut into = HashMap::new();
         for operation in draft.operations {
             let others = operation.nodes.iter().filter(|id| **id != operation.id);

@@ -137,7 +137,10 @@ async fn load(gpu: &Gpu, model: &Model, settings: Settings) -> Result<Executors>
     gpu.check_lost()?;
     let target = match settings.precision {
         Precision::F32 => gpu.target().clone(),
-        Precision::F16 => gpu.half_target()?,
+        Precision::F16 => {
+            gpu.check_matrices().await?;
+            gpu.half_target()?
+        }
     };
     let network = Network::sharing_weights(gpu, model.parameters(), target.options.half);
     for (graph, input) in nominal_graphs(model)? {

@@ -84,8 +84,9 @@ pub fn matrices() -> Vec<CooperativeMatrix> {
         size: [size; 3],
         subgroup,
         vectors,
+        checked: false,
     };
-    let large = [8, 16, 32].map(|subgroup| matrix(16, subgroup, true));
+    let large = [8, 16, 32, 64].map(|subgroup| matrix(16, subgroup, true));
     let small = [8, 16, 32].map(|subgroup| matrix(8, subgroup, true));
     [&large[..], &small, &[matrix(8, 32, false)]].concat()
 }

@@ -11,11 +11,11 @@ fn products(size: u32, vectors: bool) -> String {
         let (left, right) = match vectors {
             true => (
                 format!("halo[a.at + row * a.stride + {}u][{}]", k / 4, k % 4),
-                format!("taps[b.at + {k}u * b.stride + column / 4u][column % 4u]"),
+                format!("taps[b.at + column * b.stride + {}u][{}]", k / 4, k % 4),
             ),
             false => (
                 format!("halo[a.at + row * a.stride + {k}u]"),
-                format!("taps[b.at + {k}u * b.stride + column]"),
+                format!("taps[b.at + column * b.stride + {k}u]"),
             ),
         };
         writeln!(text, "        sum.own[i] += f32({left}) * f32({right});").unwrap();
@@ -23,8 +23,8 @@ fn products(size: u32, vectors: bool) -> String {
     text
 }
 
-/// The kernel's matrix functions. Left and right matrices are read in place; each invocation of a subgroup holds some
-/// elements of a sum.
+/// The kernel's matrix functions, `rows` of matrices whose rows lie one after the other, `columns` likewise. Left and
+/// right matrices are read in place; each invocation of a subgroup holds some elements of a sum.
 fn emulation(size: u32, vectors: bool) -> String {
     let products = products(size, vectors);
     format!(
@@ -32,9 +32,9 @@ fn emulation(size: u32, vectors: bool) -> String {
 struct Right {{ at: u32, stride: u32 }}
 struct Sum {{ own: array<f32, SIZE * SIZE / SUBGROUP> }}
 var<private> lane: u32;
-fn load_Left(at: u32, stride: u32) -> Left {{ return Left(at, stride); }}
-fn load_Right(at: u32, stride: u32) -> Right {{ return Right(at, stride); }}
-fn load_Sum(at: u32, stride: u32) -> Sum {{
+fn rows_Left(at: u32, stride: u32) -> Left {{ return Left(at, stride); }}
+fn columns_Right(at: u32, stride: u32) -> Right {{ return Right(at, stride); }}
+fn rows_Sum(at: u32, stride: u32) -> Sum {{
     var sum: Sum;
     for (var i = 0u; i < SIZE * SIZE / SUBGROUP; i++) {{
         let e = i * SUBGROUP + lane;
@@ -74,12 +74,14 @@ pub fn emulated(source: &str) -> String {
         if line.starts_with("enable wgpu_") || line.contains("coop_mat") {
             continue;
         }
-        if let Some((before, load)) = line.split_once("coopLoadT<") {
-            // `let w0 = coopLoadT<Right>(&taps[AT], STRIDE);`
-            let (kind, rest) = load.split_once(">(&").unwrap();
-            let (_, rest) = rest.split_once('[').unwrap();
-            let (at, stride) = rest.rsplit_once("], ").unwrap();
-            line = format!("{before}load_{kind}({at}, {stride}");
+        for (load, lie) in [("coopLoadT<", "rows"), ("coopLoad<", "columns")] {
+            if let Some((before, load)) = line.split_once(load) {
+                // `let w0 = coopLoad<Right>(&taps[AT], STRIDE);`
+                let (kind, rest) = load.split_once(">(&").unwrap();
+                let (_, rest) = rest.split_once('[').unwrap();
+                let (at, stride) = rest.rsplit_once("], ").unwrap();
+                line = format!("{before}{lie}_{kind}({at}, {stride}");
+            }
         }
         if line.contains("coopStoreT") {
             line = line.replace("coopStoreT", "store_Sum");

@@ -1,16 +1,19 @@
 //! The kernel with cooperative matrices, emulated with scalar arithmetic: devices with f16 but without matrices test
 //! all of it but the matrices themselves.
 
-use crate::common::emulation::emulated;
-use crate::common::{OneOp, Random, gpu, matrices, with_matrices};
+use crate::common::emulation::{emulated, emulated_plan};
+use crate::common::faults::alter;
+use crate::common::{OneOp, Random, another_gpu, gpu, matrices, with_matrices};
 use fullconv::low_level::device_profile::{CooperativeMatrix, DeviceProfile};
-use fullconv::low_level::ops::Op;
+use fullconv::low_level::gpu::{CheckedMatrices, Fault, checked_matrices};
 use fullconv::low_level::ops::candidate::Candidate;
 use fullconv::low_level::ops::kernel::Kernel;
 use fullconv::low_level::ops::numerics::Numerics;
-use fullconv::low_level::plan::lowered;
-use fullconv::low_level::target::Target;
-use fullconv::{GpuOptions, Shape, Tensor};
+use fullconv::low_level::ops::{Conv2d, MaxPool2d, Op};
+use fullconv::low_level::plan::Plan;
+use fullconv::low_level::plan::lowered::{self, Activation, Convolution};
+use fullconv::low_level::target::{PlanOptions, Target};
+use fullconv::{Gpu, GpuOptions, Shape, Tensor};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -57,6 +60,13 @@ impl Op for Emulated {
     }
 }
 
+/// The matrices of GPUs, in subgroups of this size.
+fn of_subgroup(subgroup: u32) -> CooperativeMatrix {
+    let mut all = matrices().into_iter();
+    all.find(|m| (m.size, m.subgroup) == ([16; 3], subgroup))
+        .unwrap()
+}
+
 /// Every second convolution, each with the next tile, with the matrices of GPUs. On devices with matrices,
 /// `tests/half.rs` runs every tile of the convolutions of model files.
 #[test]
@@ -68,10 +78,6 @@ fn kernels_with_emulated_matrices_agree_with_the_reference() {
         eprintln!("SKIP: {gpu} has no f16");
         return;
     };
-    let matrix = matrices()
-        .into_iter()
-        .find(|m| (m.size, m.subgroup) == ([16; 3], 32));
-    let matrix = matrix.unwrap();
     let mut random = Random::new(25);
     let mut checked = BTreeSet::new();
     let convolutions = lowered::cases()
@@ -80,24 +86,150 @@ fn kernels_with_emulated_matrices_agree_with_the_reference() {
     for (i, case) in convolutions.step_by(2).enumerate() {
         let one = OneOp::of_case(case, &mut random);
         let shapes: Vec<_> = one.inputs.iter().map(Tensor::shape).collect();
+        // The widest tile is for large subgroups.
         let mut op = Emulated {
             conv: one.op.clone(),
-            matrix,
+            matrix: of_subgroup([32, 64][i % 2]),
             tile: 0,
         };
         let tiles = op.all(&shapes, &target).len();
         if tiles == 0 {
             continue;
         }
-        op.tile = i % tiles;
-        checked.insert(op.all(&shapes, &target)[op.tile].grid.parts());
-        let what = format!("{matrix:?}, tile {} of {tiles}", op.tile);
+        op.tile = i / 2 % tiles;
+        let kernel = op.all(&shapes, &target).remove(op.tile);
+        let is_pooled = kernel.shader.source.contains("const POOL = 2u;");
+        checked.insert((kernel.grid.parts(), is_pooled));
+        let what = format!("{:?}, tile {} of {tiles}", op.matrix, op.tile);
         let emulated = OneOp::new(Arc::new(op), one.inputs.clone());
         emulated.check_half(&gpu, std::slice::from_ref(&target), &what);
     }
     assert_eq!(
         checked,
-        BTreeSet::from([1, 3]),
-        "whole sums, and sums in parts"
+        BTreeSet::from([(1, false), (1, true), (3, false)]),
+        "whole sums, pooled and not, and sums in parts"
     );
+}
+
+/// Every tile pools, on maps that end within a tile and within a square.
+#[test]
+fn every_tile_pools_right() {
+    let Some((gpu, target)) = planned_as_gpu() else {
+        return;
+    };
+    let conv = Convolution {
+        activation: Activation::Clamp(0.5),
+        pool: Some(MaxPool2d::square(2, 2, true)),
+        ..Conv2d::padded(1).into()
+    };
+    let shapes = [[2, 21, 11, 19], [136, 21, 3, 3], [136, 1, 1, 1]];
+    let shapes = shapes.map(|[n, c, h, w]| Shape::new(n, c, h, w));
+    let mut random = Random::new(26);
+    let one = OneOp::random(Arc::new(conv), &shapes, &mut random);
+    let mut blocks = BTreeSet::new();
+    let small = matrices().into_iter().filter(|m| m.size == [8; 3]);
+    for matrix in [32, 64].map(of_subgroup).into_iter().chain(small) {
+        let mut op = Emulated {
+            conv: one.op.clone(),
+            matrix,
+            tile: 0,
+        };
+        for tile in 0..op.all(&shapes, &target).len() {
+            op.tile = tile;
+            let kernel = op.all(&shapes, &target).remove(tile);
+            // Each kernel takes seconds to compile.
+            let own = kernel
+                .shader
+                .source
+                .lines()
+                .find(|l| l.contains("CHANNEL_TILES ="));
+            if !blocks.insert((
+                matrix.size,
+                own.map(str::to_owned),
+                format!("{:?}", kernel.grid),
+            )) {
+                continue;
+            }
+            let op = Emulated {
+                conv: op.conv.clone(),
+                ..op
+            };
+            let what = format!("{matrix:?}, {:?}", kernel.grid);
+            let emulated = OneOp::new(Arc::new(op), one.inputs.clone());
+            emulated.check_half(&gpu, std::slice::from_ref(&target), &what);
+        }
+    }
+    assert_eq!(blocks.len(), 6, "{blocks:?}");
+}
+
+/// A device planned for as a GPU, with its target in f16.
+fn planned_as_gpu() -> Option<(Gpu, Target)> {
+    let gpu = another_gpu(GpuOptions {
+        plan_as_gpu: true,
+        ..GpuOptions::default()
+    })?;
+    match gpu.half_target() {
+        Ok(target) => Some((gpu, target)),
+        Err(error) => {
+            eprintln!("SKIP: {error}");
+            None
+        }
+    }
+}
+
+/// The check of matrices, where `fault` changes every plan.
+fn check(gpu: &Gpu, target: &Target, fault: fn(&mut Plan)) -> CheckedMatrices {
+    gpu.set_fault(Some(Fault(Arc::new(fault))));
+    let checked = pollster::block_on(checked_matrices(gpu, target));
+    gpu.set_fault(None);
+    checked.unwrap()
+}
+
+fn emulate(plan: &mut Plan) {
+    *plan = emulated_plan(plan.clone());
+    let mut kernels = plan.layers.iter().map(|layer| layer.kernel);
+    assert!(kernels.all(|kernel| kernel == "conv2d_coop"), "{plan}");
+}
+
+fn emulate_with_an_error_of_a_percent(plan: &mut Plan) {
+    emulate(plan);
+    alter(plan, Some("conv2d_coop"), "* 1.01", "");
+}
+
+#[test]
+fn matrices_are_used_only_if_the_device_computes_right_with_them() {
+    let Some((gpu, target)) = planned_as_gpu() else {
+        return;
+    };
+    let all = vec![of_subgroup(32), of_subgroup(64)];
+    let target = with_matrices(&target, all.clone());
+    let right = check(&gpu, &target, emulate);
+    let usable = all.into_iter().map(|matrix| CooperativeMatrix {
+        checked: true,
+        ..matrix
+    });
+    assert_eq!((right.usable, right.trouble), (usable.collect(), None));
+
+    let mut troubles = vec![check(&gpu, &target, emulate_with_an_error_of_a_percent)];
+    // Only a device with matrices compiles the kernel as it is.
+    if gpu.profile().cooperative.is_empty() {
+        troubles.push(check(&gpu, &target, |_| ()));
+    }
+    for CheckedMatrices { usable, trouble } in troubles {
+        assert_eq!(usable, []);
+        let trouble = trouble.unwrap();
+        let parts = [&gpu.to_string(), "conv2d_coop", "--without-kernel"];
+        assert!(parts.iter().all(|part| trouble.contains(part)), "{trouble}");
+    }
+
+    // Left out, the kernel is not checked.
+    let without = Target {
+        options: PlanOptions {
+            without_kernels: vec!["conv2d_coop".into()],
+            ..target.options.clone()
+        },
+        ..target
+    };
+    let unchecked = check(&gpu, &without, |_| panic!("nothing to run"));
+    assert_eq!((unchecked.usable, unchecked.trouble), (Vec::new(), None));
 }

@@ -14,7 +14,9 @@ use crate::common::plans::full_width;
 use crate::common::{matrices, preferences, with_matrices};
 use fullconv::Shape;
 use fullconv::gpu::wgpu;
-use fullconv::low_level::device_profile::{DX12_BINDING_BYTES, DeviceProfile, TEXELS_PER_ROW};
+use fullconv::low_level::device_profile::{
+    CooperativeMatrix, DX12_BINDING_BYTES, DeviceProfile, TEXELS_PER_ROW,
+};
 use fullconv::low_level::gpu::texture_pipelines;
 use fullconv::low_level::graph::Graph;
 use fullconv::low_level::ops::grid::Grid;

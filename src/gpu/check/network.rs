@@ -1,5 +1,6 @@
-//! The network of [`Gpu::check`](crate::Gpu::check): the layers of the architectures that fullconv runs, each once,
-//! with random weights. Its outputs are labels by each kernel that makes them, and probabilities.
+//! The networks of checks, with random weights. That of [`Gpu::check`](crate::Gpu::check) has the layers of the
+//! architectures that fullconv runs, each once; its outputs are labels by each kernel that makes them, and
+//! probabilities.
 
 use super::super::random::Random;
 use super::noise;
@@ -176,7 +177,7 @@ fn triangle(tap: usize) -> f32 {
     [0.25, 0.75, 0.75, 0.25][tap]
 }
 
-/// The network.
+/// The network of [`Gpu::check`](crate::Gpu::check).
 ///
 /// # Errors
 /// None but the host's: it has no memory.
@@ -205,5 +206,29 @@ pub(super) fn build() -> Result<CheckNetwork> {
         graph: builder.graph,
         parameters: Parameters::new(file, BTreeMap::new()),
         outputs,
+    })
+}
+
+/// A network of convolutions for kernels with cooperative matrices: pooled and not, with channels that fill a tile and
+/// with fewer, on a map that ends within a tile.
+///
+/// # Errors
+/// None but the host's: it has no memory.
+pub(super) fn of_matrices() -> Result<CheckNetwork> {
+    let mut builder = Builder {
+        graph: Graph::new("input"),
+        tensors: Vec::new(),
+        random: Random(2),
+    };
+    let input = builder.graph.input();
+    let wide = builder.conv_relu("wide", Conv2d::padded(1), [40, 136, 3], input)?;
+    let pooled = builder.op("pool", MaxPool2d::square(2, 2, true), &[wide])?;
+    let narrow = builder.conv("narrow", Conv2d::default(), [136, 40, 1], pooled)?;
+    let file = TensorFile::of(&builder.tensors)?;
+    Ok(CheckNetwork {
+        input: noise(Shape::new(1, 40, 13, 19), false)?,
+        graph: builder.graph,
+        parameters: Parameters::new(file, BTreeMap::new()),
+        outputs: vec![narrow],
     })
 }

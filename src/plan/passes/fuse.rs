@@ -12,29 +12,19 @@ use std::sync::Arc;
 /// Fuses operations where the device has a kernel for the result.
 pub(super) fn fuse(draft: &mut Draft) -> Result<()> {
     let (target, shapes) = (draft.target, draft.shapes.clone());
-    fuse_where(draft, |before, op, inputs| {
+    fuse_where(draft, |op, inputs| {
         let inputs = shapes_of(inputs, &shapes);
-        let tried = |op: &dyn Op| {
-            op.other_kernels(&inputs, target)
-                .is_ok_and(|k| !k.is_empty())
-        };
-        // Not fused if the first op has kernels for the tuner to try and the fused op has none.
-        let loses_one = tried(before) && !tried(op);
-        !loses_one
-            && best_kernel(op, &inputs, target).is_ok_and(|kernel| {
-                let steps = kernel.steps_per_term.saturating_add(kernel.fixed_steps);
-                steps <= MAX_LOOP_STEPS && split::is_short(op, &kernel, &inputs, target)
-            })
+        best_kernel(op, &inputs, target).is_ok_and(|kernel| {
+            let steps = kernel.steps_per_term.saturating_add(kernel.fixed_steps);
+            steps <= MAX_LOOP_STEPS && split::is_short(op, &kernel, &inputs, target)
+        })
     });
     Ok(())
 }
 
-/// Fuses an operation with the one that makes its first input if there is a rule, `runs` accepts the first op and the
-/// fused one, nothing else reads the tensor between them, and that tensor is not an output.
-pub(in crate::plan) fn fuse_where(
-    draft: &mut Draft,
-    runs: impl Fn(&dyn Op, &dyn Op, &[NodeId]) -> bool,
-) {
+/// Fuses an operation with the one that makes its first input if there is a rule, `runs` accepts the fused op, nothing
+/// else reads the tensor between them, and that tensor is not an output.
+pub(in crate::plan) fn fuse_where(draft: &mut Draft, runs: impl Fn(&dyn Op, &[NodeId]) -> bool) {
     let mut readers = vec![0; draft.graph.nodes().len()];
     let outputs = draft.outputs.iter();
     outputs.for_each(|id| readers[id.index()] += 1);
@@ -49,7 +39,7 @@ pub(in crate::plan) fn fuse_where(
             && readers[first.index()] == 1
             && let Some(at) = operations.iter().position(|o| o.id == *first)
             && let Some((fused, inputs)) = fused(draft, &operations[at], &operation)
-            && runs(operations[at].op.as_ref(), fused.as_ref(), &inputs)
+            && runs(fused.as_ref(), &inputs)
         {
             // The fused operation takes the place of its last node: all its inputs exist there.
             let before = operations.remove(at);

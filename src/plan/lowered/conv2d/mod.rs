@@ -118,15 +118,13 @@ impl Op for Convolution {
         let transformed = winograd::stages(self, inputs, target).into_iter();
         let stages = transformed.chain(tiled::stages(self, inputs, target));
         let mut all: Vec<_> = stages.map(Candidate::stages).collect();
+        all.extend(coop::candidates(self, inputs, map, target));
         let kernels = self.static_kernels(inputs, map, target)?;
         all.extend(kernels.into_iter().map(Candidate::kernel));
         let mut others = tiled::other_stages(self, inputs, target);
         others.extend(winograd::other_stages(self, inputs, target));
         let others = others.into_iter();
         all.extend(others.map(|stages| Candidate::stages(stages).trusted(Trust::Measured)));
-        let output = self.output_shape(inputs)?;
-        let by_matrices = coop::kernels(self, inputs, output, target).into_iter();
-        all.extend(by_matrices.map(|k| Candidate::kernel(k).trusted(Trust::Experimental)));
         Ok(all)
     }
 
