@@ -3,14 +3,15 @@
 //!
 //! The driver reads the variable once, so the width is chosen before anything is known of the driver. The first run takes
 //! 256 bits. When its work is done, it starts this program again, in the background, to check the driver with 512. Later
-//! runs take 512 if the check found the driver right. The cache folder keeps the finding; without it nothing is changed.
+//! runs take 512 if the check found the driver right. A run that tunes waits for the check, since the fastest kernels are
+//! those of one width. The cache folder keeps the finding; without it nothing is changed.
 
 use fullconv::gpu::{Backend, Verdict, cache_folder, wgpu};
 use fullconv::low_level::files;
 use fullconv::{Error, ErrorKind, Gpu, GpuOptions, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -142,20 +143,35 @@ pub fn verified(gpu: Gpu) -> Result<Gpu> {
         };
         return match known == Some(right) {
             true => Ok(gpu),
-            false => Err(start_again(file)),
+            false => {
+                // The next run checks the driver. If the file stays, it starts again too.
+                let _ = std::fs::remove_file(file);
+                Err(start_again(Some("256")))
+            }
         };
     }
-    if Known::is_open(known.as_ref(), &driver) {
-        UNCHECKED.get_or_init(|| driver);
+    if !Known::is_open(known.as_ref(), &driver) {
+        return Ok(gpu);
     }
+    let tunes = cfg!(unix) && std::env::args_os().any(|arg| arg == "--tune");
+    let check = if tunes {
+        start_check(&driver, file)
+    } else {
+        None
+    };
+    if let Some(mut check) = check {
+        let _ = check.wait();
+        return match Known::read(file).is_some_and(|known| known.finding == Finding::Right) {
+            true => Err(start_again(None)),
+            false => Ok(gpu),
+        };
+    }
+    UNCHECKED.get_or_init(|| driver);
     Ok(gpu)
 }
 
-/// Replaces this process by the same program with vectors of 256 bits; returns only if this fails. The next run checks
-/// the driver.
-fn start_again(file: &Path) -> Error {
-    // If the file stays, the next run starts again too.
-    let _ = std::fs::remove_file(file);
+/// Replaces this process by the same program; returns only if this fails. Without `width`, the new process chooses it.
+fn start_again(width: Option<&str>) -> Error {
     #[cfg(unix)]
     let reason = {
         use std::os::unix::process::CommandExt;
@@ -163,7 +179,7 @@ fn start_again(file: &Path) -> Error {
             Ok(program) => Command::new(program)
                 .args(std::env::args_os().skip(1))
                 .env_remove(DRIVERS)
-                .env(OWN, "256")
+                .envs(width.map(|width| (OWN, width)))
                 .exec(),
             Err(reason) => reason,
         }
@@ -180,21 +196,20 @@ fn start_again(file: &Path) -> Error {
 ///
 /// It is for later runs only: if it cannot start, nothing is lost and nothing said.
 pub fn check_later() {
-    let (Some(driver), Some(file)) = (UNCHECKED.get(), CHOSEN.get()) else {
-        return;
-    };
+    if let (Some(driver), Some(file)) = (UNCHECKED.get(), CHOSEN.get()) {
+        start_check(driver, file);
+    }
+}
+
+/// Starts the process that checks `driver`, and notes that it has begun; `None` if it cannot start.
+fn start_check(driver: &str, file: &Path) -> Option<Child> {
     let begun = Known {
-        driver: driver.clone(),
+        driver: driver.to_owned(),
         finding: Finding::Begun(now()),
     };
-    let folder = file.parent().unwrap_or(Path::new("."));
-    let is_noted = std::fs::create_dir_all(folder).is_ok() && begun.write(file).is_ok();
-    let Ok(program) = std::env::current_exe() else {
-        return;
-    };
-    if !is_noted {
-        return;
-    }
+    std::fs::create_dir_all(file.parent()?).ok()?;
+    begun.write(file).ok()?;
+    let program = std::env::current_exe().ok()?;
     // The next run goes first.
     let mut nice = Command::new("nice");
     nice.args(["-n", "19"]).arg(&program);
@@ -208,13 +223,14 @@ pub fn check_later() {
         // Ctrl-C is not for it.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        if command.spawn().is_ok() {
-            return;
+        if let Ok(child) = command.spawn() {
+            return Some(child);
         }
     }
+    None
 }
 
-/// In the process of [`check_later`]: checks the driver, notes the finding, and returns the exit status. `None` in any
+/// In the process of [`start_check`]: checks the driver, notes the finding, and returns the exit status. `None` in any
 /// other process.
 pub fn check() -> Option<ExitCode> {
     if std::env::var_os(OWN)? != CHECK {

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 fn with_cache(folder: &Path, arguments: &[&str]) -> Done {
     let mut command = command();
     command.env("FULLCONV_CACHE", folder).args(arguments);
+    // Choices are of a device with one width of vectors.
+    command.env("FULLCONV_VECTORS", "256");
     let output = command.output().unwrap();
     Done {
         status: output.status.code(),

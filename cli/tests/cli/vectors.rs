@@ -75,4 +75,8 @@ fn a_driver_is_checked_with_wide_vectors_after_the_first_run_and_left_alone_if_i
     assert!(!file.exists());
     is_at("256 bits", &[], &[]);
     assert_eq!(finding(&file), known);
+    // Tuning waits for the check.
+    fs::remove_file(&file).unwrap();
+    let (stdout, _) = segment(folder, &[], &["--tune"]);
+    assert!(stdout.contains("512 bits"), "{stdout}");
 }
