@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures a machine with an NVIDIA GPU in one call: correctness, then fullconv layer by layer, then PyTorch and
-# other peers on the same device.
+# Measures a machine with an NVIDIA GPU in one call: correctness, then fullconv layer by layer, on an H200 beside the
+# predictions of docs/gpus.md, then PyTorch and other peers on the same device.
 #
 #   FULLCONV=path/to/fullconv benches/gpu.sh [RESULTS]
 #
@@ -110,6 +110,23 @@ profiles() {
     done < <(ways)
 }
 
+# The profiles of batch 1 beside the times that docs/gpus.md predicts for this GPU, if it does.
+predictions() {
+    if ! grep -q H200 "$results/devices.json"; then
+        say "no predictions: they are for an H200, which this machine does not have"
+        return
+    fi
+    say "measured beside predicted"
+    attempt predicted f32
+    attempt predicted f16 --half
+}
+
+# shellcheck disable=SC2329 # called through attempt
+predicted() {
+    "$python" benches/predicted.py "$results/profile-$1-b1.json" "${@:2}" >"$results/predicted-$1.md" &&
+        cat "$results/predicted-$1.md"
+}
+
 find_vulkan
 say "device"
 "$fullconv" devices --json | tee "$results/devices.json"
@@ -117,6 +134,7 @@ say "device"
 # No pipe: a pipe's subshell would lose the count of failures.
 correctness > >(tee "$results/correctness.txt") 2>&1
 profiles
+predictions
 say "peers"
 attempt "$python" benches/peers.py --model full --sizes "$size" --batches "$batches" --work "$work" \
     --fullconv "$fullconv" --only "$only" --rounds "${ROUNDS:-3}" --runs "$runs" \

@@ -3,7 +3,7 @@
 # to the rules and budgets of gpus/src. Nothing computes.
 #
 #   tests/gpus.sh                    installs Mesa, once, and checks every chip; `./check gpus`
-#   tests/gpus.sh write              the same, and writes the tables of docs/gpus.md
+#   tests/gpus.sh write              the same, and writes the tables of docs/gpus.md, and benches/predicted-h200.json
 #   tests/gpus.sh CHIP…              only these chips, and no table
 #   tests/gpus.sh run CHIP PROGRAM ARG…   runs a program of this system on the chip's driver
 #
@@ -147,5 +147,6 @@ say "what the compilers made"
 "$built/fullconv-gpus" report "$home" $chips
 if [ "${1:-}" = write ]; then
     "$built/fullconv-gpus" write "$home" docs/gpus.md $chips
-    echo "docs/gpus.md is up to date"
+    "$built/fullconv-gpus" predictions "$home" nv180 >benches/predicted-h200.json
+    echo "docs/gpus.md and benches/predicted-h200.json are up to date"
 fi

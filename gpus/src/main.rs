@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const USAGE: &str = "fullconv-gpus chips | compile CHIP FOLDER | report FOLDER CHIP… | layers FOLDER CHIP… | \
-                     reread FOLDER CHIP… | write FOLDER DOCUMENT CHIP…";
+                     reread FOLDER CHIP… | predictions FOLDER CHIP | write FOLDER DOCUMENT CHIP…";
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         ["report", folder, names @ ..] => report(Path::new(folder), names),
         ["reread", folder, names @ ..] => reread(Path::new(folder), names),
         ["layers", folder, names @ ..] => layers(Path::new(folder), names),
+        ["predictions", folder, chip] => predictions(Path::new(folder), chip),
         ["write", folder, document, names @ ..] => {
             write(Path::new(folder), Path::new(document), names)
         }
@@ -121,6 +122,14 @@ fn report(folder: &Path, names: &[&str]) -> Result<ExitCode> {
 fn layers(folder: &Path, names: &[&str]) -> Result<ExitCode> {
     for (chip, seen) in seen(folder, names)? {
         println!("{}", report::layers(chip, &seen));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the predicted times of all layers on a chip as JSON, for comparison with measured ones.
+fn predictions(folder: &Path, name: &str) -> Result<ExitCode> {
+    for (chip, seen) in seen(folder, &[name])? {
+        println!("{}", report::predictions(chip, &seen));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,9 +1,10 @@
 //! The tables: what the compilers made, and the predicted times.
 
 use crate::chips::Chip;
-use crate::compile::{Compiled, Seen};
+use crate::compile::{Compiled, Layer, Planned, Seen};
 use crate::rules::{self, Breach, KNOWN, Known};
 use crate::{chips, model};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -229,6 +230,33 @@ pub fn assumptions() -> String {
     text
 }
 
+/// The layers of all plans with their predicted times, for programs.
+pub fn predictions(chip: &Chip, seen: &Seen) -> String {
+    let layer = |layer: &Layer| {
+        let time = model::layer(chip, &seen.pipelines, layer);
+        json!({
+            "name": layer.name,
+            "kernel": kernel_of(seen, layer),
+            "ms": time.as_ref().map(|time| time.ms),
+            "bound": time.as_ref().map(|time| time.bound),
+        })
+    };
+    let plan = |plan: &Planned| {
+        let layers: Vec<_> = plan.layers.iter().map(layer).collect();
+        json!({"network": plan.network, "half": plan.half, "layers": layers})
+    };
+    let plans: Vec<_> = seen.plans.iter().map(plan).collect();
+    let [device, driver] = &seen.device;
+    let all = json!({"chip": chip.product, "device": device, "driver": driver, "plans": plans});
+    format!("{all:#}")
+}
+
+/// The kernel of a layer's first dispatch.
+fn kernel_of<'a>(seen: &'a Seen, layer: &Layer) -> &'a str {
+    let first = layer.dispatches.first();
+    first.map_or("", |of| seen.pipelines[of.pipeline].kernel.as_str())
+}
+
 /// The layers of a plan with their predicted times, for people.
 pub fn layers(chip: &Chip, seen: &Seen) -> String {
     let mut text = String::new();
@@ -241,10 +269,7 @@ pub fn layers(chip: &Chip, seen: &Seen) -> String {
             if plan.half { "f16" } else { "f32" }
         );
         for layer in &plan.layers {
-            let kernel = layer
-                .dispatches
-                .first()
-                .map_or("", |of| seen.pipelines[of.pipeline].kernel.as_str());
+            let kernel = kernel_of(seen, layer);
             let flops: u64 = layer.dispatches.iter().map(|of| of.flops).sum();
             let (ms, bound) = match model::layer(chip, &seen.pipelines, layer) {
                 Some(time) => (format!("{:.3}", time.ms), time.bound),
