@@ -130,16 +130,16 @@ pub static KNOWN: &[Known] = &[
         kernel: "conv2d_coop",
         layer: "",
         rule: Rule::Registers,
-        most: 240.0,
+        most: 256.0,
         why: UNROLLED,
     },
     Known {
-        chips: &["navi31", "gfx1201"],
+        chips: &["nv164", "nv172", "nv180"],
         kernel: "conv2d_coop",
         layer: "",
-        rule: Rule::Matrices,
-        most: 448.0,
-        why: COLUMNS,
+        rule: Rule::Registers,
+        most: 240.0,
+        why: UNROLLED,
     },
     Known {
         chips: &["m1"],
@@ -181,9 +181,8 @@ const TAIL: &str = "an invocation computes four or eight pixels of many classes"
 const READS: &str =
     "a stage's reads, and those of a row of the window, are under way beside the sums";
 const STEM: &str = "with strides and dilation, few reads share their address arithmetic";
-const UNROLLED: &str = "windows of 7×7 in small matrices are unrolled";
-const COLUMNS: &str =
-    "output channels of weights lie side by side, and a matrix loads columns, 16 bits at a time";
+const UNROLLED: &str =
+    "windows in small matrices are unrolled, and a stage's reads are under way beside the sums";
 
 /// The least share of multiply-adds in the arithmetic of a tiled kernel's main loop.
 const LEAST_SHARE: f64 = 0.7;
