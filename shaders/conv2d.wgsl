@@ -102,9 +102,14 @@ fn store(at: u32, value: vec4<f32>) {
     output[at] = Written(select(value, activated(value), params.term_end == params.terms));
 }
 
+// Tests the bits: compilers may assume that there is no NaN.
+fn is_nan(value: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(value) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+}
+
 // The larger of two; NaN propagates.
 fn larger(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
-    return select(a, b, (b > a) | (b != b));
+    return select(a, b, (b > a) | is_nan(b));
 }
 
 @compute @workgroup_size(64)

@@ -118,9 +118,14 @@ fn place(pixel: u32, end: u32, channel: u32) -> u32 {
     return square_of(existing(pixel, end)) * params.out_c4 + channel - params.output_start;
 }
 
+// Tests the bits: compilers may assume that there is no NaN.
+fn is_nan(value: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(value) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+}
+
 // The larger of two; NaN propagates.
 fn larger(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
-    return select(a, b, (b > a) | (b != b));
+    return select(a, b, (b > a) | is_nan(b));
 }
 
 // ReLU, and at most `most`; NaN propagates.

@@ -37,8 +37,13 @@ fn sum_at(top: u32, y: u32, x: u32, c: u32) -> vec4<f32> {
     return sum;
 }
 
+// Tests the bits: compilers may assume that there is no NaN.
+fn is_nan(value: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(value) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+}
+
 fn larger(best: vec4<f32>, value: vec4<f32>) -> vec4<f32> {
-    return select(best, value, (value > best) | (value != value));
+    return select(best, value, (value > best) | is_nan(value));
 }
 
 // ReLU, and at most MOST if that is not 0; NaN propagates.

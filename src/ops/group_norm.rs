@@ -76,5 +76,6 @@ pub fn cases() -> Vec<Case> {
         case(of(1), [[2, 7, 17, 16], vector(7)]),
         case(of(5), [[2, 15, 4, 3]]),
         case(of(2), [[1, 26, 1, 1], vector(26), vector(26)]),
+        case(of(8), [[5, 256, 2, 3]]),
     ]
 }

@@ -345,6 +345,8 @@ pub(super) fn cases<O: Op>(of: impl Fn(Dims) -> O) -> Vec<Case> {
         over(false, true, true, [2, 5, 17, 19]),
         over(true, true, false, [3, 6, 4, 5]),
         over(true, false, false, [1, 2, 4, 5]),
+        over(true, false, false, [2, 1, 3, 5]),
+        over(true, false, false, [1, 8, 3, 5]),
     ]
 }
 

@@ -238,5 +238,6 @@ pub fn cases() -> Vec<Case> {
         over(false, true, true, 1, [2, 5, 17, 19]),
         over(true, true, true, 0, [2, 13, 6, 7]),
         over(true, false, true, 1, [3, 6, 4, 5]),
+        over(false, true, true, 1, [3, 66, 3, 4]),
     ]
 }

@@ -22,36 +22,42 @@ pub fn half_bounds(op: &dyn Op, inputs: &[&Tensor], expected: &Tensor) -> Tensor
     bounds
 }
 
+/// The first element of `found` that is not within its bound of `expected`, in words.
+pub fn difference(expected: &Tensor, found: &Tensor, bounds: &Tensor) -> Option<String> {
+    let elements = expected.data().iter().zip(found.data()).zip(bounds.data());
+    let mut different = elements.enumerate().filter(|(_, ((e, f), b))| {
+        let off = (f64::from(**e) - f64::from(**f)).abs();
+        !off.is_finite() || off > f64::from(**b)
+    });
+    let (i, ((e, f), b)) = different.next()?;
+    let at = expected.position(i);
+    Some(format!("at {at:?} expected {e}, found {f}, bound {b:e}"))
+}
+
 /// Panics unless every element of `found` is within its bound of `expected`.
 pub fn assert_within(expected: &Tensor, found: &Tensor, bounds: &Tensor, what: &str) {
     assert_eq!(found.shape(), expected.shape(), "{what}");
-    let elements = expected.data().iter().zip(found.data()).zip(bounds.data());
-    for (i, ((e, f), b)) in elements.enumerate() {
-        assert!(
-            (f64::from(*e) - f64::from(*f)).abs() <= f64::from(*b),
-            "{what}: at {:?} expected {e}, found {f}, bound {b:e}",
-            expected.position(i),
-        );
+    if let Some(difference) = difference(expected, found, bounds) {
+        panic!("{what}: {difference}");
     }
 }
 
-/// Panics unless `found` are the labels of `scores`. A label may differ from the expected one only if the scores of the
-/// two classes are closer than the sum of their bounds.
-pub fn assert_labels(
+/// The first label of `found` that is wrong for `scores`, in words. A label may differ from the expected one only if
+/// the scores of the two classes are closer than the sum of their bounds.
+pub fn difference_of_labels(
     expected: &Tensor,
     found: &Tensor,
     scores: &Tensor,
     bounds: &Tensor,
-    what: &str,
-) {
+) -> Option<String> {
     let classes = scores.shape().c;
-    assert_eq!(found.shape(), expected.shape(), "{what}");
-    for (i, label) in found.data().iter().enumerate() {
-        let at = found.position(i);
-        assert!(
-            (*label as usize) < classes,
-            "{what}: class {label} at {at:?}"
-        );
+    let mut labels = found.data().iter();
+    if let Some(i) = labels.position(|label| *label as usize >= classes) {
+        return Some(format!(
+            "class {} at {:?}",
+            found.data()[i],
+            found.position(i)
+        ));
     }
     let of_labels = |labels: &Tensor, values: &Tensor| {
         let value = |n, _, y, x| values.at(n, labels.at(n, 0, y, x) as usize, y, x);
@@ -66,12 +72,22 @@ pub fn assert_labels(
         *m += b;
     }
     let (expected, found) = (of_labels(expected, scores), of_labels(found, scores));
-    assert_within(
-        &expected,
-        &found,
-        &margin,
-        &format!("scores of labels, {what}"),
-    );
+    let different = difference(&expected, &found, &margin)?;
+    Some(format!("scores of labels, {different}"))
+}
+
+/// Panics unless `found` are the labels of `scores`, as [`difference_of_labels`] says.
+pub fn assert_labels(
+    expected: &Tensor,
+    found: &Tensor,
+    scores: &Tensor,
+    bounds: &Tensor,
+    what: &str,
+) {
+    assert_eq!(found.shape(), expected.shape(), "{what}");
+    if let Some(difference) = difference_of_labels(expected, found, scores, bounds) {
+        panic!("{what}: {difference}");
+    }
 }
 
 /// ‖found − expected‖ / ‖expected‖; infinite if an element is not finite.

@@ -6,12 +6,15 @@ mod devices;
 pub mod emulation;
 pub mod faults;
 mod files;
+pub mod functions;
 pub mod known;
 mod one_op;
 mod parts;
 pub mod plans;
 mod random;
 mod runs;
+pub mod samples;
+pub mod sizes;
 pub mod ways;
 pub mod writes;
 

@@ -159,6 +159,13 @@ pub fn single_kernels(op: &Arc<dyn Op>, inputs: &[Shape], device: &Target) -> Ve
     all
 }
 
+/// Whether a kernel of `way` takes seconds to compile: one with emulated matrices.
+pub fn is_slow(way: &Way) -> bool {
+    way.kernels
+        .iter()
+        .any(|kernel| kernel.shader.name == "conv2d_coop")
+}
+
 /// The ops of the stages, with the shapes of their inputs.
 fn staged(stages: &[Stage], inputs: &[Shape]) -> Vec<(Arc<dyn Op>, Vec<Shape>)> {
     let ops = stages.iter().map(|stage| stage.op.clone());
@@ -204,8 +211,22 @@ impl Setup {
     }
 }
 
+/// The work of a dispatch on a device that is slow for its watchdog: sums of a few terms.
+const SHORT_DISPATCH: u64 = 64;
+
+/// `target` with the shortest dispatches: rows by themselves, and sums in runs of terms.
+fn in_runs(target: &Target) -> Target {
+    Target {
+        device: DeviceProfile {
+            dispatch_flops: SHORT_DISPATCH,
+            ..target.device.clone()
+        },
+        ..target.clone()
+    }
+}
+
 /// The kinds of devices: with its own limits, as a CPU without subgroups, planned for as a GPU, with WebGPU's default
-/// limits, in f16, and with the smallest bindings.
+/// limits, in f16, with the smallest bindings, and with the shortest dispatches.
 pub fn setups() -> Vec<Setup> {
     let setup = |name: &str, gpu: &Gpu, target: Target, cut| Setup {
         name: name.to_owned(),
@@ -226,6 +247,7 @@ pub fn setups() -> Vec<Setup> {
         };
         all.push(setup("as a CPU without subgroups", &gpu, as_cpu, false));
         all.push(setup("in small parts", &gpu, target.clone(), true));
+        all.push(setup("in runs of terms", &gpu, in_runs(&target), true));
         all.push(setup("as it is", &gpu, target, false));
     }
     let limits = GpuOptions {
@@ -247,7 +269,9 @@ pub fn setups() -> Vec<Setup> {
             all.push(setup(&name, &gpu, target, false));
         }
         let target = gpu.target().clone();
+        let runs = in_runs(&target);
         all.push(setup("as a GPU, in small parts", &gpu, target, true));
+        all.push(setup("as a GPU, in runs of terms", &gpu, runs, true));
         match gpu.half_target() {
             Ok(target) => {
                 all.push(setup("as a GPU, in f16", &gpu, target.clone(), false));

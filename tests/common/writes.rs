@@ -1,7 +1,29 @@
 //! The elements that each workgroup of a grid writes: `Grid`'s documentation as slow, plain code.
 
+use fullconv::Shape;
 use fullconv::low_level::ops::grid::{Counts, Grid, Line, PixelRun, Region};
+use fullconv::low_level::ops::kernel::{Kernel, Word};
+use fullconv::low_level::plan::Step;
 use std::ops::Range;
+
+/// The value of `word` in the step's `Params`.
+pub fn told(kernel: &Kernel, step: &Step, word: Word) -> Option<usize> {
+    let at = kernel.params.iter().position(|(_, held)| *held == word)?;
+    Some(step.params[at] as usize)
+}
+
+/// The part of `output` that a step of `kernel` writes.
+pub fn region(kernel: &Kernel, step: &Step, output: Shape) -> Region {
+    let quads = output.c4() / kernel.grid.parts();
+    let begin = told(kernel, step, Word::ChannelBegin).unwrap_or(0);
+    let end = told(kernel, step, Word::ChannelEnd).unwrap_or(quads);
+    Region {
+        shape: output,
+        pixels_per_element: kernel.output.pixels_per_element(),
+        rows: step.rows.clone(),
+        quads: begin..end,
+    }
+}
 
 /// The elements of `region` that workgroup number `group` writes if its shader is given `counts`, by their index in the
 /// output's memory.

@@ -2,8 +2,8 @@
 //! its workgroups write every element once.
 
 use crate::common::emulation::emulated_plan;
-use crate::common::ways::{Setup, Way, assert_all_kernels, setups, single_kernels};
-use crate::common::writes::written;
+use crate::common::ways::{Setup, Way, assert_all_kernels, is_slow, setups, single_kernels};
+use crate::common::writes::{region, told, written};
 use crate::common::{OneOp, Random};
 use fullconv::low_level::gpu::Network;
 use fullconv::low_level::ops::Op;
@@ -12,7 +12,7 @@ use fullconv::low_level::ops::grid::{Count, Counts, Grid, Line, PixelRun, Region
 use fullconv::low_level::ops::kernel::{Binding, Format, Kernel, Word};
 use fullconv::low_level::ops::numerics::Numerics;
 use fullconv::low_level::plan::lowered;
-use fullconv::low_level::plan::{Bound, Plan, Step};
+use fullconv::low_level::plan::{Bound, Plan};
 use fullconv::low_level::target::Target;
 use fullconv::{ErrorKind, Shape, Tensor};
 use proptest::prelude::*;
@@ -250,24 +250,6 @@ fn only_step(plan: &Plan) -> Option<usize> {
     (plan.steps.iter().filter(|step| step.layer == layer).count() == 1).then_some(last)
 }
 
-/// The value of `word` in the step's `Params`.
-fn told(kernel: &Kernel, step: &Step, word: Word) -> Option<usize> {
-    let at = kernel.params.iter().position(|(_, held)| *held == word)?;
-    Some(step.params[at] as usize)
-}
-
-fn region(kernel: &Kernel, step: &Step, output: Shape) -> Region {
-    let quads = output.c4() / kernel.grid.parts();
-    let begin = told(kernel, step, Word::ChannelBegin).unwrap_or(0);
-    let end = told(kernel, step, Word::ChannelEnd).unwrap_or(quads);
-    Region {
-        shape: output,
-        pixels_per_element: kernel.output.pixels_per_element(),
-        rows: step.rows.clone(),
-        quads: begin..end,
-    }
-}
-
 /// The elements of `tensor` that were written, by their index in the device's memory.
 fn found(tensor: &Tensor, labels: bool) -> BTreeSet<usize> {
     let Shape { n, c, h, w } = tensor.shape();
@@ -393,8 +375,7 @@ fn each_workgroup_writes_the_elements_of_its_grid() {
         // Each target runs every second case: grids depend only on the kernel, and a kernel runs on several targets.
         for case in lowered::cases().into_iter().skip(i % 2).step_by(2) {
             for way in single_kernels(&case.op, &case.inputs, &setup.target) {
-                // Each kernel with emulated matrices takes seconds to compile: some of them are checked.
-                if way.kernels[0].shader.name == "conv2d_coop" {
+                if is_slow(&way) {
                     slow += 1;
                     if slow % 24 != 1 {
                         continue;
