@@ -2,7 +2,7 @@
 //! means over groups of channels. In f16 plans they stay f32.
 
 use super::candidate::Candidate;
-use super::numerics::{FLUSHED, Numerics, UNIT};
+use super::numerics::Numerics;
 use super::reduce::{Dims, rows};
 use super::{Op, take_inputs};
 use crate::error::{Result, bail};
@@ -106,26 +106,7 @@ impl Op for ShiftedSum {
     }
 
     fn numerics(&self, inputs: &[Shape]) -> Numerics<'_> {
-        let terms = self.terms(inputs[0]);
-        Numerics::elements(terms, move |inputs, expected| {
-            // All terms have one sign: the sum's relative error is that of a term and of the additions.
-            let shift = inputs[1];
-            let mut farthest = shift.map(|_| 0.0);
-            for (i, x) in inputs[0].data().iter().enumerate() {
-                let [n, c, ..] = inputs[0].position(i);
-                let far = &mut farthest.data_mut()[n * shift.shape().c + c];
-                *far = far.max((x - shift.at(n, c, 0, 0)).abs());
-            }
-            Tensor::from_fn(expected.shape(), |n, c, y, x| {
-                let of_term = match self.exponential {
-                    true => 6.0 + 5.0 * f64::from(farthest.at(n, c, 0, 0)),
-                    false => 0.0,
-                };
-                let units = terms as f64 + 16.0 + of_term;
-                let value = f64::from(expected.at(n, c, y, x));
-                (value * units * UNIT + terms as f64 * FLUSHED) as f32
-            })
-        })
+        Numerics::sum(self.terms(inputs[0]))
     }
 }
 

@@ -97,7 +97,6 @@ impl Runs<'_> {
 
 fn check(name: &'static str, uses: &[Box<dyn Run>], known: &Known) -> Report {
     let start = Instant::now();
-    eprintln!("{name}: {} runs", uses.len());
     let texts: BTreeSet<_> = uses.iter().flat_map(|one| one.texts()).collect();
     let mut all: Vec<Mutant> = Vec::new();
     for mutant in texts.iter().flat_map(|text| mutants(text)) {
