@@ -107,5 +107,10 @@ pub fn cases() -> Vec<Case> {
         let op = BatchNorm2d { eps: 1.5 };
         case(op, [[n, c, h, w], vector, vector, vector, vector])
     };
-    vec![of([1, 5, 3, 7]), of([3, 8, 2, 5]), of([2, 13, 4, 3])]
+    vec![
+        of([1, 5, 3, 7]),
+        of([3, 8, 2, 5]),
+        of([2, 13, 4, 3]),
+        of([1, 6, 3, 5]),
+    ]
 }

@@ -239,5 +239,6 @@ pub fn cases() -> Vec<Case> {
         over(true, true, true, 0, [2, 13, 6, 7]),
         over(true, false, true, 1, [3, 6, 4, 5]),
         over(false, true, true, 1, [3, 66, 3, 4]),
+        over(true, false, false, 1, [2, 8, 3, 5]),
     ]
 }

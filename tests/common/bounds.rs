@@ -43,7 +43,8 @@ pub fn assert_within(expected: &Tensor, found: &Tensor, bounds: &Tensor, what: &
 }
 
 /// The first label of `found` that is wrong for `scores`, in words. A label may differ from the expected one only if
-/// the scores of the two classes are closer than the sum of their bounds.
+/// the scores of the two classes are closer than the sum of their bounds. Of equal scores without errors, the lower
+/// class is the label.
 pub fn difference_of_labels(
     expected: &Tensor,
     found: &Tensor,
@@ -70,6 +71,11 @@ pub fn difference_of_labels(
         .zip(of_labels(found, bounds).data())
     {
         *m += b;
+    }
+    let mut both = expected.data().iter().zip(found.data()).zip(margin.data());
+    if let Some(i) = both.position(|((e, f), m)| *m == 0.0 && e != f) {
+        let (e, f) = (expected.data()[i], found.data()[i]);
+        return Some(format!("class {f}, not {e}, at {:?}", found.position(i)));
     }
     let (expected, found) = (of_labels(expected, scores), of_labels(found, scores));
     let different = difference(&expected, &found, &margin)?;

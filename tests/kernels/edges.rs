@@ -6,17 +6,11 @@ use crate::common::Random;
 use crate::common::samples::{Inputs, Sample};
 use crate::common::sizes::{LARGEST, at_size, case, of_fixed_sizes};
 use crate::common::ways::{Setup, Way, assert_all_kernels, is_slow, setups, ways};
-use fullconv::Shape;
 use fullconv::low_level::gpu::Network;
 use fullconv::low_level::ops::grid::Grid;
-use fullconv::low_level::ops::{Case, Conv2d, Crop, Interpolate, MaxPool2d, Mean, Op, Preprocess};
-use fullconv::low_level::plan::lowered::{
-    self, Activation, Convolution, FusedArgmax, Paste, PasteAxis, Scores, TransposedConvolution,
-    Zeros,
-};
-use std::any::Any;
+use fullconv::low_level::ops::{Case, Conv2d, MaxPool2d};
+use fullconv::low_level::plan::lowered::{self, Activation, Convolution};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// The number of edges at which each way is tried, besides one random size.
 const SIZES_OF_A_WAY: usize = 3;

@@ -2,17 +2,21 @@
 //! activations, activations as weights, invalid attributes.
 
 use crate::common::functions::{functions, numbers};
+use crate::common::samples::{Inputs, Sample};
+use crate::common::ways::{setups, ways};
 use crate::common::{OneOp, Random, all_gpus};
 use fullconv::low_level::graph::Graph;
 use fullconv::low_level::ops::interpolate::InterpolateMode;
 use fullconv::low_level::ops::numerics::UNIT;
 use fullconv::low_level::ops::{Add, Cat, Conv2d, Interpolate, Mean, Mul, Op, Relu, from_name};
 use fullconv::low_level::plan::Plan;
+use fullconv::low_level::plan::lowered::{self, Convolution};
 use fullconv::low_level::reference;
 use fullconv::low_level::target::Target;
 use fullconv::{ErrorKind, Parameters, Shape, Tensor};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 #[test]
@@ -35,6 +39,33 @@ fn functions_agree_with_the_reference_from_1e_37_to_infinity() {
             }
         }
     }
+}
+
+/// Compilers may assume that there is no NaN, so that a comparison loses it.
+#[test]
+fn nan_passes_through_pooled_convolutions() {
+    let mut random = Random::new(52);
+    let cases = lowered::cases().into_iter().filter(|case| {
+        let op = (case.op.as_ref() as &dyn Any).downcast_ref::<Convolution>();
+        op.is_some_and(|op| op.pool.is_some())
+    });
+    let samples: Vec<_> = cases
+        .map(|case| Sample::new(case, false, Inputs::Wild, &mut random))
+        .filter(Sample::is_bounded)
+        .collect();
+    let (mut kernels, setups) = (BTreeSet::new(), setups());
+    for setup in setups.iter().filter(|setup| !setup.target.options.half) {
+        for sample in &samples {
+            let one = &sample.one;
+            let shapes: Vec<_> = one.inputs.iter().map(Tensor::shape).collect();
+            for way in ways(&one.op, &shapes, &setup.target) {
+                if sample.check(setup, &way) {
+                    kernels.insert(way.kernels.last().unwrap().shader.name);
+                }
+            }
+        }
+    }
+    assert!(setups.is_empty() || kernels.len() > 3, "{kernels:?}");
 }
 
 /// The device's mean of a million pixels is within the bound of a sum of 2,000 terms: 1,000 rows of 1,000 pixels.

@@ -17,7 +17,8 @@ pub struct Mutant {
 
 /// A line without the space around it. Variants in f16 store through `written`.
 fn plain(line: &str) -> String {
-    line.trim().replace(" written(", " Written(")
+    let spaced = format!(" {}", line.trim());
+    spaced.replace(" written(", " Written(")[1..].to_owned()
 }
 
 impl Mutant {
@@ -27,7 +28,7 @@ impl Mutant {
         let line = equal.nth(self.nth)?;
         let begin = line.as_ptr() as usize - text.as_ptr() as usize;
         let changed = match line.contains(" written(") {
-            true => self.changed.replace(" Written(", " written("),
+            true => format!(" {}", self.changed).replace(" Written(", " written("),
             false => self.changed.clone(),
         };
         let (before, after) = (&text[..begin], &text[begin + line.len()..]);
@@ -367,7 +368,7 @@ fn main(
         let store = |m: &&Mutant| m.changed == "output[at] = Written(sum.y);";
         let store = all.iter().find(store).unwrap();
         let text = store.apply(&half).unwrap();
-        assert!(text.contains("\noutput[at] = written(sum.y);\n"), "{text}");
+        assert!(text.contains("\n output[at] = written(sum.y);\n"), "{text}");
         assert_eq!(store.apply("fn main() {}"), None);
     }
 
