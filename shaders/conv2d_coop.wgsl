@@ -225,9 +225,14 @@ fn finish(own: Own, y: u32, x: u32, q: u32) {
     }
 }
 
+// Tests the bits: compilers may assume that there is no NaN.
+fn is_nan(value: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(value) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+}
+
 // The larger of two, or `best` if `value` is not there; NaN propagates.
 fn larger(best: vec4<f32>, value: vec4<f32>, is_there: bool) -> vec4<f32> {
-    return select(best, value, vec4<bool>(is_there) & ((value > best) | (value != value)));
+    return select(best, value, vec4<bool>(is_there) & ((value > best) | is_nan(value)));
 }
 
 // The squares, times groups of four channels, of two rows of tiles.

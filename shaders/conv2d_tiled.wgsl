@@ -171,9 +171,14 @@ fn begin_sum(own: Own, p: u32, q: u32) -> vec4<f32> {
     return vec4<f32>(bias[own.channel + q * QUAD_STEP]);
 }
 
+// Tests the bits: compilers may assume that there is no NaN.
+fn is_nan(value: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(value) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+}
+
 // The larger of two, or `best` if `value` is not there; NaN propagates.
 fn larger(best: vec4<f32>, value: vec4<f32>, is_there: bool) -> vec4<f32> {
-    return select(best, value, vec4<bool>(is_there) & ((value > best) | (value != value)));
+    return select(best, value, vec4<bool>(is_there) & ((value > best) | is_nan(value)));
 }
 
 // The largest of square p's pixels a, b, c, d (row by row) that are in the map.

@@ -116,9 +116,14 @@ fn first_of(tile: u32) -> u32 {
     return tile / DILATION * OUTPUTS * DILATION + tile % DILATION;
 }
 
+// Tests the bits: compilers may assume that there is no NaN.
+fn is_nan(value: vec4<f32>) -> vec4<bool> {
+    return (bitcast<vec4<u32>>(value) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+}
+
 // The larger of two, or `best` if `value` is not there; NaN propagates.
 fn larger(best: vec4<f32>, value: vec4<f32>, is_there: bool) -> vec4<f32> {
-    return select(best, value, vec4<bool>(is_there) & ((value > best) | (value != value)));
+    return select(best, value, vec4<bool>(is_there) & ((value > best) | is_nan(value)));
 }
 
 // The largest of a square's pixels a, b, c, d (row by row) that are in the map.
