@@ -131,6 +131,10 @@ find_vulkan
 say "device"
 "$fullconv" devices --json | tee "$results/devices.json"
 "$python" benches/machine.py --fullconv "$fullconv" | tee "$results/machine.json"
+if has devices --check; then
+    say "check of the device"
+    attempt "$fullconv" devices --check > >(tee "$results/check.txt") 2>&1
+fi
 # No pipe: a pipe's subshell would lose the count of failures.
 correctness > >(tee "$results/correctness.txt") 2>&1
 profiles
