@@ -137,7 +137,7 @@ fn cooperative_matrices_agree_with_the_reference_if_work_is_cut() {
     let shapes = [[2, 40, 37, 21], [200, 40, 3, 3], [200, 1, 1, 1]];
     let shapes = shapes.map(|[n, c, h, w]| Shape::new(n, c, h, w));
     let one = OneOp::random(Arc::new(Conv2d::padded(1)), &shapes, &mut random).in_half();
-    let shapes = [Shape::new(1, 2600, 9, 8), Shape::new(5, 2600, 7, 7)];
+    let shapes = [Shape::new(1, 6000, 9, 8), Shape::new(5, 6000, 7, 7)];
     let long = OneOp::random(Arc::new(Conv2d::default()), &shapes, &mut random).in_half();
     for (name, gpu, target) in with_matrices() {
         let small = Target {
