@@ -58,6 +58,7 @@ fn convolutions_fuse_with_relu6_and_with_no_other_clamp() {
         clamp(Some(-1.0), Some(1.0)),
         clamp(Some(0.0), Some(0.0)),
         clamp(Some(0.0), Some(-2.0)),
+        clamp(Some(0.0), Some(f32::INFINITY)),
     ] {
         assert_eq!(layers(other), 2);
     }

@@ -27,7 +27,7 @@ impl Activation {
             Some(&Clamp {
                 min: Some(0.0),
                 max: Some(most),
-            }) if most > 0.0 => Some(Self::Clamp(most)),
+            }) if most > 0.0 && most.is_finite() => Some(Self::Clamp(most)),
             _ => None,
         }
     }
