@@ -154,11 +154,7 @@ pub fn verified(gpu: Gpu) -> Result<Gpu> {
         return Ok(gpu);
     }
     let tunes = cfg!(unix) && std::env::args_os().any(|arg| arg == "--tune");
-    let check = if tunes {
-        start_check(&driver, file)
-    } else {
-        None
-    };
+    let check = tunes.then(|| start_check(&driver, file)).flatten();
     if let Some(mut check) = check {
         let _ = check.wait();
         return match Known::read(file).is_some_and(|known| known.finding == Finding::Right) {

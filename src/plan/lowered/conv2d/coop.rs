@@ -6,7 +6,7 @@
 //! the terms of a product side by side, as the hardware reads them: compilers load rows of 16 bytes then, not single
 //! numbers. Matrices are values of the shader, so [`source`] unrolls its text.
 
-use super::template::fill;
+use super::template::{fill, staging};
 use super::{Convolution, KernelParts};
 use crate::device_profile::CooperativeMatrix;
 use crate::ops::candidate::{Candidate, Trust};
@@ -372,7 +372,10 @@ fn part(name: &str, variant: &Variant) -> Vec<String> {
             .flat_map(|p| (0..variant.tile.channel_tiles).map(move |q| (p, q)))
             .map(|(p, q)| format!("var sum{p}_{q} = zero;"))
             .collect(),
-        "stage" => staging(variant),
+        "stage" => {
+            let reads = variant.stage.reads(variant.invocations());
+            staging(reads, variant.invocations(), READS_AT_ONCE)
+        }
         "products" => products(variant),
         "stores" => stores(variant),
         _ => vec![format!("unknown tile part {name}")],
@@ -425,31 +428,6 @@ fn put(to: &str, variant: &Variant) -> Vec<String> {
         .chain(stores)
         .chain(["}".into()])
         .collect()
-}
-
-/// The reads and stores of a stage: [`READS_AT_ONCE`] reads are under way before their stores. The barrier before the
-/// first store waits for the products of the stage before.
-fn staging(variant: &Variant) -> Vec<String> {
-    let [halo, taps] = variant.stage.reads(variant.invocations());
-    let halo = (0..halo).map(|i| ("halo", "h", i));
-    let all: Vec<_> = halo.chain((0..taps).map(|i| ("tap", "t", i))).collect();
-    let mut lines = Vec::new();
-    for (chunk, some) in all.chunks(READS_AT_ONCE).enumerate() {
-        lines.extend(some.iter().map(|(what, name, i)| {
-            let from = match *what {
-                "halo" => "image, from_y, from_x",
-                _ => "tap",
-            };
-            let at = i * variant.invocations();
-            format!("let {name}{i} = {what}_value(local + {at}u, {from}, c, c_end);")
-        }));
-        lines.extend((chunk == 0).then(|| "workgroupBarrier();".into()));
-        lines.extend(some.iter().map(|(what, name, i)| {
-            let at = i * variant.invocations();
-            format!("store_{what}(local + {at}u, {name}{i});")
-        }));
-    }
-    lines
 }
 
 /// The sums, one tile after the other through the subgroup's scratch, to the output.

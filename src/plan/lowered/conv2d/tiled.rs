@@ -8,7 +8,7 @@
 //! text.
 
 use super::sum_parts::SumParts;
-use super::template::fill;
+use super::template::{fill, multiply_adds, staging};
 use super::{Activation, Convolution, KernelParts};
 use crate::ops::grid::{Count, Grid};
 use crate::ops::kernel::{Format, Kernel, MAX_LOOP_STEPS, Packing, Shader, counts};
@@ -484,7 +484,11 @@ fn part(name: &str, tile: Tile, stage: Staging) -> Vec<String> {
             .map(|(p, q)| (p, q, p / (tile.pool * tile.pool)))
             .map(|(p, q, square)| format!("var sum{p}_{q} = begin_sum(own, {square}u, {q}u);"))
             .collect(),
-        "stage" => staging(tile, stage),
+        "stage" => {
+            let each = |size: usize| size.div_ceil(tile.invocations());
+            let reads = [each(stage.halo_count()), each(stage.taps_size)];
+            staging(reads, tile.invocations(), READS_AT_ONCE)
+        }
         "sums" => products(tile, stage),
         "stores" => (0..tile.squares())
             .flat_map(|s| (0..tile.own_quads).map(move |q| (s, q)))
@@ -528,33 +532,6 @@ fn value(tile: Tile, s: usize, q: usize) -> String {
     format!("largest(own, {s}u, {})", sums.join(", "))
 }
 
-/// The reads and stores of a stage: [`READS_AT_ONCE`] reads are under way before their stores. The barrier before the first
-/// store waits for the products of the stage before.
-fn staging(tile: Tile, stage: Staging) -> Vec<String> {
-    let each = |size: usize| 0..size.div_ceil(tile.invocations());
-    let halo = each(stage.halo_count()).map(|i| ("halo", "h", i));
-    let all: Vec<_> = halo
-        .chain(each(stage.taps_size).map(|i| ("tap", "t", i)))
-        .collect();
-    let mut lines = Vec::new();
-    for (chunk, some) in all.chunks(READS_AT_ONCE).enumerate() {
-        lines.extend(some.iter().map(|(what, name, i)| {
-            let from = match *what {
-                "halo" => "image, from_y, from_x",
-                _ => "tap",
-            };
-            let at = i * tile.invocations();
-            format!("let {name}{i} = {what}_value(local + {at}u, {from}, c, c_end);")
-        }));
-        lines.extend((chunk == 0).then(|| "workgroupBarrier();".into()));
-        lines.extend(some.iter().map(|(what, name, i)| {
-            let at = i * tile.invocations();
-            format!("store_{what}(local + {at}u, {name}{i});")
-        }));
-    }
-    lines
-}
-
 /// The multiply-adds of one tap and four input channels.
 fn products(tile: Tile, stage: Staging) -> Vec<String> {
     let quad_step = tile.quads / tile.own_quads;
@@ -568,17 +545,10 @@ fn products(tile: Tile, stage: Staging) -> Vec<String> {
         })
         .map(|(p, offset)| format!("let v{p} = halo[p + {offset}u];"))
         .collect();
-    for (i, channel) in "xyzw".chars().enumerate() {
-        for q in 0..tile.own_quads {
-            let at = i * tile.quads + q * quad_step;
-            lines.push(format!("let w{i}_{q} = taps[w + {at}u];"));
-        }
-        for (p, q) in (0..tile.pixels).flat_map(|p| (0..tile.own_quads).map(move |q| (p, q))) {
-            lines.push(format!(
-                "sum{p}_{q} = fma(w{i}_{q}, vec4<f32>(v{p}.{channel}), sum{p}_{q});"
-            ));
-        }
-    }
+    lines.extend(multiply_adds(tile.pixels, tile.own_quads, |i, q| {
+        let at = i * tile.quads + q * quad_step;
+        format!("let w{i}_{q} = taps[w + {at}u];")
+    }));
     lines
 }
 

@@ -6,7 +6,7 @@ use crate::ops::kernel::{
     Binding, Format, Kernel, MAX_LOOP_STEPS, Packing, Rows, Shader, Word, counts, sizes, words,
 };
 use crate::ops::packing::winograd::Transform;
-use crate::plan::lowered::conv2d::template::fill;
+use crate::plan::lowered::conv2d::template::{fill, multiply_adds};
 use crate::plan::lowered::conv2d::tiled::STAGING_COST;
 use crate::target::Target;
 use crate::tensor::Shape;
@@ -272,14 +272,7 @@ fn products(tile: Tile, in_fours: bool) -> Vec<String> {
         }
         return lines;
     }
-    for (i, channel) in "xyzw".chars().enumerate() {
-        lines.extend((0..tile.own_quads).map(|q| weight(i, q)));
-        for (p, q) in (0..tile.own).flat_map(|p| (0..tile.own_quads).map(move |q| (p, q))) {
-            lines.push(format!(
-                "sum{p}_{q} = fma(w{i}_{q}, vec4<f32>(v{p}.{channel}), sum{p}_{q});"
-            ));
-        }
-    }
+    lines.extend(multiply_adds(tile.own, tile.own_quads, weight));
     lines
 }
 
