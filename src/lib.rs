@@ -68,7 +68,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use gpu::{Gpu, GpuOptions};
 pub use heatmap::{heatmap, png16};
 pub use labels::{LabelImage, LabelValues, decode_labels, read_labels};
-pub use mask::{Mask, Palette};
+pub use mask::{CocoRle, Mask, Palette};
 pub use metrics::{BoundaryIou, ConfusionMatrix};
 pub use model_file::{Head, Model, Values};
 pub use ops::Activation;

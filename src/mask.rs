@@ -1,5 +1,10 @@
 //! Masks: a class for every pixel, as ids, colours and PNG.
 
+mod polygons;
+mod rle;
+
+pub use rle::CocoRle;
+
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::files;
 use crate::picture::{Picture, extension};

@@ -206,6 +206,14 @@ impl Segmenter {
         }
     }
 
+    /// Changes the bound of [`SegmenterBuilder::memory`]; idle executors beyond it are dropped now. It lasts until
+    /// [`Segmenter::recover`]. Without effect on the CPU reference.
+    pub fn keep_within(&self, bytes: u64) {
+        if let Engine::Gpu(on) = &self.0.engine {
+            on.executors().keep_within(bytes);
+        }
+    }
+
     /// The class of each pixel of a picture, at the picture's own size.
     ///
     /// # Errors

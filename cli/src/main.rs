@@ -27,6 +27,8 @@ mod presets;
 mod profile;
 mod run;
 mod segment;
+#[cfg(all(unix, feature = "serve"))]
+mod serve;
 mod tensors;
 mod terminal;
 mod text_files;
@@ -71,6 +73,9 @@ enum Command {
     Convert(convert::Args),
     /// List the graphics adapters, their limits and their faults
     Devices(devices::Args),
+    /// Serve models over HTTP and gRPC: pictures in, masks out, and the Open Inference Protocol
+    #[cfg(all(unix, feature = "serve"))]
+    Serve(serve::Args),
     /// Print the completions of a shell
     Completions(manual::CompletionsArgs),
     /// Print a manual page
@@ -102,7 +107,7 @@ fn main() -> ExitCode {
         return status;
     }
     let cli = Cli::parse();
-    log();
+    log(&cli.command);
     let (name, outcome) = match &cli.command {
         Command::Segment(args) => ("segment", segment::run(args)),
         Command::Run(args) => ("run", run::run(args)),
@@ -112,6 +117,8 @@ fn main() -> ExitCode {
         Command::Eval(args) => ("eval", eval::run(args)),
         Command::Convert(args) => ("convert", convert::run(args)),
         Command::Devices(args) => ("devices", devices::run(args)),
+        #[cfg(all(unix, feature = "serve"))]
+        Command::Serve(args) => ("serve", serve::run(args)),
         Command::Completions(args) => ("completions", manual::completions(args, Cli::command())),
         Command::Man(args) => ("man", manual::man(args, Cli::command())),
     };
@@ -139,18 +146,33 @@ fn wrong_usage(command: &str, message: &str) -> ! {
 }
 
 /// Starts the log on stderr, filtered by `FULLCONV_LOG`, else by `RUST_LOG`.
-fn log() {
+fn log(command: &Command) {
     // wgpu probes every backend and warns about each missing one.
     let quiet = "warn,wgpu=off,wgpu_core=off,wgpu_hal=off,naga=off";
+    let quiet = match command {
+        #[cfg(all(unix, feature = "serve"))]
+        // The log of a server is what its operator has of it.
+        Command::Serve(_) => format!("{quiet},fullconv_serve=info"),
+        _ => quiet.to_owned(),
+    };
     let asked = ["FULLCONV_LOG", "RUST_LOG"].map(|name| std::env::var(name).unwrap_or_default());
     let filter = asked.into_iter().find(|filter| !filter.is_empty());
-    let filter = EnvFilter::try_new(filter.as_deref().unwrap_or(quiet)).unwrap_or_else(|e| {
+    let filter = EnvFilter::try_new(filter.as_deref().unwrap_or(&quiet)).unwrap_or_else(|e| {
         terminal::report(format!("FULLCONV_LOG or RUST_LOG is not a log filter: {e}"));
-        EnvFilter::new(quiet)
+        EnvFilter::new(&quiet)
     });
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+        .with_writer(std::io::stderr);
+    #[cfg(all(unix, feature = "serve"))]
+    if let Command::Serve(args) = command
+        && args.log == serve::LogForm::Json
+    {
+        return log
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .init();
+    }
+    log.with_ansi(std::io::stderr().is_terminal()).init();
 }

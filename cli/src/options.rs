@@ -146,7 +146,7 @@ enum PrecisionChoice {
 }
 
 /// Which device.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceOptions {
     /// The graphics API to use
@@ -297,16 +297,30 @@ impl DeviceOptions {
         }
     }
 
+    /// The backend, if one was named.
+    pub fn backend(&self) -> Option<Backend> {
+        match self.backend {
+            BackendChoice::Auto | BackendChoice::Cpu => None,
+            BackendChoice::Vulkan => Some(Backend::Vulkan),
+            BackendChoice::Metal => Some(Backend::Metal),
+            BackendChoice::Dx12 => Some(Backend::Dx12),
+            BackendChoice::Gl => Some(Backend::Gl),
+        }
+    }
+
+    /// These options for another adapter.
+    #[cfg(all(unix, feature = "serve"))]
+    pub fn on_adapter(&self, adapter: &str) -> Self {
+        Self {
+            adapter: Some(adapter.to_owned()),
+            ..self.clone()
+        }
+    }
+
     /// Opens the device.
     pub fn gpu(&self) -> Result<Gpu> {
         let options = GpuOptions {
-            backend: match self.backend {
-                BackendChoice::Auto | BackendChoice::Cpu => None,
-                BackendChoice::Vulkan => Some(Backend::Vulkan),
-                BackendChoice::Metal => Some(Backend::Metal),
-                BackendChoice::Dx12 => Some(Backend::Dx12),
-                BackendChoice::Gl => Some(Backend::Gl),
-            },
+            backend: self.backend(),
             adapter: self.adapter.clone(),
             default_limits: self.default_limits,
             memory_bytes: self.memory_bytes(),

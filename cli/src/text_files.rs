@@ -7,6 +7,9 @@ use std::path::Path;
 
 /// The largest text file.
 const MOST_BYTES: u64 = 1 << 20;
+/// The fewest characters of a token: fewer can be guessed.
+#[cfg(all(unix, feature = "serve"))]
+const LEAST_TOKEN: usize = 16;
 
 /// The text of the file at `path`, without the byte order mark that Windows' editors begin a file with.
 pub fn text(path: &Path) -> Result<String> {
@@ -27,6 +30,32 @@ pub fn text(path: &Path) -> Result<String> {
 /// The error for the file at `path`.
 pub fn fault(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Request, format!("{} {what}", path.display()))
+}
+
+/// The tokens in the file at `path`, one a line.
+///
+/// # Errors
+/// `Request` if there is none, or one is too short to be secret; `Io` if the file cannot be read.
+#[cfg(all(unix, feature = "serve"))]
+pub fn tokens(path: &Path) -> Result<Vec<String>> {
+    let text = text(path)?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let tokens: Vec<_> = lines.map(str::to_owned).collect();
+    if tokens.is_empty() {
+        return Err(fault(path, "has no token: it holds one a line"));
+    }
+    let is_token =
+        |token: &String| token.len() >= LEAST_TOKEN && token.chars().all(|c| c.is_ascii_graphic());
+    match tokens.iter().position(|token| !is_token(token)) {
+        None => Ok(tokens),
+        Some(at) => {
+            let number = at + 1;
+            let what = format!(
+                "has a token, number {number}, that is no token: at least {LEAST_TOKEN} printable ASCII characters"
+            );
+            Err(fault(path, what))
+        }
+    }
 }
 
 /// The colours that `--palette` gives: of a data set, or of a file.

@@ -66,6 +66,11 @@ impl Network {
         &self.gpu
     }
 
+    /// Bytes of the weights in device memory.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.bytes()
+    }
+
     /// Compiles `pipelines`. Failures are only logged; they are reported when the pipeline is needed.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) async fn compile_ahead(&self, pipelines: &[Pipeline]) {

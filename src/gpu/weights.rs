@@ -88,6 +88,11 @@ impl Weights {
         Ok(plan.parameters.iter().map(|p| all[p].clone()).collect())
     }
 
+    /// Bytes of all parameters.
+    pub(super) fn bytes(&self) -> u64 {
+        self.lock().keys().map(|parameter| parameter.bytes).sum()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<PackedParameter, Packed>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

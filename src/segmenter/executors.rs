@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::target::Target;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// The most idle executors that are kept, even if device memory allows more: their plans take host memory.
@@ -35,6 +36,8 @@ pub struct PoolStats {
     pub idle: usize,
     /// Bytes of device memory of all executors: activations and read-back buffers. Weights are shared and not counted.
     pub bytes: u64,
+    /// Bytes of the model's weights in device memory, as kernels read them.
+    pub weight_bytes: u64,
 }
 
 /// What is known of a model on a device: `None` inside if it computes right, else what is wrong.
@@ -48,7 +51,7 @@ pub(super) struct Executors {
     /// What plans are made for.
     target: Target,
     /// The most bytes of device memory for executors: beyond them, idle executors are dropped.
-    most_bytes: u64,
+    most_bytes: AtomicU64,
     known: Known,
     state: Mutex<State>,
 }
@@ -87,7 +90,7 @@ impl Executors {
             model: model.clone(),
             network,
             target,
-            most_bytes,
+            most_bytes: most_bytes.into(),
             known: Known::default(),
             state: Mutex::default(),
         }
@@ -114,10 +117,25 @@ impl Executors {
         self.network.gpu()
     }
 
+    fn most_bytes(&self) -> u64 {
+        self.most_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Drops idle executors while all take more than `most_bytes`, now and from now on.
+    pub(super) fn keep_within(&self, most_bytes: u64) {
+        let most_bytes = most_bytes.min(self.target.options.memory_bytes);
+        self.most_bytes.store(most_bytes, Ordering::Relaxed);
+        let evicted = self.lock().evict(most_bytes);
+        // Frees their buffers outside the lock.
+        drop(evicted);
+    }
+
     pub(super) fn stats(&self) -> PoolStats {
+        let weight_bytes = self.network.weight_bytes();
         let state = self.lock();
         PoolStats {
             idle: state.idle.len(),
+            weight_bytes,
             ..state.stats
         }
     }
@@ -140,7 +158,7 @@ impl Executors {
         let (plan, graph) = self.plan(&planned)?;
         let bytes = Executor::bytes_of(&plan);
         // Frees idle executors before the new one allocates its buffers.
-        let evicted = self.lock().begin(bytes, self.most_bytes);
+        let evicted = self.lock().begin(bytes, self.most_bytes());
         drop(evicted);
         let mut lent = Lent {
             pool: self.clone(),
@@ -335,7 +353,7 @@ impl Drop for Lent {
             bytes: executor.device_bytes(),
             executor,
         });
-        let most_bytes = self.pool.most_bytes;
+        let most_bytes = self.pool.most_bytes();
         let evicted = self.pool.lock().end(self.bytes, kept, most_bytes);
         // Frees their buffers outside the lock, so that other requests do not wait.
         drop(evicted);
