@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 /// The time for the devices' threads at the end: what they compute then, nobody waits for.
 const LAST_RUN: Duration = Duration::from_secs(5);
 
-/// A server at work.
+/// A server at work. When dropped, it ends without waiting for requests under way; [`Server::stop`] waits.
 #[derive(Debug)]
 pub struct Server {
     service: Arc<Service>,
@@ -31,7 +31,14 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     fronts: JoinSet<Result<()>>,
     stop: watch::Sender<bool>,
-    runtime: Runtime,
+    /// `None` once it has ended.
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end(Duration::ZERO);
+    }
 }
 
 impl Server {
@@ -43,6 +50,12 @@ impl Server {
     /// `Io` if an address cannot be listened on; as [`fullconv::Segmenter::new`] if a device cannot be opened or a
     /// model not loaded.
     pub fn start(config: Config) -> Result<Self> {
+        if config.devices.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Request,
+                "there is no device to serve on",
+            ));
+        }
         let sockets = listen::bind(&config.listen)?;
         let addresses = sockets
             .iter()
@@ -93,13 +106,10 @@ impl Server {
             threads,
             fronts,
             stop,
-            runtime,
+            runtime: Some(runtime),
         };
         for name in names {
-            if let Err(error) = server.load(&name) {
-                server.end(Duration::ZERO);
-                return Err(error);
-            }
+            server.load(&name)?;
         }
         Ok(server)
     }
@@ -133,10 +143,13 @@ impl Server {
     ///
     /// # Errors
     /// `Io` if signals cannot be received.
-    pub fn run_until_stopped(self) -> Result<()> {
+    pub fn run_until_stopped(mut self) -> Result<()> {
         notify(&[NotifyState::Ready]);
         let service = self.service.clone();
-        let again = self.runtime.block_on(async {
+        let Some(runtime) = &self.runtime else {
+            return Ok(());
+        };
+        let again = runtime.block_on(async {
             let cannot = |reason: std::io::Error| {
                 let text = format!("cannot receive signals: {reason}");
                 Error::new(ErrorKind::Io, text).with_source(reason)
@@ -168,32 +181,36 @@ impl Server {
         notify(&[NotifyState::Stopping]);
         service.drain();
         // The second signal.
-        self.runtime.spawn(async move {
+        runtime.spawn(async move {
             again.await;
             tracing::warn!("ending at once");
             std::process::exit(130);
         });
         let delay = service.config.drain_delay;
-        self.runtime.block_on(tokio::time::sleep(delay));
+        runtime.block_on(async { tokio::time::sleep(delay).await });
         let timeout = service.config.drain_timeout;
         self.end(timeout);
         Ok(())
     }
 
     /// Drains and ends the server.
-    pub fn stop(self) {
+    pub fn stop(mut self) {
         self.service.drain();
         let timeout = self.service.config.drain_timeout;
         self.end(timeout);
     }
 
     /// Stops listening, waits up to `timeout` for requests under way, and ends the threads.
-    fn end(mut self, timeout: Duration) {
+    fn end(&mut self, timeout: Duration) {
+        let Some(runtime) = self.runtime.take() else {
+            return;
+        };
         self.service.stop();
         // Without a receiver every front has ended.
         let _ = self.stop.send(true);
-        let ended = self.runtime.block_on(async {
-            let all = async { while self.fronts.join_next().await.is_some() {} };
+        let fronts = &mut self.fronts;
+        let ended = runtime.block_on(async {
+            let all = async { while fronts.join_next().await.is_some() {} };
             tokio::time::timeout(timeout, all).await
         });
         if ended.is_err() && !timeout.is_zero() {
@@ -206,9 +223,9 @@ impl Server {
         for job in self.service.shared.queue.clear() {
             job.refuse(crate::job::no_device());
         }
-        self.runtime.shutdown_timeout(Duration::from_secs(1));
+        runtime.shutdown_timeout(Duration::from_secs(1));
         let end = Instant::now() + LAST_RUN;
-        for thread in self.threads {
+        for thread in self.threads.drain(..) {
             while !thread.is_finished() && Instant::now() < end {
                 std::thread::sleep(Duration::from_millis(5));
             }

@@ -1,7 +1,7 @@
 //! The Open Inference Protocol over HTTP and JSON, with the extension for binary tensors.
 
 use crate::body;
-use crate::catalog::{State, VERSION};
+use crate::catalog::{Served, State, Times, VERSION};
 use crate::oip::{
     Datatype, EXTENSIONS, Elements, INPUT, Inference, Input, ModelMetadata, Output, OutputName,
 };
@@ -10,7 +10,8 @@ use crate::service::Service;
 use crate::trouble::{Kind, Outcome, Trouble};
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, State as Of};
+use axum::extract::{FromRequestParts, Path, State as Of};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -33,11 +34,28 @@ const MOST_DIMENSIONS: usize = 8;
 type Parameters = Map<String, Value>;
 
 /// A model in a path.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub struct ModelPath {
     model: String,
-    #[serde(default)]
+    /// Empty if the path has none.
     version: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ModelPath {
+    type Rejection = Trouble;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Outcome<Self> {
+        #[derive(Deserialize)]
+        struct Named {
+            model: String,
+            #[serde(default)]
+            version: String,
+        }
+        let path = Path::<Named>::from_request_parts(parts, state).await;
+        let Path(Named { model, version }) =
+            path.map_err(|error| Trouble::invalid(error.body_text()))?;
+        Ok(Self { model, version })
+    }
 }
 
 /// A body in JSON.
@@ -111,19 +129,13 @@ pub async fn models(Of(service): Of<Arc<Service>>) -> Response {
 }
 
 /// `GET /v2/models/{model}`.
-pub async fn model(
-    Of(service): Of<Arc<Service>>,
-    Path(path): Path<ModelPath>,
-) -> Outcome<Response> {
+pub async fn model(Of(service): Of<Arc<Service>>, path: ModelPath) -> Outcome<Response> {
     let served = service.shared.catalog.find(&path.model, &path.version)?;
     Ok(ok(&ModelMetadata::of(&served)))
 }
 
 /// `GET /v2/models/{model}/ready`.
-pub async fn model_ready(
-    Of(service): Of<Arc<Service>>,
-    Path(path): Path<ModelPath>,
-) -> Outcome<Response> {
+pub async fn model_ready(Of(service): Of<Arc<Service>>, path: ModelPath) -> Outcome<Response> {
     let found = service.shared.catalog.find(&path.model, &path.version);
     match found {
         Ok(served) if service.shared.workers.any_ready() => {
@@ -137,17 +149,19 @@ pub async fn model_ready(
     }
 }
 
-/// `GET /v2/models/stats`, `GET /v2/models/{model}/stats`.
-pub async fn statistics(
-    Of(service): Of<Arc<Service>>,
-    path: Option<Path<ModelPath>>,
-) -> Outcome<Response> {
-    let catalog = &service.shared.catalog;
-    let of = match path {
-        Some(Path(path)) => vec![catalog.find(&path.model, &path.version)?],
-        None => catalog.ready(),
-    };
-    let times = |times: crate::catalog::Times| json!({ "count": times.count, "ns": times.time.as_nanos() as u64 });
+/// `GET /v2/models/stats`.
+pub async fn all_statistics(Of(service): Of<Arc<Service>>) -> Response {
+    statistics_of(service.shared.catalog.ready())
+}
+
+/// `GET /v2/models/{model}/stats`.
+pub async fn statistics(Of(service): Of<Arc<Service>>, path: ModelPath) -> Outcome<Response> {
+    let served = service.shared.catalog.find(&path.model, &path.version)?;
+    Ok(statistics_of(vec![served]))
+}
+
+fn statistics_of(of: Vec<Arc<Served>>) -> Response {
+    let times = |times: Times| json!({ "count": times.count, "ns": times.time.as_nanos() as u64 });
     let stats = of.into_iter().map(|served| {
         let counts = served.statistics.counts();
         let last = counts
@@ -170,7 +184,7 @@ pub async fn statistics(
             "batch_stats": [],
         })
     });
-    Ok(ok(&json!({ "model_stats": stats.collect::<Vec<_>>() })))
+    ok(&json!({ "model_stats": stats.collect::<Vec<_>>() }))
 }
 
 /// A model in the index of the repository.
@@ -227,7 +241,12 @@ pub async fn repository_index(
     let body = body::receive(&service, &parts.headers, body).await?;
     let asked = match body.bytes.is_empty() {
         true => Asked::default(),
-        false => serde_json::from_slice(&body.bytes).map_err(|e| not_json(&e))?,
+        false => {
+            // A list would pass for the fields of a struct.
+            let fields: Parameters =
+                serde_json::from_slice(&body.bytes).map_err(|e| not_json(&e))?;
+            serde_json::from_value(fields.into()).map_err(|e| not_json(&e))?
+        }
     };
     Ok(ok(&index(&service, asked.ready)))
 }
@@ -259,10 +278,7 @@ pub async fn load(service: &Arc<Service>, name: String) -> Outcome<()> {
 }
 
 /// `POST /v2/repository/models/{model}/load`.
-pub async fn repository_load(
-    Of(service): Of<Arc<Service>>,
-    Path(path): Path<ModelPath>,
-) -> Outcome<Response> {
+pub async fn repository_load(Of(service): Of<Arc<Service>>, path: ModelPath) -> Outcome<Response> {
     load(&service, path.model).await?;
     Ok(ok(&json!({})))
 }
@@ -270,7 +286,7 @@ pub async fn repository_load(
 /// `POST /v2/repository/models/{model}/unload`.
 pub async fn repository_unload(
     Of(service): Of<Arc<Service>>,
-    Path(path): Path<ModelPath>,
+    path: ModelPath,
 ) -> Outcome<Response> {
     check_control(&service)?;
     service.shared.catalog.unload(&path.model)?;
@@ -322,7 +338,7 @@ struct Form {
 pub async fn infer(
     Of(service): Of<Arc<Service>>,
     Extension(record): Extension<Record>,
-    Path(path): Path<ModelPath>,
+    path: ModelPath,
     request: Request<Body>,
 ) -> Outcome<Response> {
     let served = service.shared.catalog.find(&path.model, &path.version)?;

@@ -72,7 +72,7 @@ fn table() -> Vec<(&'static str, MethodRouter<Arc<Service>>)> {
         ("/v2/health/live", get(rest::live)),
         ("/v2/health/ready", get(rest::ready)),
         ("/v2/models", get(rest::models)),
-        ("/v2/models/stats", get(rest::statistics)),
+        ("/v2/models/stats", get(rest::all_statistics)),
         ("/v2/models/{model}", get(rest::model)),
         ("/v2/models/{model}/ready", get(rest::model_ready)),
         ("/v2/models/{model}/stats", get(rest::statistics)),

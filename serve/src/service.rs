@@ -29,7 +29,7 @@ pub struct Service {
     is_draining: AtomicBool,
     has_stopped: AtomicBool,
     /// Bounds the threads that decode and encode.
-    coders: Semaphore,
+    coders: Arc<Semaphore>,
     /// Bytes of the bodies in memory.
     bodies: AtomicUsize,
 }
@@ -64,7 +64,7 @@ pub struct Results {
     /// One for each picture.
     pub pictures: Vec<Labelled>,
     /// Held until the answer is made.
-    pub place: Place,
+    pub place: Arc<Place>,
 }
 
 impl Service {
@@ -76,7 +76,7 @@ impl Service {
             config,
             is_draining: AtomicBool::new(false),
             has_stopped: AtomicBool::new(false),
-            coders: Semaphore::new(cores),
+            coders: Arc::new(Semaphore::new(cores)),
             bodies: AtomicUsize::new(0),
         }
     }
@@ -187,12 +187,17 @@ impl Service {
             return Err(Trouble::new(Kind::TooLarge, text));
         }
         let place = self.shared.room.place(count, ROOM_BYTES * pixels);
-        let place = place.ok_or_else(|| self.full())?;
+        let place = Arc::new(place.ok_or_else(|| self.full())?);
         let limits = PictureLimits::default();
         let limits = limits
             .pixels(self.limits().pixels)
             .bytes(PIXEL_BYTES * self.limits().pixels);
-        let decode = move || decode(&sources, &limits);
+        let held = place.clone();
+        let decode = move || {
+            let pictures = decode(&sources, &limits);
+            drop(held);
+            pictures
+        };
         let pictures = within(deadline, self.on_coder(decode)).await???;
         record.note(|report| report.stages.decode = begin.elapsed());
         let mut replies = Vec::with_capacity(count);
@@ -249,7 +254,7 @@ impl Service {
     ) -> Outcome<T> {
         let begin = Instant::now();
         let done = self.on_coder(work).await?;
-        record.note(|report| report.stages.encode = begin.elapsed());
+        record.note(|report| report.stages.encode += begin.elapsed());
         done
     }
 
@@ -257,7 +262,13 @@ impl Service {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Outcome<T> {
-        let _turn = self.coders.acquire().await;
+        let turn = self.coders.clone().acquire_owned().await;
+        // The thread goes on if the client goes: it keeps its turn until then.
+        let work = move || {
+            let done = work();
+            drop(turn);
+            done
+        };
         tokio::task::spawn_blocking(work).await.map_err(|error| {
             tracing::error!("a fault of the server: {error}");
             Trouble::new(Kind::Internal, "a fault of the server; its log says more")

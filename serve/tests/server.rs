@@ -54,6 +54,19 @@ fn masks_are_the_librarys_under_load_and_beside_other_sizes() {
     let line = r#"fullconv_requests_total{model="demo",protocol="segment",outcome="ok"} 96"#;
     assert!(metrics.contains(line), "{metrics}");
     assert!(metrics.contains("fullconv_in_flight 0"), "{metrics}");
+    let page = std::fs::read_to_string("../docs/serving.md").unwrap();
+    for line in metrics.lines().filter(|line| line.starts_with("# TYPE ")) {
+        let words: Vec<_> = line.split(' ').collect();
+        let name = match words[3] {
+            "counter" => format!("{}_total", words[2]),
+            "info" => format!("{}_info", words[2]),
+            _ => words[2].to_owned(),
+        };
+        assert!(
+            page.contains(&format!("`{name}`")),
+            "docs/serving.md lacks {name}"
+        );
+    }
 }
 
 #[test]
@@ -259,6 +272,7 @@ fn wrong_requests_get_a_status_and_a_line() {
             "--model-control",
         ),
         ("/v2/repository/index", b"[", &[], 400, "not as"),
+        ("/v2/repository/index", b"[]", &[], 400, "not as"),
         ("/nowhere", b"", &[], 404, "/openapi.json"),
         ("/v2", b"", &[], 405, "POST"),
     ] {
@@ -276,6 +290,27 @@ fn wrong_requests_get_a_status_and_a_line() {
         tested.labels(&picture).unwrap(),
         expected(&picture).labels()
     );
+    for (path, status) in [
+        ("/v2", 200),
+        ("/v2/", 200),
+        ("/v2/models", 200),
+        ("/v2/models/demo", 200),
+        ("/v2/models/demo/ready", 200),
+        ("/v2/models/demo/stats", 200),
+        ("/v2/models/stats", 200),
+        ("/v2/models/demo/versions/1", 200),
+        ("/v2/models/demo/versions/2", 404),
+        ("/v2/models/%ff", 400),
+        ("/v2/models/other/ready", 404),
+    ] {
+        let answer = tested.get(path);
+        assert_eq!(answer.status(), status, "{path}");
+        assert_eq!(
+            answer.headers()["content-type"],
+            "application/json",
+            "{path}"
+        );
+    }
 }
 
 #[test]
@@ -579,4 +614,39 @@ fn a_client_that_goes_leaves_no_work_behind() {
         tested.labels(&picture).unwrap(),
         expected(&picture).labels()
     );
+}
+
+#[test]
+fn a_device_without_progress_is_not_alive() {
+    if !has_device() {
+        return;
+    }
+    let mut config = config();
+    config.stall = Duration::ZERO;
+    let tested = Tested::start(config);
+    let is_live = || tested.get("/v2/health/live").status() == StatusCode::OK;
+    assert!(is_live());
+    let picture = picture(Size::new(300, 400), 0);
+    let was_dead = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let work = scope.spawn(|| tested.labels(&picture).unwrap());
+        while !work.is_finished() {
+            was_dead.fetch_or(!is_live(), Ordering::Relaxed);
+        }
+    });
+    assert!(was_dead.into_inner());
+    assert!(is_live());
+}
+
+#[test]
+fn weights_that_leave_no_memory_are_refused() {
+    if !has_device() {
+        return;
+    }
+    let mut config = config();
+    config.memory_bytes = Some(1 << 20);
+    let error = fullconv_serve::Server::start(config)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("model demo: its weights take"), "{error}");
 }

@@ -12,6 +12,8 @@ mod profile;
 mod program;
 mod run;
 mod segment;
+#[cfg(all(unix, feature = "serve"))]
+mod serve;
 mod tune;
 mod usage;
 mod vectors;
