@@ -25,6 +25,9 @@ pub const DISPATCH_FLOPS: u64 = 8_000_000_000;
 /// Floating-point operations for each byte of memory traffic on GPUs.
 pub const FLOPS_PER_BYTE: u32 = 24;
 
+/// The same in cooperative matrices of f16.
+pub const MATRIX_FLOPS_PER_BYTE: u32 = 80;
+
 /// A product of small matrices, of f16 with sums in f32, that a subgroup computes at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CooperativeMatrix {
@@ -64,6 +67,8 @@ pub struct DeviceProfile {
     /// Floating-point operations that the device computes while it moves a byte to or from its memory. An estimate, as
     /// devices do not report it.
     pub flops_per_byte: u32,
+    /// The same in cooperative matrices.
+    pub matrix_flops_per_byte: u32,
     /// Most storage buffers that a shader may bind.
     pub max_storage_buffers: u32,
     /// A binding's offset into its buffer is a multiple of this, in bytes.
@@ -98,6 +103,7 @@ impl DeviceProfile {
         sums_in_registers: SUMS_IN_REGISTERS,
         dispatch_flops: DISPATCH_FLOPS,
         flops_per_byte: FLOPS_PER_BYTE,
+        matrix_flops_per_byte: MATRIX_FLOPS_PER_BYTE,
         max_storage_buffers: 8,
         binding_alignment: 256,
         subgroup_size: None,

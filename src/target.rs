@@ -68,7 +68,7 @@ impl Target {
     #[must_use]
     pub fn without_transforms(&self) -> Self {
         let mut target = self.clone();
-        let kernels = ["winograd_product", "winograd_product_tiled"].map(str::to_owned);
+        let kernels = ["", "_tiled", "_coop"].map(|of| format!("winograd_product{of}"));
         target.options.without_kernels.extend(kernels);
         target
     }

@@ -170,6 +170,11 @@ fn turns(compiled: &Compiled, mix: &Mix, dispatch: &Dispatch) -> f64 {
     if let Some(turns) = of_terms().filter(|_| mix.staged) {
         return turns;
     }
+    // Winograd's products by matrices stage groups of input channels.
+    let of_groups = || Some((word("in_c4")? / facts.constant("GROUPS")?).ceil());
+    if let Some(turns) = of_groups().filter(|_| facts.matrices) {
+        return turns;
+    }
     let lanes = dispatch.workgroups as f64 * f64::from(facts.invocations);
     let products = dispatch.flops as f64 / 2.0 / lanes;
     (products / mix.stage.products.max(1.0)).max(1.0)

@@ -456,6 +456,7 @@ fn profile(device: &wgpu::Device, info: &wgpu::AdapterInfo, options: &GpuOptions
         sums_in_registers: families::sums_in_registers(info),
         dispatch_flops: family.dispatch_flops,
         flops_per_byte: family.flops_per_byte,
+        matrix_flops_per_byte: families::matrix_flops_per_byte(info),
         max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
         binding_alignment: u64::from(limits.min_storage_buffer_offset_alignment),
         subgroup_size: (device.features().contains(wgpu::Features::SUBGROUP) && fixed)

@@ -1,7 +1,7 @@
 //! What planning assumes of a family of devices, because no device reports it: a table with the evidence of each figure.
 
 use crate::device_profile::{
-    DISPATCH_FLOPS, FLOPS_PER_BYTE, INVOCATIONS_AT_ONCE, SUMS_IN_REGISTERS,
+    DISPATCH_FLOPS, FLOPS_PER_BYTE, INVOCATIONS_AT_ONCE, MATRIX_FLOPS_PER_BYTE, SUMS_IN_REGISTERS,
 };
 use wgpu::{AdapterInfo, DeviceType};
 
@@ -105,6 +105,46 @@ const REGISTERS: &[Registers] = &[
     },
 ];
 
+/// Chips whose matrices are fast for their memory.
+#[derive(Debug)]
+struct Matrices {
+    /// The chips.
+    #[expect(dead_code, reason = "for readers of the table")]
+    chips: &'static str,
+    applies: fn(&AdapterInfo) -> bool,
+    /// Operations of matrices, f16 with sums in f32, that take as long as a byte of memory traffic.
+    flops_per_byte: u32,
+    /// Where the figure comes from.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for readers of the table"))]
+    evidence: &'static str,
+}
+
+/// Floating-point operations of cooperative matrices that the adapter `info` computes while it moves a byte.
+pub(super) fn matrix_flops_per_byte(info: &AdapterInfo) -> u32 {
+    let matrices = MATRICES.iter().find(|m| (m.applies)(info));
+    matrices.map_or(MATRIX_FLOPS_PER_BYTE, |m| m.flops_per_byte)
+}
+
+const MATRICES: &[Matrices] = &[
+    Matrices {
+        chips: "AMD RDNA4",
+        // The product's name, or the chip's in Mesa's.
+        applies: |info| {
+            let names = ["RX 90", "AI PRO R9", "GFX120"];
+            info.vendor == AMD && names.iter().any(|name| info.name.contains(name))
+        },
+        flops_per_byte: 304,
+        evidence: "by its maker's figures, a Radeon RX 9070 XT has 195 TFLOP/s at 640 GB/s",
+    },
+    Matrices {
+        chips: "AMD RDNA3: older chips have no matrices",
+        applies: |info| info.vendor == AMD,
+        flops_per_byte: 128,
+        evidence: "by its maker's figures, a Radeon RX 7900 XTX has 123 TFLOP/s at 960 GB/s; a GeForce RTX 3090 has 76 flop \
+                   a byte, an RTX 2080 90",
+    },
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +157,28 @@ mod tests {
         for family in FAMILIES.iter().chain([&UNKNOWN]) {
             assert!(!family.evidence.is_empty(), "{family:?}");
             assert!(family.dispatch_flops >= DISPATCH_FLOPS, "{family:?}");
+        }
+    }
+
+    #[test]
+    fn chips_with_fast_matrices_are_known_by_name() {
+        assert!(
+            MATRICES
+                .iter()
+                .all(|matrices| !matrices.evidence.is_empty())
+        );
+        for (name, vendor, flops) in [
+            ("AMD Radeon RX 9070 XT (RADV GFX1201)", AMD, 304),
+            ("AMD Radeon RX 9060 XT", AMD, 304),
+            ("AMD Radeon RX 7900 XTX (RADV NAVI31)", AMD, 128),
+            ("NVIDIA GeForce RTX 3090", 0x10de, MATRIX_FLOPS_PER_BYTE),
+        ] {
+            let info = AdapterInfo {
+                name: name.into(),
+                vendor,
+                ..AdapterInfo::new(DeviceType::DiscreteGpu, wgpu::Backend::Vulkan)
+            };
+            assert_eq!(matrix_flops_per_byte(&info), flops, "{name}");
         }
     }
 

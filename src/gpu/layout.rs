@@ -27,7 +27,7 @@ pub(super) fn encode(tensor: &Tensor, format: Format) -> Result<Vec<u8>> {
             let wide: &[f32] = bytemuck::cast_slice(&wide);
             bytemuck::cast_slice(&narrow::from_f32(wide)).to_vec()
         }
-        Format::Nhwc4 | Format::Nhwc4Exact => {
+        Format::Nhwc4 | Format::Nhwc4Exact | Format::Nhwc4Between => {
             let channels = 4 * shape.c4();
             let mut data = vec![0.0f32; shape.pixels() * channels];
             for n in 0..shape.n {
@@ -72,7 +72,7 @@ pub(super) fn decode(bytes: &[u8], shape: Shape, format: Format) -> Result<Tenso
                 }
             })
         }
-        Format::Nhwc4 | Format::Nhwc4Exact => {
+        Format::Nhwc4 | Format::Nhwc4Exact | Format::Nhwc4Between => {
             let data: &[f32] = bytemuck::cast_slice(bytes);
             let channels = 4 * shape.c4();
             Tensor::from_planes(shape, |n, c, plane| {

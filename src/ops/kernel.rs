@@ -26,6 +26,9 @@ pub enum Format {
     /// `Nhwc4` of integers stored as f32 (indices of a pooling) or of statistics between stages, never lowered to f16.
     /// Only kernels name this format; in a plan the tensor is `Nhwc4`.
     Nhwc4Exact,
+    /// `Nhwc4` between stages, if it is f16 in a plan of f16, where other such tensors stay f32. Only kernels name this
+    /// format; in a plan the tensor is `Nhwc4` or `Nhwc4Half`.
+    Nhwc4Between,
     /// A picture: one `u32` a pixel, red in the lowest byte.
     Rgba8,
     /// Class ids: one byte a pixel, four to a `u32`, lowest byte first.
@@ -37,7 +40,9 @@ impl Format {
     pub fn bytes(self, shape: Shape) -> u64 {
         let pixels = shape.pixels() as u64;
         match self {
-            Self::Nhwc4 | Self::Nhwc4Exact => pixels.saturating_mul(shape.c4() as u64 * 16),
+            Self::Nhwc4 | Self::Nhwc4Exact | Self::Nhwc4Between => {
+                pixels.saturating_mul(shape.c4() as u64 * 16)
+            }
             Self::Nhwc4Half => pixels.saturating_mul(shape.c4() as u64 * 8),
             Self::Rgba8 => pixels.saturating_mul(4),
             Self::Labels8 => pixels.div_ceil(4) * 4,
@@ -55,7 +60,7 @@ impl Format {
     /// Bytes of one element, the unit of [`Word::InputStart`] and [`Word::OutputStart`].
     pub const fn element_bytes(self) -> u64 {
         match self {
-            Self::Nhwc4 | Self::Nhwc4Exact => 16,
+            Self::Nhwc4 | Self::Nhwc4Exact | Self::Nhwc4Between => 16,
             Self::Nhwc4Half => 8,
             Self::Rgba8 | Self::Labels8 => 4,
         }
@@ -225,6 +230,13 @@ pub enum Packing {
     /// The weight `[out, in, r, r]` of a convolution after one of Winograd's transforms as
     /// `[out tile][point][in][out in tile]`, input channels padded to a multiple of 4.
     Winograd {
+        /// Output channels a tile, a multiple of 4.
+        tile: usize,
+        /// The transform.
+        transform: Transform,
+    },
+    /// The same as `[out tile][point][in / 4][out in tile][4]`: four input channels of an output channel lie side by side.
+    WinogradTerms {
         /// Output channels a tile, a multiple of 4.
         tile: usize,
         /// The transform.

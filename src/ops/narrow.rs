@@ -63,28 +63,29 @@ impl Kernel {
         let names = |alias: &str| self.shader.source.contains(alias);
         let reads = self.bindings.iter().any(|binding| {
             let of_parameter = binding.parameter().is_some_and(|(_, p)| !p.is_whole());
-            let of_activation = binding
-                .activation()
-                .is_some_and(|(_, f, _)| f == Format::Nhwc4);
+            let of_activation = binding.activation().is_some_and(|(_, f, _)| is_lowered(f));
             of_parameter || of_activation
         });
-        let writes = self.output == Format::Nhwc4;
+        let writes = is_lowered(self.output);
         let texels = self.bindings.iter().any(Binding::is_texels);
         !texels && (!reads || names("alias Stored")) && (!writes || names("alias Written"))
     }
 
     /// The f16 variant of the kernel. With `reads_sums` its input activations stay f32, with `writes_sums` its output;
-    /// biases and [`Format::Nhwc4Exact`] always do.
+    /// biases and [`Format::Nhwc4Exact`] always do, [`Format::Nhwc4Between`] never.
     #[must_use]
     pub fn in_half(mut self, reads_sums: bool, writes_sums: bool) -> Self {
-        let writes = self.output == Format::Nhwc4 && !writes_sums;
+        let writes = match self.output {
+            Format::Nhwc4 => !writes_sums,
+            other => is_lowered(other),
+        };
         for binding in &mut self.bindings {
             *binding = match *binding {
                 Binding::Activation {
                     input,
-                    format: Format::Nhwc4,
+                    format,
                     rows,
-                } if !reads_sums => Binding::Activation {
+                } if is_lowered(format) && !reads_sums => Binding::Activation {
                     input,
                     format: Format::Nhwc4Half,
                     rows,
@@ -104,12 +105,12 @@ impl Kernel {
         self
     }
 
-    /// The same kernel with [`Format::Nhwc4`] in place of [`Format::Nhwc4Exact`], which is not needed once the f16
-    /// tensors are chosen.
+    /// The same kernel with [`Format::Nhwc4`] in place of [`Format::Nhwc4Exact`] and [`Format::Nhwc4Between`], which are
+    /// not needed once the f16 tensors are chosen.
     #[must_use]
     pub fn decided(mut self) -> Self {
         let decide = |format: &mut Format| {
-            if *format == Format::Nhwc4Exact {
+            if matches!(format, Format::Nhwc4Exact | Format::Nhwc4Between) {
                 *format = Format::Nhwc4;
             }
         };
@@ -121,6 +122,11 @@ impl Kernel {
         }
         self
     }
+}
+
+/// Whether a tensor that kernels name so is f16 in a plan of f16, unless it is a sum.
+fn is_lowered(format: Format) -> bool {
+    matches!(format, Format::Nhwc4 | Format::Nhwc4Between)
 }
 
 /// The line that enables cooperative matrices in a shader.

@@ -28,11 +28,12 @@ impl Packing {
     }
 
     /// Output channels in a tile.
-    pub fn tile_channels(self) -> usize {
+    pub const fn tile_channels(self) -> usize {
         match self {
-            Self::Conv { tile, .. } | Self::ConvTerms { tile } | Self::Winograd { tile, .. } => {
-                tile
-            }
+            Self::Conv { tile, .. }
+            | Self::ConvTerms { tile }
+            | Self::Winograd { tile, .. }
+            | Self::WinogradTerms { tile, .. } => tile,
             Self::ConvTranspose { .. } | Self::Diagonal | Self::Vector | Self::Pixels => 4,
         }
     }
@@ -40,9 +41,10 @@ impl Packing {
     /// Tiles in a parameter of `shape`; a whole parameter counts as one.
     pub fn tiles(self, shape: Shape) -> usize {
         match self {
-            Self::Conv { tile, .. } | Self::ConvTerms { tile } | Self::Winograd { tile, .. } => {
-                shape.n.div_ceil(tile)
-            }
+            Self::Conv { tile, .. }
+            | Self::ConvTerms { tile }
+            | Self::Winograd { tile, .. }
+            | Self::WinogradTerms { tile, .. } => shape.n.div_ceil(tile),
             Self::ConvTranspose { groups } => (shape.c * groups).div_ceil(4),
             Self::Diagonal => shape.c.div_ceil(4),
             Self::Vector | Self::Pixels => 1,
@@ -59,7 +61,9 @@ impl Packing {
             Self::Conv { tile, .. } | Self::ConvTerms { tile } => {
                 self.inputs(shape) * shape.h * shape.w * tile
             }
-            Self::Winograd { tile, transform } => self.inputs(shape) * transform.points() * tile,
+            Self::Winograd { tile, transform } | Self::WinogradTerms { tile, transform } => {
+                self.inputs(shape) * transform.points() * tile
+            }
             Self::ConvTranspose { .. } | Self::Diagonal => {
                 self.inputs(shape) * shape.h * shape.w * 4
             }
@@ -75,7 +79,8 @@ impl Packing {
                 pad_input: true, ..
             }
             | Self::ConvTerms { .. }
-            | Self::Winograd { .. } => 4 * shape.c4(),
+            | Self::Winograd { .. }
+            | Self::WinogradTerms { .. } => 4 * shape.c4(),
             Self::Conv { .. } => shape.c,
             Self::ConvTranspose { groups: 1 } => 4 * shape.n.div_ceil(4),
             Self::ConvTranspose { groups } => shape.n / groups,
@@ -86,7 +91,10 @@ impl Packing {
     /// The rows of a parameter of `shape` that are packed into `tiles`.
     pub fn rows(self, shape: Shape, tiles: &Range<usize>) -> Range<usize> {
         match self {
-            Self::Conv { tile, .. } | Self::ConvTerms { tile } | Self::Winograd { tile, .. } => {
+            Self::Conv { tile, .. }
+            | Self::ConvTerms { tile }
+            | Self::Winograd { tile, .. }
+            | Self::WinogradTerms { tile, .. } => {
                 (tiles.start * tile).min(shape.n)..(tiles.end * tile).min(shape.n)
             }
             Self::ConvTranspose { .. } | Self::Diagonal | Self::Vector | Self::Pixels => 0..shape.n,
@@ -126,7 +134,7 @@ impl Packing {
                     self.pack_terms_tile(shape, rows, (tiles.start + i) * tile, packed)
                 })
             }
-            Self::Winograd { tile, transform } => {
+            Self::Winograd { tile, transform } | Self::WinogradTerms { tile, transform } => {
                 crate::parallel::try_chunks(packed, self.tile_elements(shape), |i, packed| {
                     let channels =
                         (tiles.start + i) * tile..shape.n.min((tiles.start + i + 1) * tile);
@@ -206,6 +214,14 @@ impl Packing {
         Ok(())
     }
 
+    /// Where the factor of input channel `i` and output channel `o` of the tile lies, from the first of its point on.
+    const fn in_point(self, i: usize, o: usize) -> usize {
+        match self {
+            Self::WinogradTerms { tile, .. } => (i / 4 * tile + o) * 4 + i % 4,
+            _ => i * self.tile_channels() + o,
+        }
+    }
+
     /// Transforms and packs the tile of `channels`.
     fn pack_winograd_tile(
         self,
@@ -229,10 +245,9 @@ impl Packing {
                     }
                 }
                 weights.transform(&windows, &mut points);
-                for (point, values) in points.iter().enumerate() {
-                    let first = (point * inputs + i) * tile + 16 * group;
-                    for (to, value) in packed[first..first + sources.len()].iter_mut().zip(values) {
-                        *to = *value as f32;
+                for (values, packed) in points.iter().zip(packed.chunks_exact_mut(inputs * tile)) {
+                    for (o, value) in values[..sources.len()].iter().enumerate() {
+                        packed[self.in_point(i, 16 * group + o)] = *value as f32;
                     }
                 }
             }
@@ -368,6 +383,23 @@ mod tests {
             }
         }
         assert_eq!(all.iter().filter(|v| **v != 0.0).count(), shape.elements());
+    }
+
+    /// The same factors, whether channels or terms lie side by side, for a second tile that is not full.
+    #[test]
+    fn terms_of_points_lie_in_groups_of_four() {
+        let (shape, transform, tile) = (Shape::new(28, 6, 3, 3), Transform::F2X3, 20);
+        let rows = Counting(shape);
+        let plain = packed(Packing::Winograd { tile, transform }, &rows, 0..2);
+        let terms = packed(Packing::WinogradTerms { tile, transform }, &rows, 0..2);
+        assert_eq!(plain.len(), terms.len());
+        for (at, value) in plain.iter().enumerate() {
+            let (rest, o) = (at / tile, at % tile);
+            let (block, i) = (rest / 8, rest % 8);
+            assert_eq!(terms[((block * 2 + i / 4) * tile + o) * 4 + i % 4], *value);
+        }
+        let filled = |all: &[f32]| all.iter().filter(|value| **value != 0.0).count();
+        assert!(filled(&plain) > 28 * 6 * 12 && filled(&terms) == filled(&plain));
     }
 
     #[test]

@@ -4,18 +4,30 @@
 use fullconv::low_level::plan::Plan;
 use std::fmt::Write;
 
+/// The kernels with cooperative matrices, each with the arrays of the workgroup that its left and right matrices are loaded
+/// from.
+pub const BY_MATRICES: [(&str, [&str; 2]); 2] = [
+    ("conv2d_coop", ["halo", "taps"]),
+    ("winograd_product_coop", ["values", "factors"]),
+];
+
+/// Whether the kernel called `name` has cooperative matrices.
+pub fn is_by_matrices(name: &str) -> bool {
+    BY_MATRICES.iter().any(|(known, _)| *known == name)
+}
+
 /// Adds the terms of one product. They are unrolled: in a long sum, a loop would take too many steps.
-fn products(size: u32, vectors: bool) -> String {
+fn products(size: u32, vectors: bool, [left, right]: [&str; 2]) -> String {
     let mut text = String::new();
     for k in 0..size {
         let (left, right) = match vectors {
             true => (
-                format!("halo[a.at + row * a.stride + {}u][{}]", k / 4, k % 4),
-                format!("taps[b.at + column * b.stride + {}u][{}]", k / 4, k % 4),
+                format!("{left}[a.at + row * a.stride + {}u][{}]", k / 4, k % 4),
+                format!("{right}[b.at + column * b.stride + {}u][{}]", k / 4, k % 4),
             ),
             false => (
-                format!("halo[a.at + row * a.stride + {k}u]"),
-                format!("taps[b.at + column * b.stride + {k}u]"),
+                format!("{left}[a.at + row * a.stride + {k}u]"),
+                format!("{right}[b.at + column * b.stride + {k}u]"),
             ),
         };
         writeln!(text, "        sum.own[i] += f32({left}) * f32({right});").unwrap();
@@ -25,8 +37,8 @@ fn products(size: u32, vectors: bool) -> String {
 
 /// The kernel's matrix functions, `rows` of matrices whose rows lie one after the other, `columns` likewise. Left and
 /// right matrices are read in place; each invocation of a subgroup holds some elements of a sum.
-fn emulation(size: u32, vectors: bool) -> String {
-    let products = products(size, vectors);
+fn emulation(size: u32, vectors: bool, arrays: [&str; 2]) -> String {
+    let products = products(size, vectors, arrays);
     format!(
         "struct Left {{ at: u32, stride: u32 }}
 struct Right {{ at: u32, stride: u32 }}
@@ -68,6 +80,9 @@ pub fn emulated(source: &str) -> String {
         .into_iter()
         .find(|size| source.contains(&format!("const SIZE = {size}u;")));
     let size = size.unwrap();
+    let has = |array: &str| source.contains(&format!("var<workgroup> {array}:"));
+    let mut known = BY_MATRICES.iter().map(|(_, arrays)| *arrays);
+    let arrays = known.find(|arrays| has(arrays[0])).unwrap();
     let mut text = String::new();
     for line in source.lines() {
         let mut line = line.to_owned();
@@ -91,7 +106,7 @@ pub fn emulated(source: &str) -> String {
         text.push_str(&line);
         text.push('\n');
         if line.starts_with("alias Cell") {
-            text.push_str(&emulation(size, vectors));
+            text.push_str(&emulation(size, vectors, arrays));
         }
     }
     let begin = "    let own = Own(\n";
@@ -103,7 +118,7 @@ pub fn emulated(source: &str) -> String {
 /// `plan` with the matrices of its kernels emulated.
 pub fn emulated_plan(mut plan: Plan) -> Plan {
     for pipeline in &mut plan.pipelines {
-        if pipeline.shader.name == "conv2d_coop" {
+        if is_by_matrices(pipeline.shader.name) {
             pipeline.shader.source = emulated(&pipeline.shader.source).into();
         }
     }

@@ -1,5 +1,6 @@
 //! An op restricted to one of its kernels or stagings, and the devices for which tests plan.
 
+use super::emulation::is_by_matrices;
 use super::{OneOp, another_gpu, gpu, matrices, preference, preferences, with_matrices};
 use fullconv::low_level::device_profile::DeviceProfile;
 use fullconv::low_level::ops::candidate::{Candidate, input_shapes};
@@ -163,7 +164,7 @@ pub fn single_kernels(op: &Arc<dyn Op>, inputs: &[Shape], device: &Target) -> Ve
 pub fn is_slow(way: &Way) -> bool {
     way.kernels
         .iter()
-        .any(|kernel| kernel.shader.name == "conv2d_coop")
+        .any(|kernel| is_by_matrices(kernel.shader.name))
 }
 
 /// The ops of the stages, with the shapes of their inputs.
@@ -275,11 +276,12 @@ pub fn setups() -> Vec<Setup> {
         match gpu.half_target() {
             Ok(target) => {
                 all.push(setup("as a GPU, in f16", &gpu, target.clone(), false));
-                let matrix = matrices()
-                    .into_iter()
-                    .filter(|m| m.subgroup == 32)
-                    .collect();
-                let target = with_matrices(&target, matrix);
+                let mut matrices = matrices();
+                matrices.retain(|matrix| matrix.subgroup == 32);
+                for matrix in &mut matrices {
+                    matrix.checked = true;
+                }
+                let target = with_matrices(&target, matrices);
                 all.push(setup("as a GPU, in f16 with matrices", &gpu, target, false));
             }
             Err(e) => eprintln!("SKIP: {e}"),
@@ -303,11 +305,15 @@ pub fn assert_all_kernels(reached: &std::collections::BTreeSet<&'static str>) {
     assert!(missing.is_empty(), "not reached: {missing:?}");
 }
 
-/// The kernels of an op on a device: its own, also those that a plan takes only if measured, and those of its stages.
+/// The kernels of an op on a device: its own and those of its stages, also those that a plan takes only if measured.
 pub fn kernels(op: &dyn Op, inputs: &[Shape], target: &Target) -> Vec<Kernel> {
     let mut kernels = op.kernels(inputs, target).unwrap();
     kernels.extend(op.other_kernels(inputs, target).unwrap());
-    for (op, shapes) in staged(&op.stages(inputs, target), inputs) {
+    // Of stages that a plan takes only if measured, those of other ops: the others differ in the number of parts.
+    let mut all = op.other_stages(inputs, target);
+    all.retain(|stages| stages[0].op.name() != op.name());
+    all.push(op.stages(inputs, target));
+    for (op, shapes) in all.iter().flat_map(|stages| staged(stages, inputs)) {
         kernels.extend(op.kernels(&shapes, target).unwrap());
         kernels.extend(op.other_kernels(&shapes, target).unwrap());
     }

@@ -98,6 +98,12 @@ struct Reached {
 }
 
 impl Reached {
+    /// Whether all kernels of a way ran.
+    fn has(&self, way: &Way) -> bool {
+        let mut names = way.kernels.iter().map(|kernel| kernel.shader.name);
+        names.all(|name| self.kernels.contains(name))
+    }
+
     fn add(&mut self, way: &Way) {
         for kernel in &way.kernels {
             self.kernels.insert(kernel.shader.name);
@@ -123,7 +129,7 @@ fn check_case(case: &Case, setups: &[Setup], random: &mut Random, reached: &mut 
     let mut samples: BTreeMap<String, Sample> = BTreeMap::new();
     for setup in setups {
         for way in ways(&case.op, &case.inputs, &setup.target) {
-            if is_slow(&way) && random.below(SLOW_WAYS) > 0 {
+            if is_slow(&way) && reached.has(&way) && random.below(SLOW_WAYS) > 0 {
                 continue;
             }
             let grids: Vec<_> = way.kernels.iter().map(|kernel| kernel.grid).collect();

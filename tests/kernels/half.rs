@@ -1,6 +1,7 @@
 //! Activations and weights in f16: every op against the reference, sums in f32, and errors that name the layer, weight
 //! or element that f16 does not hold.
 
+use crate::common::emulation::is_by_matrices;
 use crate::common::{OneOp, Random, all_gpus, assert_within, gpu, preferences};
 use fullconv::low_level::device_profile::DeviceProfile;
 use fullconv::low_level::gpu::{Executor, Network};
@@ -77,19 +78,16 @@ fn plans_by_matrices(one: &OneOp, target: &Target) -> Vec<(String, Plan)> {
     let layers = tunable(&one.graph, one.input.shape(), &outputs, target).unwrap();
     let mut plans = Vec::new();
     for layer in &layers {
-        let is_by_matrices = |c: &&Lowering| c.kernels.iter().any(|k| k.shader.name == COOP);
-        for candidate in layer.candidates.iter().filter(is_by_matrices) {
+        let has = |c: &&Lowering| c.kernels.iter().any(|k| is_by_matrices(k.shader.name));
+        for candidate in layer.candidates.iter().filter(has) {
             let plan = layer.plan(candidate, one.input.shape(), target);
             let plan = plan.unwrap().expect("a candidate is one at its own size");
-            assert!(plan.layers.iter().any(|layer| layer.kernel == COOP));
+            assert!(plan.layers.iter().any(|layer| is_by_matrices(layer.kernel)));
             plans.push((candidate.description(), plan));
         }
     }
     plans
 }
-
-/// The kernel with cooperative matrices.
-const COOP: &str = "conv2d_coop";
 
 /// Panics unless all these plans agree with the reference.
 fn check_by_matrices(one: &OneOp, gpu: &Gpu, plans: Vec<(String, Plan)>, what: &str) {

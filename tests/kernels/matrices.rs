@@ -1,17 +1,17 @@
-//! The kernel with cooperative matrices, emulated with scalar arithmetic: devices with f16 but without matrices test
-//! all of it but the matrices themselves.
+//! Kernels with cooperative matrices, emulated with scalar arithmetic: devices with f16 but without matrices test all of
+//! them but the matrices themselves.
 
-use crate::common::emulation::{emulated, emulated_plan};
+use crate::common::emulation::{BY_MATRICES, emulated, emulated_plan, is_by_matrices};
 use crate::common::faults::alter;
-use crate::common::{OneOp, Random, another_gpu, gpu, matrices, with_matrices};
+use crate::common::{OneOp, Random, another_gpu, assert_within, gpu, matrices, with_matrices};
 use fullconv::low_level::device_profile::{CooperativeMatrix, DeviceProfile};
 use fullconv::low_level::gpu::{CheckedMatrices, Fault, checked_matrices};
 use fullconv::low_level::ops::candidate::Candidate;
 use fullconv::low_level::ops::kernel::Kernel;
 use fullconv::low_level::ops::numerics::Numerics;
 use fullconv::low_level::ops::{Conv2d, MaxPool2d, Op};
-use fullconv::low_level::plan::Plan;
 use fullconv::low_level::plan::lowered::{self, Activation, Convolution};
+use fullconv::low_level::plan::{Lowering, Plan, tunable};
 use fullconv::low_level::target::{PlanOptions, Target};
 use fullconv::{Gpu, GpuOptions, Shape, Tensor};
 use std::collections::BTreeSet;
@@ -162,6 +162,75 @@ fn every_tile_pools_right() {
     assert_eq!(blocks.len(), 6, "{blocks:?}");
 }
 
+/// The kernel of Winograd's products.
+const POINTS: &str = "winograd_product_coop";
+
+/// The plans of a convolution by Winograd's algorithm with `matrix`, one for each tile of the products, where `bytes` are
+/// the most of a binding.
+fn transformed(one: &OneOp, target: &Target, matrix: CooperativeMatrix, bytes: u64) -> Vec<Plan> {
+    let mut target = with_matrices(target, vec![matrix]);
+    target.device.max_binding_bytes = bytes;
+    let outputs = [one.graph.output()];
+    let layers = tunable(&one.graph, one.input.shape(), &outputs, &target).unwrap();
+    let mut plans = Vec::new();
+    for layer in &layers {
+        let is_transformed = |c: &&Lowering| {
+            let mut kernels = c.kernels.iter();
+            kernels.any(|k| k.shader.name == POINTS)
+        };
+        for candidate in layer.candidates.iter().filter(is_transformed) {
+            let plan = layer.plan(candidate, one.input.shape(), &target);
+            plans.extend(plan.unwrap());
+        }
+    }
+    // Without transforms, if the weights of a tile of channels are larger than the binding.
+    plans.retain(|plan| plan.layers.iter().any(|layer| layer.kernel == POINTS));
+    plans
+}
+
+/// Every tile of Winograd's products, on maps that end within a tile and within a square, with work cut into bands of rows
+/// and shards of the weight.
+#[test]
+fn products_of_points_agree_with_the_reference_if_work_is_cut() {
+    let Some((gpu, target)) = planned_as_gpu() else {
+        return;
+    };
+    let conv = Convolution {
+        activation: Activation::Clamp(0.5),
+        pool: Some(MaxPool2d::square(2, 2, true)),
+        ..Conv2d::padded(1).into()
+    };
+    let shapes = [[2, 236, 11, 9], [150, 236, 3, 3], [150, 1, 1, 1]];
+    let shapes = shapes.map(|[n, c, h, w]| Shape::new(n, c, h, w));
+    let mut random = Random::new(27);
+    let one = OneOp::random(Arc::new(conv), &shapes, &mut random).in_half();
+    let (expected, bounds) = (one.expected(), one.half_bounds());
+    let small = matrices().into_iter().filter(|m| m.size == [8; 3]);
+    let (mut tiles, mut cut) = (BTreeSet::new(), [false; 2]);
+    for matrix in [32, 64].map(of_subgroup).into_iter().chain(small) {
+        // The narrow tiles, then the others.
+        for bytes in [300 << 10, 1 << 20] {
+            for plan in transformed(&one, &target, matrix, bytes) {
+                let mut products = plan.pipelines.iter();
+                let products = products.find(|p| is_by_matrices(p.shader.name)).unwrap();
+                let names = ["TILES =", "QUADS =", "CHANNEL_MATRICES ="];
+                let lines = products.shader.source.lines();
+                let tile = lines.filter(|line| names.iter().any(|name| line.contains(name)));
+                // Each kernel takes seconds to compile.
+                if !tiles.insert((matrix.size, tile.collect::<String>())) {
+                    continue;
+                }
+                cut[0] |= plan.steps.iter().any(|step| step.rows.start > 0);
+                cut[1] |= plan.parameters.iter().any(|p| p.tiles.start > 0);
+                let found = one.run_plan(&gpu, emulated_plan(plan));
+                let what = format!("{matrix:?}, at most {bytes} bytes");
+                assert_within(&expected, &found, &bounds, &what);
+            }
+        }
+    }
+    assert_eq!((tiles.len(), cut), (6, [true; 2]), "{tiles:?}");
+}
+
 /// A device planned for as a GPU, with its target in f16.
 fn planned_as_gpu() -> Option<(Gpu, Target)> {
     let gpu = another_gpu(GpuOptions {
@@ -187,13 +256,20 @@ fn check(gpu: &Gpu, target: &Target, fault: fn(&mut Plan)) -> CheckedMatrices {
 
 fn emulate(plan: &mut Plan) {
     *plan = emulated_plan(plan.clone());
-    let mut kernels = plan.layers.iter().map(|layer| layer.kernel);
-    assert!(kernels.all(|kernel| kernel == "conv2d_coop"), "{plan}");
+    let used: BTreeSet<_> = plan.layers.iter().map(|layer| layer.kernel).collect();
+    let is_known = |name: &str| is_by_matrices(name) || name.starts_with("winograd_");
+    let all = BY_MATRICES.iter().all(|(name, _)| used.contains(name));
+    assert!(all && used.iter().all(|name| is_known(name)), "{plan}");
 }
 
-fn emulate_with_an_error_of_a_percent(plan: &mut Plan) {
+fn emulate_with_an_error_in_convolutions(plan: &mut Plan) {
     emulate(plan);
     alter(plan, Some("conv2d_coop"), "* 1.01", "");
+}
+
+fn emulate_with_an_error_in_points(plan: &mut Plan) {
+    emulate(plan);
+    alter(plan, Some(POINTS), "* 1.01", "");
 }
 
 #[test]
@@ -210,7 +286,14 @@ fn matrices_are_used_only_if_the_device_computes_right_with_them() {
     });
     assert_eq!((right.usable, right.trouble), (usable.collect(), None));
 
-    let mut troubles = vec![check(&gpu, &target, emulate_with_an_error_of_a_percent)];
+    let wrong = [
+        emulate_with_an_error_in_convolutions,
+        emulate_with_an_error_in_points,
+    ];
+    let mut troubles: Vec<_> = wrong
+        .into_iter()
+        .map(|wrong| check(&gpu, &target, wrong))
+        .collect();
     // Only a device with matrices compiles the kernel as it is.
     if gpu.profile().cooperative.is_empty() {
         troubles.push(check(&gpu, &target, |_| ()));
@@ -222,10 +305,10 @@ fn matrices_are_used_only_if_the_device_computes_right_with_them() {
         assert!(parts.iter().all(|part| trouble.contains(part)), "{trouble}");
     }
 
-    // Left out, the kernel is not checked.
+    // Left out, the kernels are not checked.
     let without = Target {
         options: PlanOptions {
-            without_kernels: vec!["conv2d_coop".into()],
+            without_kernels: BY_MATRICES.iter().map(|(name, _)| (*name).into()).collect(),
             ..target.options.clone()
         },
         ..target

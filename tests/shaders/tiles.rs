@@ -210,6 +210,42 @@ fn every_block_of_conv2d_coop_occurs_and_fits_workgroup_memory() {
     assert!(stages.len() >= 5, "{stages:?}");
 }
 
+/// All tiles of `winograd_product_coop` occur, within 32 KiB of workgroup memory.
+#[test]
+fn every_tile_of_winograd_product_coop_occurs_and_fits_workgroup_memory() {
+    let mut tiles = BTreeSet::new();
+    let kernels = kernels();
+    let by_matrices = |k: &&Kernel| k.shader.name == "winograd_product_coop";
+    for kernel in kernels.iter().filter(by_matrices) {
+        let (module, _) = validated(kernel.shader.name, &kernel.shader.source);
+        let value = |name| constant(&module, name).unwrap();
+        let (size, cells) = (value("SIZE"), value("CELLS"));
+        let channels = 4 * value("QUADS");
+        let staged = (value("TILES") + channels) * value("PITCH");
+        let bytes = 8 * staged + 4 * value("SUBGROUPS") * size * size;
+        assert!(bytes <= 32 << 10, "{bytes}");
+        let [invocations, ..] = module.entry_points[0].workgroup_size;
+        assert_eq!(invocations as usize, value("SUBGROUPS") * value("SUBGROUP"));
+        assert_eq!(
+            kernel.grid,
+            Grid::Planes {
+                planes: value("POINTS"),
+                items: value("TILES"),
+                channels
+            }
+        );
+        let own = value("TILE_MATRICES") * value("CHANNEL_MATRICES") * size * size;
+        assert_eq!(own * value("SUBGROUPS"), value("TILES") * channels);
+        let packed = kernel.bindings.iter().any(|binding| {
+            matches!(binding, Binding::Parameter { packing: Packing::WinogradTerms { tile, .. }, .. } if *tile == channels)
+        });
+        assert!(packed, "{:?}", kernel.bindings);
+        let own = value("CHANNEL_MATRICES");
+        tiles.insert((size, cells, value("TILES"), channels, own));
+    }
+    assert_eq!(tiles.len(), 8, "{tiles:?}");
+}
+
 /// A plan of f16 takes cooperative matrices unmeasured if the device was found to compute right with them, for all
 /// convolutions but that of the picture, whose three channels fill little of a product. Their pools stay fused.
 #[test]
@@ -225,7 +261,7 @@ fn plans_use_cooperative_matrices_once_they_are_checked() {
             let by_matrices: Vec<_> = plan
                 .layers
                 .iter()
-                .filter(|layer| layer.kernel == "conv2d_coop")
+                .filter(|layer| layer.kernel.ends_with("_coop"))
                 .collect();
             if !(checked && half) {
                 assert!(by_matrices.is_empty(), "{plan}");

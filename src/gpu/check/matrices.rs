@@ -1,5 +1,5 @@
-//! Whether a device computes right with its cooperative matrices. Few devices have run the kernel, and wgpu's feature
-//! is experimental, so plans take the kernel only after this check.
+//! Whether a device computes right with its cooperative matrices. Few devices have run the kernels, and wgpu's feature
+//! is experimental, so plans take the kernels only after this check.
 
 use super::{Subject, network};
 use crate::device_profile::{CooperativeMatrix, DeviceProfile};
@@ -8,13 +8,13 @@ use crate::gpu::Gpu;
 use crate::gpu::executor::Network;
 use crate::target::Target;
 
-/// The kernel with cooperative matrices.
-const KERNEL: &str = "conv2d_coop";
+/// The kernels with cooperative matrices.
+const KERNELS: [&str; 2] = ["conv2d_coop", "winograd_product_coop"];
 
 /// The result of [`checked_matrices`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckedMatrices {
-    /// The matrices that plans may use, marked as checked: all that the kernel is written for, or none.
+    /// The matrices that plans may use, marked as checked: all that the kernels are written for, or none.
     pub usable: Vec<CooperativeMatrix>,
     /// What went wrong, and what to do.
     pub trouble: Option<String>,
@@ -48,8 +48,9 @@ impl Gpu {
 /// # Errors
 /// `DeviceLost` if the device is lost.
 pub async fn checked_matrices(gpu: &Gpu, target: &Target) -> Result<CheckedMatrices> {
-    let mut left_out = target.options.without_kernels.iter();
-    let is_unused = target.device.is_cpu || left_out.any(|name| name == KERNEL);
+    let left_out = &target.options.without_kernels;
+    let mut kernels = KERNELS.iter();
+    let is_unused = target.device.is_cpu || kernels.all(|name| left_out.iter().any(|n| n == name));
     let matrices = match is_unused {
         true => &[][..],
         false => &target.device.cooperative,
@@ -65,15 +66,17 @@ pub async fn checked_matrices(gpu: &Gpu, target: &Target) -> Result<CheckedMatri
                 usable.push(matrix);
                 continue;
             }
-            Ok(Some(wrong)) => format!("computes wrongly by the kernel {KERNEL}: {wrong}"),
+            Ok(Some(wrong)) => format!("computes wrongly with its matrices: {wrong}"),
             Err(error) => {
                 gpu.check_lost()?;
-                format!("cannot run the kernel {KERNEL}: {error}")
+                format!("cannot run kernels with its matrices: {error}")
             }
         };
+        let [direct, transformed] = KERNELS;
         let trouble = format!(
-            "{gpu} {trouble}; f16 runs without it, which is slower: update the driver, or leave the kernel out, so \
-             that it is not checked (`--without-kernel {KERNEL}`, `GpuOptions::without_kernels`)"
+            "{gpu} {trouble}; f16 runs without them, which is slower: update the driver, or leave both kernels out, so \
+             that they are not checked (`--without-kernel {direct} --without-kernel {transformed}`, \
+             `GpuOptions::without_kernels`)"
         );
         return Ok(CheckedMatrices {
             usable: Vec::new(),
@@ -99,6 +102,8 @@ async fn fault(gpu: &Gpu, target: &Target, matrix: CooperativeMatrix) -> Result<
             cooperative: vec![matrix],
             // The tiles of large layers, whose kernels have the most registers.
             invocations_at_once: 1,
+            // Winograd's algorithm wherever it saves products.
+            matrix_flops_per_byte: 1,
             ..target.device.clone()
         },
         ..target.clone()

@@ -210,7 +210,7 @@ pub(super) fn build() -> Result<CheckNetwork> {
 }
 
 /// A network of convolutions for kernels with cooperative matrices: pooled and not, with channels that fill a tile and
-/// with fewer, on a map that ends within a tile.
+/// with fewer, on a map that ends within a tile; and one of so many channels that Winograd's algorithm computes it.
 ///
 /// # Errors
 /// None but the host's: it has no memory.
@@ -224,11 +224,13 @@ pub(super) fn of_matrices() -> Result<CheckNetwork> {
     let wide = builder.conv_relu("wide", Conv2d::padded(1), [40, 136, 3], input)?;
     let pooled = builder.op("pool", MaxPool2d::square(2, 2, true), &[wide])?;
     let narrow = builder.conv("narrow", Conv2d::default(), [136, 40, 1], pooled)?;
+    let many = builder.conv("many", Conv2d::default(), [40, 256, 1], input)?;
+    let transformed = builder.conv("transformed", Conv2d::padded(1), [256, 120, 3], many)?;
     let file = TensorFile::of(&builder.tensors)?;
     Ok(CheckNetwork {
-        input: noise(Shape::new(1, 40, 13, 19), false)?,
+        input: noise(Shape::new(1, 40, 13, 17), false)?,
         graph: builder.graph,
         parameters: Parameters::new(file, BTreeMap::new()),
-        outputs: vec![narrow],
+        outputs: vec![narrow, transformed],
     })
 }

@@ -12,6 +12,9 @@ pub type Matrix = Vec<Vec<f64>>;
 /// Numbers of different output channels, transformed at once.
 pub(super) type Lanes = [f64; 16];
 
+/// The error of rounding to f16, in that of rounding to f32: 13 bits less.
+const HALF: f64 = (1 << 13) as f64;
+
 /// The transform F(m×m, r×r).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Transform {
@@ -24,8 +27,10 @@ impl Transform {
     pub const F4X3: Self = Self::new(4, 3);
     /// F(2×2, 7×7): a third of the multiplications.
     pub const F2X7: Self = Self::new(2, 7);
+    /// F(2×2, 3×3): four ninths of the multiplications, for points in f16.
+    pub const F2X3: Self = Self::new(2, 3);
     /// All transforms.
-    pub const ALL: [Self; 2] = [Self::F4X3, Self::F2X7];
+    pub const ALL: [Self; 3] = [Self::F4X3, Self::F2X7, Self::F2X3];
 
     const fn new(outputs: usize, window: usize) -> Self {
         Self { outputs, window }
@@ -54,8 +59,18 @@ impl Transform {
     /// The points above 0. By [`Transform::amplification`], the best five points err 6 % less, the best seven 1 %.
     const fn pairs(self) -> &'static [f64] {
         match self.side() {
+            4 => &[1.0],
             6 => &[FRAC_1_SQRT_2, SQRT_2],
             _ => &[0.5, 1.0, 2.0],
+        }
+    }
+
+    /// Factor of the points of inputs along each axis. Those of F(2×2, 3×3) are sums of two pixels: at half of it, none is
+    /// larger than the largest pixel, so f16 holds it. The points of outputs are as much smaller.
+    const fn scale(self) -> f64 {
+        match self.side() {
+            4 => 0.5,
+            _ => 1.0,
         }
     }
 
@@ -70,7 +85,8 @@ impl Transform {
         let power = |i: usize| move |point: f64| point.powi(i as i32);
         let row = |i: usize| {
             let infinite = f64::from(u8::from(i + 1 == self.outputs));
-            self.finite().map(power(i)).chain([infinite]).collect()
+            let all = self.finite().map(power(i)).chain([infinite]);
+            all.map(|factor| factor / self.scale()).collect()
         };
         (0..self.outputs).map(row).collect()
     }
@@ -81,7 +97,7 @@ impl Transform {
             let others = self.finite().filter(|q| Some(*q) != own);
             let mut coefficients = others.fold(vec![1.0], |product, q| times(&product, q));
             coefficients.resize(self.side(), 0.0);
-            coefficients
+            coefficients.iter().map(|x| x * self.scale()).collect()
         };
         self.finite().map(Some).chain([None]).map(row).collect()
     }
@@ -139,6 +155,22 @@ impl Transform {
     fn errs_as_sum_of(self, channels: usize, roundings: f64) -> bool {
         let products = channels * self.window * self.window;
         self.amplification().powi(2) * (4.0 + roundings) <= products as f64
+    }
+
+    /// Whether results over `channels` input channels err no more than the direct sum may, if inputs, weights, results and
+    /// all points are f16 and the sums of products f32.
+    ///
+    /// Of a whole tensor, the direct sum's weights and results may err by a unit of f16 each, four in squares. Here the
+    /// points of inputs, weights and products are rounded, then the result; a rounding errs by less than half of its
+    /// largest error.
+    ///
+    /// A single element may err by K units of f32 of its K products' magnitudes, which are together at least half of K
+    /// typical ones. Its roundings add up to √K times a typical product's; four times as much has to fit.
+    pub fn errs_as_half_sum(self, channels: usize) -> bool {
+        let products = (channels * self.window * self.window) as f64;
+        let amplified = self.amplification().powi(2) * 3.0 / 4.0;
+        let roundings = HALF * (amplified * products).sqrt();
+        amplified + 1.0 / 4.0 <= 4.0 && 4.0 * roundings <= products.powi(2) / 2.0
     }
 
     /// G·g·Gᵀ of a window of weights, point by point.
@@ -292,7 +324,11 @@ mod tests {
 
     #[test]
     fn errors_grow_by_known_factors() {
-        for (transform, known) in [(Transform::F4X3, 5.02), (Transform::F2X7, 24.76)] {
+        for (transform, known) in [
+            (Transform::F4X3, 5.02),
+            (Transform::F2X7, 24.76),
+            (Transform::F2X3, 1.67),
+        ] {
             assert!((transform.amplification() - known).abs() < 0.01);
         }
         assert!(
@@ -309,5 +345,25 @@ mod tests {
         // A fifth of the multiplications, but errors that grow too much.
         let of_six = Transform::new(6, 3);
         assert!([64, 512, 4096].iter().all(|c| !of_six.errs_as_sum(*c)));
+    }
+
+    #[test]
+    fn in_f16_only_small_tiles_of_many_channels_err_as_a_sum() {
+        assert!(
+            [256, 512, 4096]
+                .iter()
+                .all(|c| Transform::F2X3.errs_as_half_sum(*c))
+        );
+        assert!(!Transform::F2X3.errs_as_half_sum(192));
+        for transform in [Transform::F4X3, Transform::F2X7] {
+            assert!(!transform.errs_as_half_sum(4096), "{transform:?}");
+        }
+    }
+
+    #[test]
+    fn points_of_inputs_are_no_larger_than_the_largest_pixel() {
+        for row in Transform::F2X3.of_inputs() {
+            assert!(row.iter().map(|x| x.abs()).sum::<f64>() <= 1.0, "{row:?}");
+        }
     }
 }

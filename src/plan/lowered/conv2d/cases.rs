@@ -83,6 +83,15 @@ pub fn cases() -> Vec<Case> {
             pooled(Conv2d::padded(3), true),
             [[1, 98, 5, 8], [128, 98, 7, 7]],
         ),
+        // So many channels that F(2×2, 3×3) computes them in f16, with dilation too.
+        case(
+            relu_of(Conv2d::padded(1)),
+            [[2, 236, 5, 6], [37, 236, 3, 3], [37, 1, 1, 1]],
+        ),
+        case(
+            clamp_of(with(1, 2, 2, 1)),
+            [[1, 256, 8, 7], [12, 256, 3, 3]],
+        ),
         case(pooled_sum, [[2, 36, 5, 7]]),
         case(
             parts.clone(),

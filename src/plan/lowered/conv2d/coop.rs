@@ -17,20 +17,23 @@ use crate::tensor::Shape;
 
 /// The most workgroup memory of a kernel, even if the device has more: more workgroups then share a multiprocessor,
 /// and one computes while another waits for memory. The second limit is for stages that do not fit the first.
-const MOST_BYTES: [usize; 2] = [32 << 10, 48 << 10];
+pub(super) const MOST_BYTES: [usize; 2] = [32 << 10, 48 << 10];
 /// The most groups of four input channels staged at once.
 const MOST_GROUPS: usize = 8;
 /// Padding after each pixel of the halo and each output channel of the weights, in groups of four f16: it puts the rows
 /// of a matrix into different banks. Matrices begin at multiples of 16 bytes.
-const APART: usize = 2;
+pub(super) const APART: usize = 2;
 /// Bytes of a group of four f16.
-const QUAD_BYTES: usize = 8;
+pub(super) const QUAD_BYTES: usize = 8;
 /// The most tiles offered for sums in parts.
 const TILES_IN_PARTS: usize = 1;
 /// Reads of a stage that are under way at a time: each takes two registers beside the sums.
-const READS_AT_ONCE: usize = 16;
+pub(super) const READS_AT_ONCE: usize = 16;
 /// The cost of reading a group of four f16 and of storing it in workgroup memory, in products or loads of a matrix.
-const STAGING_COST: f64 = 2.0;
+pub(super) const STAGING_COST: f64 = 2.0;
+/// The cost of a product with the loads for it, at which the cost of traffic is compared with that of products: of 3×3
+/// windows in large layers.
+const USUAL_COST: f64 = 2.0;
 
 /// What a workgroup computes and how its subgroups share it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,14 +207,7 @@ pub(super) fn candidates(
     if !target.options.half || target.device.is_cpu || op.conv.groups > 1 {
         return Vec::new();
     }
-    let mut variants: Vec<_> = target
-        .device
-        .cooperative
-        .iter()
-        .flat_map(|matrix| variants(op, inputs, map, target, *matrix))
-        .collect();
-    let cost = |variant: &Variant| variant.cost(op, map, target);
-    variants.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
+    let mut variants = all_variants(op, inputs, map, target);
     if op.parts > 1 {
         variants.truncate(TILES_IN_PARTS);
     }
@@ -220,6 +216,39 @@ pub(super) fn candidates(
         Some(Candidate::kernel(kernel).trusted(variant.trust(inputs)))
     };
     variants.iter().filter_map(candidate).collect()
+}
+
+/// The tiles that fit the device, the cheapest first.
+fn all_variants(op: &Convolution, inputs: &[Shape], map: Shape, target: &Target) -> Vec<Variant> {
+    let matrices = target.device.cooperative.iter();
+    let mut all: Vec<_> = matrices
+        .flat_map(|matrix| variants(op, inputs, map, target, *matrix))
+        .collect();
+    let cost = |variant: &Variant| variant.cost(op, map, target);
+    all.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
+    all
+}
+
+/// The least cost of the convolution in one part; `None` if no tile fits.
+pub(super) fn least_cost(
+    op: &Convolution,
+    inputs: &[Shape],
+    map: Shape,
+    target: &Target,
+) -> Option<f64> {
+    let weight = inputs[1];
+    let terms = 4 * weight.c4() * weight.h * weight.w;
+    let all = all_variants(op, inputs, map, target);
+    let cost = all.first()?.cost(op, map, target);
+    Some(cost * (4 * terms) as f64)
+}
+
+/// The cost of moving `bytes`, beside that of products.
+pub(super) fn cost_of_traffic(bytes: u64, target: &Target) -> f64 {
+    let sizes = target.device.cooperative.iter().map(|matrix| matrix.size);
+    let product = sizes.map(|[rows, columns, terms]| rows * columns * terms);
+    let multiply_adds = bytes as f64 * f64::from(target.device.matrix_flops_per_byte) / 2.0;
+    USUAL_COST * multiply_adds / f64::from(product.max().unwrap_or(1))
 }
 
 /// The tiles that fit the device, with these matrices.
@@ -272,7 +301,7 @@ impl Variant {
     }
 
     /// The cost of the output: all products, discarded ones too, with the loads for them, divided by the share of the
-    /// device that is busy.
+    /// device that is busy; for each term and group of four output channels.
     fn cost(&self, op: &Convolution, map: Shape, target: &Target) -> f64 {
         let Self { tile, stage, .. } = self;
         let workgroups = tile.workgroups(map, map.c4() / op.parts);
@@ -343,26 +372,14 @@ fn source(variant: &Variant) -> String {
 
 /// The lines of the part called `name`.
 fn part(name: &str, variant: &Variant) -> Vec<String> {
-    let size = variant.tile.size;
     match name {
         "size" => constants(variant)
             .map(|(name, value)| format!("const {name} = {value}u;"))
             .to_vec(),
-        "matrices" => [
-            ("Left", "f16", "A"),
-            ("Right", "f16", "B"),
-            ("Sum", "f32", "C"),
-        ]
-        .map(|(name, kind, role)| format!("alias {name} = coop_mat{size}x{size}<{kind}, {role}>;"))
-        .into_iter()
-        .chain([match variant.matrix.vectors {
-            true => "alias Cell = vec4<f16>;".into(),
-            false => "alias Cell = f16;".into(),
-        }])
-        .collect(),
+        "matrices" => matrix_aliases(variant.matrix),
         "cells" => ["halo", "taps"]
             .into_iter()
-            .flat_map(|to| put(to, variant))
+            .flat_map(|to| put(to, variant.matrix.vectors))
             .collect(),
         "workgroup" => vec![format!(
             "@compute @workgroup_size({})",
@@ -414,9 +431,27 @@ fn constants(variant: &Variant) -> [(&'static str, usize); 21] {
     ]
 }
 
-/// The function that puts four numbers into the workgroup's `halo` or `taps`.
-fn put(to: &str, variant: &Variant) -> Vec<String> {
-    let stores = match variant.matrix.vectors {
+/// The types of the matrices of a product, and of the cells that they are loaded from.
+pub(super) fn matrix_aliases(matrix: CooperativeMatrix) -> Vec<String> {
+    let size = matrix.size[0];
+    let cell = match matrix.vectors {
+        true => "alias Cell = vec4<f16>;",
+        false => "alias Cell = f16;",
+    };
+    [
+        ("Left", "f16", "A"),
+        ("Right", "f16", "B"),
+        ("Sum", "f32", "C"),
+    ]
+    .map(|(name, kind, role)| format!("alias {name} = coop_mat{size}x{size}<{kind}, {role}>;"))
+    .into_iter()
+    .chain([cell.into()])
+    .collect()
+}
+
+/// The function that puts four numbers into an array of the workgroup, from vectors or numbers.
+pub(super) fn put(to: &str, vectors: bool) -> Vec<String> {
+    let stores = match vectors {
         true => vec![format!("    {to}[at] = value;")],
         false => (0..4)
             .map(|i| format!("    {to}[4u * at + {i}u] = value[{i}];"))

@@ -101,8 +101,8 @@ impl Op for Input {
         Ok(vec![Candidate::kernel(Kernel {
             shader: text::input(transform, is_cpu),
             constants: vec![("DILATION", self.tiling.dilation as f64)],
-            bindings: vec![reading(rows, is_cpu)],
-            output: Format::Nhwc4,
+            bindings: vec![reading(rows, Format::Nhwc4, is_cpu)],
+            output: Format::Nhwc4Between,
             params,
             grid: Grid::Items {
                 items: if is_cpu { 64 } else { 16 },

@@ -1,19 +1,20 @@
 //! Winograd's transforms: a convolution of stride 1 in three stages that take a fraction of the multiplications.
 //!
-//! The matrices are those of [`Transform`]; the products are summed over input channels. Between the stages are tensors
+//! The matrices are those of [`Transform`]; the products are summed over input channels, in f16 by cooperative matrices
+//! ([`coop`]), as other products would lose what the transforms take. Between the stages are tensors
 //! `[n, c, tile rows, points · tile columns]`: point p of a tile lies in column p · tile columns + tile column.
 //!
 //! A convolution of dilation D is D undilated ones in each direction, each of every D-th row or column. Their tiles
 //! stand side by side ([`Tiling`]).
 
+mod coop;
 mod input;
 mod output;
 mod product;
 mod text;
 mod tiled;
 
-use super::tiled as direct;
-use super::{Convolution, texels};
+use super::{Convolution, coop as direct_coop, texels, tiled as direct};
 use crate::ops::kernel::{Binding, Format, Rows};
 use crate::ops::packing::winograd::Transform;
 use crate::ops::{Stage, StageInput};
@@ -80,7 +81,7 @@ impl Tiling {
 pub(super) fn stages(op: &Convolution, inputs: &[Shape], target: &Target) -> Option<Vec<Stage>> {
     let map = op.map_shape(inputs).ok()?;
     let best = best(op, inputs, map, target)?;
-    Some(stages_of(op, best, inputs, map))
+    Some(stages_of(op, best, inputs, map, target))
 }
 
 /// The stages of all other transforms that apply.
@@ -91,22 +92,35 @@ pub(super) fn other_stages(op: &Convolution, inputs: &[Shape], target: &Target) 
     let best = best(op, inputs, map, target);
     let is_other =
         |transform: &Transform| best != Some(*transform) && applies(op, *transform, inputs, target);
-    let others = Transform::ALL.into_iter().filter(is_other);
+    let others = transforms(target).iter().copied().filter(is_other);
     others
-        .map(|transform| stages_of(op, transform, inputs, map))
+        .map(|transform| stages_of(op, transform, inputs, map, target))
         .collect()
+}
+
+/// The transforms for the target's precision. What F(4×4, 3×3) amplifies is too much for f16, and F(2×2, 3×3) saves less.
+fn transforms(target: &Target) -> &'static [Transform] {
+    match target.options.half {
+        true => &[Transform::F2X3],
+        false => &[Transform::F4X3, Transform::F2X7],
+    }
 }
 
 /// The transform with the least cost, if it costs at most three quarters of the direct convolution; `map` is the
 /// convolution's shape before it is pooled. Weights of small maps are read for few pixels, and transformed weights are
-/// larger.
+/// larger. In f16 there is none unless the device was found to compute right with its matrices.
 fn best(op: &Convolution, inputs: &[Shape], map: Shape, target: &Target) -> Option<Transform> {
-    let cost = |transform| match target.device.is_cpu {
-        true => Some(cost_on_cpu(op, inputs, map, target, transform)),
-        false => cost_on_gpu(op, inputs, map, target, transform),
+    let cost = |transform| match (target.device.is_cpu, target.options.half) {
+        (true, _) => Some(cost_on_cpu(op, inputs, map, target, transform)),
+        (false, false) => cost_on_gpu(op, inputs, map, target, transform),
+        (false, true) => cost_by_matrices(op, inputs, map, target, transform),
     };
+    let mut matrices = target.device.cooperative.iter();
+    if target.options.half && !matrices.all(|matrix| matrix.checked) {
+        return None;
+    }
     let direct = cost(None)?;
-    let all = Transform::ALL.into_iter();
+    let all = transforms(target).iter().copied();
     all.filter(|transform| applies(op, *transform, inputs, target))
         .filter_map(|transform| Some((cost(Some(transform))?, transform)))
         .filter(|(cost, _)| *cost <= 0.75 * direct)
@@ -148,24 +162,63 @@ fn cost_on_gpu(
     let Some(transform) = transform else {
         return direct::least_cost(op, inputs, map, target);
     };
+    let (products, [of_input, of_output]) =
+        points(op, input, weight, map, transform, Format::Nhwc4, target)?;
+    let (_, cost) = tiled::Tile::cheapest(products, target)?;
+    // Points are written and read, and the transforms read and write pixels.
+    let pixels = Format::Nhwc4.bytes(input) + Format::Nhwc4.bytes(map);
+    let traffic = 2 * (of_input + of_output) + pixels;
+    Some(cost + direct::cost_of_traffic(traffic, target))
+}
+
+/// The same in f16, where products are those of matrices, and so fast that they may wait for the points they read and write.
+fn cost_by_matrices(
+    op: &Convolution,
+    inputs: &[Shape],
+    map: Shape,
+    target: &Target,
+    transform: Option<Transform>,
+) -> Option<f64> {
+    let (input, weight) = (inputs[0], inputs[1]);
+    let Some(transform) = transform else {
+        return direct_coop::least_cost(op, inputs, map, target);
+    };
+    let format = Format::Nhwc4Half;
+    let (products, [of_input, of_output]) =
+        points(op, input, weight, map, transform, format, target)?;
+    let of_weight = (2 * transform.points() * weight.n * weight.c) as u64;
+    let cost = |bytes| direct_coop::cost_of_traffic(bytes, target);
+    let of_products = coop::least_cost(products, target)?;
+    let of_products = of_products.max(cost(of_input + of_weight + of_output));
+    let pixels = format.bytes(input) + format.bytes(map);
+    Some(of_products + cost(of_input + of_output + pixels))
+}
+
+/// The products of a transform, and the bytes of the points before and after them; `None` if these are too large.
+fn points(
+    op: &Convolution,
+    input: Shape,
+    weight: Shape,
+    map: Shape,
+    transform: Transform,
+    format: Format,
+    target: &Target,
+) -> Option<(Products, [u64; 2])> {
     let tiling = Tiling::new(transform, op);
     let [rows, columns] = [map.h, map.w].map(|side| tiling.tiles(side));
     let points = [input, map].map(|of| of.with_size(rows, transform.points() * columns));
-    let [of_input, of_output] = points.map(|points| Format::Nhwc4.bytes(points));
-    if of_input.max(of_output) > MOST_POINT_BYTES.min(target.device.max_buffer_bytes) {
-        return None;
-    }
+    let bytes = points.map(|points| format.bytes(points));
+    let most = MOST_POINT_BYTES.min(target.device.max_buffer_bytes);
     let products = Products {
         transform,
         tiles: map.n * rows * columns,
         inputs: input.c,
         outputs: weight.n,
     };
-    let (_, cost) = tiled::Tile::cheapest(products, target)?;
-    // Points are written and read, and the transforms read and write pixels.
-    let pixels = Format::Nhwc4.bytes(input) + Format::Nhwc4.bytes(map);
-    let traffic = 2 * (of_input + of_output) + pixels;
-    Some(cost + direct::cost_of_traffic(traffic, target))
+    bytes
+        .iter()
+        .all(|bytes| *bytes <= most)
+        .then_some((products, bytes))
 }
 
 /// Whether the stages of a transform compute `op` on the device, as precisely as a sum.
@@ -183,36 +236,45 @@ fn applies(op: &Convolution, transform: Transform, inputs: &[Shape], target: &Ta
     // nothing is saved on such maps.
     let reach = (transform.side() - 1) * dilation;
     let is_filled = target.device.is_cpu || input.h.min(input.w) > reach;
-    is_plain
-        && is_tiled
-        && is_filled
-        && !target.options.half
-        && transform.errs_as_sum(weight.c)
-        && (!target.device.is_cpu || applies_on_cpu(transform, input, weight, target))
+    let is_precise = match target.options.half {
+        true => transform.errs_as_half_sum(weight.c),
+        false => transform.errs_as_sum(weight.c),
+    };
+    let is_computed = match (target.device.is_cpu, target.options.half) {
+        (true, half) => !half && applies_on_cpu(transform, input, weight, target),
+        (false, half) => !half || !target.device.cooperative.is_empty(),
+    };
+    is_plain && is_tiled && is_filled && is_precise && is_computed
 }
 
 fn applies_on_cpu(transform: Transform, input: Shape, weight: Shape, target: &Target) -> bool {
     let gains = input.c >= LEAST_CHANNELS[0] && weight.n >= LEAST_CHANNELS[1];
     gains
-        && (Product { transform })
+        && Product::of(transform)
             .on_cpu(input.c4(), weight, target)
             .is_some()
 }
 
-/// How a stage reads the tensor before it.
-fn reading(rows: Rows, is_cpu: bool) -> Binding {
+/// How a stage reads a tensor in `format`.
+fn reading(rows: Rows, format: Format, is_cpu: bool) -> Binding {
     match is_cpu {
         true => Binding::ActivationTexels { input: 0, rows },
         false => Binding::Activation {
             input: 0,
-            format: Format::Nhwc4,
+            format,
             rows,
         },
     }
 }
 
 /// The stages of `transform`, where it applies; `map` is the shape of the convolution before it is pooled.
-fn stages_of(op: &Convolution, transform: Transform, inputs: &[Shape], map: Shape) -> Vec<Stage> {
+fn stages_of(
+    op: &Convolution,
+    transform: Transform,
+    inputs: &[Shape],
+    map: Shape,
+    target: &Target,
+) -> Vec<Stage> {
     let tiling = Tiling::new(transform, op);
     let mut last = vec![StageInput::Stage(1)];
     last.extend((inputs.len() > 2).then_some(StageInput::Op(2)));
@@ -225,7 +287,10 @@ fn stages_of(op: &Convolution, transform: Transform, inputs: &[Shape], map: Shap
             inputs: vec![StageInput::Op(0)],
         },
         Stage {
-            op: Arc::new(Product { transform }),
+            op: Arc::new(Product {
+                transform,
+                half: target.options.half,
+            }),
             inputs: vec![StageInput::Stage(0), StageInput::Op(1)],
         },
         Stage {
@@ -243,6 +308,7 @@ fn stages_of(op: &Convolution, transform: Transform, inputs: &[Shape], map: Shap
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device_profile::{CooperativeMatrix, MATRIX_FLOPS_PER_BYTE};
     use crate::ops::{Conv2d, Op, shapes};
     use crate::plan::lowered::conv2d::Activation;
     use crate::tensor::Tensor;
@@ -274,6 +340,41 @@ mod tests {
         }
         assert_eq!(best_of(512, 22, 4096, 7), Some(Transform::F2X7));
         assert_eq!(best_of(4096, 16, 4096, 1), None);
+    }
+
+    /// The layers of FCN-8s at 500×500 that devices compute by F(2×2, 3×3) in f16: those of many channels, unless matrices
+    /// are so fast that the points take longer.
+    #[test]
+    fn matrices_compute_points_of_many_channels() {
+        let best_of = |checked, flops_per_byte, channels: usize, side: usize, out: usize| {
+            let op = Convolution::from(Conv2d::padded(1));
+            let inputs = [[1, channels, side, side], [out, channels, 3, 3]]
+                .map(|[n, c, h, w]| Shape::new(n, c, h, w));
+            let map = op.map_shape(&inputs).unwrap();
+            let mut target = Target::WEBGPU_DEFAULTS.in_half(true);
+            target.device.max_workgroup_bytes = 32 << 10;
+            target.device.matrix_flops_per_byte = flops_per_byte;
+            target.device.cooperative = vec![CooperativeMatrix {
+                size: [16; 3],
+                subgroup: 32,
+                vectors: true,
+                checked,
+            }];
+            best(&op, &inputs, map, &target)
+        };
+        let usual = MATRIX_FLOPS_PER_BYTE;
+        for (channels, side, out) in [(64, 586, 64), (128, 293, 128), (128, 147, 256)] {
+            assert_eq!(best_of(true, usual, channels, side, out), None);
+        }
+        for side in [88, 44] {
+            assert_eq!(
+                best_of(true, usual, 512, side, 512),
+                Some(Transform::F2X3),
+                "{side}"
+            );
+            assert_eq!(best_of(false, usual, 512, side, 512), None);
+        }
+        assert_eq!(best_of(true, 4 * usual, 512, 88, 512), None);
     }
 
     #[test]
@@ -319,6 +420,8 @@ mod tests {
             (Transform::F2X7, 9, 13, 0, 1),
             (Transform::F2X7, 5, 4, 3, 1),
             (Transform::F2X7, 12, 15, 3, 2),
+            (Transform::F2X3, 7, 6, 1, 1),
+            (Transform::F2X3, 9, 11, 2, 2),
         ] {
             let conv = Conv2d {
                 dilation: [dilation; 2],
@@ -335,7 +438,8 @@ mod tests {
             let expected = op.reference(&inputs).unwrap();
             let mut values: Vec<Tensor> = Vec::new();
             let map = op.map_shape(&shapes(&inputs)).unwrap();
-            for stage in stages_of(&op, transform, &shapes(&inputs), map) {
+            let target = &Target::WEBGPU_DEFAULTS;
+            for stage in stages_of(&op, transform, &shapes(&inputs), map, target) {
                 let inputs: Vec<_> = stage
                     .inputs
                     .iter()

@@ -137,7 +137,7 @@ impl Op for Output {
                 .chain(self.activation.constants())
                 .collect(),
             bindings: vec![
-                reading(rows, is_cpu),
+                reading(rows, Format::Nhwc4Between, is_cpu),
                 bias_binding(inputs.len() > 1, 1, output.c),
             ],
             output: Format::Nhwc4,

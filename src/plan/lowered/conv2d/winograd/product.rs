@@ -1,5 +1,6 @@
 //! The products of the points: a matrix product for each.
 
+use super::coop;
 use super::tiled::{self, Products};
 use crate::device_profile::TEXELS_PER_ROW;
 use crate::error::{Result, bail};
@@ -10,7 +11,7 @@ use crate::ops::kernel::{
 };
 use crate::ops::numerics::Numerics;
 use crate::ops::packing::winograd::Transform;
-use crate::ops::{Op, shapes, take_inputs};
+use crate::ops::{Op, narrow, shapes, take_inputs};
 use crate::plan::lowered::conv2d::texels::{Tile, product_source};
 use crate::target::Target;
 use crate::tensor::{Shape, Tensor};
@@ -19,9 +20,19 @@ use crate::tensor::{Shape, Tensor};
 #[derive(Clone, Debug)]
 pub(super) struct Product {
     pub(super) transform: Transform,
+    /// Whether the weights of points are rounded to f16.
+    pub(super) half: bool,
 }
 
 impl Product {
+    /// The products in f32.
+    pub(super) const fn of(transform: Transform) -> Self {
+        Self {
+            transform,
+            half: false,
+        }
+    }
+
     /// The products of `input`, a tensor of points.
     fn products(&self, input: Shape, weight: Shape) -> Products {
         Products {
@@ -78,7 +89,12 @@ impl Op for Product {
             let mut sums = vec![0.0f64; plane.len()];
             for i in 0..input.shape().c {
                 let taps = (0..side * side).map(|k| weight.at(o, i, k / side, k % side));
-                let factors: Vec<_> = self.transform.weight(&taps.collect::<Vec<_>>()).collect();
+                let taps: Vec<_> = taps.collect();
+                let rounded = |factor| match self.half {
+                    true => narrow::rounded(factor),
+                    false => factor,
+                };
+                let factors: Vec<_> = self.transform.weight(&taps).map(rounded).collect();
                 let values = input.plane(n, i).iter();
                 for ((at, sum), value) in sums.iter_mut().enumerate().zip(values) {
                     *sum += f64::from(factors[at % output.w / columns]) * f64::from(*value);
@@ -93,6 +109,13 @@ impl Op for Product {
     fn candidates(&self, inputs: &[Shape], target: &Target) -> Result<Vec<Candidate>> {
         let output = self.output_shape(inputs)?;
         let (input, weight) = (inputs[0], inputs[1]);
+        if self.half {
+            return Ok(coop::candidates(
+                self.products(input, weight),
+                input,
+                target,
+            ));
+        }
         if !target.device.is_cpu {
             let kernel = tiled::kernel(self.products(input, weight), input, target);
             return Ok(kernel.into_iter().map(Candidate::kernel).collect());

@@ -152,7 +152,7 @@ pub(super) fn kernel(products: Products, input: Shape, target: &Target) -> Optio
         bindings: vec![
             Binding::Activation {
                 input: 0,
-                format: Format::Nhwc4,
+                format: Format::Nhwc4Between,
                 rows: Rows::shifted(0),
             },
             Binding::Parameter {
@@ -163,7 +163,7 @@ pub(super) fn kernel(products: Products, input: Shape, target: &Target) -> Optio
                 },
             },
         ],
-        output: Format::Nhwc4,
+        output: Format::Nhwc4Between,
         params,
         grid: Grid::Planes {
             planes: transform.points(),
