@@ -7,11 +7,12 @@
 //! numbers. Matrices are values of the shader, so [`source`] unrolls its text.
 
 use super::template::{fill, staging};
+use super::tiled::parts;
 use super::{Convolution, KernelParts};
 use crate::device_profile::CooperativeMatrix;
 use crate::ops::candidate::{Candidate, Trust};
 use crate::ops::grid::{Count, Grid};
-use crate::ops::kernel::{Kernel, MAX_LOOP_STEPS, Packing, Shader, counts, sizes};
+use crate::ops::kernel::{Format, Kernel, MAX_LOOP_STEPS, Packing, Shader, counts, sizes};
 use crate::target::Target;
 use crate::tensor::Shape;
 
@@ -229,7 +230,7 @@ fn all_variants(op: &Convolution, inputs: &[Shape], map: Shape, target: &Target)
     all
 }
 
-/// The least cost of the convolution in one part; `None` if no tile fits.
+/// The least cost of the convolution, in as many parts as a plan leaves its sums in; `None` if no tile fits.
 pub(super) fn least_cost(
     op: &Convolution,
     inputs: &[Shape],
@@ -238,9 +239,22 @@ pub(super) fn least_cost(
 ) -> Option<f64> {
     let weight = inputs[1];
     let terms = 4 * weight.c4() * weight.h * weight.w;
-    let all = all_variants(op, inputs, map, target);
-    let cost = all.first()?.cost(op, map, target);
-    Some(cost * (4 * terms) as f64)
+    let of = |op: &Convolution, map| {
+        let all = all_variants(op, inputs, map, target);
+        let cost = all.first()?.cost(op, map, target);
+        Some(cost * (4 * terms) as f64)
+    };
+    let Some(parts) = parts(op, inputs, map, target) else {
+        return of(op, map);
+    };
+    let in_parts = Convolution {
+        parts,
+        ..op.conv.clone().into()
+    };
+    let map = in_parts.map_shape(inputs).ok()?;
+    // Parts are written and read.
+    let traffic = 2 * Format::Nhwc4.bytes(map);
+    Some(of(&in_parts, map)? + cost_of_traffic(traffic, target))
 }
 
 /// The cost of moving `bytes`, beside that of products.

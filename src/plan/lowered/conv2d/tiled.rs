@@ -327,7 +327,12 @@ fn products_of_traffic(bytes: u64, target: &Target) -> f64 {
 }
 
 /// In how many parts the sum is best left, if in more than one.
-fn parts(op: &Convolution, inputs: &[Shape], map: Shape, target: &Target) -> Option<usize> {
+pub(super) fn parts(
+    op: &Convolution,
+    inputs: &[Shape],
+    map: Shape,
+    target: &Target,
+) -> Option<usize> {
     if target.device.is_cpu || op.conv.groups > 1 || op.parts > 1 {
         return None;
     }
