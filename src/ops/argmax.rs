@@ -131,5 +131,9 @@ pub fn cases() -> Vec<Case> {
     vec![
         case(Argmax {}, [[1, 21, 3, 7]]),
         case(Argmax {}, [[3, 2, 5, 13]]),
+        case(Argmax {}, [[2, 8, 3, 5]]),
+        case(Argmax {}, [[1, 7, 4, 3]]),
+        // Many rows of few pixels: small bindings show a part of the labels.
+        case(Argmax {}, [[2, 3, 70, 4]]),
     ]
 }

@@ -133,5 +133,7 @@ pub fn cases() -> Vec<Case> {
         of(&[1, 2, 1, 3, 1], [2, 4, 3]),
         of(&[7], [1, 3, 3]),
         of(&[3, 1, 4, 1, 5, 9, 2], [2, 3, 2]),
+        // Many rows of few pixels: small bindings show a part of each input.
+        of(&[3, 1, 2, 5, 9], [1, 16, 1]),
     ]
 }

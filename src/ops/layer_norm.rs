@@ -133,6 +133,7 @@ pub fn cases() -> Vec<Case> {
         case(op(), [[1, 6, 3, 7], vector(6), vector(6)]),
         case(op(), [[3, 32, 5, 3], vector(32), vector(32)]),
         case(op(), [[2, 21, 4, 5]]),
+        case(op(), [[1, 7, 3, 4], vector(7), vector(7)]),
         case(LayerNorm::default(), [[2, 5, 3, 3], vector(5)]),
     ]
 }

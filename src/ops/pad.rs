@@ -275,6 +275,7 @@ pub fn cases() -> Vec<Case> {
         pad([1, 2, 3, 0], PadMode::Constant, 0.0, [1, 5, 3, 7]),
         pad([0, 3, 1, 2], PadMode::Constant, -0.5, [2, 6, 4, 3]),
         pad([1, 0, 0, 1], PadMode::Constant, 0.75, [1, 8, 2, 3]),
+        pad([0, 1, 2, 0], PadMode::Constant, 1.5, [1, 5, 3, 2]),
         pad([2, 1, 3, 2], PadMode::Reflect, 0.0, [2, 5, 4, 3]),
         pad([5, 1, 0, 7], PadMode::Replicate, 0.0, [3, 8, 2, 3]),
         pad([3, 1, 2, 4], PadMode::Circular, 0.0, [2, 5, 4, 3]),

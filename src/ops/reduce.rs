@@ -347,6 +347,8 @@ pub(super) fn cases<O: Op>(of: impl Fn(Dims) -> O) -> Vec<Case> {
         over(true, false, false, [1, 2, 4, 5]),
         over(true, false, false, [2, 1, 3, 5]),
         over(true, false, false, [1, 8, 3, 5]),
+        // Many rows of few pixels: small bindings show a part of the output.
+        over(true, false, false, [1, 70, 72, 1]),
     ]
 }
 

@@ -301,9 +301,22 @@ impl Op for OfPixels {
         })])
     }
 
+    /// Of the stage alone; the op's own numerics count the stages before. The distance from the largest value has a
+    /// rounding, which is a relative error of its exponential, and so have the difference and the quotient.
     fn numerics(&self, _inputs: &[Shape]) -> Numerics<'_> {
-        // Of the stage alone; the op's own numerics count the stages before.
-        Numerics::sum(2)
+        Numerics::elements(2, move |inputs, expected| {
+            let [input, top, sum] = take_inputs(self.name(), inputs)?;
+            Tensor::from_fn(expected.shape(), |n, c, y, x| {
+                let [top, sum] = [top, sum].map(|t| f64::from(t.at(n, c, 0, 0)));
+                let distance = f64::from(input.at(n, c, y, x)) - top;
+                let value = f64::from(expected.at(n, c, y, x)).abs();
+                let units = match self.logarithm {
+                    true => distance.abs() + LOG_UNITS * sum.ln().abs() + 2.0 * value,
+                    false => value * (exp_units(distance) + distance.abs() + 6.0),
+                };
+                (units * UNIT + FLUSHED) as f32
+            })
+        })
     }
 }
 
@@ -313,9 +326,12 @@ pub(super) fn cases<O: Op>(of: impl Fn(Dims) -> O) -> Vec<Case> {
     vec![
         over(Dims::CHANNELS, [1, 21, 3, 7]),
         over(Dims::CHANNELS, [3, 2, 5, 13]),
+        over(Dims::CHANNELS, [2, 7, 3, 5]),
         over(Dims::PIXELS, [2, 5, 3, 7]),
         over(Dims::PIXELS, [1, 6, 17, 19]),
         over(Dims::PIXELS, [3, 3, 1, 1]),
+        // Many images of few pixels: small bindings show a part of the statistics.
+        over(Dims::PIXELS, [9, 20, 1, 3]),
     ]
 }
 
