@@ -30,10 +30,10 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
-// The weight at a distance of `units`, of which `one` are 1.
+// The weight at a distance of `units`, of which `one` are 1; the sum is divided by that of the weights.
 fn weight(units: i32, one: i32) -> f32 {
     if !CUBIC {
-        return f32(max(one - units, 0)) / f32(one);
+        return f32(max(one - units, 0));
     }
     let x = f32(units) / f32(one);
     if x < 1.0 {

@@ -89,13 +89,13 @@ fn main(
     let step = i32(STRIDE_W);
     let at = (row * params.out_width + first) * params.c4 + c - params.output_start;
     output[at] = place(image, y, x, c);
-    if PIXELS > 1u && first + 1u < params.out_width {
+    if PIXELS == 4u && first + 1u < params.out_width {
         output[at + params.c4] = place(image, y, x + step, c);
     }
-    if PIXELS > 1u && first + 2u < params.out_width {
+    if PIXELS == 4u && first + 2u < params.out_width {
         output[at + 2u * params.c4] = place(image, y, x + 2 * step, c);
     }
-    if PIXELS > 1u && first + 3u < params.out_width {
+    if PIXELS == 4u && first + 3u < params.out_width {
         output[at + 3u * params.c4] = place(image, y, x + 3 * step, c);
     }
 }

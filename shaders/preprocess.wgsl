@@ -57,8 +57,9 @@ fn filter_of(i: u32, in_size: u32, per: u32, by: u32) -> Filter {
     return Filter(begin, end, centre, radius, outputs);
 }
 
+// A whole number: the sum is divided by that of the weights.
 fn weight(f: Filter, j: i32) -> f32 {
-    return f32(max(f.radius - abs((2 * j + 1) * f.outputs - f.centre), 0)) / f32(f.radius);
+    return f32(max(f.radius - abs((2 * j + 1) * f.outputs - f.centre), 0));
 }
 
 // The channels of a pixel from 0 to 1, before they are ordered.

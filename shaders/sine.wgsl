@@ -72,11 +72,9 @@ fn sine(x: f32) -> f32 {
             sign = -1.0;
             fraction = vec2<u32>(~fraction.x, ~fraction.y);
         }
+        // The first digit is 0.
         let zeros = min(countLeadingZeros(fraction.x), 31u);
-        var word = fraction.x;
-        if zeros > 0u {
-            word = (fraction.x << zeros) | (fraction.y >> (32u - zeros));
-        }
+        let word = (fraction.x << zeros) | (fraction.y >> (32u - zeros));
         let scale = bitcast<f32>((103u - zeros) << 23u);
         angle = sign * (f32(word >> 8u) * scale * 1.57079633);
     }
