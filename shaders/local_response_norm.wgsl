@@ -24,6 +24,19 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> output: array<Written>;
 @group(0) @binding(2) var<uniform> params: Params;
 
+// `base` to the power beta; WGSL's power of zero, infinity and NaN may be any number.
+fn power(base: vec4<f32>) -> vec4<f32> {
+    let exponent = bitcast<vec4<u32>>(base) & vec4<u32>(0x7f800000u);
+    let is_special = (exponent == vec4<u32>(0x7f800000u)) | (base == vec4<f32>());
+    var special = vec4<f32>(1.0);
+    if params.beta > 0.0 {
+        special = base;
+    } else if params.beta < 0.0 {
+        special = 1.0 / base;
+    }
+    return select(pow(base, vec4<f32>(params.beta)), special, is_special);
+}
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -57,7 +70,7 @@ fn main(
         sum += select(vec4<f32>(), square.wwww, (begin <= vec4<u32>(j + 3u)) & (vec4<u32>(j + 3u) < end));
     }
     let base = vec4<f32>(params.k) + params.share * sum;
-    let normed = vec4<f32>(input[first + group_of_4]) / pow(base, vec4<f32>(params.beta));
+    let normed = vec4<f32>(input[first + group_of_4]) / power(base);
     // With k = 0 a padding channel could be 0 / 0: NaN.
     let value = select(vec4<f32>(), normed, channel < vec4<u32>(params.channels));
     output[at - params.output_start] = Written(value);

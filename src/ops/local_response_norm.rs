@@ -190,5 +190,9 @@ pub fn cases() -> Vec<Case> {
         case(strong(4, 0.75, 2.0), [[2, 9, 3, 3]]),
         case(strong(1, 1.5, 0.5), [[1, 5, 2, 7]]),
         case(strong(9, 0.5, 1.0), [[1, 3, 5, 4]]),
+        case(strong(3, -0.5, 1.0), [[1, 7, 4, 3]]),
+        case(strong(2, 0.0, 1.0), [[2, 4, 3, 3]]),
+        // Padding channels are 0 / 0.
+        case(strong(1, 0.75, 0.0), [[1, 5, 3, 2]]),
     ]
 }
