@@ -73,6 +73,8 @@ impl OneOp {
         match case.op.name() {
             "log" | "sqrt" | "rsqrt" | "reciprocal" | "pow" => inputs[0] = inputs[0].map(away),
             "div" => inputs[1] = inputs[1].map(away),
+            // Both are chosen.
+            "where" => inputs[0] = inputs[0].map(|x| x.max(0.0)),
             // Stages, whose third input is a variance or a sum of exponentials.
             "normalize" | "softmax_of_pixels" => inputs[2] = inputs[2].map(away),
             _ => {}

@@ -6,7 +6,10 @@ use super::ways::{Setup, Way};
 use super::{OneOp, Random, difference, difference_of_labels};
 use fullconv::Tensor;
 use fullconv::low_level::ops::Case;
+use fullconv::low_level::ops::numerics::ErrorBound;
 use fullconv::low_level::plan::Plan;
+use fullconv::low_level::plan::lowered::{FusedArgmax, Scores};
+use std::any::Any;
 use std::sync::Arc;
 
 /// The numbers that a case's inputs hold.
@@ -38,6 +41,13 @@ pub struct Sample {
 enum Bounds {
     Elements(Tensor),
     Labels { scores: Tensor, bounds: Tensor },
+}
+
+/// Whether the scores of labels are sums of products of the inputs: of quarters, these are exact.
+fn sums_products(one: &OneOp) -> bool {
+    let op: &dyn Any = one.op.as_ref();
+    let fused: Option<&FusedArgmax> = op.downcast_ref();
+    fused.is_some_and(|fused| matches!(fused.scores, Scores::Upsampled(_)))
 }
 
 impl Sample {
@@ -72,7 +82,13 @@ impl Sample {
         }
         let one = if half { one.in_half() } else { one };
         let bounds = match one.scores_of_labels() {
-            Some((scores, bounds)) => Bounds::Labels { scores, bounds },
+            Some((scores, bounds)) => Bounds::Labels {
+                bounds: match inputs == Inputs::Quarters && sums_products(&one) {
+                    true => bounds.map(|_| 0.0),
+                    false => bounds,
+                },
+                scores,
+            },
             None if half => Bounds::Elements(one.half_bounds()),
             None => Bounds::Elements(one.bounds()),
         };
@@ -83,12 +99,40 @@ impl Sample {
         }
     }
 
-    /// The sample of a stage of an op. The bound of a stage alone says little: of several stages, that of the op holds.
+    /// An op, in f32.
+    pub fn of(one: OneOp) -> Self {
+        Self {
+            expected: one.expected(),
+            bounds: Bounds::Elements(one.bounds()),
+            one: Arc::new(one),
+        }
+    }
+
+    /// The sample of a stage of an op. The bound of a sum in one stage alone says little: of several stages, that of the
+    /// op holds.
     #[must_use]
     pub fn of_stage(mut self) -> Self {
+        let shapes: Vec<_> = self.one.inputs.iter().map(Tensor::shape).collect();
+        if matches!(self.one.op.numerics(&shapes).error, ErrorBound::Elements(_)) {
+            return self;
+        }
         if let Bounds::Elements(bounds) = &mut self.bounds {
             for (bound, expected) in bounds.data_mut().iter_mut().zip(self.expected.data()) {
                 *bound = bound.max(STAGE_ERROR * (1.0 + expected.abs()));
+            }
+        }
+        self
+    }
+
+    /// The sample of an op that drops infinite numbers, as a maximum does: there its bounds are infinite, though the
+    /// result errs as that of other numbers.
+    #[must_use]
+    pub fn of_dropped(mut self) -> Self {
+        if let Bounds::Elements(bounds) = &mut self.bounds {
+            for (bound, expected) in bounds.data_mut().iter_mut().zip(self.expected.data()) {
+                if expected.is_finite() && !bound.is_finite() {
+                    *bound = STAGE_ERROR * (1.0 + expected.abs());
+                }
             }
         }
         self

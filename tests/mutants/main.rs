@@ -7,6 +7,7 @@
 mod common;
 
 mod mutate;
+mod special;
 mod survivors;
 mod textures;
 mod uses;

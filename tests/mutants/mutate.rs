@@ -1,6 +1,7 @@
 //! The mutants of a shader's text: changes of one line each, as typing errors would make them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 
 /// A change of one line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +35,24 @@ impl Mutant {
         let (before, after) = (&text[..begin], &text[begin + line.len()..]);
         Some(format!("{before}{changed}{after}"))
     }
+}
+
+/// More turns than a `while` loop of a shader takes.
+const TURNS: usize = 100;
+
+/// `text` with an end of each `while` loop, which a mutant might never leave.
+pub fn ending(text: &str) -> String {
+    let mut ending = String::new();
+    for (i, line) in text.lines().enumerate() {
+        if line.trim_start().starts_with("while ") {
+            let turns = format!("turns{i}");
+            let end = format!("{turns} += 1u; if {turns} > {TURNS}u {{ break; }}");
+            writeln!(ending, "var {turns} = 0u;\n{line}\n{end}").unwrap();
+        } else {
+            writeln!(ending, "{line}").unwrap();
+        }
+    }
+    ending
 }
 
 /// Pairs of operators, each replaced by the other one.
@@ -185,7 +204,7 @@ fn code_lines(text: &str) -> Vec<String> {
     let mut outside = true;
     for line in text.lines() {
         // What begins at the left edge is a declaration; a function's code follows its head.
-        if !line.starts_with([' ', '}']) {
+        if !line.is_empty() && !line.starts_with([' ', '}']) {
             // Variants in f16 have this function in common.
             outside =
                 !line.starts_with("fn ") && !line.starts_with(')') || line.contains(" written(");
@@ -285,6 +304,7 @@ fn main(
         }
         sum += 1.0;
     }
+
     workgroupBarrier();
     sum += 1.0;
     output[at] = Written(sum.x);
@@ -344,6 +364,15 @@ fn main(
             mutants(TEXT)
                 .iter()
                 .all(|mutant| mutant.line != "if i > 5u {")
+        );
+    }
+
+    #[test]
+    fn while_loops_get_an_end() {
+        assert_eq!(ending(TEXT), TEXT);
+        assert_eq!(
+            ending("a\n    while b {\n    }\n"),
+            "a\nvar turns1 = 0u;\n    while b {\nturns1 += 1u; if turns1 > 100u { break; }\n    }\n"
         );
     }
 

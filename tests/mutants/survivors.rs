@@ -4,12 +4,13 @@ use super::mutate::Mutant;
 use std::fmt::Write;
 use std::path::Path;
 
-/// The survivors and the reasons. A block of `survivors.txt` is a line `shader: reason`, then pairs of lines, `- ` with
-/// the line and `+ ` with what it may be changed to. `-2 ` is the second one of equal lines.
+/// The survivors and the reasons. A block of `survivors.txt` is a line `shader: reason`, with spaces between several
+/// shaders, then pairs of lines, `- ` with the line and `+ ` with what it may be changed to. `-2 ` is the second one of
+/// equal lines.
 pub struct Known(Vec<Listed>);
 
 struct Listed {
-    shader: String,
+    shaders: String,
     reason: String,
     line: String,
     nth: usize,
@@ -38,11 +39,11 @@ impl Known {
                     line = Some((rest.to_owned(), nth));
                 }
                 [b'+', ..] => {
-                    let (shader, reason) =
+                    let (shaders, reason) =
                         head.clone().unwrap_or_else(|| panic!("{at}: no shader"));
                     let (line, nth) = line.clone().unwrap_or_else(|| panic!("{at}: no line"));
                     all.push(Listed {
-                        shader,
+                        shaders,
                         reason,
                         line,
                         nth,
@@ -50,8 +51,8 @@ impl Known {
                     });
                 }
                 _ => {
-                    let (shader, reason) = text.split_once(": ").unwrap_or_else(|| panic!("{at}"));
-                    (head, line) = (Some((shader.to_owned(), reason.to_owned())), None);
+                    let (shaders, reason) = text.split_once(": ").unwrap_or_else(|| panic!("{at}"));
+                    (head, line) = (Some((shaders.to_owned(), reason.to_owned())), None);
                 }
             }
         }
@@ -60,7 +61,7 @@ impl Known {
 
     fn find(&self, shader: &str, mutant: &Mutant) -> Option<&Listed> {
         self.0.iter().find(|listed| {
-            listed.shader == shader
+            listed.shaders.split(' ').any(|listed| listed == shader)
                 && (&listed.line, listed.nth) == (&mutant.line, mutant.nth)
                 && listed.changed == mutant.changed
         })
@@ -97,4 +98,6 @@ fn what_is_shown_is_what_the_list_holds() {
     assert_eq!(known.reason("cat", &mutant), None);
     let first = Mutant { nth: 0, ..mutant };
     assert_eq!(known.reason("relu", &first), None);
+    let of_two = Known::parse(&shown("relu cat", &first, Some("b is 0.")));
+    assert_eq!(of_two.reason("cat", &first), Some("b is 0."));
 }

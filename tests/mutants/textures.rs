@@ -1,6 +1,6 @@
 //! Uses of the shaders for textures, which no op has.
 
-use super::uses::{BEYOND, Outcome, POISON, Run, invalid, words};
+use super::uses::{BEYOND, Outcome, POISON, Run, folded, invalid, words};
 use crate::common::Random;
 use fullconv::Gpu;
 use fullconv::gpu::wgpu;
@@ -55,10 +55,10 @@ impl Run for Textured {
             .gpu
             .device()
             .push_error_scope(wgpu::ErrorFilter::Validation);
-        let found = self.dispatch(text);
+        let is_right = [false, true].map(|wide| self.dispatch(&text, wide) == self.expected);
         match pollster::block_on(scope.pop()) {
             Some(e) => Outcome::Invalid(e.to_string()),
-            None if found == self.expected => Outcome::Right,
+            None if is_right == [true; 2] => Outcome::Right,
             None => Outcome::Wrong("other bytes".to_owned()),
         }
     }
@@ -109,13 +109,13 @@ impl Textured {
         buffer
     }
 
-    /// The bytes of the output after a dispatch of a shader.
-    fn dispatch(&self, text: String) -> Vec<u8> {
+    /// The bytes of the output after a dispatch of a shader, folded as those of large textures are.
+    fn dispatch(&self, text: &str, wide: bool) -> Vec<u8> {
         use wgpu::BufferUsages as Usage;
         let device = self.gpu.device();
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: None,
-            source: wgpu::ShaderSource::Wgsl(text.into()),
+            source: wgpu::ShaderSource::Wgsl(text.to_owned().into()),
         });
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: None,
@@ -172,10 +172,8 @@ impl Textured {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             pass.set_pipeline(&pipeline);
             pass.set_bind_group(0, &group, &[]);
-            // Folded, as the workgroups of large textures are.
-            let all = self.invocations.div_ceil(64);
-            let along = if all < 5 { 1 } else { 2 };
-            pass.dispatch_workgroups(along, all.div_ceil(along), 1);
+            let [x, y] = folded(self.invocations.div_ceil(64), wide);
+            pass.dispatch_workgroups(x, y, 1);
         }
         let pitch = 4 * self.size[0].next_multiple_of(64);
         let bytes = match &written {
@@ -304,6 +302,7 @@ fn label_rows(gpu: &Gpu, text: &str, random: &mut Random) -> Vec<Textured> {
         ([256, 2], 7),
         ([259, 3], 5),
         ([8, 1], 2),
+        ([200, 5], 3),
     ] {
         for told in [&[][..], &[0, 9, 0, 9], &[0, 9, 1, 9], &[1, 9, 0, 9]] {
             let pitch = width.next_multiple_of(256);

@@ -7,6 +7,8 @@ use crate::common::sizes::{at_size, of_fixed_sizes};
 use crate::common::ways::{Setup, Way, single_kernels};
 use crate::common::writes::region;
 use crate::common::{OneOp, Random};
+use crate::mutate::ending;
+use crate::special::specials;
 use fullconv::low_level::gpu::{Executor, Network};
 use fullconv::low_level::ops::Case;
 use fullconv::low_level::ops::grid::Region;
@@ -34,6 +36,8 @@ pub struct Place {
     pub way: Way,
     /// Whether the way computes a stage of an op.
     is_stage: bool,
+    /// The only inputs, if they are special.
+    inputs: Option<Arc<Vec<Tensor>>>,
 }
 
 /// The size of an output that takes several workgroups.
@@ -41,8 +45,8 @@ const LARGE: [usize; 2] = [9, 38];
 /// The most work of a large case.
 const MOST_FLOPS: u64 = 20_000_000;
 
-/// All cases, and cases that take several workgroups.
-fn cases() -> [Vec<Case>; 2] {
+/// All cases, cases that take several workgroups, and those of [`functions`].
+fn cases() -> [Vec<Case>; 3] {
     let all = lowered::cases();
     let larger = all.iter().filter_map(|case| at_size(case, 2, LARGE, true));
     let larger = larger.filter(|case| case.op.flops(&case.inputs) < MOST_FLOPS);
@@ -51,18 +55,24 @@ fn cases() -> [Vec<Case>; 2] {
         inputs: vec![Shape::new(1, 3, 1, functions::numbers().len())],
         diagonal: false,
     });
-    let larger = larger.chain(of_fixed_sizes()).chain(hard).collect();
-    [all, larger]
+    let larger = larger.chain(of_fixed_sizes()).collect();
+    [all, larger, hard.collect()]
 }
 
 /// The places of each shader.
 pub fn places(setups: &[Setup]) -> BTreeMap<&'static str, Vec<Place>> {
-    let [cases, larger] = cases();
+    let [cases, larger, hard] = cases();
+    let specials = specials(&mut Random::new(67));
     let mut places: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for (setup, Setup { target, cut, .. }) in setups.iter().enumerate() {
         // Of a large case, small parts would be many.
         let larger = larger.iter().filter(|_| !cut);
-        for case in cases.iter().chain(larger) {
+        // f16 does not hold all numbers.
+        let hard = hard.iter().filter(|_| !cut && !target.options.half);
+        let specials = specials.iter().filter(|_| !cut && !target.options.half);
+        let specials = specials.map(|special| (&special.case, Some(&special.inputs)));
+        let all = cases.iter().chain(larger).chain(hard);
+        for (case, inputs) in all.map(|case| (case, None)).chain(specials) {
             for way in single_kernels(&case.op, &case.inputs, target) {
                 // Statistics are f32 only between the stages of an operation.
                 let mut read = way.kernels[0].bindings.iter();
@@ -85,6 +95,7 @@ pub fn places(setups: &[Setup]) -> BTreeMap<&'static str, Vec<Place>> {
                     case,
                     way,
                     is_stage,
+                    inputs: inputs.cloned(),
                 });
             }
         }
@@ -148,7 +159,7 @@ impl Run for Use {
         for i in &self.pipelines {
             let shader = &mut plan.pipelines[*i].shader;
             if let Some(text) = change(&shader.source) {
-                *shader = Shader::new(shader.name, text);
+                *shader = Shader::new(shader.name, ending(&text));
             }
         }
         let run = || self.run_plan(plan);
@@ -254,14 +265,14 @@ fn numbers(bytes: &[u8], format: Format) -> Vec<f32> {
     }
 }
 
-/// The numbers in channels beyond the last.
+/// The numbers in channels beyond the last, or the labels after the last in its word.
 fn padding(bytes: &[u8], shape: Shape, format: Format) -> impl Iterator<Item = f32> {
-    let (numbers, width) = match format {
-        Format::Labels8 => (Vec::new(), 1),
-        format => (numbers(bytes, format), 4 * shape.c4()),
+    let (width, own) = match format {
+        Format::Labels8 => (bytes.len(), shape.pixels()),
+        _ => (4 * shape.c4(), shape.c),
     };
-    let all = numbers.into_iter().enumerate();
-    all.filter(move |(i, _)| i % width >= shape.c)
+    let all = numbers(bytes, format).into_iter().enumerate();
+    all.filter(move |(i, _)| i % width >= own)
         .map(|(_, number)| number)
 }
 
@@ -328,14 +339,23 @@ fn is_function(case: &Case) -> bool {
     numerics.reduction_length == 1 && !matches!(numerics.error, ErrorBound::Elements(_))
 }
 
-/// Folds the last layer's workgroups into two dimensions, as those of large dispatches are.
-fn fold(plan: &mut Plan) {
+/// Workgroups in two dimensions, as those of large dispatches are: a `wide` dispatch has more along the first, and more
+/// than one past the last, so that numbers off by one or of the wrong sign show; a tall one has more along the second.
+pub fn folded(groups: u32, wide: bool) -> [u32; 2] {
+    let first = match wide {
+        true => (2..groups).find(|x| *x > groups.div_ceil(*x) && groups % x > 1),
+        false => (1..).find(|x| groups < 5 || *x == 2),
+    };
+    let first = first.unwrap_or(groups);
+    [first, groups.div_ceil(first)]
+}
+
+/// Folds the last layer's workgroups.
+fn fold(plan: &mut Plan, wide: bool) {
     let last = plan.layers.len() - 1;
     for step in plan.steps.iter_mut().filter(|step| step.layer == last) {
         let [x, y] = step.workgroups;
-        // The numbers along the two are not equal.
-        let along = if x * y < 5 { 1 } else { 2 };
-        step.workgroups = [along, (x * y).div_ceil(along)];
+        step.workgroups = folded(x * y, wide);
     }
 }
 
@@ -397,9 +417,23 @@ pub fn uses(name: &str, setups: &[Setup], places: &[Place]) -> Vec<Box<dyn Run>>
             if inputs == Inputs::Hard && !is_function(case) {
                 continue;
             }
+            if inputs != Inputs::Random && place.inputs.is_some() {
+                continue;
+            }
+            // A part's padding channels are real ones to the reference; NaN times padding is NaN.
+            if inputs == Inputs::Wild && case.op.name() == "gram_parts" {
+                continue;
+            }
             let key = format!("{half} {inputs:?} {:?} {:?}", case.op, case.inputs);
             let new = || {
-                let sample = Sample::new(case.clone(), half, inputs, &mut random);
+                let sample = match &place.inputs {
+                    Some(inputs) => Sample::of(OneOp::new(case.op.clone(), inputs.to_vec())),
+                    None => Sample::new(case.clone(), half, inputs, &mut random),
+                };
+                let sample = match case.op.name() {
+                    "sum_parts" => sample.of_dropped(),
+                    _ => sample,
+                };
                 Arc::new(match place.is_stage {
                     true => sample.of_stage(),
                     false => sample,
@@ -416,9 +450,7 @@ pub fn uses(name: &str, setups: &[Setup], places: &[Place]) -> Vec<Box<dyn Run>>
             let Some(mut plan) = apart(plan) else {
                 continue;
             };
-            if inputs == Inputs::Quarters {
-                fold(&mut plan);
-            }
+            fold(&mut plan, inputs == Inputs::Random);
             if !seen.insert((key, identity(&plan))) {
                 continue;
             }
