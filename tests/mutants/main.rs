@@ -111,7 +111,7 @@ fn check(name: &'static str, uses: &[Box<dyn Run>], known: &Known) -> Report {
     let most = match (std::env::var("FULLCONV_MUTANTS"), name) {
         (Ok(number), _) if number == "all" => all.len(),
         (Ok(number), _) => number.parse().unwrap(),
-        (_, "conv2d_coop") => MOST_OF_SLOW,
+        (_, "conv2d_coop" | "winograd_product_coop") => MOST_OF_SLOW,
         _ => MOST,
     };
     let mut report = Report {
