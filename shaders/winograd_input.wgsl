@@ -5,7 +5,7 @@
 // One invocation computes four channels of one tile. A tile of a dilated convolution takes every DILATION-th pixel of
 // each axis; DILATION tiles interleave over OUTPUTS · DILATION output pixels.
 // input [n, h, w, c/4] as texels, ROW in a row of the texture, the first row zeros;
-// output [n, tile rows, SIDE², tile columns, c/4], all vec4.
+// output [n, tile rows, SIDE², c/4, tile columns], all vec4.
 
 override DILATION: u32 = 1u;
 
@@ -103,8 +103,8 @@ fn main(
     if tile_row >= params.row_end {
         return;
     }
-    let tile_column = i % params.line_items / params.in_c4;
-    let c = i % params.in_c4;
+    let tile_column = i % params.tile_columns;
+    let c = i % params.line_items / params.tile_columns;
     let n = tile_row / params.tile_rows;
     let top = n * params.in_height;
     let y = i32(first_of(tile_row - n * params.tile_rows)) - i32(params.padding_h);
@@ -118,8 +118,7 @@ fn main(
     let r4 = row(top, y + 4 * i32(DILATION), x, c);
     let r5 = row(top, y + 5 * i32(DILATION), x, c);
     // end
-    let first_point = tile_row * SIDE * SIDE * params.tile_columns + tile_column;
-    let at = first_point * params.in_c4 + c - params.output_start;
+    let at = tile_row * SIDE * SIDE * params.line_items + i % params.line_items - params.output_start;
     let point = params.line_items;
     let step = SIDE * point;
     // tile: columns_of_points

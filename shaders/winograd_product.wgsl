@@ -4,7 +4,7 @@
 // A workgroup computes one point of PIXELS consecutive tiles, counted through the rows, for 4 · LANES · BLOCKS output
 // channels. Lane l of LANES invocations owns channels 4(q · LANES + l) … + 3 for each q < BLOCKS. The parts between
 // marks depend on the tile; src/plan/lowered/conv2d/texels.rs writes them for other tiles.
-// input [n, tile rows, POINTS, tile columns, c/4] and weight [tile][POINTS][c][BLOCKS][LANES] as texels, ROW in a row
+// input [n, tile rows, POINTS, c/4, tile columns] and weight [tile][POINTS][c][BLOCKS][LANES] as texels, ROW in a row
 // of the texture, input after one row; output [n, tile rows, POINTS, tile columns, out/4], all vec4.
 
 // tile: points
@@ -44,15 +44,17 @@ fn at(i: u32) -> vec2<u32> {
     return vec2<u32>(i % ROW, i / ROW);
 }
 
-// The element of `point` of tile `i`, in input and output; tiles are counted from the band's first.
+// The element of `point` of tile `i` in the output; tiles are counted from the band's first.
 fn element(i: u32, point: u32) -> u32 {
     let row = params.row_begin + i / params.tile_columns;
     return (row * POINTS + point) * params.tile_columns + i % params.tile_columns;
 }
 
-// The first texel of an element's channels in the input's texture.
-fn texel(element: u32) -> u32 {
-    return ROW + element * params.in_c4 - params.input_start;
+// The first texel of `point` of tile `i` in the input's texture; the next four channels are a row of tiles away.
+fn texel(i: u32, point: u32) -> u32 {
+    let row = params.row_begin + i / params.tile_columns;
+    let first = (row * POINTS + point) * params.in_c4 * params.tile_columns;
+    return ROW + first + i % params.tile_columns - params.input_start;
 }
 
 // tile: workgroup
@@ -81,14 +83,14 @@ fn main(
     // The first of the tiles that this invocation computes.
     let own = first + share * OWN;
     // tile: texels
-    let t0 = texel(element(min(own + 0u, end - 1u), point));
-    let t1 = texel(element(min(own + 1u, end - 1u), point));
-    let t2 = texel(element(min(own + 2u, end - 1u), point));
-    let t3 = texel(element(min(own + 3u, end - 1u), point));
-    let t4 = texel(element(min(own + 4u, end - 1u), point));
-    let t5 = texel(element(min(own + 5u, end - 1u), point));
-    let t6 = texel(element(min(own + 6u, end - 1u), point));
-    let t7 = texel(element(min(own + 7u, end - 1u), point));
+    let t0 = texel(min(own + 0u, end - 1u), point);
+    let t1 = texel(min(own + 1u, end - 1u), point);
+    let t2 = texel(min(own + 2u, end - 1u), point);
+    let t3 = texel(min(own + 3u, end - 1u), point);
+    let t4 = texel(min(own + 4u, end - 1u), point);
+    let t5 = texel(min(own + 5u, end - 1u), point);
+    let t6 = texel(min(own + 6u, end - 1u), point);
+    let t7 = texel(min(own + 7u, end - 1u), point);
     // end
     // tile: zeros
     var s0_0 = vec4<f32>();
@@ -101,7 +103,8 @@ fn main(
     var s7_0 = vec4<f32>();
     // end
     var base = (tile * POINTS + point) * params.in_c4 * 4u * LANES * BLOCKS + lane;
-    for (var c = 0u; c < params.in_c4; c++) {
+    for (var i = 0u; i < params.in_c4; i++) {
+        let c = i * params.tile_columns;
         // tile: loads
         let k0_0 = textureLoad(weight, at(base + 0u * LANES));
         let k1_0 = textureLoad(weight, at(base + 1u * LANES));

@@ -10,8 +10,8 @@ use crate::tensor::Shape;
 use std::collections::HashMap;
 
 /// The most bytes to hold of a tensor between the stages of an operation, on CPU devices and on GPUs. Such tensors are
-/// larger than the tensors around them. On CPUs, a small part stays near the caches; on GPUs, a large part allows large
-/// dispatches.
+/// larger than the tensors around them. On CPUs, a small part stays near the caches, but each part reads all weights,
+/// so it may be as large as these; on GPUs, a large part allows large dispatches.
 const BETWEEN_BYTES: [u64; 2] = [32 << 20, 256 << 20];
 
 pub(super) struct Program<'a> {
@@ -87,8 +87,28 @@ impl<'a> Program<'a> {
             return self.most_bytes;
         }
         let least = self.bytes(id, self.least_rows(id));
-        let wanted = BETWEEN_BYTES[usize::from(!self.target.device.is_cpu)];
+        let wanted = match self.target.device.is_cpu {
+            true => BETWEEN_BYTES[0].max(self.weight_bytes(id)),
+            false => BETWEEN_BYTES[1],
+        };
         self.most_bytes.min(wanted.max(least))
+    }
+
+    /// The bytes of the largest weight that is read where a tensor is written or read.
+    fn weight_bytes(&self, id: NodeId) -> u64 {
+        let touches =
+            |i: &usize| self.operations[*i].id == id || self.reads(*i).any(|(read, _)| read == id);
+        let weights = (0..self.operations.len()).filter(touches).flat_map(|i| {
+            let parameters = self.kernels[i].bindings.iter();
+            parameters
+                .filter_map(Binding::parameter)
+                .map(move |of| (i, of))
+        });
+        let bytes = weights.map(|(i, (input, packing))| {
+            let shape = self.shape(self.operations[i].inputs[input]);
+            packing.tiles(shape) as u64 * packing.tile_bytes(shape)
+        });
+        bytes.max().unwrap_or(0)
     }
 
     /// The rows of a tensor between stages that the smallest band needs: one unit of rows of the tensor that its last

@@ -299,12 +299,7 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
             store(p, q, &largest(p, q))
         }),
         "texels" => (0..loaded.len())
-            .map(|i| {
-                format!(
-                    "let t{i} = texel(element(min({}, end - 1u), point));",
-                    loaded[i]
-                )
-            })
+            .map(|i| format!("let t{i} = texel(min({}, end - 1u), point);", loaded[i]))
             .collect(),
         "zeros" => sums
             .map(|(p, q)| format!("var s{p}_{q} = vec4<f32>();"))

@@ -1,6 +1,6 @@
 //! The input transform: points of tiles.
 
-use super::{Tiling, reading, text};
+use super::{Order, Tiling, reading, text};
 use crate::error::{Result, bail};
 use crate::ops::candidate::Candidate;
 use crate::ops::grid::{Count, Grid, Line, PixelRun};
@@ -16,6 +16,7 @@ use crate::tensor::{Shape, Tensor};
 pub(super) struct Input {
     pub(super) tiling: Tiling,
     pub(super) padding: [usize; 2],
+    pub(super) order: Order,
 }
 
 impl Op for Input {
@@ -34,31 +35,31 @@ impl Op for Input {
                 reach + 1
             );
         }
-        let tiles = |padded: usize| self.tiling.tiles(padded - reach);
-        Ok(input.with_size(tiles(h), self.tiling.points() * tiles(w)))
+        let tiles = [h, w].map(|padded| self.tiling.tiles(padded - reach));
+        Ok(self.order.shape(input, tiles, self.tiling.points()))
     }
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let output = self.output_shape(&shapes(inputs))?;
         let [input] = take_inputs(self.name(), inputs)?;
-        let (size, columns) = (input.shape(), output.w / self.tiling.points());
+        let (size, of_point) = (input.shape(), output.w / self.tiling.points());
         let matrix = self.tiling.transform.of_inputs();
-        Tensor::from_planes(output, |n, c, plane| {
-            let image = input.plane(n, c);
-            let pixel = |y: usize, x: usize| {
+        Tensor::from_planes(output, |n, own, plane| {
+            let pixel = |c: usize, y: usize, x: usize| {
                 let y = y.checked_sub(self.padding[0]).filter(|y| *y < size.h);
                 let x = x.checked_sub(self.padding[1]).filter(|x| *x < size.w);
-                y.zip(x)
-                    .map_or(0.0, |(y, x)| f64::from(image[y * size.w + x]))
+                let inside = y.zip(x).filter(|_| c < size.c);
+                inside.map_or(0.0, |(y, x)| f64::from(input.at(n, c, y, x)))
             };
-            for tile in 0..output.h * columns {
-                let (row, column) = (tile / columns, tile % columns);
+            for tile in 0..output.h * of_point {
+                let (row, position) = (tile / of_point, tile % of_point);
+                let [c, column] = self.order.at(own, position);
                 let [top, left] = [row, column].map(|tile| self.tiling.first_of(tile));
                 let dilation = self.tiling.dilation;
-                let at = |y, x| pixel(top + dilation * y, left + dilation * x);
+                let at = |y, x| pixel(c, top + dilation * y, left + dilation * x);
                 let values = on_both_sides(&matrix, self.tiling.transform.side(), at);
                 for (point, value) in values.into_iter().flatten().enumerate() {
-                    plane[row * output.w + point * columns + column] = value as f32;
+                    plane[row * output.w + point * of_point + position] = value as f32;
                 }
             }
         })
@@ -73,7 +74,11 @@ impl Op for Input {
         let is_cpu = target.device.is_cpu;
         let transform = self.tiling.transform;
         let dilation = self.tiling.dilation as i64;
-        let (input, columns) = (inputs[0], output.w / self.tiling.points());
+        let (input, of_point) = (inputs[0], output.w / self.tiling.points());
+        let columns = match self.order {
+            Order::Channels => of_point,
+            Order::Tiles => output.c4(),
+        };
         let mut params = sizes([
             ("in_height", input.h),
             ("in_width", input.w),
@@ -106,14 +111,14 @@ impl Op for Input {
             params,
             grid: Grid::Items {
                 items: if is_cpu { 64 } else { 16 },
-                // A tile has one value of each point, and the points of a row of tiles stand side by side.
+                // A tile has one value of each point, and those of a point stand side by side.
                 run: PixelRun {
                     elements: transform.points(),
-                    apart: columns,
-                    quads: input.c4(),
+                    apart: of_point,
+                    quads: output.c4(),
                     line: Line::Row,
                 },
-                channels: 4 * input.c4(),
+                channels: 4 * output.c4(),
             },
             terms: None,
             steps_per_term: 1,

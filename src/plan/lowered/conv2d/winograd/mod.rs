@@ -2,7 +2,8 @@
 //!
 //! The matrices are those of [`Transform`]; the products are summed over input channels, in f16 by cooperative matrices
 //! ([`coop`]), as other products would lose what the transforms take. Between the stages are tensors
-//! `[n, c, tile rows, points · tile columns]`: point p of a tile lies in column p · tile columns + tile column.
+//! `[n, c, tile rows, points · tile columns]`: point p of a tile lies in column p · tile columns + tile column. The
+//! points of inputs are in another [`Order`] on CPU devices.
 //!
 //! A convolution of dilation D is D undilated ones in each direction, each of every D-th row or column. Their tiles
 //! stand side by side ([`Tiling`]).
@@ -77,11 +78,71 @@ impl Tiling {
     }
 }
 
+/// The order of the points of a row of tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// `[n, c, tile rows, points · tile columns]`: the channels of a tile are neighbours.
+    Channels,
+    /// `[n, 4 · tile columns, tile rows, points · c/4]`: the tiles of a row are neighbours, with four channels each. A
+    /// CPU reads the points of many tiles for each four channels. If each tile's lay elsewhere, the CPU would not
+    /// foresee its reads of weights, since it follows few streams at a time.
+    Tiles,
+}
+
+impl Order {
+    fn on(target: &Target) -> Self {
+        match target.device.is_cpu {
+            true => Self::Tiles,
+            false => Self::Channels,
+        }
+    }
+
+    /// The shape of the points of `channels` channels.
+    fn shape(self, channels: Shape, tiles: [usize; 2], points: usize) -> Shape {
+        let shape = channels.with_size(tiles[0], points);
+        let (channels, of_point) = match self {
+            Self::Channels => (shape.c, tiles[1]),
+            Self::Tiles => (4 * tiles[1], shape.c4()),
+        };
+        shape
+            .with_channels(channels)
+            .with_size(tiles[0], points * of_point)
+    }
+
+    /// The columns of tiles, if points are of `shape` and of `channels` channels.
+    fn columns(self, shape: Shape, channels: usize, points: usize) -> Option<usize> {
+        let (of_channels, columns) = match self {
+            Self::Channels => (shape.c, shape.w / points),
+            Self::Tiles => (channels, shape.c / 4),
+        };
+        let expected = shape.with_channels(of_channels);
+        let fits = self.shape(expected, [shape.h, columns], points) == shape;
+        (fits && of_channels == channels).then_some(columns)
+    }
+
+    /// The plane of a tensor of points and the position among those of one point, for a channel of a column of tiles.
+    fn place(self, channel: usize, column: usize) -> [usize; 2] {
+        match self {
+            Self::Channels => [channel, column],
+            Self::Tiles => [4 * column + channel % 4, channel / 4],
+        }
+    }
+
+    /// The channel and the column of tiles at a place.
+    fn at(self, plane: usize, position: usize) -> [usize; 2] {
+        match self {
+            Self::Channels => [plane, position],
+            Self::Tiles => [4 * position + plane % 4, plane / 4],
+        }
+    }
+}
+
 /// The stages of `op`, if Winograd's algorithm applies to it and the device gains by it.
 pub(super) fn stages(op: &Convolution, inputs: &[Shape], target: &Target) -> Option<Vec<Stage>> {
     let map = op.map_shape(inputs).ok()?;
     let best = best(op, inputs, map, target)?;
-    Some(stages_of(op, best, inputs, map, target))
+    let (half, order) = (target.options.half, Order::on(target));
+    Some(stages_of(op, best, inputs, map, half, order))
 }
 
 /// The stages of all other transforms that apply.
@@ -93,8 +154,9 @@ pub(super) fn other_stages(op: &Convolution, inputs: &[Shape], target: &Target) 
     let is_other =
         |transform: &Transform| best != Some(*transform) && applies(op, *transform, inputs, target);
     let others = transforms(target).iter().copied().filter(is_other);
+    let (half, order) = (target.options.half, Order::on(target));
     others
-        .map(|transform| stages_of(op, transform, inputs, map, target))
+        .map(|transform| stages_of(op, transform, inputs, map, half, order))
         .collect()
 }
 
@@ -249,10 +311,12 @@ fn applies(op: &Convolution, transform: Transform, inputs: &[Shape], target: &Ta
 
 fn applies_on_cpu(transform: Transform, input: Shape, weight: Shape, target: &Target) -> bool {
     let gains = input.c >= LEAST_CHANNELS[0] && weight.n >= LEAST_CHANNELS[1];
-    gains
-        && Product::of(transform)
-            .on_cpu(input.c4(), weight, target)
-            .is_some()
+    let product = Product {
+        transform,
+        half: false,
+        order: Order::Tiles,
+    };
+    gains && product.on_cpu(weight, target).is_some()
 }
 
 /// How a stage reads a tensor in `format`.
@@ -273,7 +337,8 @@ fn stages_of(
     transform: Transform,
     inputs: &[Shape],
     map: Shape,
-    target: &Target,
+    half: bool,
+    order: Order,
 ) -> Vec<Stage> {
     let tiling = Tiling::new(transform, op);
     let mut last = vec![StageInput::Stage(1)];
@@ -283,13 +348,15 @@ fn stages_of(
             op: Arc::new(Input {
                 tiling,
                 padding: op.conv.padding,
+                order,
             }),
             inputs: vec![StageInput::Op(0)],
         },
         Stage {
             op: Arc::new(Product {
                 transform,
-                half: target.options.half,
+                half,
+                order,
             }),
             inputs: vec![StageInput::Stage(0), StageInput::Op(1)],
         },
@@ -410,7 +477,7 @@ mod tests {
 
     #[test]
     fn the_references_of_the_stages_compute_the_convolution() {
-        for (transform, h, w, padding, dilation) in [
+        let all = [
             (Transform::F4X3, 9, 7, 1, 1),
             (Transform::F4X3, 4, 10, 0, 1),
             (Transform::F4X3, 1, 1, 5, 1),
@@ -422,7 +489,11 @@ mod tests {
             (Transform::F2X7, 12, 15, 3, 2),
             (Transform::F2X3, 7, 6, 1, 1),
             (Transform::F2X3, 9, 11, 2, 2),
-        ] {
+        ];
+        let orders = [Order::Channels, Order::Tiles].into_iter();
+        for (order, (transform, h, w, padding, dilation)) in
+            orders.flat_map(|order| all.map(|case| (order, case)))
+        {
             let conv = Conv2d {
                 dilation: [dilation; 2],
                 ..Conv2d::padded(padding)
@@ -432,14 +503,13 @@ mod tests {
                 ..conv.into()
             };
             let side = transform.window();
-            let (input, weight) = (tensor(2, 12, h, w), tensor(10, 12, side, side));
+            let (input, weight) = (tensor(2, 10, h, w), tensor(10, 10, side, side));
             let bias = tensor(10, 1, 1, 1);
             let inputs = [&input, &weight, &bias];
             let expected = op.reference(&inputs).unwrap();
             let mut values: Vec<Tensor> = Vec::new();
             let map = op.map_shape(&shapes(&inputs)).unwrap();
-            let target = &Target::WEBGPU_DEFAULTS;
-            for stage in stages_of(&op, transform, &shapes(&inputs), map, target) {
+            for stage in stages_of(&op, transform, &shapes(&inputs), map, false, order) {
                 let inputs: Vec<_> = stage
                     .inputs
                     .iter()

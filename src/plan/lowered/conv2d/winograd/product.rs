@@ -1,5 +1,6 @@
 //! The products of the points: a matrix product for each.
 
+use super::Order;
 use super::coop;
 use super::tiled::{self, Products};
 use crate::device_profile::TEXELS_PER_ROW;
@@ -22,17 +23,11 @@ pub(super) struct Product {
     pub(super) transform: Transform,
     /// Whether the weights of points are rounded to f16.
     pub(super) half: bool,
+    /// Of the points of inputs.
+    pub(super) order: Order,
 }
 
 impl Product {
-    /// The products in f32.
-    pub(super) const fn of(transform: Transform) -> Self {
-        Self {
-            transform,
-            half: false,
-        }
-    }
-
     /// The products of `input`, a tensor of points.
     fn products(&self, input: Shape, weight: Shape) -> Products {
         Products {
@@ -44,20 +39,15 @@ impl Product {
     }
 
     /// The tile of the kernel for CPU devices, with the packing of its weights.
-    pub(super) fn on_cpu(
-        &self,
-        in_c4: usize,
-        weight: Shape,
-        target: &Target,
-    ) -> Option<(Tile, Packing)> {
+    pub(super) fn on_cpu(&self, weight: Shape, target: &Target) -> Option<(Tile, Packing)> {
         let tile = Tile::choose(weight.n.div_ceil(4), target);
         let packing = Packing::Winograd {
             tile: tile.channels(),
             transform: self.transform,
         };
         let fits = packing.tile_bytes(weight) <= target.max_texel_bytes()
-            && in_c4 <= TEXELS_PER_ROW as usize
-            && (in_c4 as u64) < MAX_LOOP_STEPS;
+            && weight.c4() <= TEXELS_PER_ROW as usize
+            && (weight.c4() as u64) < MAX_LOOP_STEPS;
         fits.then_some((tile, packing))
     }
 }
@@ -70,24 +60,27 @@ impl Op for Product {
     fn output_shape(&self, inputs: &[Shape]) -> Result<Shape> {
         let [input, weight] = take_inputs(self.name(), inputs)?;
         let window = self.transform.window();
-        let is_of_points = input.w.is_multiple_of(self.transform.points());
-        if [weight.c, weight.h, weight.w] != [input.c, window, window] || !is_of_points {
+        let points = self.transform.points();
+        let columns = self.order.columns(input, weight.c, points);
+        let Some(columns) = columns.filter(|_| [weight.h, weight.w] == [window; 2]) else {
             bail!(
                 Shape,
                 "a weight of shape {weight} does not fit products of {input}"
             );
-        }
-        Ok(input.with_channels(weight.n))
+        };
+        let products = input.with_channels(weight.n);
+        Ok(products.with_size(input.h, points * columns))
     }
 
     fn reference(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let output = self.output_shape(&shapes(inputs))?;
         let [input, weight] = take_inputs(self.name(), inputs)?;
         let columns = output.w / self.transform.points();
+        let of_point = input.shape().w / self.transform.points();
         let side = self.transform.window();
         Tensor::from_planes(output, |n, o, plane| {
             let mut sums = vec![0.0f64; plane.len()];
-            for i in 0..input.shape().c {
+            for i in 0..weight.shape().c {
                 let taps = (0..side * side).map(|k| weight.at(o, i, k / side, k % side));
                 let taps: Vec<_> = taps.collect();
                 let rounded = |factor| match self.half {
@@ -95,9 +88,11 @@ impl Op for Product {
                     false => factor,
                 };
                 let factors: Vec<_> = self.transform.weight(&taps).map(rounded).collect();
-                let values = input.plane(n, i).iter();
-                for ((at, sum), value) in sums.iter_mut().enumerate().zip(values) {
-                    *sum += f64::from(factors[at % output.w / columns]) * f64::from(*value);
+                for (at, sum) in sums.iter_mut().enumerate() {
+                    let (row, point) = (at / output.w, at % output.w / columns);
+                    let [plane, position] = self.order.place(i, at % columns);
+                    let value = input.at(n, plane, row, point * of_point + position);
+                    *sum += f64::from(factors[point]) * f64::from(value);
                 }
             }
             for (out, sum) in plane.iter_mut().zip(sums) {
@@ -120,7 +115,7 @@ impl Op for Product {
             let kernel = tiled::kernel(self.products(input, weight), input, target);
             return Ok(kernel.into_iter().map(Candidate::kernel).collect());
         }
-        let Some((tile, packing)) = self.on_cpu(input.c4(), weight, target) else {
+        let Some((tile, packing)) = self.on_cpu(weight, target) else {
             bail!(
                 Unsupported,
                 "a weight of shape {weight} does not fit a texture"
@@ -129,7 +124,7 @@ impl Op for Product {
         let columns = output.w / self.transform.points();
         let tile = tile.fitting(output.n * output.h * columns);
         let mut params = sizes([
-            ("in_c4", input.c4()),
+            ("in_c4", weight.c4()),
             ("out_c4", output.c4()),
             ("tile_columns", columns),
         ])
@@ -161,7 +156,7 @@ impl Op for Product {
                 channels: tile.channels(),
             },
             terms: None,
-            steps_per_term: input.c4() as u64,
+            steps_per_term: weight.c4() as u64,
             fixed_steps: 0,
         })])
     }
