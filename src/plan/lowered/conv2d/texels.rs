@@ -6,7 +6,8 @@
 //! tile is unrolled in the text.
 //!
 //! With subgroups, all lanes take different channels of the same pixels, load their share of the pixels
-//! and broadcast them. Without, or for few output channels, a lane loads the pixels that it needs.
+//! and broadcast them. For few output channels, lanes take different pixels, load their share of the weights and broadcast
+//! these. Without subgroups, a lane loads the pixels and the weights that it needs.
 //! The text of Winograd's products is generated too.
 
 use super::template::fill;
@@ -26,6 +27,9 @@ const MOST_LANES: usize = 16;
 /// The pixels whose sums take an invocation as long as its loads of weights.
 const LOADS_AS_PIXELS: usize = 8;
 
+/// Groups of four channels that an invocation computes at most, where invocations share weights.
+const MOST_BLOCKS: usize = 8;
+
 /// Floating-point operations of a few milliseconds on a CPU.
 const LITTLE_WORK: u64 = 1 << 26;
 
@@ -40,8 +44,15 @@ pub(super) struct Tile {
     blocks: usize,
     /// Pixels an invocation.
     pixels: usize,
-    /// Whether the lanes are one subgroup and share the pixels that they load.
-    broadcast: bool,
+    shared: Shared,
+}
+
+/// What the invocations of a workgroup load for each other, if they are one subgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shared {
+    Nothing,
+    Pixels,
+    Weights,
 }
 
 impl Tile {
@@ -60,8 +71,12 @@ impl Tile {
                 lanes: subgroup,
                 blocks,
                 pixels: 32,
-                broadcast: true,
+                shared: Shared::Pixels,
             };
+        }
+        if shares {
+            let tiles = channels4.div_ceil(MOST_BLOCKS);
+            return Self::sharing_weights(subgroup, channels4.div_ceil(tiles));
         }
         let (lanes, blocks) = match channels4 {
             1 => (1, 1),
@@ -78,7 +93,22 @@ impl Tile {
             lanes,
             blocks,
             pixels: 8,
-            broadcast: false,
+            shared: Shared::Nothing,
+        }
+    }
+
+    fn sharing_weights(subgroup: usize, blocks: usize) -> Self {
+        Self {
+            invocations: subgroup,
+            lanes: 1,
+            blocks,
+            // About 32 sums.
+            pixels: match blocks {
+                1 | 2 => 16,
+                3 | 4 => 8,
+                _ => 4,
+            },
+            shared: Shared::Weights,
         }
     }
 
@@ -89,10 +119,22 @@ impl Tile {
         if op.conv.groups == 1 || quads.is_multiple_of(tile.lanes * tile.blocks) {
             return tile;
         }
-        if tile.broadcast && quads.is_multiple_of(tile.lanes) {
-            return Self { blocks: 1, ..tile };
+        let largest = |of: usize, most: usize| {
+            let sizes = (1..=most).rev();
+            sizes
+                .into_iter()
+                .find(|i| of.is_multiple_of(*i))
+                .unwrap_or(1)
+        };
+        match tile.shared {
+            Shared::Pixels if quads.is_multiple_of(tile.lanes) => {
+                return Self { blocks: 1, ..tile };
+            }
+            Shared::Weights => {
+                return Self::sharing_weights(tile.invocations, largest(quads, MOST_BLOCKS));
+            }
+            _ => {}
         }
-        let most = |of: usize| (1..=4).rev().find(|i| of.is_multiple_of(*i)).unwrap_or(1);
         let lanes = if quads.is_multiple_of(4) {
             4
         } else {
@@ -101,16 +143,16 @@ impl Tile {
         Self {
             invocations: 32,
             lanes,
-            blocks: most(quads / lanes),
+            blocks: largest(quads / lanes, 4),
             pixels: 8,
-            broadcast: false,
+            shared: Shared::Nothing,
         }
     }
 
     /// The same tile with fewer pixels, if a map of `pixels` pixels then takes at most three quarters of the time. Small
     /// gains are not worth another shader. A tile of any size reads all weights of its channels.
     pub(super) fn fitting(self, pixels: usize) -> Self {
-        if !self.broadcast {
+        if self.shared != Shared::Pixels {
             return self;
         }
         let of = |own: usize| Self {
@@ -260,14 +302,14 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
         lanes,
         blocks,
         pixels,
-        broadcast,
+        shared,
     } = tile;
     // The pixels that an invocation loads.
-    let loaded: Vec<String> = match broadcast {
-        true => (0..pixels / lanes)
+    let loaded: Vec<String> = match shared {
+        Shared::Pixels => (0..pixels / lanes)
             .map(|i| format!("first + {}u + lane", i * lanes))
             .collect(),
-        false => (0..pixels).map(|p| format!("own + {p}u")).collect(),
+        Shared::Nothing | Shared::Weights => (0..pixels).map(|p| format!("own + {p}u")).collect(),
     };
     let sums = (0..pixels).flat_map(|p| (0..blocks).map(move |q| (p, q)));
     match name {
@@ -278,9 +320,11 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
             format!("const PIXELS = {}u;", tile.all_pixels()),
         ],
         "workgroup" => vec![format!("@compute @workgroup_size({invocations})")],
-        "lane" => vec![match broadcast {
-            true => "    @builtin(subgroup_invocation_id) index: u32,".into(),
-            false => "    @builtin(local_invocation_index) index: u32,".into(),
+        "lane" => vec![match shared {
+            Shared::Nothing => "    @builtin(local_invocation_index) index: u32,".into(),
+            Shared::Pixels | Shared::Weights => {
+                "    @builtin(subgroup_invocation_id) index: u32,".into()
+            }
         }],
         "windows" => (0..loaded.len())
             .map(|i| format!("let w{i} = window(existing({}, end));", loaded[i]))
@@ -292,7 +336,7 @@ fn unrolled(name: &str, tile: Tile) -> Vec<String> {
         "taps" => (0..loaded.len())
             .map(|i| format!("let t{i} = tap(w{i}, ky, kx);"))
             .collect(),
-        "loads" => loads(blocks, loaded.len()),
+        "loads" => loads(tile, loaded.len()),
         "sums" => (0..pixels).flat_map(|p| add(p, tile)).collect(),
         "stores" => stores(blocks, 0..pixels, |p, q| store(p, q, &format!("s{p}_{q}"))),
         "pooled_stores" => stores(blocks, (0..pixels).step_by(4), |p, q| {
@@ -357,13 +401,36 @@ fn next_element(p: usize) -> [String; 3] {
 }
 
 /// Loads the weights of four input channels and the pixels.
-fn loads(blocks: usize, pixels: usize) -> Vec<String> {
-    let weights = (0..4)
-        .flat_map(|i| (0..blocks).map(move |q| (i, q)))
-        .map(|(i, q)| {
-            let offset = i * blocks + q;
-            format!("let k{i}_{q} = textureLoad(weight, at(base + {offset}u * LANES));")
-        });
+fn loads(tile: Tile, pixels: usize) -> Vec<String> {
+    let Tile {
+        invocations,
+        blocks,
+        ..
+    } = tile;
+    let shares = tile.shared == Shared::Weights;
+    let all = 4 * blocks;
+    // Each invocation loads some of the weights. The last ones may have none to load.
+    let loaded = (0..all).step_by(invocations).filter(|_| shares);
+    let loaded = loaded.map(|first| {
+        let own = match first + invocations > all {
+            true => format!("min({first}u + share, {}u)", all - 1),
+            false => format!("{first}u + share"),
+        };
+        let i = first / invocations;
+        format!("let u{i} = textureLoad(weight, at(base + {own}));")
+    });
+    let weights = (0..all).map(|offset| {
+        let (i, q) = (offset / blocks, offset % blocks);
+        let value = match shares {
+            true => {
+                let (vector, lane) = (offset / invocations, offset % invocations);
+                format!("subgroupBroadcast(u{vector}, {lane}u)")
+            }
+            false => format!("textureLoad(weight, at(base + {offset}u * LANES))"),
+        };
+        format!("let k{i}_{q} = {value};")
+    });
+    let weights = loaded.chain(weights);
     let pixels = (0..pixels).map(|i| format!("let v{i} = textureLoad(input, at(t{i} + c));"));
     weights.chain(pixels).collect()
 }
@@ -371,13 +438,14 @@ fn loads(blocks: usize, pixels: usize) -> Vec<String> {
 /// Adds four input channels of pixel `p` to its sums. Their products are added up first: a long sum of fours errs by half of
 /// one of single products.
 fn add(p: usize, tile: Tile) -> Vec<String> {
-    let pixel = if tile.broadcast {
+    let broadcast = tile.shared == Shared::Pixels;
+    let pixel = if broadcast {
         format!("b{p}")
     } else {
         format!("v{p}")
     };
     let mut lines = Vec::with_capacity(tile.blocks + 1);
-    if tile.broadcast {
+    if broadcast {
         let (vector, lane) = (p / tile.lanes, p % tile.lanes);
         lines.push(format!("let b{p} = subgroupBroadcast(v{vector}, {lane}u);"));
     }
@@ -404,7 +472,7 @@ mod tests {
             lanes: 2,
             blocks: 1,
             pixels: 8,
-            broadcast: false,
+            shared: Shared::Nothing,
         };
         assert_eq!(fill(CONV, |name| unrolled(name, tile)), CONV);
         assert_eq!(product_source(tile, Transform::F4X3), PRODUCT);
