@@ -13,7 +13,8 @@ work=$PWD/${WORK:-target/serve}
 mkdir -p "$work"
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-$(mktemp -d)}"
 if [ -z "${FULLCONV:-}" ]; then
-    cargo build --quiet
+    # As ./check builds it: another choice of packages would compile their dependencies again.
+    cargo test --quiet --workspace --no-run
     FULLCONV=$PWD/target/debug/fullconv
 fi
 if [ "${1:-}" = long ]; then
