@@ -1,6 +1,9 @@
-//! `fullconv devices`: lists the adapters and their known quirks, and checks that they compute right.
+//! `fullconv devices`: lists the adapters and their known quirks, checks that they compute right, and on Linux says what
+//! stands in the way of a GPU.
 
 mod check;
+#[cfg(target_os = "linux")]
+mod system;
 
 use crate::{Outcome, terminal};
 use check::Checked;
@@ -9,12 +12,23 @@ use fullconv::{Error, ErrorKind};
 use serde::Serialize;
 use std::process::ExitCode;
 
+/// The exit status if there is a GPU, and only CPUs can be used.
+#[cfg(target_os = "linux")]
+const ONLY_CPUS: u8 = 4;
+
+/// The type of adapters that are CPUs.
+const CPU: &str = "CPU";
+
 /// The arguments.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "With --check the exit status is 0 if every adapter computes right, 3 if one computes wrongly or not at \
-                  all,\nand 1 if none could be checked."
-)]
+#[command(after_help = "Exit status:\n  \
+                  0  an adapter can be used; with --check, every adapter computes right\n  \
+                  1  no adapter can be used, or none could be checked\n  \
+                  3  with --check: an adapter computes wrongly or not at all\n  \
+                  4  on Linux: there is a GPU (/dev/nvidia0, /dev/dri/renderD*), but only CPUs can be used;\n     \
+                  not with --backend or --adapter\n\
+                  On Linux the lines of `system` say what stands in the way of a GPU: the loader of Vulkan, its driver\n\
+                  files and libraries, device nodes and their groups.")]
 pub struct Args {
     /// Only adapters of this backend: vulkan, metal, dx12 or gl [default: all]
     #[arg(long, value_name = "NAME")]
@@ -31,6 +45,10 @@ pub struct Args {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Only load this library, for the section `system`
+    #[cfg(target_os = "linux")]
+    #[arg(long, value_name = "LIBRARY", hide = true, exclusive = true)]
+    load: Option<std::path::PathBuf>,
 }
 
 /// What is printed with `--json`.
@@ -39,6 +57,8 @@ struct Output {
     /// The index of the default adapter.
     default: Option<usize>,
     adapters: Vec<Entry>,
+    #[cfg(target_os = "linux")]
+    system: system::System,
 }
 
 #[derive(Serialize)]
@@ -50,6 +70,8 @@ struct Entry {
     driver: String,
     /// The PCI address, such as `0000:01:00.0`; `None` if the backend does not report one.
     pci_address: Option<String>,
+    /// The memory that is the GPU's own, or that it shares with the CPU; `None` if nothing tells it.
+    memory_bytes: Option<u64>,
     limits: Limits,
     /// The smallest and the largest subgroup; `None` without subgroup support.
     subgroups: Option<[u32; 2]>,
@@ -80,11 +102,26 @@ struct Limits {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Outcome {
+    #[cfg(target_os = "linux")]
+    if let Some(library) = &args.load {
+        return system::load_here(library);
+    }
+    // Before the adapters: a broken driver may end the program when they are listed.
+    #[cfg(target_os = "linux")]
+    let system = system::System::look();
+    #[cfg(target_os = "linux")]
+    if !args.json {
+        terminal::say(system.shown())?;
+    }
     let found = pollster::block_on(adapters(args.backend));
     let mut output = Output {
         default: found.iter().position(|adapter| adapter.trouble().is_none()),
         adapters: found.iter().enumerate().map(entry).collect(),
+        #[cfg(target_os = "linux")]
+        system,
     };
+    #[cfg(target_os = "linux")]
+    output.complete();
     if let (Some(wanted), false) = (&args.adapter, found.is_empty()) {
         let only = find_adapter(&found, wanted).ok_or_else(|| no_such(&output, wanted))?;
         output.adapters.retain(|entry| entry.index == only);
@@ -95,6 +132,11 @@ pub fn run(args: &Args) -> Outcome {
             entry.check = Some(Checked::of(entry.index, args.backend, &without)?);
         }
     }
+    #[cfg(target_os = "linux")]
+    let only_cpus = match args.backend.is_none() && args.adapter.is_none() {
+        true => output.only_cpus(),
+        false => None,
+    };
     if args.json {
         terminal::json(&output)?;
     } else {
@@ -106,9 +148,36 @@ pub fn run(args: &Args) -> Outcome {
         return Err(unusable(&output, args.backend).into());
     }
     let mut checks = output.adapters.iter().filter_map(|e| e.check.as_ref());
-    match checks.all(Checked::is_right) {
-        true => Ok(ExitCode::SUCCESS),
-        false => Ok(ExitCode::from(check::WRONG)),
+    if !checks.all(Checked::is_right) {
+        return Ok(ExitCode::from(check::WRONG));
+    }
+    #[cfg(target_os = "linux")]
+    if let Some(text) = only_cpus {
+        terminal::report(text);
+        return Ok(ExitCode::from(ONLY_CPUS));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(target_os = "linux")]
+impl Output {
+    /// Adds what the kernel tells of adapters.
+    fn complete(&mut self) {
+        for entry in &mut self.adapters {
+            let at = entry.pci_address.as_deref();
+            let memory = at.and_then(|at| self.system.memory_at(at));
+            entry.memory_bytes = entry.memory_bytes.or(memory);
+        }
+    }
+
+    /// The error if there is a GPU, and only CPUs can be used.
+    fn only_cpus(&mut self) -> Option<String> {
+        let mut usable = self.adapters.iter().filter(|e| e.trouble.is_none());
+        usable.clone().next()?;
+        match usable.all(|entry| entry.r#type == CPU) {
+            true => self.system.only_cpus().map(str::to_owned),
+            false => None,
+        }
     }
 }
 
@@ -132,13 +201,14 @@ fn entry((index, adapter): (usize, &Adapter)) -> Entry {
             wgpu::DeviceType::DiscreteGpu => "discrete GPU",
             wgpu::DeviceType::IntegratedGpu => "integrated GPU",
             wgpu::DeviceType::VirtualGpu => "virtual GPU",
-            wgpu::DeviceType::Cpu => "CPU",
+            wgpu::DeviceType::Cpu => CPU,
             wgpu::DeviceType::Other => "other",
         },
         driver: format!("{} {}", info.driver, info.driver_info)
             .trim()
             .to_owned(),
         pci_address: adapter.pci_address().map(str::to_owned),
+        memory_bytes: memory(adapter),
         limits: Limits {
             max_buffer_bytes: limits.max_buffer_size,
             max_binding_bytes: limits.max_storage_buffer_binding_size,
@@ -157,6 +227,31 @@ fn entry((index, adapter): (usize, &Adapter)) -> Entry {
             .collect(),
         trouble: adapter.trouble(),
         check: None,
+    }
+}
+
+/// The largest heap of a GPU's own memory, as Vulkan tells it; other backends do not tell. A CPU has none of its own.
+fn memory(adapter: &Adapter) -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        const DEVICE_LOCAL: u32 = 1;
+        if adapter.info().device_type == wgpu::DeviceType::Cpu {
+            return None;
+        }
+        // SAFETY: the adapter is only asked.
+        let raw = unsafe { adapter.wgpu().as_hal::<wgpu::hal::api::Vulkan>() }?;
+        let instance = raw.shared_instance().raw_instance();
+        // SAFETY: the device is the instance's, which `raw` keeps.
+        let memory =
+            unsafe { instance.get_physical_device_memory_properties(raw.raw_physical_device()) };
+        let heaps = memory.memory_heaps_as_slice().iter();
+        let own = heaps.filter(|heap| heap.flags.as_raw() & DEVICE_LOCAL != 0);
+        own.map(|heap| heap.size).max()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = adapter;
+        None
     }
 }
 
@@ -182,8 +277,10 @@ fn shown(entry: &Entry, default: Option<usize>) -> String {
     });
     let quirks = quirks.collect::<String>();
     let check = entry.check.as_ref().map_or(String::new(), Checked::shown);
+    let memory = entry.memory_bytes.map(terminal::bytes);
+    let memory = memory.map_or(String::new(), |memory| format!("\n   memory     {memory}"));
     format!(
-        "{}  {}\n   state      {state}\n   backend    {}, {}\n   driver     {}\n   PCI        {}\n   buffers    up to \
+        "{}  {}\n   state      {state}\n   backend    {}, {}\n   driver     {}\n   PCI        {}{memory}\n   buffers    up to \
          {}; bindings up to {}, {} a shader\n   workgroups {} invocations, {} KiB of memory; {} a \
          dimension\n   subgroups  {subgroups}{quirks}{check}",
         entry.index,

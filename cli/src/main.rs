@@ -1,8 +1,8 @@
 //! The command line of fullconv, a thin layer over the library: one file per subcommand.
 //!
 //! Exit status: 0 done; 1 failed, with one line on stderr; 2 wrong usage; 3 `devices --check` found a device that computes
-//! wrongly; 130 stopped by Ctrl-C. With `--json`, stdout
-//! holds one JSON object and nothing else.
+//! wrongly; 4 `devices` found a GPU that cannot be used, and only CPUs that can; 130 stopped by Ctrl-C. With `--json`,
+//! stdout holds one JSON object and nothing else.
 
 // Code reachable from input may not panic.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo)]

@@ -110,6 +110,55 @@ fn devices_checks_the_adapters_and_ends_with_0_if_they_are_right() {
     fullconv_with("devices --without-kernel argmax", &[]).expect(2);
 }
 
+/// The machine is not a test's to change: variables are.
+#[cfg(target_os = "linux")]
+#[test]
+fn devices_says_what_the_system_has_for_gpus() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, library: &str| {
+        let path = folder.path().join(name);
+        let text = format!(r#"{{"ICD": {{"library_path": "{library}"}}}}"#);
+        fs::write(&path, text).unwrap();
+        path.into_os_string().into_string().unwrap()
+    };
+    fs::write(folder.path().join("text.so"), "no library").unwrap();
+    let files = [
+        file("a.json", "libc.so.6"),
+        file("b.json", "libno-such-driver.so.7"),
+        file("c.json", "./text.so"),
+    ];
+    let mut command = command();
+    command.args(["devices", "--json", "--backend", "gl"]);
+    command.env("VK_DRIVER_FILES", files.join(":"));
+    let stdout = command.output().unwrap().stdout;
+    let json: Value = serde_json::from_slice(&stdout).unwrap();
+    let system = &json["system"];
+    assert_eq!(system["variables"]["VK_DRIVER_FILES"], files.join(":"));
+    let drivers = system["drivers"].as_array().unwrap();
+    let part = |at: usize, name: &str| drivers[at][name].as_str().unwrap_or_default();
+    assert!(part(0, "path").ends_with("libc.so.6"), "{system}");
+    assert!(
+        part(1, "error").contains("libno-such-driver.so.7: cannot open"),
+        "{system}"
+    );
+    assert!(part(2, "error").contains("text.so"), "{system}");
+    let problems = system["problems"].as_array().unwrap().iter();
+    let problems: Vec<_> = problems.map(|p| p.as_str().unwrap()).collect();
+    for file in &files[1..] {
+        assert!(problems.iter().any(|p| p.starts_with(file)), "{problems:?}");
+    }
+    // The option is for the program itself.
+    let loaded = fullconv(&["devices", "--load", "libc.so.6"])
+        .expect(0)
+        .stdout;
+    assert!(
+        loaded.starts_with("loaded /") && loaded.ends_with("libc.so.6\n"),
+        "{loaded}"
+    );
+    let help = fullconv(&["devices", "--help"]).expect(0).stdout;
+    assert!(!help.contains("--load") && help.contains("  4  "), "{help}");
+}
+
 /// The kernels of the demo model's plan with `options`.
 fn kernels(options: &str, without: &str) -> Vec<String> {
     let arguments = ["inspect", "--size", "96x128", "--json"];
