@@ -126,7 +126,8 @@ fn a_tile_of_texels_is_as_wide_as_its_packed_weights() {
         );
         if uses_subgroups(&kernel.shader.source) {
             let [invocations, ..] = module.entry_points[0].workgroup_size;
-            assert_eq!(invocations as usize, of("LANES"));
+            // Its invocations own channels of the same pixels, or pixels of the same channels.
+            assert!([1, invocations as usize].contains(&of("LANES")));
             subgroups.insert(invocations);
         }
     }
