@@ -62,6 +62,9 @@ echo "curl: equal"
 kill $server
 wait $server
 
+say "deployment files"
+"$work/venv-kserve/bin/python" tests/serve/deploy.py --fullconv "$FULLCONV"
+
 say "systemd's protocols"
 python3 tests/serve/systemd.py "$FULLCONV"
 
