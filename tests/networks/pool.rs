@@ -318,7 +318,9 @@ fn a_segmenter_has_the_precision_and_device_of_its_builder() {
     let built = block_on(Segmenter::builder(&model).gpu(&gpu).build()).unwrap();
     assert_eq!(built.precision(), Precision::F32);
     assert_eq!(built.device(), gpu.to_string());
-    assert_eq!(built.pool_stats(), fullconv::PoolStats::default());
+    let stats = built.pool_stats();
+    assert_eq!((stats.plans, stats.executors, stats.bytes), (0, 0, 0));
+    assert!(stats.weight_bytes > 0);
     if gpu.half_target().is_ok() {
         let half = Segmenter::builder(&model)
             .gpu(&gpu)
@@ -328,6 +330,22 @@ fn a_segmenter_has_the_precision_and_device_of_its_builder() {
         block_on(half.recover(&gpu)).unwrap();
         assert_eq!(half.precision(), Precision::F16);
     }
+}
+
+#[test]
+fn a_smaller_bound_drops_idle_executors_at_once_and_keeps_none_later() {
+    let Some(gpu) = device() else { return };
+    let segmenter = block_on(Segmenter::new(&gpu, &golden("fcn8s-same"))).unwrap();
+    let pictures = [noise(20, 30, 1), noise(30, 20, 2)];
+    let masks = pictures
+        .each_ref()
+        .map(|p| segmenter.segment_blocking(p).unwrap());
+    assert_eq!(segmenter.pool_stats().idle, 2);
+    segmenter.keep_within(0);
+    let stats = segmenter.pool_stats();
+    assert_eq!((stats.idle, stats.evicted, stats.bytes), (0, 2, 0));
+    assert_eq!(segmenter.segment_blocking(&pictures[0]).unwrap(), masks[0]);
+    assert_eq!(segmenter.pool_stats().idle, 0);
 }
 
 /// Concurrent creation of wgpu instances crashes a vendor's driver.

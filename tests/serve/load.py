@@ -143,7 +143,7 @@ def slow():
         server.segment()
         for name, flags in kinds.items():
             path = "/openapi.json" if name == "reads" else "/segment"
-            command = ["slowhttptest", *flags, "-c", "300", "-r", "100", "-i", "2", "-l", str(args.seconds), "-p", "3"]
+            command = ["slowhttptest", *flags, "-c", "300", "-r", "100", "-i", "2", "-l", str(min(args.seconds, 30)), "-p", "3"]
             attack = subprocess.Popen([*command, "-u", server.url + path], stdout=subprocess.DEVNULL)
             times = []
             while attack.poll() is None:
