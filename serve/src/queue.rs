@@ -284,11 +284,11 @@ impl Room {
         };
     }
 
-    /// When there will be room, about: at least a second.
-    pub fn retry_after(&self) -> Duration {
+    /// The time that a new picture would wait, about.
+    pub fn wait(&self) -> Duration {
         let used = self.lock();
         let seconds = used.pictures as f64 * used.mean / self.workers as f64;
-        Duration::from_secs_f64(seconds.clamp(1.0, 600.0))
+        Duration::from_secs_f64(seconds.clamp(0.0, 600.0))
     }
 
     /// The pictures in the room.
@@ -418,8 +418,8 @@ mod tests {
         assert!(room.place(1, 1000).is_some(), "alone");
         room.note(Duration::from_secs(2));
         let all = room.place(3, 0).unwrap();
-        assert_eq!(room.retry_after(), Duration::from_secs(6));
+        assert_eq!(room.wait(), Duration::from_secs(6));
         drop(all);
-        assert_eq!(room.retry_after(), Duration::from_secs(1));
+        assert_eq!(room.wait(), Duration::ZERO);
     }
 }

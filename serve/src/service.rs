@@ -128,12 +128,14 @@ impl Service {
     /// The error of a request that finds no room. Asked before the body is read.
     ///
     /// # Errors
-    /// `Full` if there is no room, `Unavailable` if no device is ready.
+    /// `Full` if there is no room, or a picture would wait too long; `Unavailable` if no device is ready.
     pub fn admit(&self) -> Outcome<()> {
         if !self.shared.workers.any_ready() {
             return Err(no_device());
         }
-        match self.shared.room.is_full() {
+        // A picture that would wait longer than its time is refused now, not when its time is over.
+        let room = &self.shared.room;
+        match room.is_full() || room.wait() > self.limits().time {
             true => Err(self.full()),
             false => Ok(()),
         }
@@ -141,7 +143,8 @@ impl Service {
 
     fn full(&self) -> Trouble {
         let text = "the queue is full; try again later";
-        Trouble::new(Kind::Full, text).retry_after(self.shared.room.retry_after())
+        let wait = self.shared.room.wait().max(Duration::from_secs(1));
+        Trouble::new(Kind::Full, text).retry_after(wait)
     }
 
     /// Counts `bytes` of a body until the share is dropped; `None` if all bodies together would be too large.

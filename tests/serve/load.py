@@ -102,7 +102,7 @@ def latency():
 
 def overload():
     """Ten times more clients than the queue has room for."""
-    with Server(args.program, "--queue", "16", "--timeout", "20") as server:
+    with Server(args.program, "--queue", "16", "--timeout", "60") as server:
         server.segment()
         before = server.resident_mib()
         counts, times = hey(server, "-z", f"{args.seconds}s", "-c", "160")
@@ -128,7 +128,7 @@ def overload():
         ))
         figures.append(("the 99th percentile of the 200s, in times of a picture", f"{p99 / mean:.1f}"))
         figures.append(("back to normal after", f"{back:.2f} s"))
-        assert p99 < 20.5, "the 99th percentile is beyond the deadline"
+        assert p99 < 60.5, "the 99th percentile is beyond the deadline"
         assert server.resident_mib() < before + 300
 
 
