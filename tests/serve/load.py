@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from http.client import HTTPException
 from pathlib import Path
 
 from server import ROOT, STREET, Server, expected_mask, say
@@ -161,15 +162,16 @@ def drain():
         server.segment()
         outcomes, stop = [], threading.Event()
 
+        # When the server ends to listen: a connection after that may be refused, or reset.
+        deaf = [float("inf")]
+
         def client():
             while not stop.is_set():
+                begun = time.monotonic()
                 try:
                     outcomes.append(server.request("/segment", STREET.read_bytes())[0::2])
-                except ConnectionRefusedError:
-                    return
-                except Exception as error:
-                    # urllib wraps the refusal of a server that no longer listens.
-                    if "refused" in str(error):
+                except (OSError, HTTPException) as error:
+                    if begun > deaf[0]:
                         return
                     outcomes.append((repr(error), b""))
 
@@ -178,6 +180,8 @@ def drain():
             thread.start()
         time.sleep(2)
         begun = time.monotonic()
+        # A little before --drain-delay is over.
+        deaf[0] = begun + 1.9
         status = server.terminate()
         took = time.monotonic() - begun
         stop.set()
