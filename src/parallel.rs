@@ -82,7 +82,9 @@ mod beside {
     use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
     use std::task::{Context, Poll, Waker};
 
-    /// Starts `work` on other threads and returns a future of its result. Dropping the future waits for the end.
+    /// Starts `work` on other threads and returns a future of its result. Dropping the future waits for the end and
+    /// drops the result here: on a worker thread, a result that holds the last device would end the driver while the
+    /// program ends too.
     ///
     /// On a worker thread of the pool, `work` runs at once: there may be no other thread for it.
     pub(crate) fn beside<T: Send + 'static>(
@@ -150,8 +152,11 @@ mod beside {
     impl<T> Drop for Beside<T> {
         fn drop(&mut self) {
             let is_running = |state: &mut State<T>| matches!(state, State::Running(_));
-            let state = self.0.lock();
-            drop(self.0.ended.wait_while(state, is_running));
+            let state = self.0.ended.wait_while(self.0.lock(), is_running);
+            let mut state = state.unwrap_or_else(PoisonError::into_inner);
+            let result = std::mem::replace(&mut *state, State::Taken);
+            drop(state);
+            drop(result);
         }
     }
 }
@@ -174,6 +179,16 @@ mod tests {
             done.store(true, Ordering::Relaxed);
         }));
         assert!(is_done.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn the_result_of_a_dropped_future_is_dropped_before_it() {
+        for _ in 0..200 {
+            let result = Arc::new(());
+            let returned = result.clone();
+            drop(beside(move || returned));
+            assert_eq!(Arc::strong_count(&result), 1);
+        }
     }
 
     #[test]
