@@ -38,11 +38,14 @@ pub struct Job {
     pub overlay: PathBuf,
     /// The path of its further results without their endings.
     base: PathBuf,
+    /// The picture's path below the folder that was given, or its name: the same wherever the folder lies.
+    pub below: PathBuf,
 }
 
 impl Job {
-    fn new(input: PathBuf, base: PathBuf) -> Self {
+    fn new(input: PathBuf, base: PathBuf, below: PathBuf) -> Self {
         Self {
+            below,
             mask: with_ending(&base, MASK),
             overlay: with_ending(&base, OVERLAY),
             input,
@@ -59,6 +62,11 @@ impl Job {
     pub fn is_stdin(&self) -> bool {
         self.input == Path::new(STDIN)
     }
+}
+
+fn name_of(path: &Path) -> PathBuf {
+    path.file_name()
+        .map_or_else(|| path.to_owned(), PathBuf::from)
 }
 
 fn with_ending(base: &Path, ending: &str) -> PathBuf {
@@ -82,22 +90,26 @@ pub fn jobs(
     for input in inputs {
         if input.is_dir() {
             let folder = pictures_in(input, recursive)?;
-            pictures.extend(folder.pictures);
+            let below = |path: &Path| path.strip_prefix(input).unwrap_or(path).to_owned();
+            let found = folder.pictures.into_iter();
+            pictures.extend(found.map(|path| (below(&path), path)));
             left_out.add(folder.left_out);
         } else {
-            pictures.push(input.clone());
+            pictures.push((name_of(input), input.clone()));
         }
     }
     // The same file given twice, or with its folder, is one picture.
     let mut seen = HashSet::new();
-    pictures.retain(|picture| seen.insert(identity(picture)));
+    pictures.retain(|(_, picture)| seen.insert(identity(picture)));
+    let (belows, pictures): (Vec<_>, Vec<_>) = pictures.into_iter().unzip();
     let bases = match pictures.as_slice() {
         [only] if only == Path::new(STDIN) => vec![output.unwrap_or(Path::new("")).join("stdin")],
         _ => bases(&pictures, output)?,
     };
     let inputs = pictures.clone();
-    let jobs = pictures.into_iter().zip(bases);
-    let jobs: Vec<Job> = jobs.map(|(input, base)| Job::new(input, base)).collect();
+    let jobs = pictures.into_iter().zip(bases).zip(belows);
+    let jobs = jobs.map(|((input, base), below)| Job::new(input, base, below));
+    let jobs: Vec<Job> = jobs.collect();
     let results_of = jobs.iter().flat_map(|job| [&job.mask, &job.overlay]);
     check_apart(results_of.map(PathBuf::as_path), &inputs)?;
     Ok((jobs, left_out))
@@ -124,6 +136,7 @@ pub fn job_to_file(inputs: &[PathBuf], output: &Path) -> Result<Job> {
         mask: output.to_owned(),
         overlay: output.to_owned(),
         base: output.with_extension(""),
+        below: name_of(input),
     })
 }
 

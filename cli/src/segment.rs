@@ -1,25 +1,26 @@
 //! `fullconv segment`: pictures in, masks and overlays out.
 
-use crate::folders::LeftOut;
 use crate::insight::{Insight, InsightOptions, Wanted};
 use crate::jobs::Job;
+use crate::manifest::{Manifest, Rows};
+use crate::names::check_apart;
 use crate::options::{
     DeviceOptions, ModelOptions, ModelSummary, TuneOptions, describe, report_multi_label,
 };
 use crate::outputs::{Only, Parts, Place, is_done};
 use crate::pictures::{PictureOptions, report_transparent};
 use crate::pipeline::{self, Inbox, Outbox};
+use crate::report::{Failed, Image, Output, conclude, image, shown};
+use crate::shard::Shard;
 use crate::{Failure, Outcome, interrupt, terminal, text_files};
 use fullconv::low_level::files;
 use fullconv::{
-    Error, ErrorKind, Frames, Mask, Model, Palette, Picture, PictureNote, Result, Segmenter, Size,
+    Error, ErrorKind, Frames, Mask, Model, Palette, Picture, PictureNote, Result, Segmenter,
 };
 use indicatif::ProgressBar;
-use serde::Serialize;
 use std::collections::VecDeque;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::time::Duration;
 
 /// The most bytes that are read from standard input.
@@ -45,9 +46,18 @@ pub struct Args {
     /// Write only the mask, or only the overlay
     #[arg(long, value_enum, value_name = "WHAT")]
     only: Option<Only>,
-    /// Leave out pictures whose results are there, whole and newer than the picture and the model file
+    /// Leave out pictures whose results are there, whole and newer than the picture and the model file, and in the
+    /// manifest if one is written
     #[arg(long)]
     resume: bool,
+    /// Take only this share of the pictures: I of N, counted from 0. The shares are disjoint and together all pictures,
+    /// on every machine that sees the folder
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// Write a line of JSON for each picture to FILE: its results, size and classes, or its error. With --shard, the
+    /// share is a part of the name (FILE.0-of-8.jsonl)
+    #[arg(long, value_name = "FILE.jsonl")]
+    manifest: Option<PathBuf>,
     /// The colours of the classes, in the order of the ids: a file, or voc, cityscapes, camvid [default: the model's]
     #[arg(long, value_name = "FILE|PRESET")]
     palette: Option<PathBuf>,
@@ -76,47 +86,6 @@ fn opacity(text: &str) -> Result<f32, String> {
     }
 }
 
-/// What is printed with `--json`.
-#[derive(Serialize)]
-struct Output {
-    device: String,
-    model: ModelSummary,
-    images: Vec<Image>,
-    /// Pictures whose results were there: `--resume`.
-    skipped: Vec<String>,
-    failed: Vec<Failed>,
-    /// Files of folders, counted by kind.
-    left_out: LeftOut,
-}
-
-#[derive(Serialize)]
-struct Image {
-    input: String,
-    /// Absent, like the overlay, if it is not wanted, or the network has more classes than a mask has ids.
-    mask: Option<String>,
-    overlay: Option<String>,
-    /// The files with probabilities, heat map and stages.
-    further: Vec<String>,
-    width: usize,
-    height: usize,
-    milliseconds: f64,
-    classes: Vec<Class>,
-}
-
-#[derive(Serialize)]
-struct Class {
-    id: u8,
-    name: String,
-    /// Share of all pixels, 0 to 1.
-    share: f64,
-}
-
-#[derive(Serialize)]
-struct Failed {
-    input: String,
-    error: String,
-}
-
 /// What is made of each picture.
 struct Task<'a> {
     args: &'a Args,
@@ -137,21 +106,18 @@ pub fn run(args: &Args) -> Outcome {
     let palette = palette.transpose()?;
     let model = args.model.open()?;
     let task = task(args, place, &model, palette, jobs.len() > 1)?;
-    let endings = task.wanted.endings(model.class_count());
-    let model_file = args.model.model.as_deref();
-    let mut skipped = Vec::new();
-    if args.resume {
-        jobs.retain(|job| {
-            let done = is_done(job, task.parts, &endings, model_file);
-            skipped.extend(done.then(|| job.input.display().to_string()));
-            !done
-        });
+    if let Some(shard) = args.shard {
+        jobs.retain(|job| shard.has(job));
     }
+    let manifest = manifest_path(args)?;
+    let (skipped, lines) = take_done(&task, &model, manifest.as_deref(), &mut jobs)?;
     report_multi_label(&model);
     let segmenter = args.device.segmenter(&model, &args.model)?;
     if let Some(folder) = place.folder() {
         make_folder(folder)?;
     }
+    let manifest = manifest.map(|path| Manifest::create(&path, &lines));
+    let mut manifest = manifest.transpose()?;
     if !task.is_quiet() {
         terminal::say(describe(&segmenter))?;
         if let Some(line) = left_out.line() {
@@ -166,19 +132,20 @@ pub fn run(args: &Args) -> Outcome {
     let mut output = Output {
         device: segmenter.device(),
         model: ModelSummary::from(&model),
-        images: Vec::with_capacity(jobs.len()),
+        images: Vec::new(),
+        done: 0,
         skipped,
         failed: Vec::new(),
         left_out,
     };
     let bar = terminal::progress(jobs.len());
-    let outcome = segment_all(&task, &segmenter, &jobs, &bar, &mut output);
+    let outcome = segment_all(&task, &segmenter, &jobs, &bar, &mut output, &mut manifest);
     bar.finish_and_clear();
     outcome?;
     if args.json {
         terminal::json(&output)?;
     } else if jobs.len() > 1 {
-        let (done, all) = (output.images.len(), jobs.len());
+        let (done, all) = (output.done, jobs.len());
         let place = match place.folder() {
             Some(folder) => format!("in {}", folder.display()),
             None => "beside the pictures".into(),
@@ -188,6 +155,47 @@ pub fn run(args: &Args) -> Outcome {
         ))?;
     }
     Ok(conclude(&output, jobs.len()))
+}
+
+/// The path of the manifest.
+///
+/// # Errors
+/// `Request` if it is that of a picture.
+fn manifest_path(args: &Args) -> Result<Option<PathBuf>> {
+    let Some(path) = args.manifest.as_deref() else {
+        return Ok(None);
+    };
+    check_apart([path], &args.inputs)?;
+    Ok(Some(match args.shard {
+        Some(shard) => shard.named(path),
+        None => path.to_owned(),
+    }))
+}
+
+/// With `--resume`, takes the pictures that are done out of `jobs` and returns them with their lines in `manifest`.
+fn take_done(
+    task: &Task,
+    model: &Model,
+    manifest: Option<&Path>,
+    jobs: &mut Vec<Job>,
+) -> Result<(Vec<String>, String)> {
+    let mut skipped = Vec::new();
+    // A file that is no manifest is refused, whether it would be continued or overwritten.
+    let rows = manifest.map(Rows::read).transpose()?;
+    if !task.args.resume {
+        return Ok((skipped, String::new()));
+    }
+    let endings = task.wanted.endings(model.class_count());
+    let model_file = task.args.model.model.as_deref();
+    jobs.retain(|job| {
+        let input = job.input.display().to_string();
+        let is_done = is_done(job, task.parts, &endings, model_file)
+            && rows.as_ref().is_none_or(|rows| rows.has(&input));
+        skipped.extend(is_done.then_some(input));
+        !is_done
+    });
+    let lines = rows.map_or(String::new(), |rows| rows.of(&skipped));
+    Ok((skipped, lines))
 }
 
 /// The task that the options give for `model`.
@@ -200,9 +208,9 @@ fn task<'a>(
 ) -> Outcome<Task<'a>> {
     let wanted = args.insight.of(model)?;
     let to_stdout = place == Place::Stdout;
-    if to_stdout && (args.json || args.resume || wanted.anything()) {
+    if to_stdout && (args.json || args.resume || args.manifest.is_some() || wanted.anything()) {
         return Err(Failure::Usage(
-            "standard output takes one PNG: --json, --resume, --probabilities, --heatmap and --stages need -o",
+            "standard output takes one PNG: --json, --resume, --manifest, --probabilities, --heatmap and --stages need -o",
         ));
     }
     if !model.has_labels() && (!wanted.anything() || to_stdout) {
@@ -272,6 +280,7 @@ fn segment_all(
     jobs: &[Job],
     bar: &ProgressBar,
     output: &mut Output,
+    manifest: &mut Option<Manifest>,
 ) -> Result<()> {
     interrupt::stop_when_asked()?;
     let mut transparent = 0;
@@ -285,15 +294,25 @@ fn segment_all(
                 if let Some(text) = done.text {
                     bar.suspend(|| terminal::say(text))?;
                 }
-                output.images.push(done.image);
+                if let Some(manifest) = manifest {
+                    manifest.add(&done.image)?;
+                }
+                output.done += 1;
+                output.images.extend(task.args.json.then_some(done.image));
             }
             Err(error) if error.kind() == ErrorKind::ModelFile => {
                 return Err(task.args.model.blame(error));
             }
-            Err(error) => output.failed.push(Failed {
-                input: job.input.display().to_string(),
-                error: error.to_string(),
-            }),
+            Err(error) => {
+                let failed = Failed {
+                    input: job.input.display().to_string(),
+                    error: error.to_string(),
+                };
+                if let Some(manifest) = manifest {
+                    manifest.add(&failed)?;
+                }
+                output.failed.push(failed);
+            }
         }
         bar.set_message(job.input.display().to_string());
         bar.inc(1);
@@ -308,25 +327,6 @@ fn segment_all(
     )?;
     report_transparent(transparent, jobs.len(), segmenter.model());
     Ok(())
-}
-
-/// Reports the failures on stderr and returns the exit status.
-fn conclude(output: &Output, all: usize) -> ExitCode {
-    for failed in &output.failed {
-        terminal::report(&failed.error);
-    }
-    let (done, failed) = (output.images.len(), output.failed.len());
-    if all > 1 && failed > 0 {
-        terminal::report(format!("{failed} of {all} pictures failed"));
-    }
-    if interrupt::is_asked() {
-        terminal::report(format!("stopped; {done} of {all} pictures are done"));
-        interrupt::status()
-    } else if failed > 0 {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
 }
 
 /// A picture with its results from the device.
@@ -463,60 +463,6 @@ fn finish(task: &Task, job: &Job, labelled: Labelled) -> Result<Done> {
         notes: picture.notes().to_vec(),
         is_transparent: picture.is_transparent(),
     })
-}
-
-/// The report's entry, without the files that are written.
-fn image(job: &Job, size: Size, mask: Option<&Mask>, time: Duration) -> Image {
-    let shares = mask.map_or(Vec::new(), Mask::shares).into_iter();
-    let class = |(id, share)| Class {
-        id,
-        name: mask.map_or(String::new(), |mask| mask.class_name(id).into_owned()),
-        share,
-    };
-    Image {
-        input: job.input.display().to_string(),
-        mask: None,
-        overlay: None,
-        further: Vec::new(),
-        width: size.width,
-        height: size.height,
-        milliseconds: terminal::milliseconds(time),
-        classes: shares.map(class).collect(),
-    }
-}
-
-/// The printed report on a picture: one line if there are many, a list if it is the only one.
-fn shown(image: &Image, time: Duration, many: bool) -> String {
-    let time = terminal::time(time);
-    let input = &image.input;
-    let classes = image.classes.iter();
-    if many {
-        let shares = classes.map(|class| format!("{} {}", class.name, percent(class.share)));
-        let shares: Vec<_> = shares.collect();
-        return format!("{input}: {} ({time})", shares.join(", "));
-    }
-    let shares = classes.map(|class| format!("{:>9}  {}\n", percent(class.share), class.name));
-    let files = image
-        .mask
-        .iter()
-        .chain(&image.overlay)
-        .chain(&image.further);
-    let files: Vec<_> = files.map(String::as_str).collect();
-    format!(
-        "{input}: {} (height x width), {time}\n{}{}",
-        Size::new(image.height, image.width),
-        shares.collect::<String>(),
-        files.join("\n")
-    )
-}
-
-/// `12.3 %`; a class that occurs never shows as `0.0 %`.
-fn percent(share: f64) -> String {
-    if share < 0.0005 {
-        "<0.1 %".into()
-    } else {
-        format!("{:.1} %", 100.0 * share)
-    }
 }
 
 /// Makes the folder for the results and checks that files can be written there.

@@ -187,8 +187,12 @@ def check_manifests(fullconv):
         for document in found:
             check_kind(where, document)
             for container, pod in containers(document):
+                at = f"{where}: {container['name']}"
                 if "args" in container:
-                    check_container(f"{where}: {container['name']}", container, pod, document, described, fullconv)
+                    check_container(at, container, pod, document, described, fullconv)
+                elif "command" in container:
+                    check_shares(at, container["command"], document["spec"], fullconv)
+                    check_pod(at, container, pod)
             count += document["kind"] not in KUSTOMIZE
     print(f"  {count} objects")
     assert count > 20
@@ -216,6 +220,11 @@ def check_container(where, container, pod, document, described, fullconv):
     elif document["kind"] == "ClusterServingRuntime":
         example = documents((DEPLOY / "kserve/inference-service.yaml").read_text())[0]
         check_drain(where, example["spec"]["predictor"]["terminationGracePeriodSeconds"], options)
+    check_pod(where, container, pod)
+
+
+def check_pod(where, container, pod):
+    """The container's rights, and the folders that the image's variables name."""
     security = container["securityContext"]
     assert security["readOnlyRootFilesystem"] and not security["allowPrivilegeEscalation"], where
     assert security["capabilities"]["drop"] == ["ALL"], where
@@ -229,6 +238,18 @@ def check_container(where, container, pod, document, described, fullconv):
         folder = image()["variables"][name]
         assert "emptyDir" in volumes[mounts[folder]], f"{where}: {folder} ({name}) cannot be written"
     assert set(mounts.values()) <= set(volumes), where
+
+
+def check_shares(where, command, job, fullconv):
+    """A job that segments a folder: as many shares as pods, and a command line that the program takes."""
+    assert command[:2] == [image()["entrypoint"][0], "segment"], f"{where}: {command}"
+    shares = re.search(r"--shard=\$\(JOB_COMPLETION_INDEX\)/(\d+)", " ".join(command))
+    assert job["completionMode"] == "Indexed" and int(shares[1]) == job["completions"], f"{where}: {shares[0]}"
+    for index in range(job["completions"]):
+        args = [arg.replace("$(JOB_COMPLETION_INDEX)", str(index)) for arg in command[1:]]
+        # The parser's status is 2; folders that are not here are status 1.
+        parsed = run(fullconv, *args)
+        assert parsed.returncode == 1, f"{where}: {parsed.stderr}"
 
 
 def annotations_of(document):
@@ -270,8 +291,8 @@ def check_command(where, args, fullconv):
 
 
 def check_words(fullconv):
-    """Options in comments and texts of deploy/: of the server, or of the commands beside them."""
-    known = flags(fullconv) | flags(fullconv, "devices")
+    """Options in comments and texts of deploy/: of the server, or of other commands."""
+    known = flags(fullconv) | flags(fullconv, "devices") | flags(fullconv, "segment")
     others = re.compile(r"docker|podman|kubectl|kustomize|cargo|apt-get|^FROM|^COPY|^RUN|^\s*&&|--mount|systemctl|install ")
     count = 0
     for path in sorted(path for path in DEPLOY.rglob("*") if path.is_file()):

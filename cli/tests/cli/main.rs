@@ -1,5 +1,6 @@
 //! Runs the real program and checks its files, its output and its exit status.
 
+mod bulk;
 mod convert;
 mod devices;
 mod eval;
