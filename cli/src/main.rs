@@ -32,6 +32,7 @@ mod segment;
 #[cfg(all(unix, feature = "serve"))]
 mod serve;
 mod shard;
+mod stream;
 mod tensors;
 mod terminal;
 mod text_files;
@@ -62,6 +63,8 @@ struct Cli {
 enum Command {
     /// Label pictures: NAME.mask.png (class ids) and NAME.overlay.png for each
     Segment(segment::Args),
+    /// Label the frames of a video: Y4M or bare pixels on standard input, overlays or masks on standard output
+    Stream(stream::Args),
     /// Run a network on a tensor, for comparison with other frameworks
     Run(run::Args),
     /// Compare every node on the device with the CPU reference
@@ -113,6 +116,7 @@ fn main() -> ExitCode {
     log(&cli.command);
     let (name, outcome) = match &cli.command {
         Command::Segment(args) => ("segment", segment::run(args)),
+        Command::Stream(args) => ("stream", stream::run(args)),
         Command::Run(args) => ("run", run::run(args)),
         Command::Compare(args) => ("compare", compare::run(args)),
         Command::Profile(args) => ("profile", profile::run(args)),

@@ -79,7 +79,8 @@ pub struct Args {
     tune: TuneOptions,
 }
 
-fn opacity(text: &str) -> Result<f32, String> {
+/// Reads an opacity, 0 to 1.
+pub fn opacity(text: &str) -> Result<f32, String> {
     match text.parse() {
         Ok(opacity) if (0.0..=1.0).contains(&opacity) => Ok(opacity),
         _ => Err("an opacity is a number from 0 to 1".into()),
@@ -220,18 +221,7 @@ fn task<'a>(
         );
         return Err(Error::new(ErrorKind::Unsupported, text).into());
     }
-    let palette = match palette {
-        None => model.palette().clone(),
-        Some(colours) if colours.len() < model.class_count() => {
-            let text = format!(
-                "--palette has {} colours, the model {} classes",
-                colours.len(),
-                model.class_count()
-            );
-            return Err(Error::new(ErrorKind::Request, text).into());
-        }
-        Some(colours) => Palette::new(colours),
-    };
+    let palette = text_files::palette_for(model, palette)?;
     let parts = place.parts(args.only);
     Ok(Task {
         args,

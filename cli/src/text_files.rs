@@ -2,7 +2,7 @@
 
 use crate::presets::{Colour, Preset};
 use fullconv::low_level::files;
-use fullconv::{Error, ErrorKind, Result};
+use fullconv::{Error, ErrorKind, Model, Palette, Result};
 use std::path::Path;
 
 /// The largest text file.
@@ -86,6 +86,25 @@ pub fn palette(given: &Path) -> Result<Vec<Colour>> {
         return Err(fault(given, what));
     }
     Ok(colours)
+}
+
+/// The palette of `model`'s masks: the colours of `--palette` if they are given, else the model's.
+///
+/// # Errors
+/// `Request` if there are fewer colours than classes.
+pub fn palette_for(model: &Model, colours: Option<Vec<Colour>>) -> Result<Palette> {
+    match colours {
+        None => Ok(model.palette().clone()),
+        Some(colours) if colours.len() < model.class_count() => {
+            let text = format!(
+                "--palette has {} colours, the model {} classes",
+                colours.len(),
+                model.class_count()
+            );
+            Err(Error::new(ErrorKind::Request, text))
+        }
+        Some(colours) => Ok(Palette::new(colours)),
+    }
 }
 
 /// A colour a line, in the order of the ids, with anything after it: `128 64 128 road`, `#804080 road`. The lines

@@ -15,6 +15,7 @@ mod run;
 mod segment;
 #[cfg(all(unix, feature = "serve"))]
 mod serve;
+mod stream;
 mod tune;
 mod usage;
 mod vectors;
