@@ -87,6 +87,7 @@ struct Inner {
     architecture: &'static str,
     geometry: Option<&'static str>,
     stages: Vec<FcnStage>,
+    stride: Option<usize>,
     channels: usize,
     size: Option<Size>,
     preprocessing: Preprocessing,
@@ -180,6 +181,7 @@ impl Model {
             architecture: network.architecture,
             geometry: network.geometry,
             stages: network.stages,
+            stride: network.stride,
             channels,
             size: network.size,
             preprocessing,
@@ -253,6 +255,11 @@ impl Model {
     /// Its predictions at coarser strides, the coarsest first; empty if it has only one.
     pub fn stages(&self) -> &[FcnStage] {
         &self.0.stages
+    }
+
+    /// Pixels from one of its own predictions to the next, if it has coarser ones.
+    pub fn stride(&self) -> Option<usize> {
+        self.0.stride
     }
 
     /// The size and normalisation of its input pictures.

@@ -4,7 +4,7 @@
     python tools/export.py MODULE:CALLABLE|FILE.onnx OUT.safetensors [--weights FILE [--key KEY] [--trust]] [--args JSON]
         [--size HxW | --fixed-size HxW] [--channels N] [--output N|NAME|PATH] [--half] [--classes FILE]
         [--preprocess torchvision|caffe|JSON] [--activation softmax|sigmoid]
-        [--values scores|probabilities|log_probabilities] [--threshold T]
+        [--values scores|probabilities|log_probabilities] [--threshold T] [--stages NODE:STRIDE,… --align start|center]
 
     python tools/export.py torchvision.models.segmentation:fcn_resnet50 fcn.safetensors \\
         --args '{"weights_backbone": null}' --weights fcn.pth --preprocess torchvision
@@ -45,6 +45,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from exporter.checkpoints import load_weights, without_parametrizations  # noqa: E402
 from exporter.onnx_file import Opened, is_onnx, open_onnx  # noqa: E402
+from exporter.stages import ALIGN, add_stages  # noqa: E402
 from exporter.translate import translate  # noqa: E402
 from exporter.values import ExportError, number  # noqa: E402
 
@@ -58,7 +59,8 @@ PREPROCESS = {
 
 
 def export(module, example_input, path, classes=None, palette=None, preprocess=None, half=False, output=None,
-           fixed_size=False, activation=None, threshold=None, values=None):
+           fixed_size=False, activation=None, threshold=None, values=None, stages=None, align=None, description=None,
+           license=None):
     """Writes `module` as a model file at `path`.
 
     `example_input` is [n, c, h, w]; its height and width matter only if the module refuses small or odd sizes, or with
@@ -66,14 +68,19 @@ def export(module, example_input, path, classes=None, palette=None, preprocess=N
     colours [red, green, blue]; `preprocess` is "torchvision", "caffe" or a dict as in docs/model-file.md. With `half`,
     four-dimensional weights are stored as f16. `output` chooses one of several results: a number, a key, or a path with
     dots. `activation` ("softmax" or "sigmoid"), `values` ("scores", "probabilities" or "log_probabilities") and `threshold`
-    are written as they are. Raises ExportError, and writes nothing, if an operation is unsupported or the graph is not
-    verified.
+    are written as they are, and so are the texts `description` and `license`. `stages` are class scores inside the module,
+    {name: stride}, the coarsest first and the module's own last, each named by a node of the file or by a module's path;
+    `align` says where they lie in the picture: "start" or "center", as in docs/model-file.md. Raises ExportError, and
+    writes nothing, if an operation is unsupported or the graph is not verified.
     """
     if example_input.dim() != 4:
         raise ExportError(f"the example must be [n, c, h, w], not {list(example_input.shape)}")
     example = example_input.detach().cpu()[:1]
     translation = translate(module, example, output, fixed_size)
+    if stages:
+        add_stages(translation, stages, align)
     metadata = describe(translation, example, classes, palette, preprocess, activation, threshold, values, fixed_size)
+    metadata |= {key: text for key, text in (("description", description), ("license", license)) if text}
     tensors = {name: tensor.to(torch.float32) for name, tensor in translation.tensors.items()}
     for name, tensor in tensors.items():
         if half and tensor.dim() == 4:
@@ -219,6 +226,16 @@ def report(translation, preprocess, channels):
     say(f"the graph equals the module at {sizes}")
 
 
+def parse_stages(parser, text, align):
+    """--stages as {node: stride}."""
+    if (text is None) != (align is None):
+        parser.error("--stages and --align need each other")
+    found = [re.fullmatch(r"(.+):(\d+)", part) for part in (text or "").split(",") if text]
+    if not all(found):
+        parser.error(f"--stages {text} is not NODE:STRIDE,NODE:STRIDE…")
+    return {name: int(stride) for name, stride in (part.groups() for part in found)}
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description="Write a PyTorch module as a model file of fullconv.")
     parser.add_argument("module", metavar="MODULE:CALLABLE", help="makes the module; MODULE is importable or FILE.py; or an ONNX file")
@@ -238,6 +255,10 @@ def main(arguments=None):
                         "of softmaxes")
     parser.add_argument("--threshold", type=float, metavar="T", help="of a network of one class: the probability from which a "
                         "pixel belongs to it, 0.5 when absent")
+    parser.add_argument("--stages", metavar="NODE:STRIDE,…", help="class scores inside the network, for fullconv's --stages: "
+                        "the coarsest first, the network's own last, such as score_fr:32,fuse_pool4:16,fuse_pool3:8")
+    parser.add_argument("--align", choices=ALIGN, help="where score i of a stage lies: at pixel i · stride, or in the middle of "
+                        "the pixels from there to the next score")
     parser.add_argument("--half", action="store_true", help="store weights as f16")
     parser.add_argument("--classes", metavar="FILE", help="names of the classes, a line each, or a JSON list")
     parser.add_argument("--preprocess", metavar="torchvision|caffe|JSON", help="the network's preprocessing")
@@ -253,11 +274,12 @@ def main(arguments=None):
             preprocess = json.loads(preprocess)
     except json.JSONDecodeError as problem:
         parser.error(f"--args or --preprocess: {problem}")
+    stages = parse_stages(parser, options.stages, options.align)
     try:
         opened = open_module(options, keywords, tuple(map(int, size.groups())))
         classes = read_classes(options.classes) if options.classes else opened.classes
         done = export(opened.module, opened.example, options.out, classes, None, preprocess, options.half, opened.output,
-                      opened.fixed_size, options.activation, options.threshold, options.values)
+                      opened.fixed_size, options.activation, options.threshold, options.values, stages, options.align)
         report(done, preprocess, opened.example.shape[1])
     except (ExportError, OSError, TypeError) as problem:
         for line in str(problem).splitlines():

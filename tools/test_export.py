@@ -232,6 +232,32 @@ def test_outputs():
             assert found.shape[1] == 4 and (found.argmax(1) == expected.reshape(1, 50, 41)).float().mean() > 0.999
 
 
+def test_stages():
+    """Scores of coarser strides are named by a node or a module, and compared with the module's."""
+    torch.manual_seed(0)
+    module = nets.Skips().eval()
+    right = {"coarse": 4, "fuse": 2}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "out.safetensors"
+        exporter.export(module, torch.zeros(1, 3, 64, 96), path, stages=right, align="start")
+        scores_of = [{"node": "coarse", "stride": 4}, {"node": "fuse.add", "stride": 2}]
+        assert File(path).graph["stages"] == {"align": "start", "scores": scores_of}, File(path).graph
+        exporter.export(module, torch.zeros(1, 3, 64, 96), path, stages={"coarse": 4, "fuse.add": 2}, align="center")
+        assert File(path).graph["stages"] == {"align": "center", "scores": scores_of}, File(path).graph
+        done = command(HERE / "test_nets.py:Skips", path, "--stages", "coarse:4,fuse:2", "--align", "center")
+        assert done.returncode == 0 and File(path).graph["stages"] == {"align": "center", "scores": scores_of}, done
+        for wrong in (["--stages", "coarse,fuse", "--align", "start"], ["--stages", "coarse:4,fuse:2"], ["--align", "start"]):
+            done = command(HERE / "test_nets.py:Skips", path, *wrong)
+            assert done.returncode == 2 and "--stages" in done.stderr, done
+    for stages, words in [({"coarse": 8, "fuse": 2}, "stage coarse: [1, 4,"), ({"wide": 4, "fuse": 2}, "stage wide: [1, 5,"),
+                          ({"nothing": 4, "fuse": 2}, "'nothing' is no node"), ({"fuse": 2, "coarse": 4}, "largest stride first"),
+                          ({"coarse": 4}, "at least two"), ({"coarse": 65, "fuse": 2}, "from 1 to 64"),
+                          ({"twice": 4, "fuse": 2}, "stage twice: the module's result is not that of a node")]:
+        text = refusal(module, 3, 64, 96, stages=stages, align="start")
+        assert words in text, (stages, text)
+    assert "neither start nor center" in refusal(module, 3, 64, 96, stages=right)
+
+
 def test_wrong_translation():
     """A translation that is wrong is not written: here, an operation is translated as another one."""
     handlers = sys.modules["exporter.registry"].HANDLERS
@@ -291,7 +317,7 @@ if __name__ == "__main__":
             for network in sys.argv[1:]:
                 check(network, temporary)
     else:
-        tests = [test_networks, test_names, test_refusals, test_dependent, test_fixed_size, test_outputs, test_wrong_translation,
+        tests = [test_networks, test_names, test_refusals, test_dependent, test_fixed_size, test_outputs, test_stages, test_wrong_translation,
                  test_preprocess, test_command]
         for test in tests:
             test()

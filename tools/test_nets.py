@@ -253,6 +253,38 @@ DEPENDENT = {
 }
 
 
+class Twice(nn.Module):
+    """Gives its input and its double."""
+
+    def forward(self, x):
+        return x, 2 * x
+
+
+class FuseTwo(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(4, 4, 3, 2, 1, output_padding=1)
+
+    def forward(self, coarse, fine):
+        return self.up(coarse).narrow(2, 0, fine.shape[2]).narrow(3, 0, fine.shape[3]) + fine
+
+
+class Skips(nn.Module):
+    """Scores of four classes at strides 4 and 2, fused."""
+
+    def __init__(self):
+        super().__init__()
+        self.fine, self.down = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 5, 3, 2, 1)
+        self.wide, self.coarse = nn.Conv2d(5, 5, 1), nn.Conv2d(5, 4, 1)
+        self.twice, self.fuse = Twice(), FuseTwo()
+
+    def forward(self, x):
+        fine = self.fine(x)
+        coarse = self.coarse(self.wide(self.down(fine)))
+        once, double = self.twice(coarse)
+        return F.interpolate(self.fuse(once + double, fine), x.shape[2:])
+
+
 class OneSize(nn.Module):
     """A table of positions for pictures of 32 × 48 only, and a number that depends on the size."""
 

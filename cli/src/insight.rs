@@ -23,7 +23,7 @@ pub struct InsightOptions {
     /// Write a heat map of a class's probability, the class given by name or id: NAME.heatmap.png
     #[arg(long, value_name = "CLASS")]
     heatmap: Option<String>,
-    /// Write the picture and its labels at strides 32, 16 and 8, side by side: NAME.stages.png
+    /// Write the picture and its labels at each stride of the network, such as 32, 16 and 8, side by side: NAME.stages.png
     #[arg(long)]
     stages: bool,
 }
@@ -55,7 +55,9 @@ impl InsightOptions {
     /// The options, checked against `model`.
     pub fn of(&self, model: &Model) -> Outcome<Wanted> {
         if self.stages && model.stages().is_empty() {
-            let text = format!("--stages: {model} has no coarser stages; FCN-8s and FCN-16s have");
+            let text = format!(
+                "--stages: {model} has no coarser stages; FCN-8s and FCN-16s have, and graphs whose file names them"
+            );
             return Err(Failure::Failed(Error::new(ErrorKind::Request, text)));
         }
         Ok(Wanted {

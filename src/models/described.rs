@@ -1,6 +1,8 @@
 //! A network whose graph is described in its file, as in `docs/model-file.md`. All faults of the description are
 //! reported at once.
 
+mod stages;
+
 use super::{Checkpoint, InputConvention, NetworkDefinition};
 use crate::error::{Error, ErrorKind, Result, bail};
 use crate::graph::{Graph, NodeId};
@@ -8,6 +10,7 @@ use crate::ops::{self, Op};
 use crate::size::Size;
 use crate::tensor::Shape;
 use serde::{Deserialize, Serialize};
+use stages::Stages;
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -32,6 +35,9 @@ pub struct Description {
     size: Option<[usize; 2]>,
     /// The node that holds the class scores.
     output: String,
+    /// Class scores inside the network, at coarser strides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stages: Option<Stages>,
     /// The ops, in any order.
     nodes: Vec<Described>,
 }
@@ -129,6 +135,10 @@ pub(super) fn build(
             description.output
         ),
     }
+    let (stages, stride) = match &description.stages {
+        Some(stages) => stages.build(&graph, nominal)?,
+        None => (Vec::new(), None),
+    };
     Ok(NetworkDefinition {
         graph,
         architecture: NAME,
@@ -137,7 +147,8 @@ pub(super) fn build(
         geometry: None,
         bilinear: BTreeMap::new(),
         input_convention: InputConvention::Torchvision,
-        stages: Vec::new(),
+        stages,
+        stride,
     })
 }
 

@@ -104,6 +104,8 @@ pub struct NetworkDefinition {
     pub input_convention: InputConvention,
     /// Its predictions at coarser strides, the coarsest first; empty if it has only one.
     pub stages: Vec<FcnStage>,
+    /// Pixels of the picture from one of its own predictions to the next, if it has coarser ones.
+    pub stride: Option<usize>,
 }
 
 /// Class scores inside a network, and the bilinear upsampling that makes them scores of the whole picture, as in the
@@ -117,6 +119,8 @@ pub struct FcnStage {
     pub stride: usize,
     /// The upsampling.
     pub upsampling: ConvTranspose2d,
+    /// Rows and columns of the upsampling's kernel.
+    pub kernel: usize,
     /// The name of the upsampling's weight.
     pub weight: String,
     /// Where the picture begins in the upsampled scores.
@@ -135,13 +139,13 @@ impl FcnStage {
         [scores, image]: [NodeId; 2],
         classes: usize,
     ) -> Result<NodeId> {
-        let side = 2 * self.stride;
-        let shape = Shape::new(classes, classes, side, side);
+        let shape = Shape::new(classes, classes, self.kernel, self.kernel);
         let weight = graph.parameter(self.weight.as_str(), shape)?;
-        let name = format!("stage{}", self.stride);
+        let name = graph.free_name(&format!("stage{}", self.stride));
         let upsampled = graph.op(name.as_str(), self.upsampling.clone(), &[scores, weight])?;
         let crop = Crop::at([self.offset; 2]);
-        graph.op(format!("{name}c"), crop, &[upsampled, image])
+        let name = graph.free_name(&format!("{name}c"));
+        graph.op(name, crop, &[upsampled, image])
     }
 }
 
@@ -284,6 +288,8 @@ impl<'a> Builder<'a> {
             geometry,
             bilinear: self.bilinear,
             input_convention,
+            // Each stage of an FCN halves the stride of the one before it.
+            stride: self.stages.last().map(|stage| stage.stride / 2),
             stages: self.stages,
         }
     }

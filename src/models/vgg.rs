@@ -229,6 +229,7 @@ impl Net<'_> {
             node: scores,
             stride,
             upsampling: ConvTranspose2d::strided(stride, padding),
+            kernel: 2 * stride,
             weight: format!("stage{stride}.weight"),
             offset,
         });

@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StageMask {
-    /// Pixels from one prediction to the next: 32, 16 or 8.
+    /// Pixels from one prediction to the next: 32, 16 or 8 in an FCN.
     pub stride: usize,
     /// The labels.
     pub mask: Mask,
@@ -57,7 +57,8 @@ impl Segmenter {
     }
 
     /// The labels at each of the network's strides, the coarsest first, the network's own last. An FCN-8s
-    /// has those of the FCN-32s and the FCN-16s inside it (Long, Shelhamer, Darrell 2015, figure 4).
+    /// has those of the FCN-32s and the FCN-16s inside it (Long, Shelhamer, Darrell 2015, figure 4), and a graph those
+    /// that its file names.
     ///
     /// # Errors
     /// As [`Segmenter::segment`], and `Request` for a network without coarser stages.

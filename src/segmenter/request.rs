@@ -290,15 +290,14 @@ fn stages(model: &Model, pictures: PictureInput) -> Result<Task> {
 /// # Errors
 /// `Request` for a network without coarser stages.
 pub(super) fn strides(model: &Model) -> Result<Vec<usize>> {
-    let stages = model.stages();
-    let Some(finest) = stages.last().filter(|_| model.has_labels()) else {
+    let Some(own) = model.stride().filter(|_| model.has_labels()) else {
         bail!(
             Request,
-            "{model} has no coarser stages: FCN-8s and FCN-16s have"
+            "{model} has no coarser stages: FCN-8s and FCN-16s have, and graphs whose file names them"
         );
     };
-    let coarse = stages.iter().map(|stage| stage.stride);
-    Ok(coarse.chain([finest.stride / 2]).collect())
+    let coarse = model.stages().iter().map(|stage| stage.stride);
+    Ok(coarse.chain([own]).collect())
 }
 
 /// The `scores` of pictures of shape `input` at their size: a resize called `name`, unless they already have this size.

@@ -64,6 +64,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "model_file.rs",
             "model_file/end.rs",
             "models/described.rs",
+            "models/described/",
             "ops/",
             "plan/",
             "preprocess.rs",

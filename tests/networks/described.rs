@@ -2,7 +2,7 @@
 
 use crate::common::{Random, gpu, serialize};
 use fullconv::compare::{compare_picture, compare_tensor};
-use fullconv::{GpuOptions, Model, Picture, Segmenter, Shape, Size};
+use fullconv::{GpuOptions, Model, Picture, Segmenter, Shape, Size, Tensor};
 use pollster::block_on;
 
 /// A small network with two normalisations that are fused and one that is not, a skip, and scores at half the picture's
@@ -107,4 +107,83 @@ fn scores_smaller_than_the_picture_are_resized() {
         report.first_outside(),
         report.labels
     );
+}
+
+/// A network of the colours themselves, at every second and at every fourth pixel. The scores at stride `s` lie at the
+/// pixels i · s, whatever `align` says.
+fn colours(align: &str) -> Model {
+    let weight = (0..9).map(|i| f32::from(u8::from(i % 4 == 0))).collect();
+    let weight = Tensor::new(Shape::new(3, 3, 1, 1), weight).unwrap();
+    let metadata = serde_json::json!({
+        "version": 1,
+        "graph": {
+            "output": "score",
+            "stages": {"align": align, "scores": [
+                {"node": "fourth", "stride": 4}, {"node": "sum", "stride": 2}]},
+            "nodes": [
+                {"name": "half", "op": "conv2d", "inputs": ["input", "w"], "attributes": {"stride": 2}},
+                {"name": "fourth", "op": "conv2d", "inputs": ["half", "w"], "attributes": {"stride": 2}},
+                {"name": "up", "op": "interpolate", "inputs": ["fourth", "half"]},
+                {"name": "sum", "op": "add", "inputs": ["half", "up"]},
+                {"name": "score", "op": "interpolate", "inputs": ["sum", "input"], "attributes": {"mode": "bilinear"}},
+            ],
+        },
+        "preprocess": {"channels": "rgb", "range": 255, "mean": [0, 0, 0], "std": [1, 1, 1]},
+    });
+    Model::from_bytes(serialize(
+        &[("w".to_owned(), weight)],
+        Some(&metadata.to_string()),
+    ))
+    .unwrap()
+}
+
+/// The colours at every fourth pixel, moved by `offset` pixels and interpolated bilinearly, at pixel (y, x) of a picture
+/// of 19×14 pixels. Beyond the last of them they fade.
+fn interpolated(picture: &[u8], offset: f32, [y, x]: [usize; 2]) -> [f32; 3] {
+    let mut sum = [0.0; 3];
+    for (row, column) in (0..14)
+        .step_by(4)
+        .flat_map(|r| (0..19).step_by(4).map(move |c| (r, c)))
+    {
+        let share = |at: usize, from: usize| 1.0 - (at as f32 - from as f32 - offset).abs() / 4.0;
+        let weight = share(y, row).max(0.0) * share(x, column).max(0.0);
+        for (c, sum) in sum.iter_mut().enumerate() {
+            *sum += weight * f32::from(picture[3 * (row * 19 + column) + c]);
+        }
+    }
+    sum
+}
+
+#[test]
+fn the_stages_of_a_graph_lie_where_its_file_says() {
+    let pixels: Vec<u8> = (0..3 * 14 * 19_u32)
+        .map(|i| (i * i * 31 % 251) as u8)
+        .collect();
+    let picture = Picture::from_rgb(Size::new(14, 19), pixels.clone()).unwrap();
+    for (align, offset) in [("start", 0.0), ("center", 1.5)] {
+        let model = colours(align);
+        assert_eq!(model.stride(), Some(2));
+        let mut segmenters = vec![Segmenter::on_cpu(&model)];
+        segmenters.extend(
+            gpu(GpuOptions::default()).map(|gpu| block_on(Segmenter::new(&gpu, &model)).unwrap()),
+        );
+        for segmenter in segmenters {
+            let stages = block_on(segmenter.stages(&picture)).unwrap();
+            let strides: Vec<_> = stages.iter().map(|stage| stage.stride).collect();
+            assert_eq!(strides, [4, 2]);
+            assert_eq!(
+                stages[1].mask.labels(),
+                segmenter.segment_blocking(&picture).unwrap().labels()
+            );
+            for (i, label) in stages[0].mask.labels().iter().enumerate() {
+                let scores = interpolated(&pixels, offset, [i / 19, i % 19]);
+                let best = scores.iter().copied().fold(f32::MIN, f32::max);
+                // Equal scores may round differently.
+                assert!(
+                    scores[usize::from(*label)] > best - 1e-3,
+                    "{align}, pixel {i}: {scores:?}"
+                );
+            }
+        }
+    }
 }

@@ -96,7 +96,7 @@ class Translation:
         translator = Translator(self.nodes, [t.size for t in traces], channels_in)
         made = translator.run(self.ref)
         self.graph = translator.graph(module, made)
-        self.values, self.tensors = translator.values, translator.written
+        self.values, self.tensors, self.live = translator.values, translator.written, translator.live
         self.channels = made.shape[1]
         self.traced = [t.size for t in traces]
 
