@@ -22,14 +22,14 @@ from shutil import rmtree
 from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "goldens"))
+sys.path[:0] = [str(ROOT / "tests" / "goldens"), str(ROOT / "tools")]
 
 if TYPE_CHECKING:
     import torch
 
 MODELS = ("full", "demo", "resnet50")
 # The geometry of each model, as named in tests/goldens/full_width.py.
-GEOMETRY = {"full": "caffe", "demo": "same", "resnet50": "torchvision"}
+GEOMETRY = {"full": "caffe", "demo": "torchvision", "resnet50": "torchvision"}
 DEMO_SIDE = 480
 
 
@@ -117,6 +117,12 @@ def module(case: Case) -> "torch.nn.Module":
     if case.model == "resnet50":
         network = family.build("fcn_resnet50")
         network.load_state_dict(tensors)
+        return network
+    if case.model == "demo":
+        from demo_network import Demo
+
+        network = Demo().eval()
+        network.load_state_dict({name: t.float() for name, t in tensors.items()})
         return network
     channels = {name: t.shape[0] for name, t in tensors.items() if name.endswith(".weight")}
     widths = [channels[f"conv{stage}_1.weight"] for stage in range(1, 6)]

@@ -73,7 +73,7 @@ pub(crate) struct Metadata {
 ///
 /// ```
 /// let model = fullconv::Model::from_bytes(fullconv_demo::MODEL)?;
-/// assert_eq!(model.architecture(), "fcn8s");
+/// assert_eq!(model.stride(), Some(8));
 /// assert_eq!(model.classes()[0], "Sky");
 /// # Ok::<(), fullconv::Error>(())
 /// ```

@@ -63,7 +63,7 @@ fn the_demo_model_agrees_with_the_reference_on_a_street() {
     // The mask shows a street.
     let mask = segmenter.segment_blocking(&street).unwrap();
     let shares = mask.shares();
-    for name in ["Sky", "Building", "Road", "Tree"] {
+    for name in ["Sky", "Building", "Road", "Pavement"] {
         let share = shares
             .iter()
             .find(|(class, _)| mask.class_name(*class) == name);

@@ -9,10 +9,10 @@ use std::fs;
 fn inspect_shows_the_model_and_its_plan_with_and_without_a_device() {
     let text = fullconv(&["inspect", "--default-limits"]).expect(0).stdout;
     for part in [
-        "fcn8s (same), 11 classes",
+        "graph, 11 classes",
         "Sky, Building",
         "long side 480",
-        "39 F16",
+        "56 F16",
         "GFLOP",
     ] {
         assert!(text.contains(part), "{part}: {text}");
@@ -31,7 +31,10 @@ fn inspect_shows_the_model_and_its_plan_with_and_without_a_device() {
 fn inspect_says_what_a_large_picture_takes_before_it_runs() {
     let large = "inspect --default-limits --size 2160x3840";
     let text = fullconv_with(large, &[]).expect(0).stdout;
-    for part in ["pool1 run in 2 bands of rows", "peak device memory"] {
+    for part in [
+        "blocks.2.project.conv run in 2 bands of rows",
+        "peak device memory",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let plan = |options: &str| {
@@ -39,7 +42,10 @@ fn inspect_says_what_a_large_picture_takes_before_it_runs() {
         fullconv_with(command.trim(), &[]).expect(0).json()["plan"].clone()
     };
     let (plan, less) = (plan(""), plan("--memory 900"));
-    assert_eq!(plan["bands"][0]["first_layer"], "conv1_1+relu1_1");
+    assert_eq!(
+        plan["bands"][0]["first_layer"],
+        "blocks.1.expand.conv+blocks.1.expand.act"
+    );
     assert!(plan["bands"][0]["recomputed_flops"].as_u64().unwrap() > 0);
     let peak = |plan: &Value| plan["peak_device_bytes"].as_u64().unwrap();
     assert!(peak(&plan) > 900 << 20 && peak(&less) <= 900 << 20);

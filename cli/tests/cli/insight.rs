@@ -73,11 +73,18 @@ fn probabilities_are_those_that_the_mask_is_made_of() {
 fn the_last_of_the_stages_is_the_mask() {
     let folder = tempfile::tempdir().unwrap();
     let picture = picture(folder.path());
-    for (model, count) in [("fcn8s-caffe", 3), ("fcn8s-same", 3), ("fcn16s-floor", 2)] {
+    let demo = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../assets/demo/demo.safetensors"
+    );
+    for (model, count) in [
+        (golden("fcn8s-caffe"), 3),
+        (golden("fcn8s-same"), 3),
+        (golden("fcn16s-floor"), 2),
+        (demo.into(), 3),
+    ] {
         let line = "segment {} -m {} --stages --opacity 1 --json";
-        let done = fullconv_with(line, &[&picture, &golden(model)])
-            .expect(0)
-            .json();
+        let done = fullconv_with(line, &[&picture, &model]).expect(0).json();
         assert!(
             done["images"][0]["further"][0]
                 .as_str()
@@ -90,7 +97,8 @@ fn the_last_of_the_stages_is_the_mask() {
         assert_eq!(
             stages.dimensions(),
             ((64 + 8) * (count + 1) - 8, 48),
-            "{model}"
+            "{}",
+            model.display()
         );
         let overlay = image::open(folder.path().join("x.overlay.png"))
             .unwrap()
@@ -99,7 +107,8 @@ fn the_last_of_the_stages_is_the_mask() {
             assert_eq!(
                 stages.get_pixel((64 + 8) * count + x, y),
                 colour,
-                "{model} at {x}, {y}"
+                "{} at {x}, {y}",
+                model.display()
             );
         }
         let first = image::open(&picture).unwrap().to_rgb8();
