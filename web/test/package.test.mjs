@@ -231,7 +231,7 @@ test('failures reject with a FullconvError', async () => {
   assert.equal(found.before, 'AbortError');
   assert.match(found.missing, /^Fetch: .*missing\.safetensors cannot be fetched: the server says 404/);
   assert.match(found.truncated, /^ModelFile: not a whole safetensors file/);
-  assert.match(found.cut, /^Fetch: .*cut\.safetensors broke off after 1000000 of 8879810 bytes: ./);
+  assert.match(found.cut, /^Fetch: .*cut\.safetensors broke off after 1000000 of 7636946 bytes: ./);
   assert.match(found.wrong, /^ModelFile: not a whole safetensors file/);
   assert.match(found.empty, /^Picture: the picture has no pixels/);
   assert.equal(found.after, 1200);

@@ -35,12 +35,12 @@ const special = {
   // A response that breaks off.
   '/cut.safetensors': async (response) => {
     const part = await head(1_000_000);
-    response.writeHead(200, { 'content-length': 8_879_810 });
+    response.writeHead(200, { 'content-length': 7_636_946 });
     response.write(part, () => setTimeout(() => response.destroy(), 200));
   },
   // A response that never ends.
   '/endless.safetensors': async (response) => {
-    response.writeHead(200, { 'content-length': 8_879_810 });
+    response.writeHead(200, { 'content-length': 7_636_946 });
     response.write(await head(1_000_000));
   },
 };
