@@ -38,7 +38,7 @@ def load(name):
 
 exporter = load("export")
 nets = load("test_nets")
-OPS = load("torch_ops").OPS
+OPS = importlib.import_module("exporter.torch_ops").OPS
 
 # Both compute in f64 from f32 weights; only the order of sums differs.
 EXACT = 1e-11

@@ -157,27 +157,10 @@ pub static KNOWN: &[Known] = &[
         most: 19.0,
         why: LOADS,
     },
-    Known {
-        chips: &["nv164", "nv172", "nv180"],
-        kernel: "argmax_upsampled",
-        layer: "",
-        rule: Rule::Registers,
-        most: 216.0,
-        why: TAIL,
-    },
-    Known {
-        chips: &["nv164", "nv172", "nv180"],
-        kernel: "conv_transpose2d",
-        layer: "",
-        rule: Rule::Registers,
-        most: 200.0,
-        why: TAIL,
-    },
 ];
 
 const LOADS: &str =
     "each load of four numbers is four, with a check of bounds each (robustBufferAccess2)";
-const TAIL: &str = "an invocation computes four or eight pixels of many classes";
 const READS: &str =
     "a stage's reads, and those of a row of the window, are under way beside the sums";
 const STEM: &str = "with strides and dilation, few reads share their address arithmetic";

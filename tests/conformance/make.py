@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "tools"))
 
 from onnx_ops import OPERATORS, NotApplicable  # noqa: E402
-from torch_ops import OPS  # noqa: E402
+from exporter.torch_ops import OPS  # noqa: E402
 
 FOLDER = Path(onnx.__file__).parent / "backend" / "test" / "data" / "node"
 

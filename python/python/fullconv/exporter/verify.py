@@ -1,7 +1,7 @@
 """Computes a finished graph in f64 and compares it with the module."""
 
 import torch
-from torch_ops import OPS
+from .torch_ops import OPS
 
 from .trace import compute, picture, title, trace, where
 from .views import whole

@@ -1,1 +1,0 @@
-"""Translates a program of ATen operations into a graph of fullconv, for tools/export.py."""
