@@ -106,7 +106,7 @@ def over_grpc(exact):
     outputs = [grpc.InferRequestedOutput("mask_png")]
     result = client.infer("demo", [of_file], outputs=outputs, priority=2, timeout=60_000_000)
     assert result.as_numpy("mask_png")[0] == EXPECTED.read_bytes()
-    refused(lambda: client.infer("demo", [of_file], client_timeout=0.001), "eadline")
+    refused(lambda: client.infer("demo", [of_file], client_timeout=0.001), "DEADLINE_EXCEEDED")
     refused(lambda: client.infer("nothing", [of_file]), "nothing")
     refused(lambda: client.unload_model("demo"), "--model-control")
     assert client.get_inference_statistics("demo").model_stats[0].inference_count > 0
