@@ -2,7 +2,7 @@
 # The Python package: its wheel in a fresh environment, its tests, its types.
 #
 #   tests/python.sh           builds the wheel in the profile of the other tests, and checks it; `./check python`
-#   tests/python.sh torch     the same, with the tests that need torch: a download of gigabytes
+#   tests/python.sh torch     the same, with the tests that need torch, and the notebook: a download of gigabytes
 #   tests/python.sh sdist     builds the source package, and from it, in an empty folder, a wheel in release
 #
 # Needs Rust, a Vulkan driver, and Python 3.11 or later with venv.
@@ -36,12 +36,17 @@ say "python: wheel"
 cp -rL python/demo "$work/demo"
 "$bin/pip" install -q "$work/demo" pillow pycocotools pytest tqdm
 if [ "${1:-}" = torch ]; then
-    "$bin/pip" install -q torch safetensors
+    "$bin/pip" install -q torch safetensors matplotlib nbconvert ipykernel
 fi
 cargo build --quiet --workspace
 
 say "python: tests"
 FULLCONV="$target/debug/fullconv" "$bin/python" -m pytest -q -p no:cacheprovider python/tests
+
+if [ "${1:-}" = torch ]; then
+    say "python: the tour"
+    TOUR_DEVICE=0 "$bin/jupyter" nbconvert --to html --execute examples/python/tour.ipynb --output-dir "$work"
+fi
 
 say "python: types"
 "$bin/pip" install -q mypy pyright
