@@ -3,4 +3,4 @@
 from pathlib import Path
 
 PATH = str(Path(__file__).with_name("demo.safetensors"))
-"""The path of the model file, 9 MB."""
+"""The path of the model file, 8 MB."""
