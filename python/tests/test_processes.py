@@ -161,6 +161,8 @@ def test_ctrl_c_stops_the_wait_at_once():
     out = python(
         """
         import os, signal, threading, time
+        # A job in the background of a shell begins with the signal ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         segmenter = fullconv.Segmenter.demo(device=0, cache=False)
         segmenter.warm_up((64, 64))
         tensor = np.zeros((1, 3, 1600, 2400), np.float32)

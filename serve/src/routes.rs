@@ -6,15 +6,21 @@ use crate::segment;
 use crate::service::Service;
 use crate::trouble::{Kind, Outcome, Trouble};
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header,
+};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Limited;
 use std::hash::{BuildHasher, RandomState};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tower_http::compression::CompressionLayer;
@@ -58,6 +64,7 @@ pub fn router(service: &Arc<Service>) -> Router {
         .merge(crate::grpc::routes(service))
         .layer(from_fn_with_state(service.clone(), guard))
         .layer(from_fn_with_state(service.clone(), watch))
+        .layer(from_fn(close_unread))
 }
 
 /// The paths of the HTTP routes. openapi.json has the same.
@@ -273,6 +280,56 @@ async fn watch(
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// Says to a client of HTTP/1 that its connection ends if the request's body was not read to its end: what is left of it
+/// stands before the next request, so the connection is closed. Without the header, the client's next request would fail.
+async fn close_unread(request: Request<Body>, next: Next) -> Response {
+    let is_shared = request.version() >= Version::HTTP_2;
+    let is_read = Arc::new(AtomicBool::new(request.body().is_end_stream()));
+    let seen = is_read.clone();
+    let request = request.map(|body| {
+        Body::new(Seen {
+            body,
+            is_read: seen,
+        })
+    });
+    let mut response = next.run(request).await;
+    if !is_shared && !is_read.load(Ordering::Relaxed) {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
+/// A body that notes when it was read to its end.
+struct Seen {
+    body: Body,
+    is_read: Arc<AtomicBool>,
+}
+
+impl HttpBody for Seen {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(polled, Poll::Ready(None)) || self.body.is_end_stream() {
+            self.is_read.store(true, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Notes the failure that a status stands for.

@@ -21,6 +21,38 @@ fn sizes() -> impl Iterator<Item = Size> {
 }
 
 #[test]
+fn a_connection_whose_body_was_not_read_is_said_to_end() {
+    if !has_device() {
+        return;
+    }
+    let tested = Tested::start(config());
+    let address = tested.url.strip_prefix("http://").unwrap();
+    let answer = |path: &str, length: usize, body: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let patience = Some(Duration::from_secs(20));
+        stream.set_read_timeout(patience).unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all((head + body).as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        let mut byte = [0];
+        while !answer.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+            answer.push(byte[0].to_ascii_lowercase());
+        }
+        String::from_utf8(answer).unwrap()
+    };
+    let unread = answer("/v2/models/nothing/infer", 300_000, "{");
+    assert!(unread.starts_with("http/1.1 404"), "{unread}");
+    assert!(unread.contains("connection: close"), "{unread}");
+    // A body that was read, though it is wrong, leaves the connection as it is.
+    let read = answer("/segment", 2, "{}");
+    assert!(
+        read.starts_with("http/1.1 400") || read.starts_with("http/1.1 415"),
+        "{read}"
+    );
+    assert!(!read.contains("connection: close"), "{read}");
+}
+
+#[test]
 fn masks_are_the_librarys_under_load_and_beside_other_sizes() {
     if !has_device() {
         return;
@@ -393,22 +425,27 @@ fn draining_loses_no_request() {
     let expected = expected(&picture).labels().to_vec();
     let file = picture.to_png().unwrap();
     let url = format!("{}/segment", tested.url);
-    let (begun, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let answered = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..6 {
             scope.spawn(|| {
-                begun.fetch_add(1, Ordering::Relaxed);
                 let mut answer = ureq::post(&url).send(&file[..]).unwrap();
                 let png = answer.body_mut().read_to_vec().unwrap();
                 assert_eq!(fullconv::decode_labels(&png).unwrap().1, expected);
                 answered.fetch_add(1, Ordering::Relaxed);
             });
         }
-        while begun.load(Ordering::Relaxed) < 6 {
-            std::thread::yield_now();
+        // Until the server has all six requests.
+        loop {
+            let metrics = text(tested.get("/metrics"));
+            let mut lines = metrics.lines();
+            let in_flight = lines.find_map(|line| line.strip_prefix("fullconv_in_flight "));
+            let in_flight: usize = in_flight.unwrap().parse().unwrap();
+            if in_flight + answered.load(Ordering::Relaxed) >= 6 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
-        // Long enough to connect, and shorter than six pictures take.
-        std::thread::sleep(Duration::from_millis(30));
         tested.stop();
     });
     assert_eq!(answered.into_inner(), 6);
