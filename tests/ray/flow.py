@@ -117,7 +117,6 @@ class Flow:
                 break
             time.sleep(0.02)
         print(f"  {len(processes.end_all())} processes of the killed run were ended", flush=True)
-        wait_until(lambda: processes.reap() or not processes.below(os.getpid()), 20, "the processes of the killed run")
         before = done_rows(output)
         print(f"  the driver was killed: {len(masks_of(output))} masks, {len(before)} rows", flush=True)
         assert 0 < len(before) < pictures.COUNT, before

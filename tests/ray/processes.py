@@ -57,16 +57,24 @@ def reap():
         pass
 
 
-def end_all():
-    """Kills what this process started and is still there."""
-    left = below(os.getpid())
-    for pid in left:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-    reap()
-    return left
+def end_all(seconds=20):
+    """Kills what this process started and is still there, until nothing is; the processes that it killed."""
+    killed, looks, end = set(), 0, time.monotonic() + seconds
+    # A process whose parent ends during a look is not seen below anybody: one look without processes proves nothing.
+    while looks < 5:
+        left = below(os.getpid())
+        killed |= set(left)
+        looks = 0 if left else looks + 1
+        for pid in left:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        reap()
+        if time.monotonic() > end:
+            raise AssertionError(f"still there after {seconds} s: {left}")
+        time.sleep(0.02)
+    return killed
 
 
 class Program:
