@@ -4,9 +4,13 @@ use fullconv::low_level::files;
 use fullconv::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind as Io, Write};
 use std::path::{Path, PathBuf};
+
+/// The begin of every line.
+const BEGIN: &str = "{\"input\":\"";
 
 /// The lines of an earlier run's manifest.
 #[derive(Debug, Default)]
@@ -31,15 +35,22 @@ impl Rows {
             Err(reason) if reason.kind() == Io::NotFound => return Ok(Self::default()),
             Err(reason) => return Err(failed("read", path, &reason)),
         };
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let (whole, cut) = text.rsplit_once('\n').unwrap_or(("", &text));
+        let no_line = |i: usize, reason: &dyn Display| {
+            let at = format!("{}, line {}", path.display(), i + 1);
+            let text = format!("{at}, is not a line of a manifest: {reason}; name another file");
+            Error::new(ErrorKind::Request, text)
+        };
+        let lines = whole.lines().count();
+        if !cut.starts_with(BEGIN) && !BEGIN.starts_with(cut) {
+            return Err(no_line(
+                lines,
+                &format_args!("it does not begin with {BEGIN}"),
+            ));
+        }
         let mut rows = HashMap::new();
         for (i, line) in whole.lines().enumerate() {
-            let row: Row = serde_json::from_str(line).map_err(|reason| {
-                let at = format!("{}, line {}", path.display(), i + 1);
-                let text =
-                    format!("{at}, is not a line of a manifest: {reason}; name another file");
-                Error::new(ErrorKind::Request, text)
-            })?;
+            let row: Row = serde_json::from_str(line).map_err(|reason| no_line(i, &reason))?;
             if row.error.is_none() {
                 rows.insert(row.input, line.to_owned());
             }
@@ -145,6 +156,14 @@ mod tests {
         std::fs::write(&path, "{\"input\":\"a\"}\nnot JSON\n").unwrap();
         let refused = Rows::read(&path).unwrap_err().to_string();
         assert!(refused.contains("line 2"), "{refused}");
+        // Without a line's end, too, only the begin of a line is one that was cut short.
+        std::fs::write(&path, "my notes").unwrap();
+        let refused = Rows::read(&path).unwrap_err().to_string();
+        assert!(refused.contains("line 1"), "{refused}");
+        for cut in ["", "{\"inp", "{\"input\":\"a.j"] {
+            std::fs::write(&path, cut).unwrap();
+            Rows::read(&path).unwrap();
+        }
     }
 
     #[test]

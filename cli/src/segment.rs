@@ -161,12 +161,23 @@ pub fn run(args: &Args) -> Outcome {
 /// The path of the manifest.
 ///
 /// # Errors
-/// `Request` if it is that of a picture.
+/// `Request` if it is that of a picture, or could be that of a result.
 fn manifest_path(args: &Args) -> Result<Option<PathBuf>> {
     let Some(path) = args.manifest.as_deref() else {
         return Ok(None);
     };
     check_apart([path], &args.inputs)?;
+    let extension = path.extension().unwrap_or_default();
+    if ["png", "safetensors"]
+        .iter()
+        .any(|of_results| extension.eq_ignore_ascii_case(of_results))
+    {
+        let text = format!(
+            "--manifest {}: a manifest is lines of JSON, and this the name of a result: name it FILE.jsonl",
+            path.display()
+        );
+        return Err(Error::new(ErrorKind::Request, text));
+    }
     Ok(Some(match args.shard {
         Some(shard) => shard.named(path),
         None => path.to_owned(),

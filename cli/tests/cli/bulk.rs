@@ -177,6 +177,10 @@ fn wrong_shares_and_manifests_are_refused() {
     let line = "segment {} -m {} --backend cpu --manifest {}";
     let done = fullconv_with(line, &[&picture, &model, &picture]).expect(1);
     assert!(done.stderr.contains("overwrite"), "{}", done.stderr);
+    let line = "segment {} -m {} --backend cpu --manifest {}";
+    let result = folder.path().join("000.mask.png");
+    let done = fullconv_with(line, &[&picture, &model, &result]).expect(1);
+    assert!(done.stderr.contains("FILE.jsonl"), "{}", done.stderr);
     let text = folder.path().join("notes.txt");
     fs::write(&text, "my notes\n").unwrap();
     // A file that is no manifest is not overwritten, even by a run that starts anew.
