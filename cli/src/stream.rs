@@ -74,6 +74,13 @@ enum What {
     Mask,
 }
 
+impl Args {
+    /// Whether standard output is Y4M.
+    fn is_to_y4m(&self) -> bool {
+        self.to.map_or(self.raw.is_none(), |to| to == To::Y4m)
+    }
+}
+
 /// The form of standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum To {
@@ -313,7 +320,7 @@ fn write(args: &Args, form: &Form, labelled: &Line<Labelled>, palette: Palette) 
     let out = output_form(args, form);
     let mut output = BufWriter::new(io::stdout().lock());
     let mut written = Written::default();
-    let is_y4m = args.to.map_or(args.raw.is_none(), |to| to == To::Y4m);
+    let is_y4m = args.is_to_y4m();
     let mut result = match is_y4m {
         true => out.write(&mut output),
         false => Ok(()),
@@ -352,12 +359,11 @@ fn write(args: &Args, form: &Form, labelled: &Line<Labelled>, palette: Palette) 
 
 /// The form of the frames that are written.
 fn output_form(args: &Args, form: &Form) -> Form {
-    let is_y4m = args.to.map_or(args.raw.is_none(), |to| to == To::Y4m);
     let timing = match args.raw {
         Some(_) => vec![format!("F{}:1", args.rate), "Ip".into(), "A1:1".into()],
         None => form.timing.clone(),
     };
-    let (planes, full_range) = match (args.only, is_y4m) {
+    let (planes, full_range) = match (args.only, args.is_to_y4m()) {
         // Readers that take the range into account leave full range as it is: the bytes are class ids.
         (What::Mask, _) => (Planes::Grey, true),
         (What::Overlay, true) => (Planes::Yuv444, form.full_range && args.raw.is_none()),
