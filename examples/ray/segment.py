@@ -24,7 +24,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -35,11 +35,8 @@ import ray
 from ray.data.checkpoint import CheckpointConfig
 
 import fullconv
+from fullconv.folders import ENDINGS, MASK, RESULTS, names
 
-MASK = ".mask.png"
-ENDINGS = frozenset("jpg jpeg jpe jfif png webp tif tiff bmp gif pnm pbm pgm ppm pam npy".split())
-# Endings of results of `fullconv segment`.
-RESULTS = (MASK, ".overlay.png", ".heatmap.png", ".stages.png")
 SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -70,7 +67,7 @@ class Refused(Exception):
 class Label:
     """A segmenter on a device of its own. Everything comes through the constructor: a worker has no command line."""
 
-    def __init__(self, model, digest, output, device, precision, names):
+    def __init__(self, model, digest, output, device, precision, longer):
         # Without this, a node that does not share the folder would keep its masks to itself.
         if not os.path.exists(os.path.join(output, "run.json")):
             raise Refused(f"node {node()} does not see {output}: the folder has to be shared by all nodes")
@@ -80,7 +77,7 @@ class Label:
         wanted, self.lock = own_device() if device == "auto" else (device, None)
         self.segmenter = fullconv.Segmenter(model, device=wanted, precision=precision)
         self.output = output
-        self.names = names
+        self.longer = longer
         # Opens it: an actor without a device ends here.
         print(f"actor {os.getpid()} on node {node()}: {self.segmenter.device}", flush=True)
 
@@ -108,7 +105,7 @@ class Label:
 
     def written(self, path, mask):
         """Writes a mask, and returns its row."""
-        target = os.path.join(self.output, self.names.get(path, stem(path)) + MASK)
+        target = os.path.join(self.output, self.longer.get(path, stem(path)) + MASK)
         # Under a temporary name, then renamed: whole at any time, and the same after a retry.
         mask.save(target)
         classes = [{"id": i, "name": mask.class_name(i), "share": share} for i, share in mask.found()]
@@ -181,32 +178,6 @@ def stem(path):
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def longer_names(pictures):
-    """The names of masks, without their ending, that are not the picture's stem: pictures of one stem keep their endings,
-    those of one name get their folders, as `fullconv segment` does it."""
-    common = os.path.commonpath([os.path.dirname(path) for path in pictures])
-
-    def name(path, level):
-        if level == 0:
-            return stem(path)
-        return os.path.basename(path) if level == 1 else os.path.relpath(path, common).replace(os.sep, "_")
-
-    levels = dict.fromkeys(pictures, 0)
-    while True:
-        users = defaultdict(list)
-        for path, level in levels.items():
-            users[name(path, level)].append(path)
-        clashing = [group for group in users.values() if len(group) > 1]
-        if not clashing:
-            return {path: name(path, level) for path, level in levels.items() if level > 0}
-        raised = [path for group in clashing for path in group if levels[path] < 2]
-        if not raised:
-            first, second = clashing[0][:2]
-            raise Refused(f"{first} and {second} would have the same mask: rename one of them")
-        for path in raised:
-            levels[path] += 1
-
-
 def digest_of(path):
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -247,13 +218,13 @@ def rows_of(output, columns):
     return pa.dataset.dataset(files, schema=SCHEMA).to_table(columns=columns)
 
 
-def check_masks(output, pictures, names):
+def check_masks(output, pictures, longer):
     """Refuses to overwrite the mask of a picture that is gone by that of another of the same name."""
     before = rows_of(output, ["path", "mask"]).to_pydict()
     owner = {os.path.basename(mask): path for mask, path in zip(before["mask"], before["path"], strict=True) if mask}
     done = set(before["path"])
     for path in pictures:
-        mask = names.get(path, stem(path)) + MASK
+        mask = longer.get(path, stem(path)) + MASK
         if path not in done and mask in owner:
             raise Refused(f"{output / mask} is the mask of {owner[mask]}, not of {path}: rename the picture")
 
@@ -286,7 +257,7 @@ def connect(args):
     return actors, each
 
 
-def label(args, pictures, names, digest, output):
+def label(args, pictures, longer, digest, output):
     """Runs the job."""
     actors, each = connect(args)
     context = ray.data.DataContext.get_current()
@@ -305,7 +276,7 @@ def label(args, pictures, names, digest, output):
             "output": str(output),
             "device": args.device,
             "precision": args.precision,
-            "names": names,
+            "longer": longer,
         },
         compute=ray.data.ActorPoolStrategy(size=actors),
         # None would be a whole block.
@@ -345,14 +316,15 @@ def run(args):
     pictures, others = pictures_in(folder, args.recursive)
     if others:
         print("left out: " + ", ".join(f"{count} {ending}" for ending, count in others.items()), file=sys.stderr)
-    names = longer_names(pictures)
+    # Only the names that are not the picture's stem: there may be a million pictures.
+    longer = {path: name for path, name in names(pictures).items() if name != stem(path)}
     for name in ("manifest", "checkpoint"):
         (output / name).mkdir(parents=True, exist_ok=True)
     about = {"folder": folder, "model": digest, "precision": args.precision, "version": fullconv.__version__}
     with hold(output, about):
-        check_masks(output, pictures, names)
+        check_masks(output, pictures, longer)
         try:
-            label(args, pictures, names, digest, output)
+            label(args, pictures, longer, digest, output)
         finally:
             # What Ray has to say is said before the last line.
             ray.shutdown()

@@ -1,8 +1,9 @@
 """The pictures of a folder."""
 
 import os
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+import sys
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,14 +57,33 @@ def is_picture(path: Path) -> bool:
     return path.suffix[1:].lower() in ENDINGS if known is None else known
 
 
-def bases(pictures: list[Path], output: Path) -> list[Path]:
-    """The path of each picture's results without their endings. Pictures of one stem keep their endings."""
-    stems = Counter(picture.stem.lower() for picture in pictures)
-    names = [picture.stem if stems[picture.stem.lower()] == 1 else picture.name for picture in pictures]
-    if len({name.lower() for name in names}) < len(names):
-        twice = next(name for name, count in Counter(name.lower() for name in names).items() if count > 1)
-        raise RequestError(f"two pictures would be written to {output / twice}{MASK}: rename one of them")
-    return [output / name for name in names]
+def names(pictures: Sequence[str]) -> dict[str, str]:
+    """The name of each picture's results without their endings, as `fullconv segment` gives it: the stem; for pictures of
+    one stem with the picture's ending; for pictures of one name after the folders below the one that all share."""
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in pictures])
+
+    def name(path: str, level: int) -> str:
+        file = os.path.basename(path)
+        if level < 2:
+            return os.path.splitext(file)[0] if level == 0 else file
+        return os.path.relpath(path, common).replace(os.sep, "_")
+
+    levels = dict.fromkeys(pictures, 0)
+    while True:
+        users: dict[str, list[str]] = defaultdict(list)
+        for path, level in levels.items():
+            # File names on these systems are usually case-insensitive.
+            key = name(path, level)
+            users[key.lower() if sys.platform in ("win32", "darwin") else key].append(path)
+        clashing = [group for group in users.values() if len(group) > 1]
+        if not clashing:
+            return {path: name(path, level) for path, level in levels.items()}
+        raised = [path for group in clashing for path in group if levels[path] < 2]
+        if not raised:
+            first, second = clashing[0][:2]
+            raise RequestError(f"{first} and {second} would have the same mask: rename one of them")
+        for path in raised:
+            levels[path] += 1
 
 
 def _is_whole(result: Path, newest: float) -> bool:
@@ -99,7 +119,8 @@ def segment_folder(
     report.left_out = [path for path in files if path not in chosen]
     if not pictures:
         raise RequestError(f"no picture is in folder {folder}; left out: {len(report.left_out)} files")
-    jobs = list(zip(pictures, bases(pictures, Path(output)), strict=True))
+    named = names([str(picture) for picture in pictures])
+    jobs = [(picture, Path(output, named[str(picture)])) for picture in pictures]
     if resume:
         model = segmenter._source.path
         of_model = os.stat(model).st_mtime if model is not None else 0.0
